@@ -1,0 +1,1 @@
+"""Beam pipelines and what surrounds them: a spec in, a report out."""

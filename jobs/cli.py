@@ -1,0 +1,161 @@
+"""The `nightscribe` command: parse, call, exit code (0 done, 1 failed, 2 bad job file or usage)."""
+
+from __future__ import annotations
+
+import argparse
+import importlib.metadata
+import logging
+import os
+import sys
+import warnings
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from transforms.errors import NightscribeError, UserError
+
+if TYPE_CHECKING:
+    from jobs.plan import Plan
+    from jobs.progress import Progress
+
+DESCRIPTION = "Bulk enrichment of text in data lakes: one YAML file is one job."
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a command.
+
+    Returns:
+        0 done, 1 failed or stopped (a rerun resumes), 2 bad job file or usage (nothing was written).
+    """
+    _quieten()
+    # The job file may name functions beside it, as `python -m` would find them.
+    sys.path.insert(0, os.getcwd())
+    arguments = _parser().parse_args(argv)
+    try:
+        return int(arguments.call(arguments) or 0)
+    except UserError as error:
+        print(f"nightscribe: {error}", file=sys.stderr)
+        return 2
+    except NightscribeError as error:
+        print(f"nightscribe: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("nightscribe: stopped; finished shards are kept, a rerun goes on from there", file=sys.stderr)
+        return 1
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser("nightscribe", description=DESCRIPTION)
+    parser.add_argument("--version", action="version", version=importlib.metadata.version("nightscribe"))
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+
+    run = commands.add_parser("run", help="run a job file; a rerun does only what is new", description=run_command.__doc__)
+    plan = commands.add_parser("plan", help="show what would run", description=plan_command.__doc__)
+    for command in (run, plan):
+        command.add_argument("spec", metavar="SPEC", help="job file (YAML)")
+        command.add_argument("overrides", metavar="key=value", nargs="*", help="e.g. source.limit=1000 tasks.0.dtype=float32")
+    run.add_argument("--quiet", action="store_true", help="no progress bar")
+    plan.add_argument("--json", action="store_true", help="the whole plan as JSON")
+    run.set_defaults(call=run_command)
+    plan.set_defaults(call=plan_command)
+
+    tasks = commands.add_parser("tasks", help="what each task takes and gives", description=tasks_command.__doc__)
+    tasks.add_argument("task", nargs="?", help="only this one, with its options explained")
+    tasks.set_defaults(call=tasks_command)
+
+    # Commands that need Prefect register themselves, so that this room never imports the one above.
+    for entry in importlib.metadata.entry_points(group="nightscribe.commands"):
+        entry.load()(commands)
+    return parser
+
+
+def run_command(arguments: argparse.Namespace) -> None:
+    """Run a job file. Finished shards are skipped; a killed run goes on where it stopped.
+
+    Progress goes to stderr; the last line on stdout is the report as JSON.
+    """
+    from jobs import run, spec
+
+    job = spec.read(arguments.spec, arguments.overrides)
+    with run.stopping_cleanly(), _Bar(quiet=arguments.quiet) as bar:
+        report = run.run(job, watch=bar.update, planned=bar.plans)
+    print(report.to_json())
+
+
+def plan_command(arguments: argparse.Namespace) -> None:
+    """Show what would run: every revision pinned, what the ledger lets it skip. Loads no weights, writes nothing."""
+    from jobs import plan, spec
+
+    planned = plan.make(spec.read(arguments.spec, arguments.overrides))
+    print(planned.to_json() if arguments.json else _plan_text(planned))
+
+
+def tasks_command(arguments: argparse.Namespace) -> None:
+    """Show what each task takes and gives."""
+    from transforms import task as tasks
+
+    for name in [arguments.task] if arguments.task else tasks.names():
+        module = tasks.get(name)
+        print(f"{name:<12}{(module.__doc__ or '').strip().splitlines()[0]}")
+        print(f"{'':<12}gives {(module.output_type.__doc__ or '').strip().splitlines()[0]}")
+        for option, type_, default in tasks.describe_options(module.Options):
+            print(f"{'':<12}{option}: {type_} (default {default})")
+
+
+def _plan_text(plan: Plan) -> str:
+    rows = plan.rows_todo
+    lines = [
+        f"job      {plan.spec.name}",
+        f"source   {plan.spec.source.path or plan.source.spec.dataset}: {len({s.key for s in plan.shards})} files, "
+        f"{len(plan.shards)} shards",
+        f"columns  {', '.join(f'{field.name}: {field.type}' for field in plan.schema)}",
+    ]
+    for task in plan.tasks:
+        pins = [f"{pin.name} @ {pin.commit[:12]}" for pin in (task.model, task.adapter) if pin is not None]
+        lines.append(f"task     {task.spec.task} -> {task.spec.into}: {' + '.join(pins) or 'no model'}, {task.dtype}")
+    skipped = len(plan.shards) - len(plan.todo)
+    lines.append(f"sink     {plan.spec.sink.path}: {skipped} shards done, {len(plan.todo)} to do")
+    lines.append(f"rows     {'unknown until read' if rows is None else rows} to do")
+    return "\n".join(lines)
+
+
+class _Bar:
+    """A progress bar on stderr: rows, rows a second, time left. Off a terminal, a line every 30 seconds."""
+
+    def __init__(self, quiet: bool):
+        self.quiet = quiet
+        self.plans: list[Plan] = []
+        self.bar: object | None = None
+
+    def __enter__(self) -> _Bar:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.bar is not None:
+            self.bar.close()  # type: ignore[attr-defined]
+
+    def update(self, progress: Progress) -> None:
+        from tqdm import tqdm
+
+        if self.quiet:
+            return
+        if self.bar is None:
+            every = 0.5 if sys.stderr.isatty() else 30.0
+            self.bar = tqdm(total=self.plans[0].rows_todo, unit=" rows", mininterval=every, smoothing=0.1)
+        bar: tqdm = self.bar  # type: ignore[assignment]
+        bar.set_postfix(shards=progress.shards, rejected=progress.rows_rejected, refresh=False)
+        bar.update(progress.rows_in - bar.n)
+
+
+def _quieten() -> None:
+    """Warnings of libraries about themselves do not belong between a person and a progress bar."""
+    warnings.simplefilter("ignore")
+    logging.basicConfig(level=logging.ERROR, format="%(levelname)s %(name)s: %(message)s")
+    for name in ("apache_beam", "root"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,85 @@
+"""Model names -> pinned commits -> folders: the one place that asks the Hub about models."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from huggingface_hub import HfApi, snapshot_download
+from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled
+from huggingface_hub.utils import httpx
+
+from transforms.errors import ModelError
+from transforms.model import digest
+
+# Everything but weights: what is read before any weights load.
+SMALL_FILES = ["*.json", "*.txt", "*.model", "*.jinja"]
+UNUSED_FILES = ["*.h5", "*.msgpack", "*.onnx", "*.ot", "onnx/*", "openvino/*", "coreml/*", "original/*", "*.gguf"]
+
+
+@dataclass(frozen=True)
+class Pin:
+    """A model or adapter at one version.
+
+    Attributes:
+        name: as the job file has it: a Hub name or a folder.
+        commit: Hub commit, or a hash of the folder's contents.
+        local: whether it is a folder.
+    """
+
+    name: str
+    commit: str
+    local: bool
+
+    def to_json(self) -> dict[str, object]:
+        """Plain JSON."""
+        return asdict(self)
+
+    def folder(self, weights: bool = True) -> str:
+        """A folder that holds it, downloaded if need be.
+
+        Raises:
+            ModelError: the Hub does not give it, or a local folder was changed after it was pinned.
+        """
+        if self.local:
+            if weights and digest(self.name) != self.commit:
+                raise ModelError(f"model folder {self.name!r} was changed after the run was planned; plan again")
+            return self.name
+        try:
+            return snapshot_download(
+                self.name,
+                revision=self.commit,
+                allow_patterns=None if weights else SMALL_FILES,
+                ignore_patterns=UNUSED_FILES,
+            )
+        except (HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled, httpx.HTTPError) as error:
+            raise ModelError(f"model {self.name!r} cannot be downloaded: {_first_line(error)}") from error
+
+
+def pin(name: str, revision: str | None, key: str) -> Pin:
+    """Resolve a model or adapter to a version that cannot change.
+
+    Args:
+        name: folder, or Hub name org/model.
+        revision: branch, tag or commit on the Hub; a folder has none.
+        key: where the job file says so, for the error.
+
+    Raises:
+        ModelError: it is neither a folder nor on the Hub.
+    """
+    folder = Path(name).expanduser()
+    if folder.is_dir():
+        return Pin(str(folder), digest(folder), local=True)
+    if name.startswith((".", "/", "~")) or name.count("/") > 1:
+        raise ModelError(f"{key} {name!r} is not a folder; give a folder that save_pretrained wrote, or org/model")
+    try:
+        return Pin(name, str(HfApi().model_info(name, revision=revision).sha), local=False)
+    except (HfHubHTTPError, OfflineModeIsEnabled, httpx.HTTPError, ValueError) as error:
+        raise ModelError(
+            f"{key} {name!r} is no folder here, and the Hub does not give it ({_first_line(error)}); "
+            f"check the name, and for a private model HF_TOKEN"
+        ) from error
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error) or type(error).__name__).splitlines()[0][:200]

@@ -1,0 +1,105 @@
+"""The ledger: one small entry a shard, written after its part file is in place.
+
+A shard is done if and only if its entry matches. Resume, nightly increments and re-enrichment all follow from that.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+
+from jobs.source import Shard
+from jobs.store import Store
+
+FOLDER = "_nightscribe/ledger"
+
+# What Shard.part makes; any other file in a sink is not ours to touch.
+PART = re.compile(r"-[0-9a-f]{8}-\d+\.parquet$")
+
+
+@dataclass(frozen=True)
+class Entry:
+    """What is known of a finished shard.
+
+    Attributes:
+        slot: the shard's place in the sink; the entry's name.
+        shard: id of the shard.
+        key: source file, below the root of its source.
+        version: version of that file.
+        start: where the shard's range begins.
+        stop: where it ends.
+        limit: rows that `source.limit` left of it, or None.
+        fingerprint: hash of everything that could change its output.
+        rows_in: rows that entered the tasks, unreadable ones included.
+        rows_out: rows in the part file.
+        rows_rejected: rows in the rejected file.
+        part: part file below the sink.
+        rejected: rejected file below the sink, or None.
+        tokens: real tokens computed.
+        padded_tokens: slots computed, padding included.
+        run_id: the run that wrote it.
+        time: when, ISO 8601 in UTC.
+    """
+
+    slot: str
+    shard: str
+    key: str
+    version: str
+    start: int
+    stop: int
+    limit: int | None
+    fingerprint: str
+    rows_in: int
+    rows_out: int
+    rows_rejected: int
+    part: str
+    rejected: str | None
+    tokens: int
+    padded_tokens: int
+    run_id: str
+    time: str
+
+    @property
+    def files(self) -> list[str]:
+        """The files that it stands for, below the sink."""
+        return [self.part] + ([self.rejected] if self.rejected is not None else [])
+
+    def finishes(self, shard: Shard, fingerprint: str) -> bool:
+        """Whether this entry means that a shard is done."""
+        return self.shard == shard.id and self.fingerprint == fingerprint
+
+
+class Ledger:
+    """The entries below one sink."""
+
+    def __init__(self, store: Store):
+        self.store = store
+
+    def read(self) -> dict[str, Entry]:
+        """Every entry by slot; a torn one, or one whose files are gone, counts as none, so that its shard is redone."""
+        with ThreadPoolExecutor(16) as threads:
+            entries = list(threads.map(self._read_one, self.store.list(FOLDER)))
+        there = set(self.store.find(".parquet")) if entries else set()
+        return {entry.slot: entry for entry in entries if entry is not None and there.issuperset(entry.files)}
+
+    def write(self, entry: Entry) -> None:
+        """Put an entry in place of any older one of its slot, at once and whole."""
+        self.store.put(f"{FOLDER}/{entry.slot}.json", json.dumps(asdict(entry), sort_keys=True).encode())
+
+    def remove(self, entry: Entry) -> None:
+        """Delete a shard's files and forget it; the entry goes last, so that a crash leaves nothing unaccounted for."""
+        for name in (*entry.files, f"{FOLDER}/{entry.slot}.json"):
+            self.store.delete(name)
+
+    def orphans(self) -> list[str]:
+        """Part files that no entry knows: what a run left that was killed between a part file and its entry."""
+        known = {name for entry in self.read().values() for name in entry.files}
+        return [name for name in self.store.find(".parquet") if PART.search(name) and name not in known]
+
+    def _read_one(self, name: str) -> Entry | None:
+        try:
+            return Entry(**json.loads(self.store.get(name)))
+        except (ValueError, TypeError, FileNotFoundError):
+            return None

@@ -1,0 +1,294 @@
+"""A plan: every revision pinned, every adapter resolved, the list of shards, minus what the ledger has.
+
+A plan is a plain file. Executing takes a plan and some of its shards, anywhere, any number of times.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import secrets
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, replace
+from datetime import UTC, datetime
+from typing import Any
+
+import pyarrow as pa
+import torch
+
+from jobs import hub, source
+from jobs.hub import Pin
+from jobs.ledger import Entry, Ledger
+from jobs.source import Shard, Source
+from jobs.source.rows import prepare_version
+from jobs.spec import JobSpec, TaskSpec
+from jobs.store import Store
+from transforms import task as tasks
+from transforms.errors import ModelError, NightscribeError, SpecError
+from transforms.model import ModelRef, check_adapter, choose_device, choose_dtype, read_config
+
+# Rows of a chunk: what is sorted by length together. A CPU shows progress and stops within seconds; a GPU stays full.
+CHUNK_ROWS = {"cpu": 1024, "cuda": 16_384, "mps": 8192}
+
+
+@dataclass(frozen=True)
+class TaskPlan:
+    """One task with everything resolved.
+
+    Attributes:
+        spec: the job file's entry.
+        model: its weights at one commit, or None for a task without a model.
+        adapter: the adapter at one commit, or None.
+        dtype: never auto.
+    """
+
+    spec: TaskSpec
+    model: Pin | None
+    adapter: Pin | None
+    dtype: str
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain JSON."""
+        return {
+            "spec": self.spec.model_dump(exclude_unset=True),
+            "model": self.model and self.model.to_json(),
+            "adapter": self.adapter and self.adapter.to_json(),
+            "dtype": self.dtype,
+        }
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> TaskPlan:
+        """The inverse of `to_json`."""
+        model, adapter = (Pin(**data[key]) if data[key] else None for key in ("model", "adapter"))
+        return cls(TaskSpec.model_validate(data["spec"]), model, adapter, data["dtype"])
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """Everything that can change what the task gives."""
+        options = asdict(self.spec.options)
+        commits = {"model": self.model and self.model.commit, "adapter": self.adapter and self.adapter.commit}
+        version = tasks.get(self.spec.task).VERSION
+        return {"task": self.spec.task, "version": version, "into": self.spec.into, "dtype": self.dtype} | commits | options
+
+    def reference(self, weights: bool = True) -> ModelRef:
+        """Folders to load from, downloaded if need be."""
+        assert self.model is not None
+        adapter = self.adapter.folder(weights) if self.adapter else None
+        return ModelRef(self.model.folder(weights), adapter, self.dtype, self.spec.device)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A run as a plain file.
+
+    Attributes:
+        run_id: sortable by time, unique.
+        spec: the job file, overrides included.
+        source: what all shards share, revision pinned.
+        tasks: the tasks, resolved.
+        schema: columns of every part file.
+        fingerprint: hash of everything but the source rows that can change an output row.
+        shards: every shard of the source, in order.
+        todo: slots of the shards that the ledger does not have.
+        chunk_rows: rows that are sorted and batched together.
+    """
+
+    run_id: str
+    spec: JobSpec
+    source: Source
+    tasks: tuple[TaskPlan, ...]
+    schema: pa.Schema
+    fingerprint: str
+    shards: tuple[Shard, ...]
+    todo: frozenset[str]
+    chunk_rows: int
+
+    @property
+    def shards_todo(self) -> list[Shard]:
+        """The shards to execute, in order."""
+        return [shard for shard in self.shards if shard.slot in self.todo]
+
+    @property
+    def rows_todo(self) -> int | None:
+        """Rows to execute, where every format says how many it has."""
+        known = [shard.rows if shard.limit is None else shard.limit for shard in self.shards_todo]
+        return None if None in known else sum(rows for rows in known if rows is not None)
+
+    def to_json(self) -> str:
+        """The plan as a file."""
+        data = {
+            "run_id": self.run_id,
+            "spec": self.spec.model_dump(exclude_unset=True),
+            "source": self.source.to_json(),
+            "tasks": [task.to_json() for task in self.tasks],
+            "schema": base64.b64encode(self.schema.serialize()).decode(),
+            "fingerprint": self.fingerprint,
+            "shards": [asdict(shard) for shard in self.shards],
+            "todo": sorted(self.todo),
+            "chunk_rows": self.chunk_rows,
+        }
+        return json.dumps(data, indent=1)
+
+    @classmethod
+    def from_json(cls, text: str | bytes) -> Plan:
+        """The inverse of `to_json`."""
+        data = json.loads(text)
+        return cls(
+            run_id=data["run_id"],
+            spec=JobSpec.model_validate(data["spec"]),
+            source=Source.from_json(data["source"]),
+            tasks=tuple(TaskPlan.from_json(item) for item in data["tasks"]),
+            schema=pa.ipc.read_schema(pa.py_buffer(base64.b64decode(data["schema"]))),
+            fingerprint=data["fingerprint"],
+            shards=tuple(Shard(**item) for item in data["shards"]),
+            todo=frozenset(data["todo"]),
+            chunk_rows=data["chunk_rows"],
+        )
+
+
+def make(spec: JobSpec) -> Plan:
+    """Resolve a job file: look at the source, pin the models, check that all fits, subtract what is done.
+
+    Loads no weights and writes nothing.
+
+    Raises:
+        UserError: what the job file says does not fit what is there.
+        SourceError: a source file cannot be read.
+    """
+    planned_source, shards = source.plan(spec.source, outside=spec.sink.path)
+    planned_tasks, schema = _plan_tasks(spec, planned_source.schema)
+    # The value of a partition column stays where it was, in the name of the folder.
+    schema = pa.schema([field for field in schema if field.name not in planned_source.partition_columns])
+    fingerprint = _fingerprint(planned_source, planned_tasks, schema)
+    kinds = [choose_device(task.spec.device).type for task in planned_tasks if task.model is not None]
+    plan = Plan(
+        run_id=f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{secrets.token_hex(3)}",
+        spec=spec,
+        source=planned_source,
+        tasks=tuple(planned_tasks),
+        schema=schema,
+        fingerprint=fingerprint,
+        shards=tuple(shards),
+        todo=frozenset(),
+        chunk_rows=min((CHUNK_ROWS[kind] for kind in kinds), default=CHUNK_ROWS["cuda"]),
+    )
+    return refresh(plan)
+
+
+def refresh(plan: Plan) -> Plan:
+    """The same plan against the ledger as it is now.
+
+    Raises:
+        SpecError: `source.limit` would put fewer rows in the place of finished ones.
+    """
+    spec = plan.spec
+    shards = [replace(shard, limit=None) for shard in plan.shards]
+    ledger = Ledger(Store(spec.sink.path)).read()
+    done = {shard.slot for shard in shards if _is_done(ledger.get(shard.slot), shard, plan.fingerprint, spec)}
+    if spec.source.limit is not None:
+        shards, done = _limited(plan.source, shards, done, ledger, plan.fingerprint, spec)
+    return replace(plan, shards=tuple(shards), todo=frozenset(shard.slot for shard in shards) - done)
+
+
+def _plan_tasks(spec: JobSpec, schema: pa.Schema) -> tuple[list[TaskPlan], pa.Schema]:
+    """Resolve and check each task against the columns it will find; the schema grows by one column a task."""
+    planned = []
+    for i, item in enumerate(spec.tasks):
+        module = tasks.get(item.task)
+        options = item.options
+        for column in tasks.columns_read(options):
+            if column not in schema.names:
+                raise SpecError(f"tasks.{i}: column {column!r} is not in the source; columns: {', '.join(schema.names)}")
+            if not _is_text(type_ := schema.field(column).type):
+                text = [field.name for field in schema if _is_text(field.type)]
+                raise SpecError(
+                    f"tasks.{i}: column {column!r} is {type_}, and {item.task} reads text; "
+                    f"text columns: {', '.join(text) or 'none'}"
+                )
+        if item.into in schema.names:
+            raise SpecError(f"tasks.{i}.into is {item.into!r}, which the source already has; choose another name")
+        if item.device.startswith("cuda") and spec.runner.name == "local" and not torch.cuda.is_available():
+            raise SpecError(f"tasks.{i}.device is {item.device!r}, and torch sees no GPU here; choose auto or cpu")
+        config = None
+        task_plan = TaskPlan(item, None, None, choose_dtype(item.dtype, item.device))
+        if module.ARCHITECTURE is not None and item.model is not None:
+            task_plan = _pinned(task_plan, i)
+            try:
+                reference = task_plan.reference(weights=False)
+                config = read_config(reference)
+                check_adapter(reference, item.model)
+                # An adapter may bring the head that its base lacks.
+                if item.adapter is None:
+                    module.check(options, config)
+            except NightscribeError as error:
+                raise ModelError(f"tasks.{i}: {error}") from error
+        schema = schema.append(pa.field(item.into, module.output_type(options, config)))
+        planned.append(task_plan)
+    return planned, schema
+
+
+def _pinned(task_plan: TaskPlan, i: int) -> TaskPlan:
+    item = task_plan.spec
+    assert item.model is not None
+    model = hub.pin(item.model, item.revision, f"tasks.{i}.model")
+    adapter = hub.pin(item.adapter, item.adapter_revision, f"tasks.{i}.adapter") if item.adapter else None
+    return replace(task_plan, model=model, adapter=adapter)
+
+
+def _is_text(type_: pa.DataType) -> bool:
+    if pa.types.is_dictionary(type_):
+        type_ = type_.value_type
+    return pa.types.is_string(type_) or pa.types.is_large_string(type_) or pa.types.is_string_view(type_)
+
+
+def _fingerprint(planned: Source, task_plans: Iterable[TaskPlan], schema: pa.Schema) -> str:
+    """`<columns>-<everything else>`, so that `on_model_change: keep` can keep what has the same columns."""
+    rows = {
+        "columns": planned.spec.columns,
+        "where": planned.spec.where,
+        "prepare": planned.spec.prepare and [planned.spec.prepare, prepare_version(planned.spec.prepare)],
+    }
+    whole = json.dumps([rows, [task.identity for task in task_plans]], sort_keys=True)
+    return f"{_hash(schema.to_string())}-{_hash(whole)}"
+
+
+def _hash(text: str) -> str:
+    return hashlib.blake2b(text.encode(), digest_size=10).hexdigest()
+
+
+def _is_done(entry: Entry | None, shard: Shard, fingerprint: str, spec: JobSpec) -> bool:
+    if entry is None:
+        return False
+    if spec.sink.on_model_change == "keep" and entry.fingerprint.split("-")[0] == fingerprint.split("-")[0]:
+        fingerprint = entry.fingerprint
+    return entry.finishes(shard, fingerprint)
+
+
+def _limited(
+    planned: Source, shards: list[Shard], done: set[str], ledger: dict[str, Entry], fingerprint: str, spec: JobSpec
+) -> tuple[list[Shard], set[str]]:
+    """The first shards that together give `source.limit` rows, the last of them cut short.
+
+    Raises:
+        SpecError: the limit would put fewer rows in the place of finished ones.
+    """
+    left = spec.source.limit or 0
+    kept: list[Shard] = []
+    for shard in shards:
+        if not left:
+            break
+        entry = ledger.get(shard.slot)
+        rows = entry.rows_in if entry is not None and shard.slot in done else source.count(planned, shard, left + 1)
+        if rows > left and shard.slot not in done:
+            shard = replace(shard, limit=left)
+            if entry is not None and entry.limit is None and entry.version == shard.version:
+                raise SpecError(
+                    f"source.limit {spec.source.limit} would replace {entry.rows_out} finished rows of {shard.key!r} by {left}; "
+                    f"give a limited run a sink.path of its own"
+                )
+            if _is_done(entry, shard, fingerprint, spec):
+                done = done | {shard.slot}
+        kept.append(shard)
+        left -= min(rows, left)
+    return kept, done

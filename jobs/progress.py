@@ -1,0 +1,78 @@
+"""How far a run is: each worker process says so in a small file of its own, and whoever watches adds them up."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from functools import cache
+
+from jobs.store import Store
+
+EVERY_S = 1.0
+
+
+@dataclass
+class Progress:
+    """Totals of a run, or of one worker's part in it.
+
+    Attributes:
+        rows_in: rows that have passed all tasks, rejected ones included.
+        rows_rejected: rows rejected.
+        shards: shards published.
+        tokens: real tokens computed.
+        padded_tokens: slots computed.
+    """
+
+    rows_in: int = 0
+    rows_rejected: int = 0
+    shards: int = 0
+    tokens: int = 0
+    padded_tokens: int = 0
+
+    def add(self, other: Progress) -> None:
+        """Add another's totals."""
+        for name, value in asdict(other).items():
+            setattr(self, name, getattr(self, name) + value)
+
+
+Watcher = Callable[[Progress], None]
+
+
+class Heartbeat:
+    """One worker's totals, written to the sink at most every second."""
+
+    def __init__(self, store: Store, run_id: str):
+        self.store = store
+        self.name = f"{folder(run_id)}/{socket.gethostname()}-{os.getpid()}.json"
+        self.total = Progress()
+        self.written = 0.0
+
+    def add(self, progress: Progress) -> None:
+        """Count, and write if the last writing is a second ago."""
+        self.total.add(progress)
+        if time.monotonic() - self.written >= EVERY_S:
+            self.written = time.monotonic()
+            self.store.put(self.name, json.dumps(asdict(self.total)).encode())
+
+
+@cache
+def heartbeat(url: str, run_id: str) -> Heartbeat:
+    """This process's heartbeat for a run."""
+    return Heartbeat(Store(url), run_id)
+
+
+def read(store: Store, run_id: str) -> Progress:
+    """The totals of all workers so far."""
+    total = Progress()
+    for name in store.list(folder(run_id)):
+        total.add(Progress(**json.loads(store.get(name))))
+    return total
+
+
+def folder(run_id: str) -> str:
+    """Where the workers of a run write."""
+    return f"_nightscribe/progress/{run_id}"

@@ -1,0 +1,158 @@
+"""A whole run in one process: plan, one part, finish."""
+
+from __future__ import annotations
+
+import re
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import psutil
+
+from jobs import enrich, lock, progress
+from jobs import plan as planning
+from jobs.ledger import Ledger
+from jobs.plan import Plan
+from jobs.progress import Progress, Watcher
+from jobs.report import Report, account, details
+from jobs.sink import superseded
+from jobs.spec import JobSpec
+from jobs.store import Store, explain
+from transforms import errors
+from transforms.errors import NightscribeError, RunError, Stopped
+
+
+def run(spec: JobSpec, watch: Watcher | None = None, every_s: float = 0.5, planned: list[Plan] | None = None) -> Report:
+    """Enrich everything that is not done yet.
+
+    Args:
+        spec: the job.
+        watch: called about every `every_s` seconds with the totals so far.
+        every_s: seconds between two calls of `watch`.
+        planned: gets the plan appended as soon as there is one, for whoever shows it.
+
+    Raises:
+        UserError: nothing was written.
+        RunError: what is finished stays, and a rerun goes on from there.
+    """
+    started = time.monotonic()
+    enrich.check_runner(spec.runner)
+    # Before the lock, so that a wrong job file writes nothing, not even a lock.
+    plan = planning.make(spec)
+    store = Store(spec.sink.path)
+    try:
+        with lock.hold(store):
+            # Once more, now that nobody else writes: another run may have finished shards in between.
+            plan = planning.refresh(plan)
+            if planned is not None:
+                planned.append(plan)
+            begin(plan, store)
+            with watching(plan, store, watch, every_s):
+                execute(plan)
+            return finish(plan, time.monotonic() - started)
+    except OSError as error:
+        raise explain(error, spec.sink.path) from error
+
+
+def begin(plan: Plan, store: Store) -> None:
+    """Write the plan down and clear away what killed runs left half written."""
+    store.clear_temporary()
+    store.put(f"_nightscribe/plans/{plan.run_id}.json", plan.to_json().encode())
+
+
+def execute(plan: Plan) -> None:
+    """Execute all that is to do, with the errors of workers told as they were raised.
+
+    Raises:
+        RunError: as raised in a worker.
+    """
+    try:
+        enrich.execute(plan)
+    except NightscribeError:
+        raise
+    except Exception as error:
+        raise worker_error(error) from error
+
+
+def finish(plan: Plan, seconds: float) -> Report:
+    """Check the accounts and publish: rows of changed sources go, the report is written.
+
+    Raises:
+        RunError: the accounts do not add up, or too many rows were rejected.
+    """
+    store = Store(plan.spec.sink.path)
+    ledger = Ledger(store)
+    entries = ledger.read()
+    for entry in superseded(plan, entries.values()):
+        ledger.remove(entry)
+        del entries[entry.slot]
+    for name in ledger.orphans():
+        store.delete(name)
+    for name in store.list(progress.folder(plan.run_id)):
+        store.delete(name)
+    report = account(plan, entries, seconds)
+    store.put(f"_nightscribe/reports/{plan.run_id}.json", details(plan, report).encode())
+    return report
+
+
+@contextmanager
+def watching(plan: Plan, store: Store, watch: Watcher | None, every_s: float) -> Iterator[None]:
+    """Call `watch` with the totals from a thread for as long as the block runs."""
+    if watch is None:
+        yield
+        return
+    done = threading.Event()
+
+    def look() -> None:
+        while not done.wait(every_s):
+            watch(progress.read(store, plan.run_id))
+
+    thread = threading.Thread(target=look, name="progress", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        done.set()
+        thread.join()
+        watch(progress.read(store, plan.run_id))
+
+
+@contextmanager
+def stopping_cleanly() -> Iterator[None]:
+    """Turn SIGTERM and Ctrl-C into a stop between two chunks; worker processes end with this one.
+
+    A second signal ends the process at once, which loses no finished shard either.
+    """
+
+    def ask(number: int, frame: object) -> None:
+        enrich.stop.set()
+        for child in psutil.Process().children(recursive=True):
+            child.terminate()
+        signal.signal(number, signal.SIG_DFL)
+
+    before = {number: signal.signal(number, ask) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        enrich.stop.clear()
+
+
+def worker_error(error: Exception) -> RunError:
+    """What a worker raised, from the text that Beam makes of it: the last line of a traceback that names our error."""
+    if enrich.stop.is_set():
+        return Stopped("the run was asked to stop; finished shards are kept, a rerun goes on from there")
+    text = re.sub(r" \[while running .*?\]", "", str(error), flags=re.DOTALL)
+    for line in reversed(text.splitlines()):
+        name, colon, message = line.strip().partition(": ")
+        kind = getattr(errors, name.rsplit(".", 1)[-1], None) if name.startswith("transforms.errors.") else None
+        if colon and isinstance(kind, type) and issubclass(kind, NightscribeError):
+            return kind(message)
+    last = next((line for line in reversed(text.splitlines()) if line.strip()), type(error).__name__)
+    return RunError(f"a worker failed: {last.strip()}")
+
+
+__all__ = ["Progress", "begin", "execute", "finish", "run", "stopping_cleanly", "watching"]

@@ -1,0 +1,218 @@
+"""A source: pinned version -> shards -> record batches.
+
+`plan` looks at the files (names, versions, footers) and gives a Source and its Shards; `read` gives the rows of a Shard.
+A format is a module with `inspect` (path -> Layout) and `read` (range -> record batches and bad rows).
+"""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from types import ModuleType
+
+import fsspec
+import pyarrow as pa
+
+from jobs.source import arrow, csv, dataset, jsonl, parquet, rows
+from jobs.source.files import File, find, partition
+from jobs.source.shard import BadRow, Layout, Shard
+from jobs.spec import SourceSpec
+from transforms.errors import SourceError, SpecError
+
+__all__ = ["BadRow", "Shard", "Source", "count", "plan", "read"]
+
+FORMATS: dict[str, ModuleType] = {"parquet": parquet, "csv": csv, "jsonl": jsonl, "arrow": arrow}
+
+# A batch past this is cut, however few its rows: 1,024 texts of 50,000 characters are 50 MB.
+MAX_BATCH_BYTES = 16 << 20
+
+
+@dataclass(frozen=True)
+class Source:
+    """What every shard of a source has in common; part of the plan.
+
+    Attributes:
+        spec: the job file's section, with a dataset's revision pinned.
+        file_schema: columns read from the files, in order, types unified over all files.
+        partition_columns: Hive columns (string) that only the folders have; `where`, `prepare` and tasks see them.
+        schema: columns that the tasks get, after prepare.
+    """
+
+    spec: SourceSpec
+    file_schema: pa.Schema
+    partition_columns: tuple[str, ...]
+    schema: pa.Schema
+
+    def to_json(self) -> dict[str, object]:
+        """Plain JSON; schemas as base64 of their Arrow IPC form."""
+        return {
+            "spec": self.spec.model_dump(exclude_unset=True),
+            "file_schema": base64.b64encode(self.file_schema.serialize()).decode(),
+            "partition_columns": list(self.partition_columns),
+            "schema": base64.b64encode(self.schema.serialize()).decode(),
+        }
+
+    @classmethod
+    def from_json(cls, data: dict[str, object]) -> Source:
+        """The inverse of `to_json`."""
+        file_schema, schema = (
+            pa.ipc.read_schema(pa.py_buffer(base64.b64decode(str(data[key])))) for key in ("file_schema", "schema")
+        )
+        columns = tuple(data["partition_columns"])  # type: ignore[arg-type]
+        return cls(SourceSpec.model_validate(data["spec"]), file_schema, columns, schema)
+
+
+def plan(spec: SourceSpec, outside: str | None = None) -> tuple[Source, list[Shard]]:
+    """Find the shards of a source and the schema that all of them share.
+
+    Args:
+        spec: the job file's section.
+        outside: URL of a folder whose files do not count (the sink, where it lies inside the source).
+
+    Raises:
+        SpecError: a path, column, condition or function that is not there.
+        SourceError: a file that cannot be read.
+    """
+    if spec.dataset is not None:
+        spec, file_schema, shards = dataset.plan(spec)
+        partition_columns: tuple[str, ...] = ()
+    else:
+        file_schema, partition_columns, shards = _plan_files(spec, outside)
+    source = Source(spec, file_schema, partition_columns, file_schema)
+    first = _first_batch(source, shards)
+    return replace(source, schema=first.schema), shards
+
+
+def read(source: Source, shard: Shard, batch_rows: int) -> Iterator[pa.RecordBatch | BadRow]:
+    """The rows of a shard after where, prepare and limit, in batches of `batch_rows`; bad rows where they turn up.
+
+    Raises:
+        SourceError: the file is truncated, vanished, or changed since it was planned.
+    """
+    bad: list[BadRow] = []
+    left = shard.limit
+    batches = _good(_raw(source, shard, batch_rows), bad)
+    for batch in rows.even(_filtered(source, shard, batches), batch_rows, MAX_BATCH_BYTES):
+        yield from bad
+        bad.clear()
+        if left is None:
+            yield batch
+            continue
+        yield batch.slice(0, left)
+        left -= min(left, len(batch))
+        if not left:
+            return
+    yield from bad
+
+
+def count(source: Source, shard: Shard, enough: int) -> int:
+    """Rows that a shard gives, counted by reading no further than `enough`; known ones are not read."""
+    if shard.rows is not None and not source.spec.where and not source.spec.prepare:
+        return min(shard.rows, enough)
+    total = 0
+    for item in read(source, shard, 16_384):
+        total += len(item) if isinstance(item, pa.RecordBatch) else 0
+        if total >= enough:
+            return enough
+    return total
+
+
+def _plan_files(spec: SourceSpec, outside: str | None) -> tuple[pa.Schema, tuple[str, ...], list[Shard]]:
+    assert spec.path is not None
+    fs, files = find(spec.path, spec.format)
+    if outside is not None:
+        below = fsspec.core.url_to_fs(outside)[1].rstrip("/") + "/"
+        files = [file for file in files if not file.path.startswith(below)]
+    if not files:
+        raise SpecError(f"source.path {spec.path!r} holds no file but the sink's own; point sink.path elsewhere")
+    with ThreadPoolExecutor(16) as threads:
+        layouts = list(threads.map(lambda file: _inspect(fs, file), files))
+    whole = _unify(files, layouts)
+    folders = [name for file in files for name in partition(file.key)]
+    partition_columns = tuple(name for name in dict.fromkeys(folders) if name not in whole.names)
+    known = [*whole.names, *partition_columns]
+    if missing := [name for name in spec.columns or () if name not in known]:
+        raise SpecError(f"source.columns: {missing[0]!r} is not in {spec.path}; columns: {', '.join(known)}")
+    if spec.columns is not None:
+        whole = pa.schema([whole.field(name) for name in spec.columns if name in whole.names])
+        partition_columns = tuple(name for name in partition_columns if name in spec.columns)
+    shards = [
+        Shard(file.url, file.key, file.version, file.format, start, stop, count_)
+        for file, layout in zip(files, layouts, strict=True)
+        for start, stop, count_ in layout.ranges
+    ]
+    return whole, partition_columns, shards
+
+
+def _inspect(fs: fsspec.AbstractFileSystem, file: File) -> Layout:
+    try:
+        return FORMATS[file.format].inspect(fs, file.path)
+    except (pa.ArrowException, OSError, EOFError) as error:
+        raise SourceError(f"{file.url} is not a readable {file.format} file: {error}") from error
+
+
+def _unify(files: list[File], layouts: list[Layout]) -> pa.Schema:
+    """One schema for all files: columns in the order first seen, types widened where that loses nothing."""
+    whole = layouts[0].schema
+    for file, layout in zip(files, layouts, strict=True):
+        try:
+            whole = pa.unify_schemas([whole, layout.schema], promote_options="permissive")
+        except (pa.ArrowTypeError, pa.ArrowInvalid) as error:
+            raise SourceError(f"{file.url} does not fit the files before it: {error}") from error
+    return pa.schema([field.with_nullable(True) for field in whole])
+
+
+def _raw(source: Source, shard: Shard, batch_rows: int) -> Iterator[pa.RecordBatch | BadRow]:
+    """What the format gives, any failure named after the file."""
+    selected = source.spec.columns is not None
+    try:
+        if shard.format == "dataset":
+            yield from dataset.read(source.spec, shard, source.file_schema, batch_rows)
+            return
+        fs, path = fsspec.core.url_to_fs(shard.file)
+        yield from FORMATS[shard.format].read(
+            fs, path, shard.start, shard.stop, source.file_schema, batch_rows, selected
+        )
+    except (pa.ArrowException, OSError, EOFError) as error:
+        raise SourceError(f"{shard.file} could not be read as {shard.format}: {error}") from error
+
+
+def _good(items: Iterator[pa.RecordBatch | BadRow], bad: list[BadRow]) -> Iterator[pa.RecordBatch]:
+    for item in items:
+        if isinstance(item, BadRow):
+            bad.append(item)
+        else:
+            yield item
+
+
+def _filtered(source: Source, shard: Shard, batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    """Schema, partition columns, where and prepare."""
+    spec = source.spec
+    values = partition(shard.key)
+    prepare = rows.load_prepare(spec.prepare) if spec.prepare else None
+    for raw in batches:
+        batch = rows.conform(raw, source.file_schema, shard.file)
+        for name in source.partition_columns:
+            batch = batch.append_column(name, pa.array([values.get(name)] * len(batch), pa.string()))
+        if spec.where:
+            batch = batch.filter(rows.where_mask(batch, spec.where))
+        if prepare is not None and spec.prepare:
+            batch = rows.prepared(batch, prepare, spec.prepare)
+            if source.schema is not source.file_schema:
+                batch = rows.conform(batch, source.schema, f"source.prepare {spec.prepare!r}")
+        yield batch
+
+
+def _first_batch(source: Source, shards: list[Shard]) -> pa.RecordBatch:
+    """A few real rows through where and prepare: shows the schema that tasks get, and what is wrong with either."""
+    columns = [pa.nulls(0, field.type) for field in source.file_schema]
+    empty = pa.RecordBatch.from_arrays(columns, schema=source.file_schema)
+    if not source.spec.prepare:
+        return next(_filtered(source, shards[0], iter([empty])))
+    for shard in shards:
+        for batch in _filtered(source, shard, _good(_raw(source, shard, 64), [])):
+            if len(batch):
+                return batch
+    return next(_filtered(source, shards[0], iter([empty])))

@@ -1,0 +1,94 @@
+"""Datasets of the Hub, or local dataset folders, streamed through the `datasets` client.
+
+One shard is one shard of the streamed dataset (for most datasets one data file); its version is the pinned commit, or
+for a local folder the sizes and modification times of its files.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from pathlib import Path
+
+import datasets
+import pyarrow as pa
+from huggingface_hub import HfApi
+from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
+from huggingface_hub.utils import httpx
+
+from jobs.source.shard import BadRow, Shard
+from jobs.spec import SourceSpec
+from transforms.errors import SpecError
+
+
+def plan(spec: SourceSpec) -> tuple[SourceSpec, pa.Schema, list[Shard]]:
+    """Pin the revision and list the shards.
+
+    Raises:
+        SpecError: no such dataset, configuration, split or column.
+    """
+    assert spec.dataset is not None
+    local = Path(spec.dataset).is_dir()
+    version = _folder_version(Path(spec.dataset)) if local else _commit(spec)
+    pinned = spec if local else spec.model_copy(update={"revision": version})
+    stream = _open(pinned)
+    features = stream.features or stream._resolve_features().features
+    if features is None:
+        raise SpecError(f"source.dataset {spec.dataset!r} is empty")
+    schema = features.arrow_schema.remove_metadata()
+    if missing := [name for name in spec.columns or () if name not in schema.names]:
+        raise SpecError(
+            f"source.columns: {missing[0]!r} is not in {spec.dataset}/{spec.split}; columns: {', '.join(schema.names)}"
+        )
+    if spec.columns is not None:
+        schema = pa.schema([schema.field(name) for name in spec.columns])
+    key = f"{spec.config or 'default'}/{spec.split}/{spec.dataset.rstrip('/').rsplit('/', 1)[-1]}"
+    shards = [Shard(spec.dataset, key, version, "dataset", i, i + 1) for i in range(stream.num_shards)]
+    return pinned, schema, shards
+
+
+def read(spec: SourceSpec, shard: Shard, schema: pa.Schema, batch_rows: int) -> Iterator[pa.RecordBatch | BadRow]:
+    """Stream one shard of the dataset as record batches."""
+    stream = _open(spec)
+    part = stream.shard(stream.num_shards, shard.start)
+    if spec.columns is not None:
+        part = part.select_columns(spec.columns)
+    for table in part.with_format("arrow").iter(batch_rows):
+        yield from table.to_batches()
+
+
+def _open(spec: SourceSpec) -> datasets.IterableDataset:
+    """The streamed split, by whichever way the folder or repository was written."""
+    assert spec.dataset is not None
+    if (folder := Path(spec.dataset)).is_dir() and _saved_by_datasets(folder):
+        saved = datasets.load_from_disk(spec.dataset)
+        if isinstance(saved, datasets.DatasetDict):
+            if spec.split not in saved:
+                raise SpecError(f"source.split is {spec.split!r}; splits of {spec.dataset}: {', '.join(saved)}")
+            saved = saved[spec.split]
+        return saved.to_iterable_dataset(num_shards=max(1, len(saved.cache_files)))
+    try:
+        return datasets.load_dataset(
+            spec.dataset, spec.config, split=spec.split, revision=spec.revision, streaming=True
+        )
+    except (ValueError, FileNotFoundError, ConnectionError) as error:
+        raise SpecError(f"source.dataset {spec.dataset!r} cannot be opened: {str(error).splitlines()[0]}") from error
+
+
+def _saved_by_datasets(folder: Path) -> bool:
+    return (folder / "dataset_dict.json").exists() or (folder / "state.json").exists()
+
+
+def _commit(spec: SourceSpec) -> str:
+    try:
+        return str(HfApi().dataset_info(str(spec.dataset), revision=spec.revision).sha)
+    except (HfHubHTTPError, OfflineModeIsEnabled, httpx.HTTPError, ValueError) as error:
+        raise SpecError(
+            f"source.dataset {spec.dataset!r} is no folder here and the Hub does not give it: {str(error).splitlines()[0]}"
+        ) from error
+
+
+def _folder_version(folder: Path) -> str:
+    files = sorted(file for file in folder.rglob("*") if file.is_file())
+    stats = [f"{file.relative_to(folder)} {file.stat().st_size} {file.stat().st_mtime_ns}" for file in files]
+    return hashlib.blake2b("\n".join(stats).encode(), digest_size=12).hexdigest()

@@ -1,0 +1,83 @@
+"""A Shard is a range of rows of one source file at one version: the unit of work, of resume and of the ledger."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+
+import pyarrow as pa
+
+
+@dataclass(frozen=True)
+class Shard:
+    """A range of rows of one source file at one version.
+
+    Attributes:
+        file: path or URL to open.
+        key: the file's name below the source's root: what stays the same when a lake moves.
+        version: size and modification time, ETag, checksum or commit: whatever changes when the content does.
+        format: parquet, csv, jsonl, arrow or dataset.
+        start: first row group (parquet), record batch (arrow), byte (csv, jsonl) or dataset shard.
+        stop: one past the last; 0 means to the end of a file that cannot be cut.
+        rows: rows in the range before any filter, where the format says so.
+        limit: rows to give at most, where `source.limit` cuts through this shard.
+    """
+
+    file: str
+    key: str
+    version: str
+    format: str
+    start: int
+    stop: int
+    rows: int | None = None
+    limit: int | None = None
+
+    @property
+    def id(self) -> str:
+        """Derived from exactly what the shard is: key, version, range and limit."""
+        return _hash(self.key, self.version, self.start, self.stop, self.limit)
+
+    @property
+    def slot(self) -> str:
+        """The place this shard has in a sink: the same for every version of the same range, so a new one replaces it."""
+        return _hash(self.key, self.start)
+
+    @property
+    def part(self) -> str:
+        """Its part file below the sink, in the partition folder of its source file."""
+        key = PurePosixPath(self.key)
+        name = f"{key.name.split('.')[0]}-{self.slot[:8]}-{self.start}.parquet"
+        return (key.parent / name).as_posix()
+
+
+@dataclass(frozen=True)
+class BadRow:
+    """A row that could not be read: it becomes a rejected row, never a gap.
+
+    Attributes:
+        error_type: class of the complaint, such as InvalidUTF8.
+        message: what is wrong with it.
+        raw: the row as it stands in the file, as far as it can be shown.
+    """
+
+    error_type: str
+    message: str
+    raw: str
+
+
+@dataclass(frozen=True)
+class Layout:
+    """What a format found in a file before reading it.
+
+    Attributes:
+        schema: the file's columns.
+        ranges: (start, stop, rows or None) that can be read apart, in order.
+    """
+
+    schema: pa.Schema
+    ranges: list[tuple[int, int, int | None]]
+
+
+def _hash(*parts: object) -> str:
+    return hashlib.blake2b("\0".join(map(str, parts)).encode(), digest_size=12).hexdigest()

@@ -1,0 +1,177 @@
+"""Length-sorted, token-budgeted batches: order restored, halved on out-of-memory, poison rows cornered."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+import numpy as np
+import torch
+
+T = TypeVar("T")
+
+# On a CPU small batches stay in cache (1,024 slots beat 4,096 and 16,384); a GPU wants to be full.
+MAX_TOKENS = {"cpu": 1024, "cuda": 32768, "mps": 8192}
+
+# Rows tokenised at a time: enough for tight length sorting, few enough to overlap with the forward pass.
+PIECE_ROWS = 2048
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a run over many sequences gave.
+
+    Attributes:
+        outputs: one float32 array a sequence, in the order the sequences came; None where the sequence failed.
+        failures: sequence index -> the exception that it alone still raised.
+        tokens: real tokens computed, special tokens included.
+        padded_tokens: slots computed, padding included.
+    """
+
+    outputs: list[np.ndarray | None]
+    failures: dict[int, Exception]
+    tokens: int
+    padded_tokens: int
+
+
+@dataclass
+class Caps:
+    """How many sequences of a length fitted into memory, learnt from each out-of-memory error."""
+
+    rows_by_length: dict[int, int] = field(default_factory=dict)
+
+    def rows(self, length: int) -> int | None:
+        """The most sequences of `length` tokens to try at once; None while nothing is known."""
+        return min((rows for known, rows in self.rows_by_length.items() if known <= length), default=None)
+
+    def lower(self, length: int, rows: int) -> None:
+        """Remember that only `rows` sequences of `length` tokens are safe."""
+        self.rows_by_length[length] = min(rows, self.rows_by_length.get(length, rows))
+
+
+def cut(lengths: np.ndarray, max_tokens: int, caps: Caps | None = None) -> Iterator[np.ndarray]:
+    """Cut sequences into batches, longest first, so that memory runs out on the first batch or never.
+
+    Args:
+        lengths: int array, tokens of each sequence.
+        max_tokens: slots a batch may have, padding included; a longer sequence is a batch of its own.
+        caps: memory limits learnt so far, read anew for every batch.
+
+    Yields:
+        Indices into `lengths`, each exactly once.
+    """
+    order = np.argsort(-lengths, kind="stable")
+    start = 0
+    while start < len(order):
+        longest = max(1, int(lengths[order[start]]))
+        rows = max(1, max_tokens // longest)
+        if caps is not None and (cap := caps.rows(longest)) is not None:
+            rows = min(rows, cap)
+        yield order[start : start + rows]
+        start += rows
+
+
+def run(
+    lengths: Sequence[int] | np.ndarray,
+    compute: Callable[[np.ndarray], torch.Tensor],
+    max_tokens: int,
+    caps: Caps | None = None,
+) -> Outcome:
+    """Compute every sequence in budgeted batches and give the outputs back in the order they came.
+
+    Args:
+        lengths: tokens of each sequence.
+        compute: indices of one batch -> tensor `(batch, ...)` or `(batch, seq, ...)` on any device; the second dimension
+            of a result with three or more dimensions is trimmed to each sequence's own length.
+        max_tokens: slots a batch may have, padding included.
+        caps: memory limits, kept by the caller from run to run.
+
+    Returns:
+        An `Outcome`; a sequence that fails even alone, or whose output is not finite, is in `failures`.
+
+    Raises:
+        torch.AcceleratorError: the device is lost; no later batch could be computed on it.
+    """
+    lengths = np.asarray(lengths, dtype=np.int64)
+    caps = Caps() if caps is None else caps
+    outputs: list[np.ndarray | None] = [None] * len(lengths)
+    failures: dict[int, Exception] = {}
+    slots = 0
+    done: list[tuple[np.ndarray, torch.Tensor]] = []
+    for batch in cut(lengths, max_tokens, caps):
+        for part, result in _corner(batch, compute, lengths, caps, failures):
+            slots += len(part) * int(lengths[part].max())
+            done.append((part, result))
+    # One copy from the device after the last batch was queued, not a wait after each.
+    for part, result in done:
+        array = result.float().cpu().numpy()
+        ragged = array.ndim >= 3
+        finite = np.isfinite(array).reshape(len(part), -1).all(axis=1)
+        for position, sequence in enumerate(part.tolist()):
+            if finite[position]:
+                outputs[sequence] = array[position, : lengths[sequence]] if ragged else array[position]
+            else:
+                failures[sequence] = FloatingPointError("the model's output is not finite (nan or inf)")
+    return Outcome(outputs, failures, int(lengths.sum()), slots)
+
+
+def _corner(
+    batch: np.ndarray,
+    compute: Callable[[np.ndarray], torch.Tensor],
+    lengths: np.ndarray,
+    caps: Caps,
+    failures: dict[int, Exception],
+) -> Iterator[tuple[np.ndarray, torch.Tensor]]:
+    """Compute a batch; on any error compute its halves, down to the one sequence that raises it."""
+    try:
+        result = compute(batch)
+    except Exception as error:
+        if _device_is_lost(error):
+            raise
+        if is_out_of_memory(error):
+            if torch.cuda.is_available():
+                torch.cuda.empty_cache()
+            caps.lower(int(lengths[batch].max()), max(1, len(batch) // 2))
+        if len(batch) == 1:
+            failures[int(batch[0])] = error
+            return
+    else:
+        yield batch, result
+        return
+    # Outside the except block: its traceback would keep the failed batch's tensors alive.
+    middle = len(batch) // 2
+    yield from _corner(batch[:middle], compute, lengths, caps, failures)
+    yield from _corner(batch[middle:], compute, lengths, caps, failures)
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an exception says that memory, on the device or the host, ran out."""
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or (
+        isinstance(error, RuntimeError) and "can't allocate memory" in str(error).lower()
+    )
+
+
+def _device_is_lost(error: Exception) -> bool:
+    lost = getattr(torch, "AcceleratorError", None)
+    return lost is not None and isinstance(error, lost) and not is_out_of_memory(error)
+
+
+def padded(sequences: Sequence[Sequence[int]], fill: int) -> np.ndarray:
+    """Token ids of one batch as an int64 array `(batch, seq)`, padded on the right with `fill`."""
+    array = np.full((len(sequences), max(map(len, sequences))), fill, dtype=np.int64)
+    for row, ids in enumerate(sequences):
+        array[row, : len(ids)] = ids
+    return array
+
+
+def ahead(items: Iterable[T]) -> Iterator[T]:
+    """Iterate with the next item made in another thread while this one is used."""
+    iterator = iter(items)
+    end: Any = object()
+    with ThreadPoolExecutor(1, thread_name_prefix="tokenise") as thread:
+        upcoming = thread.submit(next, iterator, end)
+        while (item := upcoming.result()) is not end:
+            upcoming = thread.submit(next, iterator, end)
+            yield item

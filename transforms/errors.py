@@ -1,0 +1,55 @@
+"""What can go wrong, as one tree; every message names the key, the value, the valid values and the fix.
+
+NightscribeError
+├── UserError          the job file, the command line or what they point at is wrong: exit 2, nothing written
+│   ├── SpecError      a key, a type, a value, a column
+│   └── ModelError     a model or adapter folder that does not fit its task
+└── RunError           the job was right and the run could not be finished: exit 1, a rerun resumes
+    ├── SourceError    a file that is truncated, vanished or not what its ending says
+    ├── SinkError      an output folder that cannot be written, accounts that do not add up
+    │   └── SinkBusy   another run holds the sink
+    ├── TooManyRejects more rows rejected than `errors.max_fraction` allows
+    └── Stopped        SIGTERM or Ctrl-C: finished shards are kept
+
+Each takes one message, so that each survives pickling between processes.
+"""
+
+
+class NightscribeError(Exception):
+    """The root: anything raised on purpose."""
+
+
+class UserError(NightscribeError):
+    """The job file, the command line or what they point at is wrong; nothing was written."""
+
+
+class SpecError(UserError):
+    """A key, a type, a value or a column of the job file."""
+
+
+class ModelError(UserError):
+    """A model or adapter that is missing or does not fit its task."""
+
+
+class RunError(NightscribeError):
+    """The job was right, the run could not be finished; a rerun resumes."""
+
+
+class SourceError(RunError):
+    """A source file that is truncated, vanished or not what its ending says."""
+
+
+class SinkError(RunError):
+    """An output folder that cannot be written, or accounts that do not add up."""
+
+
+class SinkBusy(SinkError):
+    """Another run holds the sink."""
+
+
+class TooManyRejects(RunError):
+    """More rows were rejected than `errors.max_fraction` allows."""
+
+
+class Stopped(RunError):
+    """The run was asked to stop; finished shards are kept."""

@@ -1,0 +1,204 @@
+"""What a task is: one module in transforms/tasks/; the file name is the registration.
+
+A task module opens with its source and has
+
+    ARCHITECTURE   the transformers auto class that loads its weights, or None for a task without a model
+    VERSION        an integer, raised whenever the same rows and weights would give another output
+    Options        a frozen dataclass; its typed fields are the task's keys in a job file
+    check          (Options, PretrainedConfig | None) -> None; refuses a model that cannot do the task
+    output_type    (Options, PretrainedConfig | None) -> the Arrow type of its column
+    load           (Options, Model (None without ARCHITECTURE), max_tokens) -> an Annotator
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+import pkgutil
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol, TypeVar
+
+import numpy as np
+import pyarrow as pa
+from transformers import PretrainedConfig
+
+from transforms import batches, tasks
+from transforms.errors import ModelError, SpecError
+
+R = TypeVar("R")
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A row that breaks a task, alone and reproducibly.
+
+    Attributes:
+        row: its index in the batch.
+        error_type: class name of the exception.
+        message: what the exception says.
+    """
+
+    row: int
+    error_type: str
+    message: str
+
+
+@dataclass(frozen=True)
+class Annotation:
+    """What a task gives for a RecordBatch.
+
+    Attributes:
+        values: one value a row; null where the text is null or empty, or where the row failed.
+        failures: the rows that broke the task.
+        tokens: real tokens computed.
+        padded_tokens: slots computed, padding included.
+    """
+
+    values: pa.Array
+    failures: Sequence[Failure] = ()
+    tokens: int = 0
+    padded_tokens: int = 0
+
+
+class Annotator(Protocol):
+    """A loaded task: a RecordBatch in, one value for each of its rows out."""
+
+    def __call__(self, batch: pa.RecordBatch) -> Annotation:
+        """Annotate every row."""
+        ...
+
+
+class Task(Protocol):
+    """The shape of a module in transforms/tasks/."""
+
+    ARCHITECTURE: Any
+    VERSION: int
+    Options: type
+    check: Callable[[Any, PretrainedConfig | None], None]
+    output_type: Callable[[Any, PretrainedConfig | None], pa.DataType]
+    load: Callable[[Any, Any, int | None], Annotator]
+
+
+def names() -> list[str]:
+    """Every task there is, by file name."""
+    return sorted(module.name for module in pkgutil.iter_modules(tasks.__path__))
+
+
+def get(name: str) -> Task:
+    """The task module of that name.
+
+    Raises:
+        SpecError: there is no such task.
+    """
+    if name not in names():
+        raise SpecError(f"task {name!r} is not known; tasks: {', '.join(names())}")
+    return importlib.import_module(f"{tasks.__name__}.{name}")  # type: ignore[return-value]
+
+
+def columns_read(options: Any) -> list[str]:
+    """The columns that a task reads: its option fields that hold a column name (`metadata={"column": True}`)."""
+    fields = (f for f in dataclasses.fields(options) if f.metadata.get("column"))
+    return [value for f in fields if (value := getattr(options, f.name)) is not None]
+
+
+def column_field(doc: str) -> Any:
+    """An option that names a text column which the task reads."""
+    return field(metadata={"column": True, "doc": doc})
+
+
+def require_head(config: PretrainedConfig | None, suffix: str, task: str) -> None:
+    """Refuse a model whose config.json names an architecture without the head that a task needs.
+
+    Raises:
+        ModelError: the architectures are known and none of them ends with `suffix`.
+    """
+    architectures = getattr(config, "architectures", None) or []
+    if architectures and not any(name.endswith(suffix) for name in architectures):
+        raise ModelError(
+            f"{task} needs a model with a head (…{suffix}), and this one is a {', '.join(architectures)}; "
+            f"choose a model that was trained for {task}, or add an adapter that brings the head"
+        )
+
+
+@dataclass(frozen=True)
+class Row:
+    """One text to annotate: its index in the batch and its code points."""
+
+    index: int
+    text: str
+
+
+def annotate_texts(
+    texts: pa.Array,
+    tokenise: Callable[[list[Row]], list[tuple[Row, Any]]],
+    length: Callable[[Any], int],
+    compute: Callable[[list[Any]], Any],
+    max_tokens: int,
+    caps: batches.Caps,
+) -> tuple[dict[int, list[tuple[Any, np.ndarray]]], list[Failure], int, int]:
+    """The walk that every encoder task shares: tokenise ahead, batch by budget, forward, gather by row.
+
+    Args:
+        texts: a string-like Arrow array.
+        tokenise: rows -> (row, sequence) pairs; a long text may give several sequences (windows).
+        length: sequence -> its tokens.
+        compute: the sequences of one batch -> tensor `(batch, ...)`.
+        max_tokens: slots a batch may have.
+        caps: memory limits learnt so far.
+
+    Returns:
+        row index -> its (sequence, float32 output) pairs in order, for rows that have a text and did not fail; the
+        failures; tokens; padded tokens.
+    """
+    rows = [Row(i, text) for i, text in enumerate(texts.to_pylist()) if text]
+    pieces = (rows[i : i + batches.PIECE_ROWS] for i in range(0, len(rows), batches.PIECE_ROWS))
+    gathered: dict[int, list[tuple[Any, np.ndarray]]] = {}
+    failed: dict[int, Exception] = {}
+    tokens = padded_tokens = 0
+    for sequences, broken in batches.ahead(_tokenised(piece, tokenise) for piece in pieces):
+        failed.update(broken)
+        outcome = batches.run(
+            [length(sequence) for _, sequence in sequences],
+            lambda batch, sequences=sequences: compute([sequences[i][1] for i in batch]),
+            max_tokens,
+            caps,
+        )
+        tokens += outcome.tokens
+        padded_tokens += outcome.padded_tokens
+        for i, (row, sequence) in enumerate(sequences):
+            if (output := outcome.outputs[i]) is None:
+                failed.setdefault(row.index, outcome.failures[i])
+            else:
+                gathered.setdefault(row.index, []).append((sequence, output))
+    for row_index in failed:
+        gathered.pop(row_index, None)
+    failures = [Failure(row, type(error).__name__, str(error)) for row, error in sorted(failed.items())]
+    return gathered, failures, tokens, padded_tokens
+
+
+def _tokenised(
+    rows: list[Row], tokenise: Callable[[list[Row]], list[tuple[Row, R]]]
+) -> tuple[list[tuple[Row, R]], dict[int, Exception]]:
+    """Tokenise rows together; if that raises, find the rows that raise alone."""
+    try:
+        return tokenise(rows), {}
+    except Exception as error:
+        if len(rows) == 1:
+            return [], {rows[0].index: error}
+    middle = len(rows) // 2
+    left, left_broken = _tokenised(rows[:middle], tokenise)
+    right, right_broken = _tokenised(rows[middle:], tokenise)
+    return left + right, left_broken | right_broken
+
+
+def typed_labels(config: PretrainedConfig) -> list[str]:
+    """Label names in the order of the logits."""
+    return [str(config.id2label[i]) for i in range(config.num_labels)]
+
+
+def describe_options(options: type) -> Iterator[tuple[str, str, str]]:
+    """Name, type and default of every option, as a person reads them."""
+    for f in dataclasses.fields(options):
+        default = "required" if f.default is dataclasses.MISSING else repr(f.default)
+        yield f.name, str(f.type).replace("Literal", "one of "), default

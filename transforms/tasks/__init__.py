@@ -1,0 +1,1 @@
+"""One file a task; adding a file here adds a task (see transforms/task.py)."""

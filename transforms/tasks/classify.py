@@ -1,0 +1,152 @@
+"""Text classification: one label, several labels or a number for each text.
+
+Source: the AutoModelForSequenceClassification heads of transformers; scores are what its text-classification pipeline
+gives (softmax for one label, sigmoid for several or for a single logit, the bare value for regression).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import pyarrow as pa
+import torch
+from transformers import AutoModelForSequenceClassification, PretrainedConfig
+
+from transforms.batches import MAX_TOKENS, Caps
+from transforms.errors import ModelError
+from transforms.model import Model, logits
+from transforms.task import Annotation, Row, annotate_texts, column_field, require_head, typed_labels
+
+ARCHITECTURE = AutoModelForSequenceClassification
+VERSION = 1
+
+LABEL = pa.struct([("label", pa.string()), ("score", pa.float32())])
+
+
+@dataclass(frozen=True)
+class Options:
+    """What a job file may say about `classify`.
+
+    Attributes:
+        column: text column (string).
+        top_k: give a list of the k best labels, or of all of them; by default one label, or all of a multi-label model.
+        long_text: what happens to a text past the model's window: cut it off, or score overlapping windows and average
+            their scores by their tokens.
+        stride: tokens that neighbouring windows share.
+    """
+
+    column: str = column_field("text column")
+    top_k: int | Literal["all"] | None = None
+    long_text: Literal["truncate", "window"] = "truncate"
+    stride: int = 64
+
+    def __post_init__(self) -> None:
+        if isinstance(self.top_k, int) and self.top_k < 1:
+            raise ValueError(f"top_k is {self.top_k}; give a number of labels from 1, or all")
+        if self.stride < 0:
+            raise ValueError(f"stride is {self.stride}; give a number of tokens from 0")
+
+
+def check(options: Options, config: PretrainedConfig | None) -> None:
+    """Refuse a model without a classification head."""
+    require_head(config, "ForSequenceClassification", "classify")
+
+
+def output_type(options: Options, config: PretrainedConfig | None) -> pa.DataType:
+    """struct<label: string, score: float32>; a list of them, best first, with `top_k` or a multi-label model."""
+    return pa.list_(LABEL) if _gives_list(options, config) else LABEL
+
+
+def _gives_list(options: Options, config: PretrainedConfig | None) -> bool:
+    problem = getattr(config, "problem_type", None)
+    several_numbers = problem == "regression" and config is not None and config.num_labels > 1
+    return options.top_k is not None or problem == "multi_label_classification" or several_numbers
+
+
+@dataclass(frozen=True)
+class Sequence:
+    """Token ids of one window."""
+
+    ids: list[int]
+
+
+class Classifier:
+    """Texts in, labels out."""
+
+    def __init__(self, options: Options, model: Model, max_tokens: int | None):
+        self.options = options
+        self.model = model
+        self.labels = pa.array(typed_labels(model.config), pa.string())
+        self.gives_list = _gives_list(options, model.config)
+        self.max_tokens = max_tokens or MAX_TOKENS[model.device.type]
+        self.caps = Caps()
+        if options.long_text == "window" and options.stride >= model.max_length - 2:
+            raise ModelError(f"stride is {options.stride}; the model's window is {model.max_length} tokens, stay below it")
+
+    def __call__(self, batch: pa.RecordBatch) -> Annotation:
+        """Classify the rows of a batch."""
+        texts = batch.column(self.options.column)
+        gathered, failures, tokens, slots = annotate_texts(
+            texts, self.tokenise, lambda s: len(s.ids), self.forward, self.max_tokens, self.caps
+        )
+        scores = np.zeros((len(texts), len(self.labels)), dtype=np.float32)
+        present = np.zeros(len(texts), dtype=bool)
+        for row, windows in gathered.items():
+            present[row] = True
+            scores[row] = _average([self.activate(raw) for _, raw in windows], [len(s.ids) for s, _ in windows])
+        return Annotation(self.column(scores, present), failures, tokens, slots)
+
+    def tokenise(self, rows: list[Row]) -> list[tuple[Row, Sequence]]:
+        """Rows -> their windows; one each unless `long_text: window`."""
+        window = self.options.long_text == "window"
+        encoded = self.model.tokenizer(
+            [row.text for row in rows],
+            truncation=True,
+            max_length=self.model.max_length,
+            return_attention_mask=False,
+            return_token_type_ids=False,
+            **({"return_overflowing_tokens": True, "stride": self.options.stride} if window else {}),
+        )
+        source = encoded["overflow_to_sample_mapping"] if window else range(len(rows))
+        return [(rows[i], Sequence(ids)) for i, ids in zip(source, encoded["input_ids"], strict=True)]
+
+    def forward(self, sequences: list[Sequence]) -> torch.Tensor:
+        """Logits `(batch, labels)`."""
+        return logits(self.model, [s.ids for s in sequences])
+
+    def activate(self, raw: np.ndarray) -> np.ndarray:
+        """Logits -> scores `(labels,)`, as the problem type has it."""
+        problem = self.model.config.problem_type
+        if problem == "regression":
+            return raw
+        if problem == "multi_label_classification" or len(self.labels) == 1:
+            return 1.0 / (1.0 + np.exp(-raw))
+        shifted = np.exp(raw - raw.max())
+        return shifted / shifted.sum()
+
+    def column(self, scores: np.ndarray, present: np.ndarray) -> pa.Array:
+        """Scores `(rows, labels)` -> the Arrow column; rows not present are null."""
+        if not self.gives_list:
+            best = scores.argmax(axis=1)
+            values = [self.labels.take(pa.array(best)), pa.array(scores[np.arange(len(scores)), best])]
+            return pa.StructArray.from_arrays(values, fields=list(LABEL), mask=pa.array(~present))
+        k = len(self.labels) if self.options.top_k in (None, "all") else min(int(self.options.top_k), len(self.labels))
+        best = np.argsort(-scores[present], axis=1, kind="stable")[:, :k]
+        flat = pa.StructArray.from_arrays(
+            [self.labels.take(pa.array(best.ravel())), pa.array(np.take_along_axis(scores[present], best, 1).ravel())],
+            fields=list(LABEL),
+        )
+        offsets = np.concatenate([[0], np.cumsum(present * k)]).astype(np.int32)
+        return pa.ListArray.from_arrays(pa.array(offsets), flat, type=pa.list_(LABEL), mask=pa.array(~present))
+
+
+def _average(scores: list[np.ndarray], tokens: list[int]) -> np.ndarray:
+    """Mean of the windows' scores, weighted by their tokens."""
+    return scores[0] if len(scores) == 1 else np.average(scores, axis=0, weights=tokens)
+
+
+def load(options: Options, model: Model, max_tokens: int | None = None) -> Classifier:
+    """The task on a loaded model."""
+    return Classifier(options, model, max_tokens)
