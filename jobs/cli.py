@@ -9,7 +9,7 @@ import os
 import sys
 import warnings
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from transforms.errors import NightscribeError, UserError
 
@@ -77,7 +77,7 @@ def run_command(arguments: argparse.Namespace) -> None:
 
     job = spec.read(arguments.spec, arguments.overrides)
     with run.stopping_cleanly(), _Bar(quiet=arguments.quiet) as bar:
-        report = run.run(job, watch=bar.update, planned=bar.plans)
+        report = run.run(job, watch=bar.update)
     print(report.to_json())
 
 
@@ -123,27 +123,26 @@ class _Bar:
 
     def __init__(self, quiet: bool):
         self.quiet = quiet
-        self.plans: list[Plan] = []
-        self.bar: object | None = None
+        self.bar: Any = None
 
     def __enter__(self) -> _Bar:
         return self
 
     def __exit__(self, *_: object) -> None:
         if self.bar is not None:
-            self.bar.close()  # type: ignore[attr-defined]
+            self.bar.close()
 
-    def update(self, progress: Progress) -> None:
+    def update(self, plan: Plan, progress: Progress) -> None:
+        """Show the totals so far."""
         from tqdm import tqdm
 
         if self.quiet:
             return
         if self.bar is None:
             every = 0.5 if sys.stderr.isatty() else 30.0
-            self.bar = tqdm(total=self.plans[0].rows_todo, unit=" rows", mininterval=every, smoothing=0.1)
-        bar: tqdm = self.bar  # type: ignore[assignment]
-        bar.set_postfix(shards=progress.shards, rejected=progress.rows_rejected, refresh=False)
-        bar.update(progress.rows_in - bar.n)
+            self.bar = tqdm(total=plan.rows_todo, unit=" rows", mininterval=every, delay=every, smoothing=0.1)
+        self.bar.set_postfix(shards=progress.shards, rejected=progress.rows_rejected, refresh=False)
+        self.bar.update(progress.rows_in - self.bar.n)
 
 
 def _quieten() -> None:

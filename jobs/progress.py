@@ -6,7 +6,6 @@ import json
 import os
 import socket
 import time
-from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from functools import cache
 
@@ -37,9 +36,6 @@ class Progress:
         """Add another's totals."""
         for name, value in asdict(other).items():
             setattr(self, name, getattr(self, name) + value)
-
-
-Watcher = Callable[[Progress], None]
 
 
 class Heartbeat:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 import re
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import psutil
@@ -15,7 +16,7 @@ from jobs import enrich, lock, progress
 from jobs import plan as planning
 from jobs.ledger import Ledger
 from jobs.plan import Plan
-from jobs.progress import Progress, Watcher
+from jobs.progress import Progress
 from jobs.report import Report, account, details
 from jobs.sink import superseded
 from jobs.spec import JobSpec
@@ -23,43 +24,58 @@ from jobs.store import Store, explain
 from transforms import errors
 from transforms.errors import NightscribeError, RunError, Stopped
 
+LOG = logging.getLogger(__name__)
 
-def run(spec: JobSpec, watch: Watcher | None = None, every_s: float = 0.5, planned: list[Plan] | None = None) -> Report:
-    """Enrich everything that is not done yet.
+Watcher = Callable[[Plan, Progress], None]
+
+
+def run(spec: JobSpec, watch: Watcher | None = None, every_s: float = 0.5) -> Report:
+    """Enrich everything that is not done yet: plan, one part, finish.
 
     Args:
         spec: the job.
-        watch: called about every `every_s` seconds with the totals so far.
+        watch: called about every `every_s` seconds with the plan and the totals so far.
         every_s: seconds between two calls of `watch`.
-        planned: gets the plan appended as soon as there is one, for whoever shows it.
 
     Raises:
         UserError: nothing was written.
         RunError: what is finished stays, and a rerun goes on from there.
     """
     started = time.monotonic()
+    with holding(prepare(spec)) as plan:
+        with watching(plan, watch, every_s):
+            execute(plan)
+        return finish(plan, time.monotonic() - started)
+
+
+def prepare(spec: JobSpec) -> Plan:
+    """Plan a job; a wrong job file is found out here, before anything is written, even a lock.
+
+    Raises:
+        UserError: what the job file says does not fit what is there.
+    """
     enrich.check_runner(spec.runner)
-    # Before the lock, so that a wrong job file writes nothing, not even a lock.
-    plan = planning.make(spec)
-    store = Store(spec.sink.path)
+    return planning.make(spec)
+
+
+@contextmanager
+def holding(plan: Plan) -> Iterator[Plan]:
+    """Hold the sink for a plan, and give the plan against the ledger as it is once nobody else writes.
+
+    Raises:
+        SinkBusy: another run holds the sink.
+        SinkError: it cannot be written.
+    """
+    store = Store(plan.spec.sink.path)
     try:
         with lock.hold(store):
-            # Once more, now that nobody else writes: another run may have finished shards in between.
             plan = planning.refresh(plan)
-            if planned is not None:
-                planned.append(plan)
-            begin(plan, store)
-            with watching(plan, store, watch, every_s):
-                execute(plan)
-            return finish(plan, time.monotonic() - started)
+            store.clear_temporary()
+            store.put(f"_nightscribe/plans/{plan.run_id}.json", plan.to_json().encode())
+            LOG.info("run %s: %d of %d shards to do", plan.run_id, len(plan.todo), len(plan.shards))
+            yield plan
     except OSError as error:
-        raise explain(error, spec.sink.path) from error
-
-
-def begin(plan: Plan, store: Store) -> None:
-    """Write the plan down and clear away what killed runs left half written."""
-    store.clear_temporary()
-    store.put(f"_nightscribe/plans/{plan.run_id}.json", plan.to_json().encode())
+        raise explain(error, store.url) from error
 
 
 def execute(plan: Plan) -> None:
@@ -70,8 +86,6 @@ def execute(plan: Plan) -> None:
     """
     try:
         enrich.execute(plan)
-    except NightscribeError:
-        raise
     except Exception as error:
         raise worker_error(error) from error
 
@@ -94,20 +108,22 @@ def finish(plan: Plan, seconds: float) -> Report:
         store.delete(name)
     report = account(plan, entries, seconds)
     store.put(f"_nightscribe/reports/{plan.run_id}.json", details(plan, report).encode())
+    LOG.info("run %s: %d rows out, %d rejected", plan.run_id, report.rows_out, report.rows_rejected)
     return report
 
 
 @contextmanager
-def watching(plan: Plan, store: Store, watch: Watcher | None, every_s: float) -> Iterator[None]:
-    """Call `watch` with the totals from a thread for as long as the block runs."""
+def watching(plan: Plan, watch: Watcher | None, every_s: float) -> Iterator[None]:
+    """Call `watch` with the totals from a thread for as long as the block runs, and once at its end."""
     if watch is None:
         yield
         return
+    store = Store(plan.spec.sink.path)
     done = threading.Event()
 
     def look() -> None:
         while not done.wait(every_s):
-            watch(progress.read(store, plan.run_id))
+            watch(plan, progress.read(store, plan.run_id))
 
     thread = threading.Thread(target=look, name="progress", daemon=True)
     thread.start()
@@ -116,7 +132,7 @@ def watching(plan: Plan, store: Store, watch: Watcher | None, every_s: float) ->
     finally:
         done.set()
         thread.join()
-        watch(progress.read(store, plan.run_id))
+        watch(plan, progress.read(store, plan.run_id))
 
 
 @contextmanager
@@ -141,11 +157,16 @@ def stopping_cleanly() -> Iterator[None]:
         enrich.stop.clear()
 
 
-def worker_error(error: Exception) -> RunError:
-    """What a worker raised, from the text that Beam makes of it: the last line of a traceback that names our error."""
+def worker_error(error: Exception) -> NightscribeError:
+    """What a worker raised, without what Beam adds to it.
+
+    From a worker process only a text arrives, a traceback whose last line names our error.
+    """
     if enrich.stop.is_set():
         return Stopped("the run was asked to stop; finished shards are kept, a rerun goes on from there")
-    text = re.sub(r" \[while running .*?\]", "", str(error), flags=re.DOTALL)
+    text = re.sub(r"\s*\[while running .*?\]", "", str(error), flags=re.DOTALL)
+    if isinstance(error, NightscribeError):
+        return type(error)(text)
     for line in reversed(text.splitlines()):
         name, colon, message = line.strip().partition(": ")
         kind = getattr(errors, name.rsplit(".", 1)[-1], None) if name.startswith("transforms.errors.") else None
@@ -153,6 +174,3 @@ def worker_error(error: Exception) -> RunError:
             return kind(message)
     last = next((line for line in reversed(text.splitlines()) if line.strip()), type(error).__name__)
     return RunError(f"a worker failed: {last.strip()}")
-
-
-__all__ = ["Progress", "begin", "execute", "finish", "run", "stopping_cleanly", "watching"]

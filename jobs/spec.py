@@ -219,7 +219,7 @@ def _sentence(error: pydantic.ValidationError, root: Any, prefix: str = "") -> s
     """The first complaint of pydantic as one sentence with key, value, valid values."""
     first, *more = error.errors()
     place = [str(part) for part in first["loc"] if not _is_branch(part)]
-    where = prefix + ".".join(place)
+    where = (prefix + ".".join(place)).rstrip(".")
     value = first.get("input")
     match first["type"]:
         case "extra_forbidden" | "unexpected_keyword_argument":

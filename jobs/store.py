@@ -40,7 +40,7 @@ class Store:
         self.fs.invalidate_cache()
         try:
             found = self.fs.ls(self.path(folder), detail=False)
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             return []
         return sorted(f"{folder}/{name.rstrip('/').rsplit('/', 1)[-1]}" for name in found)
 

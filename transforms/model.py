@@ -19,6 +19,7 @@ import transformers
 from safetensors import safe_open
 from transformers import AutoConfig, AutoTokenizer, PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
+from transforms import packed
 from transforms.batches import padded
 from transforms.errors import ModelError
 
@@ -198,6 +199,8 @@ def load(ref: ModelRef, architecture: Any) -> Model:
             f"it was not trained for this task ({architecture.__name__})"
         )
     network = network.to(device=device, dtype=dtype).eval()
+    if device.type == "cpu":
+        packed.pack(network, dtype)
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
     if network.config.pad_token_id is None:

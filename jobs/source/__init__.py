@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from types import ModuleType
 
@@ -156,12 +157,28 @@ def _inspect(fs: fsspec.AbstractFileSystem, file: File) -> Layout:
 def _unify(files: list[File], layouts: list[Layout]) -> pa.Schema:
     """One schema for all files: columns in the order first seen, types widened where that loses nothing."""
     whole = layouts[0].schema
+    # Types of a CSV are guesses: where two files guess apart, the column is text.
+    guessed = all(file.format == "csv" for file in files)
     for file, layout in zip(files, layouts, strict=True):
+        found = layout.schema
+        for field in found if guessed else ():
+            i = whole.get_field_index(field.name)
+            if i >= 0 and not _unifies(whole.field(i), field):
+                whole = whole.set(i, pa.field(field.name, pa.string()))
+                found = found.set(found.get_field_index(field.name), whole.field(i))
         try:
-            whole = pa.unify_schemas([whole, layout.schema], promote_options="permissive")
+            whole = pa.unify_schemas([whole, found], promote_options="permissive")
         except (pa.ArrowTypeError, pa.ArrowInvalid) as error:
             raise SourceError(f"{file.url} does not fit the files before it: {error}") from error
     return pa.schema([field.with_nullable(True) for field in whole])
+
+
+def _unifies(one: pa.Field, other: pa.Field) -> bool:
+    try:
+        pa.unify_schemas([pa.schema([one]), pa.schema([other])], promote_options="permissive")
+    except (pa.ArrowTypeError, pa.ArrowInvalid):
+        return False
+    return True
 
 
 def _raw(source: Source, shard: Shard, batch_rows: int) -> Iterator[pa.RecordBatch | BadRow]:
@@ -192,17 +209,18 @@ def _filtered(source: Source, shard: Shard, batches: Iterator[pa.RecordBatch]) -
     spec = source.spec
     values = partition(shard.key)
     prepare = rows.load_prepare(spec.prepare) if spec.prepare else None
-    for raw in batches:
-        batch = rows.conform(raw, source.file_schema, shard.file)
-        for name in source.partition_columns:
-            batch = batch.append_column(name, pa.array([values.get(name)] * len(batch), pa.string()))
-        if spec.where:
-            batch = batch.filter(rows.where_mask(batch, spec.where))
-        if prepare is not None and spec.prepare:
-            batch = rows.prepared(batch, prepare, spec.prepare)
-            if source.schema is not source.file_schema:
-                batch = rows.conform(batch, source.schema, f"source.prepare {spec.prepare!r}")
-        yield batch
+    with rows.Where(spec.where) if spec.where else nullcontext() as where:
+        for raw in batches:
+            batch = rows.conform(raw, source.file_schema, shard.file)
+            for name in source.partition_columns:
+                batch = batch.append_column(name, pa.array([values.get(name)] * len(batch), pa.string()))
+            if where is not None:
+                batch = where.filter(batch)
+            if prepare is not None and spec.prepare:
+                batch = rows.prepared(batch, prepare, spec.prepare)
+                if source.schema is not source.file_schema:
+                    batch = rows.conform(batch, source.schema, f"source.prepare {spec.prepare!r}")
+            yield batch
 
 
 def _first_batch(source: Source, shards: list[Shard]) -> pa.RecordBatch:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Any, BinaryIO
 
 import orjson
@@ -99,10 +100,17 @@ def _infer(head: bytes) -> pa.Schema:
     try:
         return pa.json.read_json(pa.BufferReader(head), block, _options(None, "infer")).schema
     except pa.ArrowInvalid:
-        good = [line for line in head.split(b"\n") if _is_object(line)]
-        if not good:
-            return pa.schema([])
-    return pa.json.read_json(pa.BufferReader(b"\n".join(good)), block, _options(None, "infer")).schema
+        return _infer_each(head)
+
+
+def _infer_each(head: bytes) -> pa.Schema:
+    """The slow path of a head with bad lines: what is no object, or contradicts the lines before it, does not count."""
+    schema = pa.schema([])
+    for line in filter(_is_object, head.split(b"\n")):
+        with suppress(pa.ArrowInvalid, pa.ArrowTypeError):
+            found = pa.json.read_json(pa.BufferReader(line), None, _options(None, "infer")).schema
+            schema = pa.unify_schemas([schema, found], promote_options="permissive")
+    return schema
 
 
 def _is_object(line: bytes) -> bool:
@@ -152,5 +160,9 @@ def _complaint(line: bytes, options: pa.json.ParseOptions) -> BadRow | None:
     except orjson.JSONDecodeError as error:
         return BadRow("InvalidJSON", str(error), shown)
     except pa.ArrowInvalid as error:
+        extra = sorted(set(value) - set(options.explicit_schema.names))
+        if extra and options.unexpected_field_behavior == "error":
+            unseen = f"keys {', '.join(extra)} are not in the head of the file; name the wanted ones in source.columns"
+            return BadRow("UnexpectedKey", unseen, shown)
         return BadRow("InvalidJSON", str(error), shown)
     return None

@@ -6,7 +6,6 @@ import hashlib
 import importlib
 import inspect
 from collections.abc import Callable, Iterable, Iterator
-from functools import cache
 
 import duckdb
 import pyarrow as pa
@@ -16,28 +15,41 @@ from transforms.errors import SourceError, SpecError
 Prepare = Callable[[pa.RecordBatch], pa.RecordBatch]
 
 
-def where_mask(batch: pa.RecordBatch, condition: str) -> pa.Array:
-    """Which rows meet a SQL condition (DuckDB's dialect); null counts as no. Types and order stay untouched.
+class Where:
+    """A SQL condition (DuckDB's dialect) over record batches; null counts as no.
 
-    Raises:
-        SpecError: the condition is no SQL, or names a column that is not there.
+    Args:
+        condition: such as `lang = 'en' AND length(text) < 1000`.
     """
-    connection = _duckdb()
-    connection.register("batch", pa.Table.from_batches([batch]))
-    try:
-        result = connection.execute(f"SELECT coalesce(({condition}), false)::BOOLEAN AS keep FROM batch").to_arrow_table()
-    except duckdb.Error as error:
-        first = str(error).splitlines()[0]
-        raise SpecError(f"source.where {condition!r} does not hold: {first}; columns: {', '.join(batch.schema.names)}") from error
-    finally:
-        connection.unregister("batch")
-    return result.column("keep").combine_chunks()
 
+    def __init__(self, condition: str):
+        self.condition = condition
+        # One thread keeps the order of rows, and the cores for the models.
+        self.connection = duckdb.connect(":memory:", config={"threads": 1})
 
-@cache
-def _duckdb() -> duckdb.DuckDBPyConnection:
-    # One thread keeps the order of rows, and the cores for the models.
-    return duckdb.connect(":memory:", config={"threads": 1})
+    def __enter__(self) -> Where:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.connection.close()
+
+    def filter(self, batch: pa.RecordBatch) -> pa.RecordBatch:
+        """The rows that meet the condition, their types and order untouched.
+
+        Raises:
+            SpecError: the condition is no SQL, or names a column that is not there.
+        """
+        self.connection.register("batch", pa.Table.from_batches([batch]))
+        try:
+            query = f"SELECT coalesce(({self.condition}), false)::BOOLEAN AS keep FROM batch"
+            result = self.connection.sql(query).to_arrow_table()
+        except duckdb.Error as error:
+            columns = ", ".join(batch.schema.names)
+            complaint = str(error).splitlines()[0]
+            raise SpecError(f"source.where {self.condition!r}: {complaint}; columns: {columns}") from error
+        finally:
+            self.connection.unregister("batch")
+        return batch.filter(result.column("keep").combine_chunks())
 
 
 def load_prepare(reference: str) -> Prepare:

@@ -15,7 +15,6 @@ import torch
 from transformers import AutoModelForSequenceClassification, PretrainedConfig
 
 from transforms.batches import MAX_TOKENS, Caps
-from transforms.errors import ModelError
 from transforms.model import Model, logits
 from transforms.task import Annotation, Row, annotate_texts, column_field, require_head, typed_labels
 
@@ -82,8 +81,8 @@ class Classifier:
         self.gives_list = _gives_list(options, model.config)
         self.max_tokens = max_tokens or MAX_TOKENS[model.device.type]
         self.caps = Caps()
-        if options.long_text == "window" and options.stride >= model.max_length - 2:
-            raise ModelError(f"stride is {options.stride}; the model's window is {model.max_length} tokens, stay below it")
+        # A window must be wider than what two windows share, special tokens apart.
+        self.stride = min(options.stride, (model.max_length - model.tokenizer.num_special_tokens_to_add()) // 2)
 
     def __call__(self, batch: pa.RecordBatch) -> Annotation:
         """Classify the rows of a batch."""
@@ -107,7 +106,7 @@ class Classifier:
             max_length=self.model.max_length,
             return_attention_mask=False,
             return_token_type_ids=False,
-            **({"return_overflowing_tokens": True, "stride": self.options.stride} if window else {}),
+            **({"return_overflowing_tokens": True, "stride": self.stride} if window else {}),
         )
         source = encoded["overflow_to_sample_mapping"] if window else range(len(rows))
         return [(rows[i], Sequence(ids)) for i, ids in zip(source, encoded["input_ids"], strict=True)]

@@ -1,0 +1,90 @@
+# `make help` lists the targets. Everything is installed into .venv, once for each change of pyproject.toml or the lock.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip install --disable-pip-version-check --quiet
+
+# The index of the torch build to install, e.g. the CPU builds. Empty: the build that the package index offers.
+TORCH_INDEX ?=
+
+# Prefect and the libraries under it call home unless told not to.
+export PREFECT_SERVER_ANALYTICS_ENABLED := false
+export DO_NOT_TRACK := 1
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.NOTPARALLEL:
+.PHONY: help demo test lint format bench lock clean
+
+help:
+	@echo 'make demo    install and run `nightscribe demo`'
+	@echo 'make test    the tests; one of them: make test ARGS="tests/test_architecture.py -k one"'
+	@echo 'make lint    ruff, the format, mypy'
+	@echo 'make format  let ruff mend what it can'
+	@echo 'make bench   the benchmarks; the last line of each is JSON'
+	@echo 'make lock    renew constraints.txt from pyproject.toml'
+	@echo 'make clean   remove the environment and the caches'
+	@echo
+	@echo 'PYTHON=python3.12   another interpreter (3.11 or newer)'
+	@echo 'TORCH_INDEX=URL     take torch from this index when installing, e.g. the index of its CPU builds (2.1 GB in'
+	@echo '                    all instead of 5.6); run `make clean` first to change the build'
+
+demo: $(VENV)/installed-base
+	$(BIN)/nightscribe demo
+
+test: $(VENV)/installed-test
+	$(BIN)/python -m pytest $(ARGS)
+
+lint: $(VENV)/installed-dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: $(VENV)/installed-dev
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: $(VENV)/installed-base
+	$(BIN)/python -m tests.bench.overhead
+	$(BIN)/python -m tests.bench.encoder
+
+clean:
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist
+	find flows jobs transforms tests -name __pycache__ -prune -exec rm -rf {} +
+
+# dev contains test and test contains base: the bigger install stands for the smaller ones.
+$(VENV)/installed-base: EXTRA :=
+$(VENV)/installed-base: STAMPS := base
+$(VENV)/installed-test: EXTRA := [test]
+$(VENV)/installed-test: STAMPS := base test
+$(VENV)/installed-dev: EXTRA := [dev]
+$(VENV)/installed-dev: STAMPS := base test dev
+
+$(VENV)/installed-base $(VENV)/installed-test $(VENV)/installed-dev: pyproject.toml constraints.txt | $(BIN)/pip
+	@echo 'Installing into $(VENV); the first time takes minutes and gigabytes.'
+	$(if $(TORCH_INDEX),$(PIP) --no-deps --index-url $(TORCH_INDEX) -c constraints.txt torch)
+	$(PIP) -c constraints.txt -e '.$(EXTRA)'
+	@touch $(STAMPS:%=$(VENV)/installed-%)
+
+NEEDS_PYTHON = nightscribe needs Python 3.11 or newer and '$(PYTHON)' is not; on Debian or Ubuntu: \
+	sudo apt-get install python3.11-venv && make $(MAKECMDGOALS) PYTHON=python3.11
+NEEDS_VENV = nightscribe needs the venv module of '$(PYTHON)'; on Debian or Ubuntu: \
+	sudo apt-get install $(notdir $(PYTHON))-venv
+
+# pip is what a virtual environment gets last, so one that was cut short is made again.
+$(BIN)/pip:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { echo "$(NEEDS_PYTHON)" >&2; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { echo "$(NEEDS_VENV)" >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+
+# torch is written as its release: which build of it (+cpu, +cu130) is the user's choice, and brings the CUDA packages.
+lock:
+	rm -rf $(VENV)-lock
+	$(PYTHON) -m venv $(VENV)-lock
+	$(VENV)-lock/bin/python -m pip install --quiet '.[dev]'
+	{ grep '^#' constraints.txt; \
+	  $(VENV)-lock/bin/python -m pip freeze --exclude nightscribe \
+	  | grep -vE '^(nvidia-|cuda-|triton==)' | sed -E 's/^(torch==[^+]*)[+].*/\1/'; } > constraints.txt.new
+	mv constraints.txt.new constraints.txt
+	rm -rf $(VENV)-lock

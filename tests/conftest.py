@@ -1,0 +1,40 @@
+"""What tests share: tiny models, made once a session, and no network."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ["PREFECT_SERVER_ANALYTICS_ENABLED"] = "false"
+os.environ["DO_NOT_TRACK"] = "1"
+
+from tests import tiny
+
+BIO = ["O", "B-PER", "I-PER", "B-LOC", "I-LOC"]
+
+
+@pytest.fixture(scope="session")
+def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of tiny models: sentiment, topics (multi-label), stars (regression), ner, ner_bioes, ner_plain, ..."""
+    root = tmp_path_factory.mktemp("models")
+    tiny.bert(root / "sentiment", "classify", ["negative", "neutral", "positive"])
+    tiny.bert(root / "topics", "classify", ["price", "size", "taste"], problem_type="multi_label_classification")
+    tiny.bert(root / "stars", "classify", ["stars"], problem_type="regression")
+    tiny.bert(root / "spam", "classify", ["spam"])
+    tiny.bert(root / "ner", "ner", BIO)
+    tiny.bert(root / "ner_lower", "ner", BIO, lowercase=True, seed=3)
+    tiny.bert(root / "ner_plain", "ner", ["O", "PER", "LOC"])
+    tiny.bert(root / "mlm", "mlm", ["x"])
+    tiny.roberta_ner(root / "ner_bytes", BIO)
+    return root
+
+
+@pytest.fixture
+def noop_task(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The benchmarks' task that does nothing, beside the real ones."""
+    from transforms import tasks
+
+    monkeypatch.setattr(tasks, "__path__", [*tasks.__path__, str(Path(__file__).parent / "bench" / "tasks")])

@@ -1,0 +1,98 @@
+"""A job file that says something wrong gets one sentence: what, where, and what would be right."""
+
+import pytest
+import yaml
+
+from jobs import spec
+from transforms.errors import SpecError
+
+GOOD = {
+    "name": "reviews-nightly",
+    "source": {"path": "lake/**/*.parquet", "columns": ["id", "text"], "where": "lang = 'en'", "limit": 10},
+    "tasks": [{"task": "classify", "column": "text", "model": "org/model", "into": "sentiment", "top_k": 2}],
+    "sink": {"path": "out"},
+    "errors": {"max_fraction": 0.5},
+    "runner": {"name": "local", "workers": "auto", "options": {}},
+}
+
+
+def complaint(*overrides: str, drop: str | None = None) -> str:
+    content = yaml.safe_load(yaml.safe_dump(GOOD))
+    if drop:
+        del content[drop]
+    with pytest.raises(SpecError) as caught:
+        for override in overrides:
+            spec.override_key(content, override)
+        spec.parse(content, "job.yaml")
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def test_the_contract_is_read_with_its_options():
+    parsed = spec.parse(GOOD)
+    assert parsed.tasks[0].options.top_k == 2
+    assert parsed.tasks[0].options.long_text == "truncate"
+    assert parsed.errors.max_fraction == 0.5
+
+
+@pytest.mark.parametrize(
+    ("override", "expected"),
+    [
+        ("source.pth=x", "job.yaml: source.pth is not a key; did you mean path?; keys: path, format"),
+        ("colour=1", "job.yaml: colour is not a key; keys: name, source, tasks, sink"),
+        ("source.limit=0", "job.yaml: source.limit is 0; input should be greater than 0"),
+        ("source.limit=many", "job.yaml: source.limit is 'many'; input should be a valid integer"),
+        ("source.format=orc", "job.yaml: source.format is 'orc'; choices: 'parquet', 'csv', 'jsonl' or 'arrow'"),
+        ("source.dataset=org/x", "job.yaml: source: give either path (files) or dataset"),
+        ("source.revision=main", "job.yaml: source: revision goes with dataset, which is not given"),
+        ("tasks.0.task=clasify", "job.yaml: tasks.0.task is 'clasify'; did you mean classify?; tasks: classify, ner"),
+        ("tasks.0.topk=2", "job.yaml: tasks.0.topk is not a key; did you mean top_k?; keys: column, top_k"),
+        ("tasks.0.top_k=0", "job.yaml: tasks.0: top_k is 0; give a number of labels from 1, or all"),
+        ("tasks.0.long_text=cut", "job.yaml: tasks.0.long_text is 'cut'; choices: 'truncate' or 'window'"),
+        ("tasks.0.dtype=fp32", "job.yaml: tasks.0.dtype is 'fp32'; choices: 'auto', 'float32', 'bfloat16' or 'float16'"),
+        ("tasks.0.device=gpu", "job.yaml: tasks.0.device is 'gpu'; string should match pattern"),
+        ("tasks.0.model=null", "job.yaml: tasks.0.model is missing; classify needs a Hub name or a model folder"),
+        ("errors.max_fraction=2", "job.yaml: errors.max_fraction is 2; input should be less than or equal to 1"),
+        ("runner.workers=0", "job.yaml: runner.workers: 0 workers cannot run anything"),
+        ("tasks=[]", "job.yaml: tasks is []; list should have at least 1 item"),
+        ("name=a b", "job.yaml: name is 'a b'; string should match pattern"),
+        ("tasks.7.dtype=auto", "override 'tasks.7.dtype': '7' is not an entry of a list of 1; count from 0"),
+        ("source", "override 'source' is not key=value; write for example source.limit=1000"),
+        ("name.x=1", "override 'name.x=1': what 'x' would be set in is 'reviews-nightly', not a mapping"),
+    ],
+)
+def test_a_wrong_key_or_value_is_named_with_what_would_be_right(override, expected):
+    assert complaint(override).startswith(expected)
+
+
+@pytest.mark.parametrize("key", ["name", "source", "tasks", "sink"])
+def test_a_missing_section_is_named(key):
+    assert complaint(drop=key) == f"job.yaml: {key} is missing"
+
+
+def test_two_tasks_cannot_write_one_column():
+    twice = {**GOOD, "tasks": GOOD["tasks"] * 2}
+    with pytest.raises(SpecError, match="tasks.1.into and tasks.0.into are both 'sentiment'; name them apart"):
+        spec.parse(twice)
+
+
+def test_overrides_are_yaml_and_reach_into_lists(tmp_path):
+    file = tmp_path / "job.yaml"
+    file.write_text(yaml.safe_dump(GOOD))
+    parsed = spec.read(file, ["source.limit=1000", "tasks.0.dtype=float32", "sink.path=other", "source.where=null"])
+    assert (parsed.source.limit, parsed.tasks[0].dtype, parsed.sink.path, parsed.source.where) == (1000, "float32", "other", None)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [("a: [1", "is not YAML in line 1"), ("- 1", "holds list; a job file is a mapping: name, source"), ("", "holds NoneType")],
+)
+def test_a_file_that_is_no_mapping_is_told(tmp_path, text, expected):
+    (tmp_path / "job.yaml").write_text(text)
+    with pytest.raises(SpecError, match=expected):
+        spec.read(tmp_path / "job.yaml")
+
+
+def test_a_file_that_is_not_there_is_told(tmp_path):
+    with pytest.raises(SpecError, match="cannot be read: No such file"):
+        spec.read(tmp_path / "none.yaml")
