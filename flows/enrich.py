@@ -1,4 +1,4 @@
-"""The nightly run as a Prefect flow: the same job as `nightscribe run`, with retries, progress and a report in the UI."""
+"""The nightly run as a Prefect flow: what `nightscribe run` does, with retries, progress and a report in the UI."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from prefect.artifacts import (
     create_table_artifact,
     update_progress_artifact,
 )
+from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import TaskRun
 from prefect.runtime import flow_run
 from prefect.states import Cancelled, State
@@ -30,7 +31,12 @@ from jobs.report import Report
 from transforms.errors import RunError, SinkBusy, Stopped, TooManyRejects
 
 # Libraries whose lines belong into the log of a run, from these levels.
-LOGGERS = {"jobs": logging.INFO, "transforms": logging.INFO, "apache_beam": logging.ERROR, "transformers": logging.WARNING}
+LOGGERS = {
+    "jobs": logging.INFO,
+    "transforms": logging.INFO,
+    "apache_beam": logging.ERROR,
+    "transformers": logging.WARNING,
+}
 
 Dtype = Literal["auto", "float32", "bfloat16", "float16"]
 
@@ -55,11 +61,13 @@ def may_pass(_: Task[..., Any], __: TaskRun, state: State[Any]) -> bool:
     retry_jitter_factor=0.3,
     retry_condition_fn=may_pass,
     persist_result=False,
-    cache_policy=None,  # type: ignore[arg-type]
+    cache_policy=NO_CACHE,
 )
 def execute(plan: Plan, samples: list[tuple[float, Progress]]) -> None:
     """Enrich every shard that is not done; a retry goes on with the first unfinished one."""
-    progress_id = create_progress_artifact(0.0, key="enrich-progress", description=f"{plan.spec.name} {plan.run_id}")
+    progress_id: Any = create_progress_artifact(
+        0.0, key="enrich-progress", description=f"{plan.spec.name} {plan.run_id}"
+    )
     started = time.monotonic()
 
     def watch(plan: Plan, progress: Progress) -> None:
@@ -80,7 +88,9 @@ def name_of_run() -> str:
 def enrich(
     job: Annotated[str, Field(title="Job file", description="YAML file: source, tasks, sink", min_length=1)],
     limit: Annotated[int | None, Field(title="Row limit", description="Enrich at most so many rows", gt=0)] = None,
-    dtype: Annotated[Dtype | None, Field(title="Dtype", description="For every task, instead of the job file's")] = None,
+    dtype: Annotated[
+        Dtype | None, Field(title="Dtype", description="For every task, instead of the job file's")
+    ] = None,
     overrides: Annotated[
         list[str] | None, Field(title="Overrides", description="key=value, such as source.where=\"lang = 'en'\"")
     ] = None,

@@ -30,7 +30,7 @@ class Chunk:
         index: its number within the shard, from 0.
         last: whether the shard ends with it.
         batch: the rows that are well so far, with the columns that tasks have added.
-        rejected: rows that are not, source columns plus `_task`, `_error_type`, `_message`, `_raw`; None if there are none.
+        rejected: rows that are not, source columns plus `_task`, `_error_type`, `_message`, `_raw`; None if none.
         tokens: real tokens computed for it.
         padded_tokens: slots computed for it, padding included.
     """

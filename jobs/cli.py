@@ -48,11 +48,15 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=importlib.metadata.version("nightscribe"))
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
-    run = commands.add_parser("run", help="run a job file; a rerun does only what is new", description=run_command.__doc__)
+    run = commands.add_parser(
+        "run", help="run a job file; a rerun does only what is new", description=run_command.__doc__
+    )
     plan = commands.add_parser("plan", help="show what would run", description=plan_command.__doc__)
     for command in (run, plan):
         command.add_argument("spec", metavar="SPEC", help="job file (YAML)")
-        command.add_argument("overrides", metavar="key=value", nargs="*", help="e.g. source.limit=1000 tasks.0.dtype=float32")
+        command.add_argument(
+            "overrides", metavar="key=value", nargs="*", help="e.g. source.limit=1000 tasks.0.dtype=float32"
+        )
     run.add_argument("--quiet", action="store_true", help="no progress bar")
     plan.add_argument("--json", action="store_true", help="the whole plan as JSON")
     run.set_defaults(call=run_command)

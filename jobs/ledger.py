@@ -80,8 +80,8 @@ class Ledger:
     def read(self) -> dict[str, Entry]:
         """Every entry by slot; a torn one, or one whose files are gone, counts as none, so that its shard is redone."""
         with ThreadPoolExecutor(16) as threads:
-            entries = list(threads.map(self._read_one, self.store.list(FOLDER)))
-        there = set(self.store.find(".parquet")) if entries else set()
+            entries = list(threads.map(self._read_one, self.store.names(FOLDER)))
+        there: set[str] = set(self.store.find(".parquet")) if entries else set()
         return {entry.slot: entry for entry in entries if entry is not None and there.issuperset(entry.files)}
 
     def write(self, entry: Entry) -> None:

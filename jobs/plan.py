@@ -69,7 +69,11 @@ class TaskPlan:
         options = asdict(self.spec.options)
         commits = {"model": self.model and self.model.commit, "adapter": self.adapter and self.adapter.commit}
         version = tasks.get(self.spec.task).VERSION
-        return {"task": self.spec.task, "version": version, "into": self.spec.into, "dtype": self.dtype} | commits | options
+        return (
+            {"task": self.spec.task, "version": version, "into": self.spec.into, "dtype": self.dtype}
+            | commits
+            | options
+        )
 
     def reference(self, weights: bool = True) -> ModelRef:
         """Folders to load from, downloaded if need be."""
@@ -199,7 +203,9 @@ def _plan_tasks(spec: JobSpec, schema: pa.Schema) -> tuple[list[TaskPlan], pa.Sc
         options = item.options
         for column in tasks.columns_read(options):
             if column not in schema.names:
-                raise SpecError(f"tasks.{i}: column {column!r} is not in the source; columns: {', '.join(schema.names)}")
+                raise SpecError(
+                    f"tasks.{i}: column {column!r} is not in the source; columns: {', '.join(schema.names)}"
+                )
             if not _is_text(type_ := schema.field(column).type):
                 text = [field.name for field in schema if _is_text(field.type)]
                 raise SpecError(
@@ -284,8 +290,8 @@ def _limited(
             shard = replace(shard, limit=left)
             if entry is not None and entry.limit is None and entry.version == shard.version:
                 raise SpecError(
-                    f"source.limit {spec.source.limit} would replace {entry.rows_out} finished rows of {shard.key!r} by {left}; "
-                    f"give a limited run a sink.path of its own"
+                    f"source.limit {spec.source.limit} would replace {entry.rows_out} finished rows of {shard.key!r} "
+                    f"by {left}; give a limited run a sink.path of its own"
                 )
             if _is_done(entry, shard, fingerprint, spec):
                 done = done | {shard.slot}

@@ -64,7 +64,7 @@ def heartbeat(url: str, run_id: str) -> Heartbeat:
 def read(store: Store, run_id: str) -> Progress:
     """The totals of all workers so far."""
     total = Progress()
-    for name in store.list(folder(run_id)):
+    for name in store.names(folder(run_id)):
         total.add(Progress(**json.loads(store.get(name))))
     return total
 

@@ -96,7 +96,12 @@ def details(plan: Plan, report: Report) -> str:
     """The report as kept in the sink: numbers, models, versions."""
     versions = {name: importlib.metadata.version(name) for name in LIBRARIES}
     models = [task.to_json() for task in plan.tasks]
-    kept = asdict(report) | {"name": plan.spec.name, "fingerprint": plan.fingerprint, "tasks": models, "versions": versions}
+    kept = asdict(report) | {
+        "name": plan.spec.name,
+        "fingerprint": plan.fingerprint,
+        "tasks": models,
+        "versions": versions,
+    }
     return json.dumps(kept, indent=1)
 
 

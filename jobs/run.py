@@ -104,7 +104,7 @@ def finish(plan: Plan, seconds: float) -> Report:
         del entries[entry.slot]
     for name in ledger.orphans():
         store.delete(name)
-    for name in store.list(progress.folder(plan.run_id)):
+    for name in store.names(progress.folder(plan.run_id)):
         store.delete(name)
     report = account(plan, entries, seconds)
     store.put(f"_nightscribe/reports/{plan.run_id}.json", details(plan, report).encode())

@@ -134,7 +134,8 @@ class ShardWriter:
         if part is None or part.chunks != chunk.index:
             seen = "none" if part is None else str(part.chunks - 1)
             raise SinkError(
-                f"chunk {chunk.index} of {chunk.shard.key!r} arrived after chunk {seen}; the runner did not keep the order"
+                f"chunk {chunk.index} of {chunk.shard.key!r} arrived after chunk {seen}; "
+                f"the runner did not keep the order"
             )
         return part
 

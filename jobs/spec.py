@@ -121,7 +121,9 @@ class JobSpec(Section):
         seen: dict[str, int] = {}
         for i, item in enumerate(self.tasks):
             if item.into in seen:
-                raise ValueError(f"tasks.{i}.into and tasks.{seen[item.into]}.into are both {item.into!r}; name them apart")
+                raise ValueError(
+                    f"tasks.{i}.into and tasks.{seen[item.into]}.into are both {item.into!r}; name them apart"
+                )
             seen[item.into] = i
         return self
 
@@ -144,7 +146,9 @@ def read(path: str | Path, overrides: Sequence[str] = ()) -> JobSpec:
         where = f" in line {mark.line + 1}" if (mark := getattr(error, "problem_mark", None)) else ""
         raise SpecError(f"{path} is not YAML{where}: {getattr(error, 'problem', None) or error}") from error
     if not isinstance(content, dict):
-        raise SpecError(f"{path} holds {type(content).__name__}; a job file is a mapping: {', '.join(JobSpec.model_fields)}")
+        raise SpecError(
+            f"{path} holds {type(content).__name__}; a job file is a mapping: {', '.join(JobSpec.model_fields)}"
+        )
     for override in overrides:
         override_key(content, override)
     return parse(content, str(path))

@@ -1,4 +1,4 @@
-"""A folder of a lake, local or any fsspec URL, with the one operation that a ledger needs: put a file whole or not at all.
+"""A folder of a lake, local or any fsspec URL, with what a ledger needs: a file is put whole or not at all.
 
 On a local disk that is a temporary file and a rename; on an object store one request, which such stores make atomic.
 """
@@ -35,7 +35,7 @@ class Store:
         """Path of a file within its filesystem."""
         return f"{self.root.rstrip('/')}/{name}"
 
-    def list(self, folder: str) -> list[str]:
+    def names(self, folder: str) -> list[str]:
         """Names of the files in a folder, sorted; none where there is no folder."""
         self.fs.invalidate_cache()
         try:
@@ -91,7 +91,7 @@ class Store:
     def clear_temporary(self) -> None:
         """Delete what killed runs left half written; only the holder of the lock may call this."""
         if self.local:
-            for name in self.list(TEMPORARY):
+            for name in self.names(TEMPORARY):
                 Path(self.path(name)).unlink(missing_ok=True)
 
 

@@ -20,13 +20,21 @@ def rows(n: int, start: int = 0, seed: int = 0) -> pa.Table:
     texts = tiny.texts(n, seed)
     texts = [None if i % 20 == 19 else "" if i % 21 == 20 else text for i, text in enumerate(texts)]
     ids = [f"r{start + i}" for i in range(n)]
-    return pa.table({"id": ids, "text": pa.array(texts, pa.string()), "stars": pa.array([i % 5 for i in range(n)], pa.int8())})
+    return pa.table(
+        {"id": ids, "text": pa.array(texts, pa.string()), "stars": pa.array([i % 5 for i in range(n)], pa.int8())}
+    )
 
 
 def job(source: Any, sink: Path, models: Path, **more: Any) -> dict[str, Any]:
     """A job with one classify task in float32."""
     source = source if isinstance(source, dict) else {"path": str(source)}
-    task = {"task": "classify", "column": "text", "model": str(models / "sentiment"), "into": "sentiment", "dtype": "float32"}
+    task = {
+        "task": "classify",
+        "column": "text",
+        "model": str(models / "sentiment"),
+        "into": "sentiment",
+        "dtype": "float32",
+    }
     return {"name": "test", "source": source, "tasks": [task], "sink": {"path": str(sink)}} | more
 
 
@@ -58,7 +66,9 @@ def read(sink: Path) -> pa.Table:
 
 def rejected(sink: Path) -> pa.Table:
     """All rejected rows."""
-    return pa.concat_tables([pq.read_table(part, partitioning=None) for part in sorted((sink / "_rejected").rglob("*.parquet"))])
+    return pa.concat_tables(
+        [pq.read_table(part, partitioning=None) for part in sorted((sink / "_rejected").rglob("*.parquet"))]
+    )
 
 
 def contents(sink: Path) -> dict[str, bytes]:

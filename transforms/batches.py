@@ -83,8 +83,8 @@ def run(
 
     Args:
         lengths: tokens of each sequence.
-        compute: indices of one batch -> tensor `(batch, ...)` or `(batch, seq, ...)` on any device; the second dimension
-            of a result with three or more dimensions is trimmed to each sequence's own length.
+        compute: indices of one batch -> tensor `(batch, ...)` or `(batch, seq, ...)` on any device; the second
+            dimension of a result with three or more dimensions is trimmed to each sequence's own length.
         max_tokens: slots a batch may have, padding included.
         caps: memory limits, kept by the caller from run to run.
 

@@ -104,7 +104,9 @@ def read_config(ref: ModelRef) -> PretrainedConfig:
     folder = Path(ref.path)
     if not (folder / "config.json").is_file():
         what = "has no config.json" if folder.is_dir() else "is not a folder"
-        raise ModelError(f"model {ref.path!r} {what}; give a folder that save_pretrained wrote, or a Hub name org/model")
+        raise ModelError(
+            f"model {ref.path!r} {what}; give a folder that save_pretrained wrote, or a Hub name org/model"
+        )
     try:
         config = AutoConfig.from_pretrained(folder)
     except (ValueError, OSError, KeyError) as error:
@@ -161,7 +163,9 @@ def read_adapter(folder: str) -> dict[str, Any]:
     """
     file = Path(folder) / "adapter_config.json"
     if not file.is_file():
-        raise ModelError(f"adapter {folder!r} has no adapter_config.json; give a folder that PEFT's save_pretrained wrote")
+        raise ModelError(
+            f"adapter {folder!r} has no adapter_config.json; give a folder that PEFT's save_pretrained wrote"
+        )
     return json.loads(file.read_text())
 
 
@@ -205,7 +209,9 @@ def load(ref: ModelRef, architecture: Any) -> Model:
         tokenizer.pad_token = tokenizer.eos_token
     if network.config.pad_token_id is None:
         network.config.pad_token_id = tokenizer.pad_token_id
-    return Model(tokenizer, network, network.config, device, _max_length(tokenizer, network), _inputs(tokenizer, network))
+    return Model(
+        tokenizer, network, network.config, device, _max_length(tokenizer, network), _inputs(tokenizer, network)
+    )
 
 
 def logits(model: Model, ids: list[list[int]]) -> torch.Tensor:
@@ -249,9 +255,7 @@ def _head_size(adapter: str) -> int | None:
     return None
 
 
-def _lay_adapter(
-    network: PreTrainedModel, adapter: str, missing: set[str]
-) -> tuple[PreTrainedModel, set[str]]:
+def _lay_adapter(network: PreTrainedModel, adapter: str, missing: set[str]) -> tuple[PreTrainedModel, set[str]]:
     """Load a PEFT adapter, head included, and merge it where its kind allows; what is still missing comes back."""
     from peft import PeftModel
 
@@ -264,7 +268,8 @@ def _lay_adapter(
         if "missing adapter keys" in str(warning.message).lower():
             raise ModelError(f"adapter {adapter!r} lacks weights: {str(warning.message)[:300]}")
     still = {key for key in missing if not saved.intersection(key.split("."))}
-    return (laid.merge_and_unload() if hasattr(laid, "merge_and_unload") else laid), still
+    merged: Any = laid.merge_and_unload() if hasattr(laid, "merge_and_unload") else laid
+    return merged, still
 
 
 def _max_length(tokenizer: PreTrainedTokenizerBase, network: PreTrainedModel) -> int:
@@ -286,4 +291,3 @@ def _first_position(network: PreTrainedModel) -> int:
 def _inputs(tokenizer: PreTrainedTokenizerBase, network: PreTrainedModel) -> frozenset[str]:
     taken = inspect.signature(network.forward).parameters
     return frozenset(name for name in tokenizer.model_input_names if name in taken)
-

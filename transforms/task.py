@@ -17,6 +17,7 @@ import importlib
 import pkgutil
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Protocol, TypeVar
 
 import numpy as np
@@ -93,7 +94,7 @@ def get(name: str) -> Task:
     """
     if name not in names():
         raise SpecError(f"task {name!r} is not known; tasks: {', '.join(names())}")
-    return importlib.import_module(f"{tasks.__name__}.{name}")  # type: ignore[return-value]
+    return importlib.import_module(f"{tasks.__name__}.{name}")
 
 
 def columns_read(options: Any) -> list[str]:
@@ -158,12 +159,8 @@ def annotate_texts(
     tokens = padded_tokens = 0
     for sequences, broken in batches.ahead(_tokenised(piece, tokenise) for piece in pieces):
         failed.update(broken)
-        outcome = batches.run(
-            [length(sequence) for _, sequence in sequences],
-            lambda batch, sequences=sequences: compute([sequences[i][1] for i in batch]),
-            max_tokens,
-            caps,
-        )
+        units = [sequence for _, sequence in sequences]
+        outcome = batches.run([length(unit) for unit in units], partial(_compute, units, compute), max_tokens, caps)
         tokens += outcome.tokens
         padded_tokens += outcome.padded_tokens
         for i, (row, sequence) in enumerate(sequences):
@@ -175,6 +172,10 @@ def annotate_texts(
         gathered.pop(row_index, None)
     failures = [Failure(row, type(error).__name__, str(error)) for row, error in sorted(failed.items())]
     return gathered, failures, tokens, padded_tokens
+
+
+def _compute(units: list[Any], compute: Callable[[list[Any]], Any], batch: np.ndarray) -> Any:
+    return compute([units[i] for i in batch])
 
 
 def _tokenised(
@@ -194,7 +195,8 @@ def _tokenised(
 
 def typed_labels(config: PretrainedConfig) -> list[str]:
     """Label names in the order of the logits."""
-    return [str(config.id2label[i]) for i in range(config.num_labels)]
+    names: Any = config.id2label
+    return [str(names[i]) for i in sorted(names)]
 
 
 def describe_options(options: type) -> Iterator[tuple[str, str, str]]:

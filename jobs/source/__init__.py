@@ -1,6 +1,6 @@
 """A source: pinned version -> shards -> record batches.
 
-`plan` looks at the files (names, versions, footers) and gives a Source and its Shards; `read` gives the rows of a Shard.
+`plan` looks at the files (names, versions, footers) and gives a Source and its Shards; `read` gives a Shard's rows.
 A format is a module with `inspect` (path -> Layout) and `read` (range -> record batches and bad rows).
 """
 
@@ -12,11 +12,12 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from types import ModuleType
+from typing import Any
 
 import fsspec
 import pyarrow as pa
 
-from jobs.source import arrow, csv, dataset, jsonl, parquet, rows
+from jobs.source import arrow, csv, jsonl, parquet, rows
 from jobs.source.files import File, find, partition
 from jobs.source.shard import BadRow, Layout, Shard
 from jobs.spec import SourceSpec
@@ -61,8 +62,8 @@ class Source:
         file_schema, schema = (
             pa.ipc.read_schema(pa.py_buffer(base64.b64decode(str(data[key])))) for key in ("file_schema", "schema")
         )
-        columns = tuple(data["partition_columns"])  # type: ignore[arg-type]
-        return cls(SourceSpec.model_validate(data["spec"]), file_schema, columns, schema)
+        columns: Any = data["partition_columns"]
+        return cls(SourceSpec.model_validate(data["spec"]), file_schema, tuple(columns), schema)
 
 
 def plan(spec: SourceSpec, outside: str | None = None) -> tuple[Source, list[Shard]]:
@@ -77,6 +78,9 @@ def plan(spec: SourceSpec, outside: str | None = None) -> tuple[Source, list[Sha
         SourceError: a file that cannot be read.
     """
     if spec.dataset is not None:
+        # Imported where it is needed: the datasets library takes most of a second to start.
+        from jobs.source import dataset
+
         spec, file_schema, shards = dataset.plan(spec)
         partition_columns: tuple[str, ...] = ()
     else:
@@ -186,6 +190,8 @@ def _raw(source: Source, shard: Shard, batch_rows: int) -> Iterator[pa.RecordBat
     selected = source.spec.columns is not None
     try:
         if shard.format == "dataset":
+            from jobs.source import dataset
+
             yield from dataset.read(source.spec, shard, source.file_schema, batch_rows)
             return
         fs, path = fsspec.core.url_to_fs(shard.file)

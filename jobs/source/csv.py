@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterator
+from itertools import pairwise
+from typing import BinaryIO
 
 import numpy as np
 import pyarrow as pa
@@ -37,7 +39,7 @@ def inspect(fs: AbstractFileSystem, path: str) -> Layout:
     if not cuts:
         return Layout(schema, [(0, 0, None)])
     bounds = [0, *(cut for cut in cuts if cut < size), size]
-    return Layout(schema, [(a, b, None) for a, b in zip(bounds, bounds[1:], strict=False)])
+    return Layout(schema, [(a, b, None) for a, b in pairwise(bounds)])
 
 
 def read(
@@ -77,7 +79,7 @@ def read(
         yield from bad
 
 
-def record_ends(stream: io.BufferedIOBase, every: int) -> list[int]:
+def record_ends(stream: BinaryIO, every: int) -> list[int]:
     """Byte offsets of record ends, about `every` bytes apart; none at all if a quote stands where it must not.
 
     A quote may open a field after a delimiter or a line end, close one before one, or be doubled inside one.
@@ -109,7 +111,7 @@ def record_ends(stream: io.BufferedIOBase, every: int) -> list[int]:
 class _Range(io.RawIOBase):
     """The next `length` bytes of a stream as a stream of their own."""
 
-    def __init__(self, stream: io.BufferedIOBase, length: int):
+    def __init__(self, stream: BinaryIO, length: int):
         self.stream, self.left = stream, length
 
     def readable(self) -> bool:
@@ -120,11 +122,13 @@ class _Range(io.RawIOBase):
         self.left -= len(block)
         buffer[: len(block)] = block
         if not block and self.left:
-            raise SourceError(f"the file ended {self.left} bytes before its planned end; it was changed while being read")
+            raise SourceError(
+                f"the file ended {self.left} bytes before its planned end; it was changed while being read"
+            )
         return len(block)
 
 
-def _header(stream: io.BufferedIOBase, path: str) -> list[str]:
+def _header(stream: BinaryIO, path: str) -> list[str]:
     """Column names of the first record."""
     line = stream.readline()
     try:

@@ -83,8 +83,9 @@ def _commit(spec: SourceSpec) -> str:
     try:
         return str(HfApi().dataset_info(str(spec.dataset), revision=spec.revision).sha)
     except (HfHubHTTPError, OfflineModeIsEnabled, httpx.HTTPError, ValueError) as error:
+        complaint = str(error).splitlines()[0]
         raise SpecError(
-            f"source.dataset {spec.dataset!r} is no folder here and the Hub does not give it: {str(error).splitlines()[0]}"
+            f"source.dataset {spec.dataset!r} is no folder here and the Hub does not give it: {complaint}"
         ) from error
 
 

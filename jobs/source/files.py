@@ -26,7 +26,7 @@ FORMATS = {
 }
 COMPRESSIONS = (".gz", ".zst", ".bz2", ".xz")
 
-# Readers of a lake skip names that begin like this: markers, logs, and what this project itself keeps beside its output.
+# Readers of a lake skip names that begin like this: markers, logs, and what a sink keeps beside its rows.
 HIDDEN = ("_", ".")
 
 
@@ -83,7 +83,9 @@ def version(fs: AbstractFileSystem, path: str) -> str:
             return str(info[key]).strip('"')
     if "mtime" in info:
         # os.stat has nanoseconds; fsspec's float has lost them.
-        return f"{info['size']}-{os.stat(path).st_mtime_ns}" if os.path.exists(path) else f"{info['size']}-{info['mtime']}"
+        return (
+            f"{info['size']}-{os.stat(path).st_mtime_ns}" if os.path.exists(path) else f"{info['size']}-{info['mtime']}"
+        )
     changed = info.get("LastModified") or info.get("last_modified") or info.get("created") or ""
     return f"{info['size']}-{changed}"
 
@@ -100,8 +102,8 @@ def format_of(name: str, entry: str) -> str:
     ending = posixpath.splitext(base)[1].lower()
     if ending not in FORMATS:
         raise SpecError(
-            f"source.path {entry!r}: {posixpath.basename(name)!r} does not end like a data file ({', '.join(FORMATS)}); "
-            f"say source.format: parquet, csv, jsonl or arrow"
+            f"source.path {entry!r}: {posixpath.basename(name)!r} does not end like a data file "
+            f"({', '.join(FORMATS)}); say source.format: parquet, csv, jsonl or arrow"
         )
     return FORMATS[ending]
 

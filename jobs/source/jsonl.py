@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import suppress
+from itertools import pairwise
 from typing import Any, BinaryIO
 
 import orjson
@@ -39,7 +40,7 @@ def inspect(fs: AbstractFileSystem, path: str) -> Layout:
             stream.readline()
             cuts.append(stream.tell())
     cuts += [size] * (cuts[-1] != size or len(cuts) == 1)
-    return Layout(schema, [(a, b, None) for a, b in zip(cuts, cuts[1:], strict=False)])
+    return Layout(schema, [(a, b, None) for a, b in pairwise(cuts)])
 
 
 def read(

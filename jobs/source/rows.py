@@ -87,7 +87,9 @@ def prepared(batch: pa.RecordBatch, prepare: Prepare, reference: str) -> pa.Reco
     """
     result = prepare(batch)
     if not isinstance(result, pa.RecordBatch):
-        raise SourceError(f"source.prepare {reference!r} gave a {type(result).__name__}; it must give a pyarrow.RecordBatch")
+        raise SourceError(
+            f"source.prepare {reference!r} gave a {type(result).__name__}; it must give a pyarrow.RecordBatch"
+        )
     return result
 
 

@@ -40,7 +40,7 @@ class Shard:
 
     @property
     def slot(self) -> str:
-        """The place this shard has in a sink: the same for every version of the same range, so a new one replaces it."""
+        """Its place in a sink: the same for every version of the file, so that a new one replaces the old."""
         return _hash(self.key, self.start)
 
     @property

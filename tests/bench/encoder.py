@@ -135,7 +135,9 @@ def main() -> None:
         "job_fp32_over_pipeline_32": round(rate["job fp32"] / base, 2),
         "job_auto_over_pipeline_32": round(rate.get("job auto", rate["job fp32"]) / base, 2),
         "job_over_bare_loop_fp32": round(rate["job fp32"] / rate["bare loop fp32"], 3),
-        "job_over_bare_loop_auto": round(rate["job auto"] / rate[f"bare loop {fast}"], 3) if "job auto" in rate else None,
+        "job_over_bare_loop_auto": round(rate["job auto"] / rate[f"bare loop {fast}"], 3)
+        if "job auto" in rate
+        else None,
         "versions": corpus.versions(),
     }
     print(json.dumps(summary))

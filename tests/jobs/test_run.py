@@ -37,7 +37,9 @@ def execute(content):
 def test_a_job_keeps_every_column_and_adds_its_own(tmp_path, models):
     source = make_lake(tmp_path / "in")
     tasks = lake.job(source, tmp_path / "out", models)["tasks"]
-    tasks.append({"task": "ner", "column": "text", "model": str(models / "ner"), "into": "entities", "dtype": "float32"})
+    tasks.append(
+        {"task": "ner", "column": "text", "model": str(models / "ner"), "into": "entities", "dtype": "float32"}
+    )
     report = execute(lake.job(source, tmp_path / "out", models, tasks=tasks))
     assert (report.rows_in, report.rows_out, report.rows_rejected) == (180, 180, 0)
     assert (report.shards, report.shards_skipped) == (3, 0)
@@ -112,7 +114,10 @@ def test_all_null_columns_have_the_same_schema_in_every_part(tmp_path, models):
     source = tmp_path / "in"
     source.mkdir()
     pq.write_table(lake.rows(5), source / "a.parquet")
-    pq.write_table(pa.table({"id": ["x"], "text": pa.array([None], pa.string()), "stars": pa.array([None], pa.int8())}), source / "b.parquet")
+    pq.write_table(
+        pa.table({"id": ["x"], "text": pa.array([None], pa.string()), "stars": pa.array([None], pa.int8())}),
+        source / "b.parquet",
+    )
     pq.write_table(lake.rows(5).slice(0, 0), source / "c.parquet")
     execute(lake.job(source, tmp_path / "out", models))
     schemas = {pq.read_schema(part).remove_metadata().to_string() for part in lake.parts(tmp_path / "out")}
@@ -122,7 +127,9 @@ def test_all_null_columns_have_the_same_schema_in_every_part(tmp_path, models):
 
 def test_rejected_rows_keep_their_columns_and_their_reason(tmp_path, models):
     (tmp_path / "in").mkdir()
-    (tmp_path / "in" / "a.csv").write_bytes(b"id,text\n" + b"".join(b"%d,fine\n" % i for i in range(98)) + b"x,y,z\nq,\xff\n")
+    (tmp_path / "in" / "a.csv").write_bytes(
+        b"id,text\n" + b"".join(b"%d,fine\n" % i for i in range(98)) + b"x,y,z\nq,\xff\n"
+    )
     content = lake.job(tmp_path / "in", tmp_path / "out", models, errors={"max_fraction": 0.05})
     report = execute(content)
     assert (report.rows_in, report.rows_out, report.rows_rejected) == (100, 98, 2)
@@ -167,7 +174,13 @@ def test_limit_counts_rows_after_where_and_prepare(tmp_path, models):
     )
     sys.path.insert(0, str(tmp_path))
     try:
-        where = {"path": str(source), "where": "stars = 4", "limit": 17, "prepare": "clean_prepare:shout", "columns": ["id", "text", "stars"]}
+        where = {
+            "path": str(source),
+            "where": "stars = 4",
+            "limit": 17,
+            "prepare": "clean_prepare:shout",
+            "columns": ["id", "text", "stars"],
+        }
         report = execute(lake.job(where, tmp_path / "out", models))
     finally:
         sys.path.remove(str(tmp_path))
@@ -186,7 +199,9 @@ def test_a_limited_run_then_a_whole_run_gives_every_row_once(tmp_path, models):
     limited = lake.job({"path": str(source), "limit": 70}, tmp_path / "out", models)
     assert execute(limited).shards_skipped == 2
     limited["tasks"][0]["long_text"] = "window"
-    with pytest.raises(SpecError, match="would replace 60 finished rows of .* by 10; give a limited run a sink.path of its own"):
+    with pytest.raises(
+        SpecError, match=r"would replace 60 finished rows of .* by 10; give a limited run a sink.path of its own"
+    ):
         execute(limited)
     assert len(lake.read(tmp_path / "out")) == 180
 
@@ -197,7 +212,12 @@ def test_several_processes_give_the_same_files_as_one(tmp_path, models):
     execute(lake.job(source, one, models))
     execute(lake.job(source, two, models, runner={"name": "local", "workers": 2}))
     assert lake.contents(one).keys() == lake.contents(two).keys()
-    assert lake.read(one)["sentiment"].combine_chunks().field("label").equals(lake.read(two)["sentiment"].combine_chunks().field("label"))
+    assert (
+        lake.read(one)["sentiment"]
+        .combine_chunks()
+        .field("label")
+        .equals(lake.read(two)["sentiment"].combine_chunks().field("label"))
+    )
 
 
 def test_a_plan_can_be_executed_in_parts_by_others(tmp_path, models):
@@ -206,7 +226,7 @@ def test_a_plan_can_be_executed_in_parts_by_others(tmp_path, models):
     source = make_lake(tmp_path / "in")
     plan = planning.Plan.from_json(planning.make(spec.parse(lake.job(source, tmp_path / "out", models))).to_json())
     enrich.execute(plan, plan.shards[2:])
-    with pytest.raises(SinkError, match="2 of 3 shards are not done, first 'lang=de/part-0.parquet'; run again"):
+    with pytest.raises(SinkError, match=r"2 of 3 shards are not done, first 'lang=de/part-0.parquet'; run again"):
         run.finish(plan, 0.0)
     enrich.execute(plan, plan.shards[:2])
     assert run.finish(plan, 0.0).rows_out == 180
@@ -243,7 +263,11 @@ def test_a_killed_run_and_a_rerun_give_the_bytes_of_an_uninterrupted_one(tmp_pat
     time.sleep(after_s)
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
-    ledger = list((killed / "_nightscribe" / "ledger").glob("*.json")) if (killed / "_nightscribe" / "ledger").exists() else []
+    ledger = (
+        list((killed / "_nightscribe" / "ledger").glob("*.json"))
+        if (killed / "_nightscribe" / "ledger").exists()
+        else []
+    )
     done = {path.name: path.stat().st_mtime_ns for path in ledger}
     report = json.loads(lake.command("run", file).stdout.splitlines()[-1])
     assert report["shards_skipped"] == len(done)
@@ -256,14 +280,19 @@ def test_sigterm_stops_cleanly_and_a_rerun_goes_on(tmp_path, models):
     source = make_lake(tmp_path / "in", files=30, rows=400)
     file = lake.write_job(tmp_path, lake.job(source, tmp_path / "out", models))
     process = subprocess.Popen(
-        [sys.executable, "-m", "jobs.cli", "run", str(file), "--quiet"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        [sys.executable, "-m", "jobs.cli", "run", str(file), "--quiet"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
     )
     while not list((tmp_path / "out").rglob("ledger/*.json")):
         time.sleep(0.02)
     process.send_signal(signal.SIGTERM)
     _, errors = process.communicate(timeout=30)
     assert process.returncode == 1
-    assert errors.strip() == "nightscribe: the run was asked to stop; finished shards are kept, a rerun goes on from there"
+    assert (
+        errors.strip() == "nightscribe: the run was asked to stop; finished shards are kept, a rerun goes on from there"
+    )
     report = json.loads(lake.command("run", file).stdout.splitlines()[-1])
     assert report["shards_skipped"] > 0
     assert len(lake.read(tmp_path / "out")) == 12_000
@@ -280,8 +309,13 @@ def test_models_that_do_not_fit_are_refused_before_anything_is_written(tmp_path,
         assert not (tmp_path / "out").exists()
         return str(caught.value)
 
-    assert "tasks.0: classify needs a model with a head (…ForSequenceClassification), and this one is a BertForTokenClassification" in refused(model=str(models / "ner"))
-    assert "is not a folder; give a folder that save_pretrained wrote, or org/model" in refused(model=str(models / "nothing"))
+    assert (
+        "tasks.0: classify needs a model with a head (…ForSequenceClassification), and this one is a BertForToken"
+        in refused(model=str(models / "ner"))
+    )
+    assert "is not a folder; give a folder that save_pretrained wrote, or org/model" in refused(
+        model=str(models / "nothing")
+    )
     assert "has no config.json" in refused(model=str(source))
     assert "the Hub does not give it" in refused(model="org/nothing")
     assert "tasks.0: column 'txt' is not in the source; columns: id, text, stars, lang" in refused(column="txt")

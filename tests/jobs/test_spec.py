@@ -20,10 +20,14 @@ def complaint(*overrides: str, drop: str | None = None) -> str:
     content = yaml.safe_load(yaml.safe_dump(GOOD))
     if drop:
         del content[drop]
-    with pytest.raises(SpecError) as caught:
+
+    def read() -> None:
         for override in overrides:
             spec.override_key(content, override)
         spec.parse(content, "job.yaml")
+
+    with pytest.raises(SpecError) as caught:
+        read()
     assert "\n" not in str(caught.value)
     return str(caught.value)
 
@@ -49,7 +53,10 @@ def test_the_contract_is_read_with_its_options():
         ("tasks.0.topk=2", "job.yaml: tasks.0.topk is not a key; did you mean top_k?; keys: column, top_k"),
         ("tasks.0.top_k=0", "job.yaml: tasks.0: top_k is 0; give a number of labels from 1, or all"),
         ("tasks.0.long_text=cut", "job.yaml: tasks.0.long_text is 'cut'; choices: 'truncate' or 'window'"),
-        ("tasks.0.dtype=fp32", "job.yaml: tasks.0.dtype is 'fp32'; choices: 'auto', 'float32', 'bfloat16' or 'float16'"),
+        (
+            "tasks.0.dtype=fp32",
+            "job.yaml: tasks.0.dtype is 'fp32'; choices: 'auto', 'float32', 'bfloat16' or 'float16'",
+        ),
         ("tasks.0.device=gpu", "job.yaml: tasks.0.device is 'gpu'; string should match pattern"),
         ("tasks.0.model=null", "job.yaml: tasks.0.model is missing; classify needs a Hub name or a model folder"),
         ("errors.max_fraction=2", "job.yaml: errors.max_fraction is 2; input should be less than or equal to 1"),
@@ -72,7 +79,7 @@ def test_a_missing_section_is_named(key):
 
 def test_two_tasks_cannot_write_one_column():
     twice = {**GOOD, "tasks": GOOD["tasks"] * 2}
-    with pytest.raises(SpecError, match="tasks.1.into and tasks.0.into are both 'sentiment'; name them apart"):
+    with pytest.raises(SpecError, match=r"tasks.1.into and tasks.0.into are both 'sentiment'; name them apart"):
         spec.parse(twice)
 
 
@@ -80,12 +87,21 @@ def test_overrides_are_yaml_and_reach_into_lists(tmp_path):
     file = tmp_path / "job.yaml"
     file.write_text(yaml.safe_dump(GOOD))
     parsed = spec.read(file, ["source.limit=1000", "tasks.0.dtype=float32", "sink.path=other", "source.where=null"])
-    assert (parsed.source.limit, parsed.tasks[0].dtype, parsed.sink.path, parsed.source.where) == (1000, "float32", "other", None)
+    assert (parsed.source.limit, parsed.tasks[0].dtype, parsed.sink.path, parsed.source.where) == (
+        1000,
+        "float32",
+        "other",
+        None,
+    )
 
 
 @pytest.mark.parametrize(
     ("text", "expected"),
-    [("a: [1", "is not YAML in line 1"), ("- 1", "holds list; a job file is a mapping: name, source"), ("", "holds NoneType")],
+    [
+        ("a: [1", "is not YAML in line 1"),
+        ("- 1", "holds list; a job file is a mapping: name, source"),
+        ("", "holds NoneType"),
+    ],
 )
 def test_a_file_that_is_no_mapping_is_told(tmp_path, text, expected):
     (tmp_path / "job.yaml").write_text(text)

@@ -60,7 +60,7 @@ def output_type(options: Options, config: PretrainedConfig | None) -> pa.DataTyp
 
 def _gives_list(options: Options, config: PretrainedConfig | None) -> bool:
     problem = getattr(config, "problem_type", None)
-    several_numbers = problem == "regression" and config is not None and config.num_labels > 1
+    several_numbers = problem == "regression" and config is not None and len(typed_labels(config)) > 1
     return options.top_k is not None or problem == "multi_label_classification" or several_numbers
 
 

@@ -96,7 +96,7 @@ class EntityRecogniser:
         # A WordPiece-like tokenizer marks continuations, so a token longer than its text continues a word.
         backend = model.tokenizer.backend_tokenizer.model
         self.marks_subwords = bool(getattr(backend, "continuing_subword_prefix", None))
-        vocabulary = model.tokenizer.convert_ids_to_tokens(range(len(model.tokenizer)))
+        vocabulary = model.tokenizer.convert_ids_to_tokens(list(range(len(model.tokenizer))))
         self.token_length = np.array([len(token or "") for token in vocabulary])
 
     def __call__(self, batch: pa.RecordBatch) -> Annotation:

@@ -2,6 +2,7 @@
 
 import gzip
 import json
+from itertools import pairwise
 
 import datasets
 import pyarrow as pa
@@ -106,7 +107,7 @@ def test_records_cut_apart_are_the_records_of_the_whole(tmp_path_factory, record
         patch.setattr(csv, "BLOCK_BYTES", block)
         cuts = csv.record_ends(io.BytesIO(data), every)
     bounds = [0, *cuts, len(data)]
-    pieces = [data[a:b].decode() for a, b in zip(bounds, bounds[1:], strict=False)]
+    pieces = [data[a:b].decode() for a, b in pairwise(bounds)]
     got = [tuple(row) for piece in pieces for row in standard.reader(io.StringIO(piece, newline=""), strict=True)]
     assert got == [("a", "b"), *records]
 
@@ -152,17 +153,32 @@ def test_a_value_that_does_not_fit_its_column_is_a_bad_row(tmp_path, monkeypatch
 
 
 def test_bad_json_lines_are_bad_rows(tmp_path):
-    lines = [b'{"id": 1, "text": "fine"}', b'{"id": 2, "text": "cut', b'{"id": 3, "text": "\xff"}', b"[1]", b"", b'{"id": 4}']
+    lines = [
+        b'{"id": 1, "text": "fine"}',
+        b'{"id": 2, "text": "cut',
+        b'{"id": 3, "text": "\xff"}',
+        b"[1]",
+        b"",
+        b'{"id": 4}',
+    ]
     lines += [b'{"id": "five"}', b'{"id": 6, "text": "half \\ud800 pair"}']
     (tmp_path / "a.jsonl").write_bytes(b"\n".join(lines))
     got, bad, _ = read_all(SourceSpec(path=str(tmp_path)))
     assert got["id"].to_pylist() == [1, 4]
-    assert [row.error_type for row in bad] == ["InvalidJSON", "InvalidUTF8", "InvalidJSON", "InvalidJSON", "InvalidJSON"]
+    assert [row.error_type for row in bad] == [
+        "InvalidJSON",
+        "InvalidUTF8",
+        "InvalidJSON",
+        "InvalidJSON",
+        "InvalidJSON",
+    ]
 
 
 def test_a_key_first_seen_late_is_told_unless_columns_are_chosen(tmp_path, monkeypatch):
     monkeypatch.setattr(jsonl, "SAMPLE_BYTES", 100)
-    lines = [json.dumps({"id": i, "text": "t" * 50}) for i in range(20)] + [json.dumps({"id": 20, "text": "t", "extra": 1})]
+    lines = [json.dumps({"id": i, "text": "t" * 50}) for i in range(20)] + [
+        json.dumps({"id": 20, "text": "t", "extra": 1})
+    ]
     (tmp_path / "a.jsonl").write_text("\n".join(lines))
     assert "extra" in read_all(SourceSpec(path=str(tmp_path)))[1][0].message
     got, bad, _ = read_all(SourceSpec(path=str(tmp_path), columns=["id", "text"]))
@@ -245,7 +261,9 @@ def test_memory_and_other_fsspec_urls_work():
 @pytest.mark.parametrize("saved", [True, False])
 def test_a_local_dataset_streams_through_the_datasets_client(tmp_path, saved):
     if saved:
-        datasets.DatasetDict({"train": datasets.Dataset(TABLE)}).save_to_disk(tmp_path / "data", num_shards={"train": 3})
+        datasets.DatasetDict({"train": datasets.Dataset(TABLE)}).save_to_disk(
+            tmp_path / "data", num_shards={"train": 3}
+        )
     else:
         for i in range(3):
             write(tmp_path, f"data/train-{i:05d}.parquet", TABLE.slice(i * 100, 100))

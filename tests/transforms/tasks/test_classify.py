@@ -34,7 +34,9 @@ def test_one_label_equals_the_pipeline(models, name):
     np.testing.assert_allclose([g["score"] for g in got], [w["score"] for w in want], atol=1e-4)
 
 
-@pytest.mark.parametrize(("name", "ours", "theirs"), [("sentiment", 2, 2), ("sentiment", "all", None), ("topics", None, None)])
+@pytest.mark.parametrize(
+    ("name", "ours", "theirs"), [("sentiment", 2, 2), ("sentiment", "all", None), ("topics", None, None)]
+)
 def test_lists_of_labels_equal_the_pipeline(models, name, ours, theirs):
     got = annotate(models / name, top_k=ours).values
     assert got.type == pa.list_(classify.LABEL)
@@ -84,7 +86,11 @@ def test_other_string_types_are_read_too(models):
     plain = annotate(models / "sentiment").values
     model = load(ModelRef(str(models / "sentiment"), device="cpu"), classify.ARCHITECTURE)
     task = classify.load(classify.Options("text"), model)
-    for array in (pa.array(TEXTS, pa.large_string()), pa.array(TEXTS).dictionary_encode(), pa.array(TEXTS, pa.string_view())):
+    for array in (
+        pa.array(TEXTS, pa.large_string()),
+        pa.array(TEXTS).dictionary_encode(),
+        pa.array(TEXTS, pa.string_view()),
+    ):
         assert task(pa.record_batch({"text": array})).values.equals(plain)
 
 
@@ -103,7 +109,9 @@ def test_a_row_that_breaks_the_model_is_cornered_and_the_others_are_unharmed(mod
 
     monkeypatch.setattr(task, "forward", fragile)
     annotation = task(batch)
-    assert [(f.row, f.error_type, f.message) for f in annotation.failures] == [(17, "RuntimeError", "index out of range")]
+    assert [(f.row, f.error_type, f.message) for f in annotation.failures] == [
+        (17, "RuntimeError", "index out of range")
+    ]
     assert annotation.values[17].as_py() is None
     np.testing.assert_allclose(
         annotation.values.field("score").to_numpy()[18:], clean.field("score").to_numpy()[18:], atol=1e-5
@@ -114,7 +122,9 @@ def test_a_result_that_is_not_finite_is_a_failure_and_no_label(models, monkeypat
     model = load(ModelRef(str(models / "sentiment"), device="cpu"), classify.ARCHITECTURE)
     task = classify.load(classify.Options("text"), model)
     forward = task.forward
-    monkeypatch.setattr(task, "forward", lambda s: torch.where(torch.arange(len(s))[:, None] == 0, torch.nan, forward(s)))
+    monkeypatch.setattr(
+        task, "forward", lambda s: torch.where(torch.arange(len(s))[:, None] == 0, torch.nan, forward(s))
+    )
     annotation = task(pa.record_batch({"text": ["a b c d", "a", "b"]}))
     assert [(f.row, f.error_type) for f in annotation.failures] == [(0, "FloatingPointError")]
     assert annotation.values.is_null().to_pylist() == [True, False, False]

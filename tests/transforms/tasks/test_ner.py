@@ -39,7 +39,9 @@ def test_spans_equal_the_pipeline(models, name, how):
 def test_windows_of_long_texts_equal_the_pipeline_with_the_same_stride(models, name, stride):
     long = [text for text in TEXTS if len(text) > 200]
     assert len(long) > 5
-    reference = pipeline("token-classification", model=str(models / name), device="cpu", aggregation_strategy="simple", stride=stride)
+    reference = pipeline(
+        "token-classification", model=str(models / name), device="cpu", aggregation_strategy="simple", stride=stride
+    )
     assert_same(annotate(models / name, long, stride=stride), reference(long), long)
 
 
