@@ -179,6 +179,7 @@ class _WriteDoFn(_PlanDoFn):
     def finish_bundle(self) -> None:
         if unfinished := self.writer.abandon():
             raise SinkError(f"{len(unfinished)} shards had no last chunk; the runner lost rows or split them up")
+        self.heartbeat.write()
 
 
 def _ptransform(make: Callable[..., beam.DoFn], gives: type) -> Callable[..., beam.PTransform]:

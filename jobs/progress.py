@@ -51,8 +51,12 @@ class Heartbeat:
         """Count, and write if the last writing is a second ago."""
         self.total.add(progress)
         if time.monotonic() - self.written >= EVERY_S:
-            self.written = time.monotonic()
-            self.store.put(self.name, json.dumps(asdict(self.total)).encode())
+            self.write()
+
+    def write(self) -> None:
+        """Write the totals now."""
+        self.written = time.monotonic()
+        self.store.put(self.name, json.dumps(asdict(self.total)).encode())
 
 
 @cache

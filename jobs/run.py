@@ -8,7 +8,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 import psutil
 
@@ -145,7 +145,10 @@ def stopping_cleanly() -> Iterator[None]:
     def ask(number: int, frame: object) -> None:
         enrich.stop.set()
         for child in psutil.Process().children(recursive=True):
-            child.terminate()
+            # Beam's workers and no other child: the embedded Prefect server has the end of the run to record.
+            with suppress(psutil.Error):
+                if "apache_beam.runners.worker.sdk_worker_main" in child.cmdline():
+                    child.terminate()
         signal.signal(number, signal.SIG_DFL)
 
     before = {number: signal.signal(number, ask) for number in (signal.SIGTERM, signal.SIGINT)}

@@ -1,0 +1,130 @@
+"""The flow on a real Prefect server: a report with a picture, progress, logs, retries that resume, a clean stop."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pyarrow.parquet as pq
+import pytest
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterKey
+from prefect.testing.utilities import prefect_test_harness
+
+from flows import enrich as module
+from flows.enrich import enrich
+from jobs import run
+from tests import lake
+from transforms.errors import SinkError, SpecError, TooManyRejects
+
+
+@pytest.fixture(scope="module", autouse=True)
+def server():
+    with prefect_test_harness(server_startup_timeout=120):
+        yield
+
+
+def artifacts(key):
+    with get_client(sync_client=True) as client:
+        return client.read_artifacts(artifact_filter=ArtifactFilter(key=ArtifactFilterKey(any_=[key])))
+
+
+def logs(run_id):
+    from prefect.client.schemas.filters import LogFilter, LogFilterFlowRunId
+
+    with get_client(sync_client=True) as client:
+        return client.read_logs(LogFilter(flow_run_id=LogFilterFlowRunId(any_=[run_id])), limit=200)
+
+
+def job_file(folder, models, files=2, rows=40, **more):
+    source = folder / "in"
+    source.mkdir(exist_ok=True)
+    for i in range(files):
+        pq.write_table(lake.rows(rows, start=1000 * i, seed=i), source / f"{i}.parquet")
+    return lake.write_job(folder, lake.job(source, folder / "out", models, **more))
+
+
+def test_a_run_ends_with_a_table_a_report_with_a_picture_and_logs(tmp_path, models):
+    state = enrich(str(job_file(tmp_path, models)), limit=50, dtype="float32", return_state=True)
+    report = state.result()
+    assert (report["rows_in"], report["rows_out"]) == (50, 50)
+    assert len(lake.read(tmp_path / "out")) == 50
+    page = artifacts("enrich-report")[-1].data
+    assert "50 rows enriched, 0 rejected" in page
+    assert "](data:image/png;base64,iVBOR" in page
+    assert '"rows out"' in artifacts("enrich-summary")[-1].data
+    assert artifacts("enrich-progress")[-1].data == 100.0
+    # The handler sends its lines in batches.
+    deadline = time.monotonic() + 20
+    while not any("jobs.run: run" in line.message for line in logs(state.state_details.flow_run_id)):
+        assert time.monotonic() < deadline
+        time.sleep(0.5)
+    lines = [line.message for line in logs(state.state_details.flow_run_id)]
+    assert len(lines) == len(set(lines))
+
+
+def test_a_dry_run_plans_and_writes_nothing(tmp_path, models):
+    assert enrich(str(job_file(tmp_path, models)), dry_run=True) is None
+    assert not (tmp_path / "out").exists()
+    assert "| to do | 2 |" in artifacts("enrich-plan")[-1].data
+
+
+def test_a_wrong_value_is_refused_with_the_sentence_of_the_command_line(tmp_path, models):
+    file = str(job_file(tmp_path, models))
+    with pytest.raises(SpecError, match="tasks.0.topk is not a key; did you mean top_k"):
+        enrich(file, overrides=["tasks.0.topk=3"])
+    with pytest.raises(Exception, match="greater than 0"):
+        enrich(file, limit=0)
+
+
+def test_an_error_that_may_pass_is_retried_and_the_retry_resumes(tmp_path, models, monkeypatch):
+    monkeypatch.setattr(module, "execute", module.execute.with_options(retry_delay_seconds=0.1))
+    attempts = []
+    execute = run.execute
+
+    def flaky(plan):
+        attempts.append(len(plan.shards_todo))
+        if len(attempts) == 1:
+            from jobs import enrich as pipeline
+
+            pipeline.execute(plan, plan.shards_todo[:1])
+            raise SinkError("the store is away")
+        execute(plan)
+
+    monkeypatch.setattr(run, "execute", flaky)
+    report = enrich(str(job_file(tmp_path, models)))
+    assert len(attempts) == 2
+    assert report["rows_out"] == 80
+    entry = min((tmp_path / "out" / "_nightscribe" / "ledger").iterdir(), key=lambda path: path.stat().st_mtime)
+    assert entry.stat().st_mtime < (tmp_path / "out" / "_nightscribe" / "reports").stat().st_mtime
+
+
+def test_too_many_rejects_are_not_retried(tmp_path, models, monkeypatch):
+    calls = []
+    execute = run.execute
+    monkeypatch.setattr(run, "execute", lambda plan: (calls.append(1), execute(plan)))
+    file = job_file(tmp_path, models)
+    (tmp_path / "in" / "bad.jsonl").write_text('{"id": "x", "text": "cut\n{"id": "y", "text": "fine", "stars": 1}\n')
+    with pytest.raises(TooManyRejects, match="1 of 82 rows were rejected"):
+        enrich(str(file))
+    assert calls == [1]
+
+
+def test_sigterm_stops_the_flow_cleanly_and_a_rerun_goes_on(tmp_path, models):
+    file = job_file(tmp_path, models, files=12, rows=300)
+    program = f"from flows.enrich import enrich; print(enrich({str(file)!r}, return_state=True).name)"
+    process = subprocess.Popen(
+        [sys.executable, "-c", program], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=dict(os.environ)
+    )
+    while not list((tmp_path / "out").rglob("ledger/*.json")):
+        time.sleep(0.05)
+        assert process.poll() is None
+    process.send_signal(signal.SIGTERM)
+    started = time.monotonic()
+    out, _ = process.communicate(timeout=60)
+    assert time.monotonic() - started < 30
+    assert out.strip().splitlines()[-1] == "Cancelled"
+    report = enrich(str(file))
+    assert report["shards_skipped"] > 0
+    assert len(lake.read(tmp_path / "out")) == 3_600
