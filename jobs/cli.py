@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import importlib.metadata
+import inspect
 import logging
 import os
 import sys
@@ -77,9 +78,12 @@ def run_command(arguments: argparse.Namespace) -> None:
 
     Progress goes to stderr; the last line on stdout is the report as JSON.
     """
-    from jobs import run, spec
+    from jobs import spec
 
     job = spec.read(arguments.spec, arguments.overrides)
+    # Beam takes seconds to import; a slip in the job file is told before that.
+    from jobs import run
+
     with run.stopping_cleanly(), _Bar(quiet=arguments.quiet) as bar:
         report = run.run(job, watch=bar.update)
     print(report.to_json())
@@ -99,10 +103,12 @@ def tasks_command(arguments: argparse.Namespace) -> None:
 
     for name in [arguments.task] if arguments.task else tasks.names():
         module = tasks.get(name)
-        print(f"{name:<12}{(module.__doc__ or '').strip().splitlines()[0]}")
-        print(f"{'':<12}gives {(module.output_type.__doc__ or '').strip().splitlines()[0]}")
-        for option, type_, default in tasks.describe_options(module.Options):
-            print(f"{'':<12}{option}: {type_} (default {default})")
+        print(f"{name:<10}{inspect.cleandoc(module.__doc__ or '').splitlines()[0]}")
+        print(f"{'':<10}gives {inspect.cleandoc(module.output_type.__doc__ or '').splitlines()[0]}")
+        for option in tasks.describe_options(module.Options):
+            print(f"{'':<10}  {option}")
+        if arguments.task:
+            print("\n" + inspect.cleandoc(module.Options.__doc__ or ""))
 
 
 def _plan_text(plan: Plan) -> str:

@@ -18,7 +18,7 @@ import pkgutil
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, Protocol, TypeVar
+from typing import Any, Literal, Protocol, TypeVar, get_args, get_origin, get_type_hints
 
 import numpy as np
 import pyarrow as pa
@@ -199,8 +199,19 @@ def typed_labels(config: PretrainedConfig) -> list[str]:
     return [str(names[i]) for i in sorted(names)]
 
 
-def describe_options(options: type) -> Iterator[tuple[str, str, str]]:
-    """Name, type and default of every option, as a person reads them."""
+def describe_options(options: type) -> Iterator[str]:
+    """Every option as a job file would have it: name, choices, default."""
+    types = get_type_hints(options)
     for f in dataclasses.fields(options):
-        default = "required" if f.default is dataclasses.MISSING else repr(f.default)
-        yield f.name, str(f.type).replace("Literal", "one of "), default
+        default = (
+            "required" if f.default is dataclasses.MISSING else f"default {'none' if f.default is None else f.default}"
+        )
+        yield f"{f.name}: {_choices(types[f.name])} ({default})"
+
+
+def _choices(type_: Any) -> str:
+    if get_origin(type_) is Literal:
+        return " | ".join(map(str, get_args(type_)))
+    if arguments := [argument for argument in get_args(type_) if argument is not type(None)]:
+        return " | ".join(_choices(argument) for argument in arguments)
+    return str(getattr(type_, "__name__", type_))

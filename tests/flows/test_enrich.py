@@ -72,7 +72,7 @@ def test_a_dry_run_plans_and_writes_nothing(tmp_path, models):
 
 def test_a_wrong_value_is_refused_with_the_sentence_of_the_command_line(tmp_path, models):
     file = str(job_file(tmp_path, models))
-    with pytest.raises(SpecError, match="tasks.0.topk is not a key; did you mean top_k"):
+    with pytest.raises(SpecError, match=r"tasks.0.topk is not a key; did you mean top_k"):
         enrich(file, overrides=["tasks.0.topk=3"])
     with pytest.raises(Exception, match="greater than 0"):
         enrich(file, limit=0)

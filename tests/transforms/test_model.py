@@ -89,14 +89,14 @@ def test_an_adapter_without_some_of_its_weights_is_refused(models, tmp_path):
 
 
 def test_a_head_that_was_never_trained_is_refused(models):
-    with pytest.raises(ModelError, match="has no weights for bert.pooler.*it was not trained for this task"):
+    with pytest.raises(ModelError, match=r"has no weights for bert.pooler.*it was not trained for this task"):
         load(ModelRef(str(models / "mlm"), device="cpu"), AutoModelForSequenceClassification)
 
 
 def test_an_adapter_that_leaves_a_layer_untrained_is_refused(models, tmp_path):
     # PEFT saves the classifier; the pooler before it was random when this adapter was trained, and is gone.
     adapter = make_adapter(models / "mlm", tmp_path / "adapter", labels=5)
-    with pytest.raises(ModelError, match="has no weights for bert.pooler"):
+    with pytest.raises(ModelError, match=r"has no weights for bert.pooler"):
         load(ModelRef(str(models / "mlm"), str(adapter), device="cpu"), classify.ARCHITECTURE)
 
 

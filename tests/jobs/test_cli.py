@@ -1,0 +1,68 @@
+"""The command: its exit codes, its last line, and no traceback for a person's mistake."""
+
+import json
+
+import pyarrow.parquet as pq
+import pytest
+
+from tests import lake
+
+
+@pytest.fixture
+def job(tmp_path, models):
+    (tmp_path / "in").mkdir()
+    pq.write_table(lake.rows(30), tmp_path / "in" / "a.parquet")
+    return lake.write_job(tmp_path, lake.job("in", "out", models))
+
+
+def test_run_ends_with_the_report_as_one_line_of_json(tmp_path, job):
+    done = lake.command("run", job, "source.limit=20", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    report = json.loads(done.stdout.splitlines()[-1])
+    assert list(report) == [
+        "rows_in", "rows_out", "rows_rejected", "shards", "shards_skipped", "tokens", "padded_tokens", "seconds", "run_id", "output",
+    ]  # fmt: skip
+    assert report["rows_out"] == 20
+    assert done.stderr == ""
+
+
+def test_plan_shows_what_would_run_and_writes_nothing(tmp_path, job, models):
+    done = lake.command("plan", job, cwd=tmp_path)
+    assert done.returncode == 0
+    assert "0 shards done, 1 to do" in done.stdout
+    assert f"classify -> sentiment: {models / 'sentiment'} @ " in done.stdout
+    assert not (tmp_path / "out").exists()
+    plan = json.loads(lake.command("plan", job, "--json", cwd=tmp_path).stdout)
+    assert len(plan["tasks"][0]["model"]["commit"]) == 40
+    assert lake.command("run", job, cwd=tmp_path).returncode == 0
+    assert "1 shards done, 0 to do" in lake.command("plan", job, cwd=tmp_path).stdout
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["run", "none.yaml"], "nightscribe: job file 'none.yaml' cannot be read: No such file or directory\n"),
+        (["run", "job.yaml", "source.limt=3"], "nightscribe: job.yaml: source.limt is not a key; did you mean limit?"),
+        (["run", "job.yaml", "tasks.0.column=txt"], "nightscribe: tasks.0: column 'txt' is not in the source; columns: id, text"),
+        (["run", "job.yaml", "tasks.0.model=none/at/all"], "nightscribe: tasks.0.model 'none/at/all' is not a folder"),
+        (["run", "job.yaml", "runner.name=no.such.Runner"], "nightscribe: runner.name is 'no.such.Runner'"),
+        (["tasks", "clasify"], "nightscribe: task 'clasify' is not known; tasks: classify, ner"),
+    ],
+)  # fmt: skip
+def test_a_mistake_gets_one_sentence_and_exit_2(tmp_path, job, words, expected):
+    done = lake.command(*words, cwd=tmp_path)
+    assert done.returncode == 2
+    assert done.stderr.startswith(expected)
+    assert len(done.stderr.strip().splitlines()) == 1
+    assert not (tmp_path / "out").exists()
+
+
+def test_tasks_lists_what_each_task_takes_and_gives():
+    out = lake.command("tasks").stdout
+    assert "aggregation: simple | first | average | max (default simple)" in out
+    assert "gives struct<label: string, score: float32>" in out
+
+
+def test_usage_errors_exit_2():
+    assert lake.command("fly").returncode == 2
+    assert lake.command().returncode == 2
