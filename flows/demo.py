@@ -26,10 +26,10 @@ def demo(arguments: argparse.Namespace) -> int:
     """Run the demo; a second time only what is missing is done."""
     import pyarrow.dataset as pads
     import pyarrow.parquet as pq
-    from jobs.demo.models import train_models
-    from jobs.demo.score import score
 
     from jobs.demo.lake import write_lake
+    from jobs.demo.models import train_models
+    from jobs.demo.score import score
 
     # The server that runs inside this process phones home by default.
     os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")

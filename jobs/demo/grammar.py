@@ -104,7 +104,7 @@ class _Writer:
         self.rng = rng
         self.subjects = (*self.words.aspects, *(self.words.screen_aspects if category in WITH_SCREEN else ()))
         self.product = self.name("PRODUCT")
-        self.said: set[str] = set()
+        self.said: set[object] = set()
 
     def review(self, sentiment: str, kind: str) -> list[_Piece]:
         """The whole review."""
@@ -125,7 +125,7 @@ class _Writer:
         """As many sentences as a long-tailed draw of words asks for, the first opinion anywhere among them."""
         words = min(MAX_WORDS, MEDIAN_WORDS * self.rng.lognormvariate(0, SPREAD))
         opener = [self.rare(self.words.openers)] if words > 12 and self.rng.random() < 0.65 else []
-        verdict = [self.rare(self.words.verdicts[sentiment])] if words > 10 and self.rng.random() < 0.4 else []
+        verdict = [self.rare(self.words.verdicts[sentiment])] if words > 10 and self.rng.random() < 0.5 else []
         body = [self.opinion(sentiment)]
         opinions = 1
         while sum(len(sentence.split()) for sentence in (*opener, *body, *verdict)) < words:
@@ -142,16 +142,16 @@ class _Writer:
 
     def opinion(self, sentiment: str) -> str:
         """A sentence that says whether something is good."""
-        if sentiment == "neutral" and self.rng.random() < 0.6:
-            clause = f"{self.subject()} {self.rare(self.words.neutral)}"
+        if sentiment == "neutral" and self.rng.random() < 0.75:
+            clause = f"{self.subject()} {self.fresh(self.words.neutral)}"
         elif sentiment == "neutral":
             a, b = self.rng.sample(("negative", "positive"), 2)
             clause = self.join(self.words.balances, a, b)
-        elif self.rng.random() < 0.65:
+        elif self.rng.random() < 0.92:
             clause = self.clause(sentiment)
         else:
             clause = self.join(self.words.contrasts, OPPOSITE[sentiment], sentiment)
-        lead = self.rare(self.words.leads) if self.rng.random() < 0.25 else ""
+        lead = self.fresh(self.words.leads) if self.rng.random() < 0.25 else ""
         return _capitalised(lead + clause) + self.rng.choices((".", "!", "!!", "...", ""), (70, 18, 4, 4, 4))[0]
 
     def join(self, joins: Sequence[str], a: str, b: str) -> str:
@@ -159,10 +159,10 @@ class _Writer:
         return self.rare(joins).replace("{a}", self.clause(a)).replace("{b}", self.clause(b))
 
     def clause(self, sentiment: str) -> str:
-        """Praise or blame, every third time by negating its opposite."""
-        negated = self.rng.random() < 0.35
+        """Praise or blame, every fifth time by negating its opposite."""
+        negated = self.rng.random() < 0.2
         praise = (sentiment == "positive") != negated
-        predicate = self.rare(self.words.positive if praise else self.words.negative)[negated]
+        predicate = self.fresh(self.words.positive if praise else self.words.negative)[negated]
         return f"{self.subject()} {predicate}"
 
     def subject(self) -> str:
@@ -171,9 +171,9 @@ class _Writer:
 
     def rare(self, choices: Sequence[T]) -> T:
         """One of the choices, the first ones more often: phrases have a tail as well."""
-        return self.rng.choices(choices, [(1 + i) ** -0.5 for i in range(len(choices))])[0]
+        return self.rng.choices(choices, [(1 + i) ** -0.8 for i in range(len(choices))])[0]
 
-    def fresh(self, choices: Sequence[str]) -> str:
+    def fresh(self, choices: Sequence[T]) -> T:
         """One of the choices that the review has not used; when all are used up they start anew."""
         if self.said.issuperset(choices):
             self.said.difference_update(choices)
@@ -214,9 +214,9 @@ class _Writer:
 
     def style(self, pieces: list[_Piece]) -> list[_Piece]:
         """Typing errors outside of names, and sometimes all letters small or capital."""
-        rate = self.rng.choices((0, 0.02, 0.1), (60, 30, 10))[0]
+        rate = self.rng.choices((0, 0.02, 0.1), (70, 23, 7))[0]
         pieces = [piece if piece.label else _Piece(self.mistype(piece.text, rate)) for piece in pieces]
-        case: Callable[[str], str] = self.rng.choices((str, str.lower, str.upper), (90, 7, 3))[0]
+        case: Callable[[str], str] = self.rng.choices((str, str.lower, str.upper), (94, 4, 2))[0]
         return _each(pieces, case)
 
     def mistype(self, text: str, rate: float) -> str:
