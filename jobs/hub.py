@@ -9,8 +9,8 @@ from huggingface_hub import HfApi, snapshot_download
 from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled
 from huggingface_hub.utils import httpx
 
+from transforms.digest import digest
 from transforms.errors import ModelError
-from transforms.model import digest
 
 # Everything but weights: what is read before any weights load.
 SMALL_FILES = ["*.json", "*.txt", "*.model", "*.jinja"]

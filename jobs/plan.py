@@ -24,9 +24,11 @@ from jobs.source import Shard, Source
 from jobs.source.rows import prepare_version
 from jobs.spec import JobSpec, TaskSpec
 from jobs.store import Store
+from transforms import adapter as adapters
 from transforms import task as tasks
+from transforms.device import choose_device, choose_dtype
 from transforms.errors import ModelError, NightscribeError, SpecError
-from transforms.model import ModelRef, check_adapter, choose_device, choose_dtype, read_config
+from transforms.model import ModelRef, read_config
 
 # Rows of a chunk: what is sorted by length together. A CPU shows progress and stops within seconds; a GPU stays full.
 CHUNK_ROWS = {"cpu": 1024, "cuda": 16_384, "mps": 8192}
@@ -223,7 +225,8 @@ def _plan_tasks(spec: JobSpec, schema: pa.Schema) -> tuple[list[TaskPlan], pa.Sc
             try:
                 reference = task_plan.reference(weights=False)
                 config = read_config(reference)
-                check_adapter(reference, item.model)
+                if reference.adapter is not None:
+                    adapters.check(reference.adapter, reference.path, item.model)
                 # An adapter may bring the head that its base lacks.
                 if item.adapter is None:
                     module.check(options, config)

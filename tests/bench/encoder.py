@@ -31,7 +31,7 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer, pipe
 from jobs import run, spec
 from tests.bench import corpus
 from transforms.batches import MAX_TOKENS
-from transforms.model import DTYPES, choose_device, choose_dtype
+from transforms.device import DTYPES, choose_device, choose_dtype
 
 MAX_LENGTH = 512
 
