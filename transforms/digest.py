@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from functools import cache
 from pathlib import Path
 
 
@@ -11,7 +12,14 @@ def digest(folder: str | Path) -> str:
     total = hashlib.sha256()
     root = Path(folder)
     for file in sorted(path for path in root.rglob("*") if path.is_file() and ".git" not in path.parts):
+        stat = file.stat()
         total.update(file.relative_to(root).as_posix().encode() + b"\0")
-        with file.open("rb") as stream:
-            total.update(hashlib.file_digest(stream, "sha256").digest())
+        total.update(_content(file, stat.st_size, stat.st_mtime_ns))
     return total.hexdigest()[:40]
+
+
+@cache
+def _content(file: Path, size: int, mtime_ns: int) -> bytes:
+    """The hash of one file; a run asks twice, when it is planned and when weights load, and a file may be gigabytes."""
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").digest()

@@ -25,11 +25,16 @@ from transforms.errors import SourceError
 NEWLINE = np.frombuffer(b"\n", np.uint8)
 NULLS = pa.array(pa.csv.ConvertOptions().null_values)
 
+# Stands in every field of a record put behind the last one: if it does not come out again, a quote was never closed.
+SENTINEL = b"\xe2\x90\x84nightscribe 5b0f6f6c"
+
 
 def inspect(fs: AbstractFileSystem, path: str) -> Layout:
     """Infer column types from the head of the file and find record ends near every SHARD_BYTES."""
     with open_bytes(fs, path) as stream:
         head = stream.read(BLOCK_BYTES)
+    if not head.strip():
+        return Layout(pa.schema([]), [(0, 0, 0)])
     schema = _infer(head, path)
     size = fs.size(path)
     if is_compressed(path) or size <= SHARD_BYTES:
@@ -48,15 +53,18 @@ def read(
     """Parse the records of bytes `[start, stop)`; a record that does not fit the schema is a BadRow."""
     with open_bytes(fs, path) as stream:
         names = _header(stream, path)
+        if not names:
+            return
         stream.seek(start)
         bad: list[BadRow] = []
 
         def ragged(row: pa.csv.InvalidRow) -> str:
             message = f"{row.actual_columns} fields, the header has {row.expected_columns}"
-            bad.append(BadRow("RaggedLine", message, row.text))
+            bad.append(BadRow("RaggedLine", message, row.text.split(SENTINEL.decode())[0]))
             return "skip"
 
-        body = io.BufferedReader(_Range(stream, stop - start)) if stop else stream
+        end = b",".join([SENTINEL] * len(names)) + b"\n"
+        body = io.BufferedReader(_Range(stream, stop - start if stop else None, end))
         try:
             reader = pa.csv.open_csv(
                 body,
@@ -73,7 +81,7 @@ def read(
                 return
             raise
         for batch in reader:
-            yield from _converted(batch, schema)
+            yield from _converted(_without_sentinel(batch, bad), schema)
             yield from bad
             bad.clear()
         yield from bad
@@ -109,28 +117,50 @@ def record_ends(stream: BinaryIO, every: int) -> list[int]:
 
 
 class _Range(io.RawIOBase):
-    """The next `length` bytes of a stream as a stream of their own."""
+    """The next `length` bytes of a stream (all of them, if None) and then `end` on a line of its own, as a stream."""
 
-    def __init__(self, stream: BinaryIO, length: int):
-        self.stream, self.left = stream, length
+    def __init__(self, stream: BinaryIO, length: int | None, end: bytes):
+        self.stream, self.left, self.end = stream, length, end
+        self.ended_line = True
 
     def readable(self) -> bool:
         return True
 
     def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]
-        block = self.stream.read(min(len(buffer), self.left))
-        self.left -= len(block)
-        buffer[: len(block)] = block
+        block = self.stream.read(len(buffer) if self.left is None else min(len(buffer), self.left))
         if not block and self.left:
             raise SourceError(
                 f"the file ended {self.left} bytes before its planned end; it was changed while being read"
             )
+        if block:
+            self.left = None if self.left is None else self.left - len(block)
+            self.ended_line = block.endswith((b"\n", b"\r"))
+        elif self.ended_line:
+            block, self.end = self.end[: len(buffer)], self.end[len(buffer) :]
+        else:
+            block, self.ended_line = b"\n", True
+        buffer[: len(block)] = block
         return len(block)
 
 
+def _without_sentinel(batch: pa.RecordBatch, bad: list[BadRow]) -> pa.RecordBatch:
+    """The records of a batch but for the sentinel; one that swallowed it is a bad row."""
+    if not len(batch):
+        return batch
+    last = [column[len(batch) - 1].as_py() for column in batch.columns]
+    if not any(SENTINEL in value for value in last):
+        return batch
+    if any(value != SENTINEL for value in last):
+        message = "a quote is opened and never closed, so the rest of the file is one record"
+        bad.append(BadRow("UnclosedQuote", message, _shown(last).split(SENTINEL.decode())[0].rstrip("\n")))
+    return batch.slice(0, len(batch) - 1)
+
+
 def _header(stream: BinaryIO, path: str) -> list[str]:
-    """Column names of the first record."""
+    """Column names of the first record; none of an empty file."""
     line = stream.readline()
+    if not line.strip():
+        return []
     try:
         names = pa.csv.read_csv(pa.BufferReader(line), pa.csv.ReadOptions(use_threads=False)).schema.names
     except (pa.ArrowInvalid, UnicodeDecodeError) as error:
@@ -183,6 +213,9 @@ def _cast(batch: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:
 
 
 def _bad_row(row: pa.RecordBatch, error: Exception) -> BadRow:
-    values = [value.decode("utf-8", "backslashreplace") for value in (column[0].as_py() for column in row.columns)]
     kind = "InvalidUTF8" if "UTF8" in str(error).upper() else "InvalidValue"
-    return BadRow(kind, str(error), ",".join(values))
+    return BadRow(kind, str(error), _shown([column[0].as_py() for column in row.columns]))
+
+
+def _shown(values: list[bytes]) -> str:
+    return ",".join(value.decode("utf-8", "backslashreplace") for value in values)

@@ -129,6 +129,26 @@ def test_row_groups_become_shards(tmp_path, monkeypatch):
     assert got["id"].to_pylist() == TABLE["id"].to_pylist()
 
 
+@pytest.mark.parametrize(
+    "last", ['2,"never closed\n3,x\n4,y\n', '2,fine\n3,"never closed', '2,fine\n3,x,"ragged and open']
+)
+def test_a_quote_that_is_never_closed_makes_a_bad_row_and_no_silent_gap(tmp_path, last):
+    (tmp_path / "a.csv").write_text('id,text\n1,"a ""quoted"" one"\n' + last)
+    good, bad, _ = read_all(SourceSpec(path=str(tmp_path / "a.csv")))
+    assert good["id"].to_pylist() == [1, 2][: 2 if "fine" in last else 1]
+    assert len(bad) == 1
+    assert bad[0].error_type == ("RaggedLine" if "ragged" in last else "UnclosedQuote")
+    assert csv.SENTINEL.decode() not in bad[0].raw
+
+
+def test_an_empty_file_has_no_rows_whatever_its_format(tmp_path):
+    (tmp_path / "a.csv").write_text("")
+    (tmp_path / "b.csv").write_text("id,text\n1,x\n")
+    (tmp_path / "c.jsonl").write_text("")
+    good, bad, _ = read_all(SourceSpec(path=str(tmp_path)))
+    assert (good["text"].to_pylist(), bad) == (["x"], [])
+
+
 def test_ragged_lines_and_bad_bytes_of_a_csv_are_bad_rows(tmp_path):
     lines = [b"id,text,stars", b"a,fine,1", b"b,too,many,2", b"c,bad \xff bytes,3", b"d,few", b"e,good,x5", b"f,last,6"]
     lines[4:4] = [b"%d,fine,1" % i for i in range(100)]
