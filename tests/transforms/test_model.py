@@ -9,7 +9,7 @@ import torch
 from transformers import AutoModelForSequenceClassification, AutoModelForTokenClassification, AutoTokenizer
 
 from tests import tiny
-from transforms import packed
+from transforms import device, packed
 from transforms.device import choose_dtype
 from transforms.digest import digest
 from transforms.errors import ModelError
@@ -58,19 +58,36 @@ def test_packed_layers_give_what_linear_layers_give(dtype):
     torch.testing.assert_close(network(rows), want.detach(), atol=tolerance, rtol=tolerance)
 
 
-def test_the_dtype_is_decided_by_the_hardware_and_always_the_same():
+def test_a_dtype_that_is_named_is_taken_as_it_is():
     assert choose_dtype("float16", "cpu") == "float16"
-    assert choose_dtype("auto", "cpu") == choose_dtype("auto", "cpu")
-    native = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
-    assert choose_dtype("auto", "cpu") == ("bfloat16" if native else "float32")
+    assert choose_dtype("bfloat16", "cpu") == "bfloat16"
+
+
+@pytest.mark.parametrize(
+    ("flag", "speedup", "want"),
+    [(True, 4.4, "bfloat16"), (True, 2.0, "bfloat16"), (True, 0.55, "float32"), (False, 4.4, "float32")],
+)
+def test_a_cpu_gets_bfloat16_only_where_it_has_it_and_it_is_clearly_faster(monkeypatch, flag, speedup, want):
+    # A machine has one processor; the others are told.
+    monkeypatch.setattr(device, "has_bfloat16", lambda: flag)
+    monkeypatch.setattr(device, "bfloat16_speedup", lambda: speedup)
+    assert choose_dtype("auto", "cpu") == want
+
+
+def test_the_dtype_is_the_same_however_often_this_machine_is_asked():
+    answers = set()
+    for _ in range(5):
+        device.bfloat16_speedup.cache_clear()
+        answers.add(choose_dtype("auto", "cpu"))
+    assert len(answers) == 1
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU here")
 def test_a_gpu_gives_what_the_cpu_gives(models):
     batch = pa.record_batch({"text": TEXTS})
     on = {}
-    for device in ("cpu", "cuda"):
-        model = load(ModelRef(str(models / "sentiment"), device=device), classify.ARCHITECTURE)
-        on[device] = classify.load(classify.Options("text"), model)(batch).values
+    for kind in ("cpu", "cuda"):
+        model = load(ModelRef(str(models / "sentiment"), device=kind), classify.ARCHITECTURE)
+        on[kind] = classify.load(classify.Options("text"), model)(batch).values
     assert on["cpu"].field("label").equals(on["cuda"].field("label"))
     np.testing.assert_allclose(on["cpu"].field("score"), on["cuda"].field("score"), atol=1e-4)
