@@ -50,6 +50,8 @@ def demo(arguments: argparse.Namespace) -> int:
         return 1
     enriched = pads.dataset(report["output"], format="parquet", ignore_prefixes=["_"]).to_table()
     scores = score(enriched, pq.read_table(lake / "gold" / "reviews.parquet"))
+    # As it can be typed here: the environment that this runs in need not be active.
+    commands = os.path.relpath(Path(sys.executable).parent)
     print(f"""
 rows       {report["rows_in"]:,} enriched now, {report["rows_rejected"]:,} rejected
 shards     {report["shards"]}, of which {report["shards_skipped"]} were done before
@@ -57,9 +59,9 @@ held out   {scores.rows:,} rows that the models never saw
 sentiment  accuracy {scores.accuracy:.3f}, macro F1 {scores.macro_f1:.3f}
 entities   precision {scores.entity_precision:.3f}, recall {scores.entity_recall:.3f}, F1 {scores.entity_f1:.3f}
 
-look       python -c "import pyarrow.dataset as d; print(d.dataset('{report["output"]}').head(5).to_pandas())"
-again      nightscribe run {job}     (only what is new)
-the UI     prefect server start      (this run and its report are in it)
+look       {commands}/python -c "import pyarrow.dataset as d; print(d.dataset('{report["output"]}').head(5).to_pandas())"
+again      {commands}/nightscribe run {job}     (only what is new)
+the UI     {commands}/prefect server start     (this run and its report are in it)
 """)
     print(json.dumps(report))
     return 0

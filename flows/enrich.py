@@ -132,7 +132,7 @@ def publish(plan: Plan, report: Report, samples: list[tuple[float, Progress]]) -
 
 def percent(plan: Plan, progress: Progress) -> float:
     """How much is done, by rows where their number is known, else by shards."""
-    done, total = (progress.rows_in, plan.rows_todo) if plan.rows_todo else (progress.shards, len(plan.todo))
+    done, total = (progress.rows_in, plan.rows_expected) if plan.rows_expected else (progress.shards, len(plan.todo))
     return round(min(100.0, 100.0 * done / total), 1) if total else 100.0
 
 

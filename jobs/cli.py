@@ -10,13 +10,12 @@ import os
 import sys
 import warnings
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from transforms.errors import NightscribeError, UserError
 
 if TYPE_CHECKING:
     from jobs.plan import Plan
-    from jobs.progress import Progress
 
 DESCRIPTION = "Bulk enrichment of text in data lakes: one YAML file is one job."
 
@@ -82,10 +81,10 @@ def run_command(arguments: argparse.Namespace) -> None:
 
     job = spec.read(arguments.spec, arguments.overrides)
     # Beam takes seconds to import; a slip in the job file is told before that.
-    from jobs import run
+    from jobs import bar, run
 
-    with run.stopping_cleanly(), _Bar(quiet=arguments.quiet) as bar:
-        report = run.run(job, watch=bar.update)
+    with run.stopping_cleanly(), bar.shown(arguments.quiet) as update:
+        report = run.run(job, watch=update)
     print(report.to_json())
 
 
@@ -112,7 +111,6 @@ def tasks_command(arguments: argparse.Namespace) -> None:
 
 
 def _plan_text(plan: Plan) -> str:
-    rows = plan.rows_todo
     lines = [
         f"job      {plan.spec.name}",
         f"source   {plan.spec.source.path or plan.source.spec.dataset}: {len({s.key for s in plan.shards})} files, "
@@ -124,35 +122,10 @@ def _plan_text(plan: Plan) -> str:
         lines.append(f"task     {task.spec.task} -> {task.spec.into}: {' + '.join(pins) or 'no model'}, {task.dtype}")
     skipped = len(plan.shards) - len(plan.todo)
     lines.append(f"sink     {plan.spec.sink.path}: {skipped} shards done, {len(plan.todo)} to do")
-    lines.append(f"rows     {'unknown until read' if rows is None else rows} to do")
+    guess = "" if plan.rows_todo is not None else "about "
+    counted = "unknown until read" if plan.rows_expected is None else f"{guess}{plan.rows_expected:,} to do"
+    lines.append(f"rows     {counted}")
     return "\n".join(lines)
-
-
-class _Bar:
-    """A progress bar on stderr: rows, rows a second, time left. Off a terminal, a line every 30 seconds."""
-
-    def __init__(self, quiet: bool):
-        self.quiet = quiet
-        self.bar: Any = None
-
-    def __enter__(self) -> _Bar:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self.bar is not None:
-            self.bar.close()
-
-    def update(self, plan: Plan, progress: Progress) -> None:
-        """Show the totals so far."""
-        from tqdm import tqdm
-
-        if self.quiet:
-            return
-        if self.bar is None:
-            every = 0.5 if sys.stderr.isatty() else 30.0
-            self.bar = tqdm(total=plan.rows_todo, unit=" rows", mininterval=every, delay=every, smoothing=0.1)
-        self.bar.set_postfix(shards=progress.shards, rejected=progress.rows_rejected, refresh=False)
-        self.bar.update(progress.rows_in - self.bar.n)
 
 
 def _quieten() -> None:

@@ -117,9 +117,19 @@ class Plan:
 
     @property
     def rows_todo(self) -> int | None:
-        """Rows to execute, where every format says how many it has."""
-        known = [shard.rows if shard.limit is None else shard.limit for shard in self.shards_todo]
-        return None if None in known else sum(rows for rows in known if rows is not None)
+        """Rows to execute; None where only reading would tell."""
+        return self._sum([shard.rows if shard.limit is None else shard.limit for shard in self.shards_todo])
+
+    @property
+    def rows_expected(self) -> int | None:
+        """`rows_todo`, guessed where only reading would tell: what progress is measured by. None if nobody can say."""
+        guessed = (shard.about_rows if shard.rows is None else shard.rows for shard in self.shards_todo)
+        return self._sum([g if s.limit is None else s.limit for g, s in zip(guessed, self.shards_todo, strict=True)])
+
+    def _sum(self, rows: list[int | None]) -> int | None:
+        known = [count for count in rows if count is not None]
+        filtered = self.spec.source.where is not None or self.spec.source.prepare is not None
+        return None if filtered or len(known) < len(rows) else sum(known)
 
     def to_json(self) -> str:
         """The plan as a file."""

@@ -12,6 +12,8 @@ import pyarrow.dataset
 import pyarrow.parquet as pq
 import yaml
 
+from jobs import run, spec
+from jobs.report import Report
 from tests import tiny
 
 
@@ -74,3 +76,17 @@ def rejected(sink: Path) -> pa.Table:
 def contents(sink: Path) -> dict[str, bytes]:
     """Bytes of every part file and rejected file by name."""
     return {str(p.relative_to(sink)): p.read_bytes() for p in sink.rglob("*.parquet") if "_nightscribe" not in p.parts}
+
+
+def make_lake(folder: Path, files: int = 3, n: int = 60) -> Path:
+    """A Parquet lake in two partition folders, `n` rows a file in row groups of 20."""
+    for i in range(files):
+        target = folder / f"lang={'en' if i % 2 else 'de'}" / f"part-{i}.parquet"
+        target.parent.mkdir(parents=True, exist_ok=True)
+        pq.write_table(rows(n, start=1000 * (i + 1), seed=i), target, row_group_size=20)
+    return folder
+
+
+def execute(content: dict[str, Any]) -> Report:
+    """Run a job in this process."""
+    return run.run(spec.parse(content))

@@ -143,12 +143,17 @@ def _plan_files(spec: SourceSpec, outside: str | None) -> tuple[pa.Schema, tuple
     if spec.columns is not None:
         whole = pa.schema([whole.field(name) for name in spec.columns if name in whole.names])
         partition_columns = tuple(name for name in partition_columns if name in spec.columns)
-    shards = [
-        Shard(file.url, file.key, file.version, file.format, start, stop, count_)
-        for file, layout in zip(files, layouts, strict=True)
-        for start, stop, count_ in layout.ranges
-    ]
+    shards = [shard for file, layout in zip(files, layouts, strict=True) for shard in _shards(file, layout)]
     return whole, partition_columns, shards
+
+
+def _shards(file: File, layout: Layout) -> Iterator[Shard]:
+    whole = max(1, sum(stop - start for start, stop, _ in layout.ranges))
+    for start, stop, count_ in layout.ranges:
+        about = None
+        if layout.about_rows is not None:
+            about = round(layout.about_rows * (stop - start) / whole) if stop else layout.about_rows
+        yield Shard(file.url, file.key, file.version, file.format, start, stop, count_, about_rows=about)
 
 
 def _inspect(fs: fsspec.AbstractFileSystem, file: File) -> Layout:

@@ -33,6 +33,7 @@ def inspect(fs: AbstractFileSystem, path: str) -> Layout:
     if is_compressed(path):
         return Layout(schema, [(0, 0, None)])
     size = fs.size(path)
+    about_rows = round(size * head.count(b"\n") / max(1, len(head)))
     cuts = [0]
     with fs.open(path, "rb") as stream:
         while cuts[-1] + SHARD_BYTES < size:
@@ -40,7 +41,7 @@ def inspect(fs: AbstractFileSystem, path: str) -> Layout:
             stream.readline()
             cuts.append(stream.tell())
     cuts += [size] * (cuts[-1] != size or len(cuts) == 1)
-    return Layout(schema, [(a, b, None) for a, b in pairwise(cuts)])
+    return Layout(schema, [(a, b, None) for a, b in pairwise(cuts)], about_rows)
 
 
 def read(

@@ -22,6 +22,7 @@ class Shard:
         stop: one past the last; 0 means to the end of a file that cannot be cut.
         rows: rows in the range before any filter, where the format says so.
         limit: rows to give at most, where `source.limit` cuts through this shard.
+        about_rows: a guess at `rows` where only reading would tell; for progress, never for accounts.
     """
 
     file: str
@@ -32,6 +33,7 @@ class Shard:
     stop: int
     rows: int | None = None
     limit: int | None = None
+    about_rows: int | None = None
 
     @property
     def id(self) -> str:
@@ -73,10 +75,12 @@ class Layout:
     Attributes:
         schema: the file's columns.
         ranges: (start, stop, rows or None) that can be read apart, in order.
+        about_rows: a guess at the rows of the whole file, where the ranges have none.
     """
 
     schema: pa.Schema
     ranges: list[tuple[int, int, int | None]]
+    about_rows: int | None = None
 
 
 def _hash(*parts: object) -> str:

@@ -1,0 +1,139 @@
+"""What bad rows, files, models and sinks get: a rejected row or one clear sentence."""
+
+import json
+import subprocess
+
+import pyarrow.parquet as pq
+import pytest
+
+from tests import lake
+from tests.lake import execute, make_lake
+from transforms.errors import ModelError, SpecError, TooManyRejects
+
+
+def test_rejected_rows_keep_their_columns_and_their_reason(tmp_path, models):
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "a.csv").write_bytes(
+        b"id,text\n" + b"".join(b"%d,fine\n" % i for i in range(98)) + b"x,y,z\nq,\xff\n"
+    )
+    content = lake.job(tmp_path / "in", tmp_path / "out", models, errors={"max_fraction": 0.05})
+    report = execute(content)
+    assert (report.rows_in, report.rows_out, report.rows_rejected) == (100, 98, 2)
+    got = lake.rejected(tmp_path / "out")
+    assert got.schema.names == ["id", "text", "_task", "_error_type", "_message", "_raw"]
+    assert sorted(got["_error_type"].to_pylist()) == ["InvalidUTF8", "RaggedLine"]
+    assert set(got["_task"].to_pylist()) == {"source"}
+    content["errors"]["max_fraction"] = 0.01
+    with pytest.raises(TooManyRejects, match=r"2 of 100 rows were rejected, errors.max_fraction allows 0.01"):
+        execute(content)
+
+
+def test_a_row_that_breaks_a_task_is_rejected_with_its_input(tmp_path, models, monkeypatch):
+    from transforms.tasks.classify import Classifier
+
+    source = make_lake(tmp_path / "in", files=1)
+    poison = lake.rows(60, start=1000)["text"][7].as_py()
+    tokenise = Classifier.tokenise
+
+    def fragile(self, rows):
+        if any(row.text == poison for row in rows):
+            raise ValueError("unhappy tokenizer")
+        return tokenise(self, rows)
+
+    monkeypatch.setattr(Classifier, "tokenise", fragile)
+    report = execute(lake.job(source, tmp_path / "out", models, errors={"max_fraction": 0.1}))
+    assert (report.rows_out, report.rows_rejected) == (59, 1)
+    row = lake.rejected(tmp_path / "out").to_pylist()[0]
+    assert row["id"] == "r1007"
+    assert row["text"] == poison
+    assert (row["_task"], row["_error_type"], row["_message"]) == ("classify", "ValueError", "unhappy tokenizer")
+    assert "r1007" not in lake.read(tmp_path / "out")["id"].to_pylist()
+
+
+def test_models_that_do_not_fit_are_refused_before_anything_is_written(tmp_path, models):
+    source = make_lake(tmp_path / "in", files=1)
+
+    def refused(**more):
+        content = lake.job(source, tmp_path / "out", models)
+        content["tasks"][0] |= more
+        with pytest.raises((ModelError, SpecError)) as caught:
+            execute(content)
+        assert not (tmp_path / "out").exists()
+        return str(caught.value)
+
+    assert (
+        "tasks.0: classify needs a model with a head (…ForSequenceClassification), and this one is a BertForToken"
+        in refused(model=str(models / "ner"))
+    )
+    assert "is not a folder; give a folder that save_pretrained wrote, or org/model" in refused(
+        model=str(models / "nothing")
+    )
+    assert "has no config.json" in refused(model=str(source))
+    assert "the Hub does not give it" in refused(model="org/nothing")
+    assert "tasks.0: column 'txt' is not in the source; columns: id, text, stars, lang" in refused(column="txt")
+    assert "column 'stars' is int8, and classify reads text; text columns: id, text" in refused(column="stars")
+    assert "tasks.0.into is 'text', which the source already has" in refused(into="text")
+    assert "has no adapter_config.json" in refused(adapter=str(models / "ner"))
+
+
+@pytest.mark.parametrize("blocked", ["file", "proc"])
+def test_an_output_folder_that_cannot_be_written_is_told(tmp_path, models, blocked):
+    source = make_lake(tmp_path / "in", files=1)
+    (tmp_path / "file").write_text("in the way")
+    sink = {"file": str(tmp_path / "file" / "out"), "proc": "/proc/nightscribe"}[blocked]
+    done = lake.command("run", lake.write_job(tmp_path, lake.job(source, sink, models)))
+    assert done.returncode == 1
+    assert done.stderr.startswith(f"nightscribe: sink.path '{sink}' cannot be written: ")
+    assert "Traceback" not in done.stderr
+
+
+def test_a_file_that_is_truncated_is_told_with_exit_1(tmp_path, models):
+    source = make_lake(tmp_path / "in", files=1)
+    file = source / "lang=de" / "part-0.parquet"
+    file.write_bytes(file.read_bytes()[:-10])
+    done = lake.command("run", lake.write_job(tmp_path, lake.job(source, tmp_path / "out", models)))
+    assert done.returncode == 1
+    assert "part-0.parquet is not a readable parquet file" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_file_damaged_in_the_middle_stops_the_run_by_name(tmp_path, models):
+    source = make_lake(tmp_path / "in", files=1)
+    file = source / "lang=de" / "part-0.parquet"
+    data = bytearray(file.read_bytes())
+    data[100:900] = b"\xff" * 800
+    file.write_bytes(data)
+    done = lake.command("run", lake.write_job(tmp_path, lake.job(source, tmp_path / "out", models)))
+    assert done.returncode == 1
+    assert "part-0.parquet could not be read as parquet" in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
+
+
+@pytest.fixture
+def full_disk(tmp_path):
+    """A disk of 120 kB of its own."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=120k", "tmpfs", disk], capture_output=True, text=True)
+    if mounted.returncode:
+        pytest.skip(f"no small disk can be mounted here: {mounted.stderr.strip()}")
+    yield disk
+    subprocess.run(["umount", disk], check=True)
+
+
+def test_a_disk_that_fills_is_told_and_a_rerun_goes_on_once_there_is_room(tmp_path, models, full_disk):
+    source = tmp_path / "in"
+    source.mkdir()
+    for i in range(2):
+        pq.write_table(lake.rows(60 if i == 0 else 4000, start=10_000 * i, seed=i), source / f"{i}.parquet")
+    file = lake.write_job(tmp_path, lake.job(source, full_disk / "out", models))
+    done = lake.command("run", file)
+    assert done.returncode == 1
+    assert done.stderr == (
+        f"nightscribe: sink.path '{full_disk}/out' cannot be written: the disk is full; free some space and run again, "
+        f"finished shards are kept\n"
+    )
+    subprocess.run(["mount", "-o", "remount,size=30m", full_disk], check=True)
+    report = json.loads(lake.command("run", file).stdout.splitlines()[-1])
+    assert (report["shards"], report["shards_skipped"], report["rows_out"]) == (2, 1, 4000)
+    assert len(lake.read(full_disk / "out")) == 4060

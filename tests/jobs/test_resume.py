@@ -1,0 +1,137 @@
+"""What a rerun does: only what is new, nothing lost, nothing twice, whatever happened to the run before."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pyarrow.parquet as pq
+import pytest
+from filelock import FileLock
+
+from jobs.source import parquet
+from tests import lake
+from tests.lake import execute, make_lake
+from transforms.errors import SinkBusy, SpecError
+
+
+def test_a_second_run_skips_what_is_done_and_takes_what_is_new(tmp_path, models):
+    source, content = make_lake(tmp_path / "in"), lake.job(tmp_path / "in", tmp_path / "out", models)
+    execute(content)
+    before = lake.contents(tmp_path / "out")
+    again = execute(content)
+    assert (again.rows_in, again.shards, again.shards_skipped) == (0, 3, 3)
+    pq.write_table(lake.rows(10, start=9000), source / "lang=en" / "part-9.parquet")
+    third = execute(content)
+    assert (third.rows_in, third.shards, third.shards_skipped) == (10, 4, 3)
+    after = lake.contents(tmp_path / "out")
+    assert {name: after[name] for name in before} == before
+
+
+def test_a_changed_source_file_replaces_its_rows(tmp_path, models, monkeypatch):
+    monkeypatch.setattr(parquet, "SHARD_ROWS", 20)
+    source, content = make_lake(tmp_path / "in", files=2), lake.job(tmp_path / "in", tmp_path / "out", models)
+    assert execute(content).shards == 6
+    pq.write_table(lake.rows(25, start=5000), source / "lang=en" / "part-1.parquet", row_group_size=20)
+    report = execute(content)
+    assert (report.shards, report.shards_skipped, report.rows_in) == (5, 3, 25)
+    ids = lake.read(tmp_path / "out")["id"].to_pylist()
+    assert sorted(ids) == sorted([f"r{1000 + i}" for i in range(60)] + [f"r{5000 + i}" for i in range(25)])
+
+
+@pytest.mark.parametrize(("policy", "left"), [("keep", 120), ("remove", 60)])
+def test_a_vanished_source_file_follows_the_stated_policy(tmp_path, models, policy, left):
+    source = make_lake(tmp_path / "in", files=2)
+    content = lake.job(source, {}, models) | {"sink": {"path": str(tmp_path / "out"), "on_vanished": policy}}
+    execute(content)
+    (source / "lang=en" / "part-1.parquet").unlink()
+    execute(content)
+    assert len(lake.read(tmp_path / "out")) == left
+
+
+@pytest.mark.parametrize(("policy", "skipped"), [("redo", 0), ("keep", 2)])
+def test_another_model_redoes_the_rows_unless_told_to_keep_them(tmp_path, models, policy, skipped):
+    source = make_lake(tmp_path / "in", files=2)
+    content = lake.job(source, "", models) | {"sink": {"path": str(tmp_path / "out"), "on_model_change": policy}}
+    execute(content)
+    content["tasks"][0]["max_tokens"] = 512
+    assert execute(content).shards_skipped == 2, "a batch size changes no row"
+    content["tasks"][0]["long_text"] = "window"
+    assert execute(content).shards_skipped == skipped
+
+
+def test_a_limited_run_then_a_whole_run_gives_every_row_once(tmp_path, models):
+    source = make_lake(tmp_path / "in")
+    execute(lake.job({"path": str(source), "limit": 70}, tmp_path / "out", models))
+    assert len(lake.read(tmp_path / "out")) == 70
+    execute(lake.job(source, tmp_path / "out", models))
+    assert len(set(lake.read(tmp_path / "out")["id"].to_pylist())) == len(lake.read(tmp_path / "out")) == 180
+    limited = lake.job({"path": str(source), "limit": 70}, tmp_path / "out", models)
+    assert execute(limited).shards_skipped == 2
+    limited["tasks"][0]["long_text"] = "window"
+    with pytest.raises(
+        SpecError, match=r"would replace 60 finished rows of .* by 10; give a limited run a sink.path of its own"
+    ):
+        execute(limited)
+    assert len(lake.read(tmp_path / "out")) == 180
+
+
+def test_two_runs_at_once_into_one_sink_the_second_is_told(tmp_path, models):
+    source = make_lake(tmp_path / "in", files=1)
+    content = lake.job(source, tmp_path / "out", models)
+    execute(content)
+    with (
+        FileLock(tmp_path / "out" / "_nightscribe" / "lock", timeout=0, thread_local=False),
+        pytest.raises(SinkBusy, match=r"is being written by process \d+ on .*; wait for it or stop it"),
+    ):
+        execute(content)
+
+
+@pytest.mark.parametrize("after_s", [0.0, 0.6, 1.5])
+def test_a_killed_run_and_a_rerun_give_the_bytes_of_an_uninterrupted_one(tmp_path, models, after_s):
+    source = make_lake(tmp_path / "in", files=8, n=300)
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    execute(lake.job(source, whole, models))
+    file = lake.write_job(tmp_path, lake.job(source, killed, models))
+    process = subprocess.Popen([sys.executable, "-m", "jobs.cli", "run", str(file), "--quiet"], stdout=subprocess.PIPE)
+    while not (killed / "_nightscribe" / "plans").exists():
+        time.sleep(0.02)
+        assert process.poll() is None
+    time.sleep(after_s)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    ledger = (
+        list((killed / "_nightscribe" / "ledger").glob("*.json"))
+        if (killed / "_nightscribe" / "ledger").exists()
+        else []
+    )
+    done = {path.name: path.stat().st_mtime_ns for path in ledger}
+    report = json.loads(lake.command("run", file).stdout.splitlines()[-1])
+    assert report["shards_skipped"] == len(done)
+    assert lake.contents(killed) == lake.contents(whole)
+    assert not list((killed / "_nightscribe" / "tmp").iterdir())
+    assert all((killed / "_nightscribe" / "ledger" / name).stat().st_mtime_ns == at for name, at in done.items())
+
+
+def test_sigterm_stops_cleanly_and_a_rerun_goes_on(tmp_path, models):
+    source = make_lake(tmp_path / "in", files=15, n=400)
+    file = lake.write_job(tmp_path, lake.job(source, tmp_path / "out", models))
+    process = subprocess.Popen(
+        [sys.executable, "-m", "jobs.cli", "run", str(file), "--quiet"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    while not list((tmp_path / "out").rglob("ledger/*.json")):
+        time.sleep(0.02)
+    process.send_signal(signal.SIGTERM)
+    _, errors = process.communicate(timeout=30)
+    assert process.returncode == 1
+    assert (
+        errors.strip() == "nightscribe: the run was asked to stop; finished shards are kept, a rerun goes on from there"
+    )
+    report = json.loads(lake.command("run", file).stdout.splitlines()[-1])
+    assert report["shards_skipped"] > 0
+    assert len(lake.read(tmp_path / "out")) == 6_000
