@@ -213,16 +213,16 @@ def _plan_tasks(spec: JobSpec, schema: pa.Schema) -> tuple[list[TaskPlan], pa.Sc
     for i, item in enumerate(spec.tasks):
         module = tasks.get(item.task)
         options = item.options
-        for column in tasks.columns_read(options):
+        for column, kind in tasks.columns_read(options).items():
             if column not in schema.names:
                 raise SpecError(
                     f"tasks.{i}: column {column!r} is not in the source; columns: {', '.join(schema.names)}"
                 )
-            if not _is_text(type_ := schema.field(column).type):
-                text = [field.name for field in schema if _is_text(field.type)]
+            if not _holds(type_ := schema.field(column).type, kind):
+                right = [field.name for field in schema if _holds(field.type, kind)]
                 raise SpecError(
-                    f"tasks.{i}: column {column!r} is {type_}, and {item.task} reads text; "
-                    f"text columns: {', '.join(text) or 'none'}"
+                    f"tasks.{i}: column {column!r} is {type_}, and {item.task} reads {kind}; "
+                    f"{kind} columns: {', '.join(right) or 'none'}"
                 )
         if item.into in schema.names:
             raise SpecError(f"tasks.{i}.into is {item.into!r}, which the source already has; choose another name")
@@ -255,7 +255,11 @@ def _pinned(task_plan: TaskPlan, i: int) -> TaskPlan:
     return replace(task_plan, model=model, adapter=adapter)
 
 
-def _is_text(type_: pa.DataType) -> bool:
+def _holds(type_: pa.DataType, kind: tasks.ColumnKind) -> bool:
+    """Whether a column of that Arrow type is what a task reads."""
+    if kind == "list<string>":
+        lists = (pa.types.is_list, pa.types.is_large_list, pa.types.is_fixed_size_list)
+        return any(is_list(type_) for is_list in lists) and _holds(type_.value_type, "text")
     if pa.types.is_dictionary(type_):
         type_ = type_.value_type
     return pa.types.is_string(type_) or pa.types.is_large_string(type_) or pa.types.is_string_view(type_)

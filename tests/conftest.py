@@ -28,7 +28,11 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     tiny.bert(root / "ner_lower", "ner", BIO, lowercase=True, seed=3)
     tiny.bert(root / "ner_plain", "ner", ["O", "PER", "LOC"])
     tiny.bert(root / "mlm", "mlm", ["x"])
-    tiny.roberta_ner(root / "ner_bytes", BIO)
+    tiny.roberta(root / "ner_bytes", "ner", BIO)
+    tiny.bert(root / "answer", "answer", ["start", "end"])
+    tiny.roberta(root / "answer_bytes", "answer", ["start", "end"])
+    tiny.bert(root / "nli", "classify", ["contradiction", "neutral", "entailment"])
+    tiny.roberta(root / "nli_bytes", "classify", ["entailment", "neutral", "contradiction"])
     return root
 
 

@@ -11,10 +11,13 @@ from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers,
 from transformers import (
     BertConfig,
     BertForMaskedLM,
+    BertForQuestionAnswering,
     BertForSequenceClassification,
     BertForTokenClassification,
     PreTrainedTokenizerFast,
     RobertaConfig,
+    RobertaForQuestionAnswering,
+    RobertaForSequenceClassification,
     RobertaForTokenClassification,
 )
 
@@ -116,11 +119,12 @@ def _shape(labels: Sequence[str], **more: object) -> dict[str, object]:
 
 
 def bert(folder: Path, head: str, labels: Sequence[str], seed: int = 1, **more: object) -> Path:
-    """Save a tiny BERT with a classification, token or masked-LM head and its tokenizer."""
+    """Save a tiny BERT with a classification, token, masked-LM or question answering head and its tokenizer."""
     heads = {
         "classify": BertForSequenceClassification,
         "ner": BertForTokenClassification,
         "mlm": BertForMaskedLM,
+        "answer": BertForQuestionAnswering,
     }
     lowercase = bool(more.pop("lowercase", False))
     torch.manual_seed(seed)
@@ -131,8 +135,13 @@ def bert(folder: Path, head: str, labels: Sequence[str], seed: int = 1, **more: 
     return folder
 
 
-def roberta_ner(folder: Path, labels: Sequence[str], seed: int = 1) -> Path:
-    """Save a tiny RoBERTa for token classification and its byte-level tokenizer."""
+def roberta(folder: Path, head: str, labels: Sequence[str], seed: int = 1) -> Path:
+    """Save a tiny RoBERTa with a classification, token or question answering head and its byte-level tokenizer."""
+    heads = {
+        "classify": RobertaForSequenceClassification,
+        "ner": RobertaForTokenClassification,
+        "answer": RobertaForQuestionAnswering,
+    }
     torch.manual_seed(seed)
     tokenizer = byte_level()
     config = RobertaConfig(
@@ -144,6 +153,6 @@ def roberta_ner(folder: Path, labels: Sequence[str], seed: int = 1) -> Path:
         type_vocab_size=1,
         **_shape(labels),
     )
-    RobertaForTokenClassification(config).save_pretrained(folder)
+    heads[head](config).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return folder

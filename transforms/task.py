@@ -28,6 +28,7 @@ from transforms import batches, tasks
 from transforms.errors import ModelError, SpecError
 
 R = TypeVar("R")
+ColumnKind = Literal["text", "list<string>"]
 
 
 @dataclass(frozen=True)
@@ -97,29 +98,42 @@ def get(name: str) -> Task:
     return importlib.import_module(f"{tasks.__name__}.{name}")
 
 
-def columns_read(options: Any) -> list[str]:
-    """The columns that a task reads: its option fields that hold a column name (`metadata={"column": True}`)."""
+def columns_read(options: Any) -> dict[str, ColumnKind]:
+    """The columns that a task reads, and what each must hold: its option fields made by `column_field`."""
     fields = (f for f in dataclasses.fields(options) if f.metadata.get("column"))
-    return [value for f in fields if (value := getattr(options, f.name)) is not None]
+    return {value: f.metadata["column"] for f in fields if (value := getattr(options, f.name)) is not None}
 
 
-def column_field(doc: str) -> Any:
-    """An option that names a text column which the task reads."""
-    return field(metadata={"column": True, "doc": doc})
+def column_field(doc: str, kind: ColumnKind = "text", **default: Any) -> Any:
+    """An option that names a column which the task reads; required unless `default=None`."""
+    return field(metadata={"column": kind, "doc": doc}, **default)
 
 
 def require_head(config: PretrainedConfig | None, suffix: str, task: str) -> None:
     """Refuse a model whose config.json names an architecture without the head that a task needs.
 
     Raises:
-        ModelError: the architectures are known and none of them ends with `suffix`.
+        ModelError: the architectures are known and none of them has `suffix` in its name (XLNet's question answering
+            head is a …ForQuestionAnsweringSimple).
     """
     architectures = getattr(config, "architectures", None) or []
-    if architectures and not any(name.endswith(suffix) for name in architectures):
+    if architectures and not any(suffix in name for name in architectures):
         raise ModelError(
             f"{task} needs a model with a head (…{suffix}), and this one is a {', '.join(architectures)}; "
             f"choose a model that was trained for {task}, or add an adapter that brings the head"
         )
+
+
+class Indexed(Protocol):
+    """What a task makes of a row that it annotates."""
+
+    @property
+    def index(self) -> int:
+        """Where the row is in the batch."""
+        ...
+
+
+AnyRow = TypeVar("AnyRow", bound=Indexed)
 
 
 @dataclass(frozen=True)
@@ -138,22 +152,36 @@ def annotate_texts(
     max_tokens: int,
     caps: batches.Caps,
 ) -> tuple[dict[int, list[tuple[Any, np.ndarray]]], list[Failure], int, int]:
+    """`annotate_rows` for a task that reads one text: a string-like Arrow array, null and empty texts left out."""
+    rows = [Row(i, text) for i, text in enumerate(texts.to_pylist()) if text]
+    return annotate_rows(rows, tokenise, length, compute, max_tokens, caps)
+
+
+def annotate_rows(
+    rows: list[AnyRow],
+    tokenise: Callable[[list[AnyRow]], list[tuple[AnyRow, Any]]],
+    length: Callable[[Any], int],
+    compute: Callable[[list[Any]], Any],
+    max_tokens: int,
+    caps: batches.Caps,
+    piece_rows: int = batches.PIECE_ROWS,
+) -> tuple[dict[int, list[tuple[Any, np.ndarray]]], list[Failure], int, int]:
     """The walk that every encoder task shares: tokenise ahead, batch by budget, forward, gather by row.
 
     Args:
-        texts: a string-like Arrow array.
+        rows: the rows that have something to annotate.
         tokenise: rows -> (row, sequence) pairs; a long text may give several sequences (windows).
         length: sequence -> its tokens.
         compute: the sequences of one batch -> tensor `(batch, ...)`.
         max_tokens: slots a batch may have.
         caps: memory limits learnt so far.
+        piece_rows: rows tokenised and sorted together; fewer for a task that makes many sequences of a row.
 
     Returns:
-        row index -> its (sequence, float32 output) pairs in order, for rows that have a text and did not fail; the
-        failures; tokens; padded tokens.
+        row index -> its (sequence, float32 output) pairs in order, for rows that did not fail; the failures; tokens;
+        padded tokens.
     """
-    rows = [Row(i, text) for i, text in enumerate(texts.to_pylist()) if text]
-    pieces = (rows[i : i + batches.PIECE_ROWS] for i in range(0, len(rows), batches.PIECE_ROWS))
+    pieces = (rows[i : i + piece_rows] for i in range(0, len(rows), piece_rows))
     gathered: dict[int, list[tuple[Any, np.ndarray]]] = {}
     failed: dict[int, Exception] = {}
     tokens = padded_tokens = 0
@@ -179,8 +207,8 @@ def _compute(units: list[Any], compute: Callable[[list[Any]], Any], batch: np.nd
 
 
 def _tokenised(
-    rows: list[Row], tokenise: Callable[[list[Row]], list[tuple[Row, R]]]
-) -> tuple[list[tuple[Row, R]], dict[int, Exception]]:
+    rows: list[AnyRow], tokenise: Callable[[list[AnyRow]], list[tuple[AnyRow, R]]]
+) -> tuple[list[tuple[AnyRow, R]], dict[int, Exception]]:
     """Tokenise rows together; if that raises, find the rows that raise alone."""
     try:
         return tokenise(rows), {}
@@ -212,6 +240,8 @@ def describe_options(options: type) -> Iterator[str]:
 def _choices(type_: Any) -> str:
     if get_origin(type_) is Literal:
         return " | ".join(map(str, get_args(type_)))
+    if get_origin(type_) in (list, tuple):
+        return f"list of {_choices(get_args(type_)[0])}"
     if arguments := [argument for argument in get_args(type_) if argument is not type(None)]:
         return " | ".join(_choices(argument) for argument in arguments)
     return str(getattr(type_, "__name__", type_))
