@@ -213,7 +213,7 @@ def _plan_tasks(spec: JobSpec, schema: pa.Schema) -> tuple[list[TaskPlan], pa.Sc
     for i, item in enumerate(spec.tasks):
         module = tasks.get(item.task)
         options = item.options
-        for column, kind in tasks.columns_read(options).items():
+        for column, kind in tasks.column_kinds(options):
             if column not in schema.names:
                 raise SpecError(
                     f"tasks.{i}: column {column!r} is not in the source; columns: {', '.join(schema.names)}"

@@ -98,10 +98,15 @@ def get(name: str) -> Task:
     return importlib.import_module(f"{tasks.__name__}.{name}")
 
 
-def columns_read(options: Any) -> dict[str, ColumnKind]:
-    """The columns that a task reads, and what each must hold: its option fields made by `column_field`."""
+def columns_read(options: Any) -> list[str]:
+    """The columns that a task reads."""
+    return [column for column, _ in column_kinds(options)]
+
+
+def column_kinds(options: Any) -> list[tuple[str, ColumnKind]]:
+    """The columns that a task reads, each with what it must hold: its option fields made by `column_field`."""
     fields = (f for f in dataclasses.fields(options) if f.metadata.get("column"))
-    return {value: f.metadata["column"] for f in fields if (value := getattr(options, f.name)) is not None}
+    return [(value, f.metadata["column"]) for f in fields if (value := getattr(options, f.name)) is not None]
 
 
 def column_field(doc: str, kind: ColumnKind = "text", **default: Any) -> Any:
