@@ -70,6 +70,7 @@ def wordpiece(max_length: int = WINDOW, lowercase: bool = False, vocabulary: int
         cls_token="[CLS]",
         sep_token="[SEP]",
         mask_token="[MASK]",
+        model_input_names=["input_ids", "token_type_ids", "attention_mask"],
     )
 
 
