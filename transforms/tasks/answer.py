@@ -3,7 +3,8 @@
 Source: the AutoModelForQuestionAnswering heads of transformers; answers and scores are those of the question-answering
 pipeline that transformers had up to version 4 (and has no more): in each window the start and end scores are softmaxed
 over the context, a span scores the product of the two and grows to whole words, and spans with the same text add up.
-No answer is as in SQuAD 2 (Rajpurkar et al. 2018, arXiv:1806.03822): both scores of the CLS token.
+Unlike there, an answer has no white space around it and is never empty. No answer is as in SQuAD 2 (Rajpurkar et al.
+2018, arXiv:1806.03822): both scores of the CLS token.
 """
 
 from __future__ import annotations
@@ -223,9 +224,10 @@ class Answerer:
             null_score = min(null_score, null)
             # Growing to whole words makes some spans the same, so look at more than are asked for, as the pipeline did.
             for first, last, score in best_spans(start, end, self.options.max_answer_tokens, 2 * k + 10):
-                begin, stop = whole_words(window, first, last)
-                answer = merged.setdefault(context[begin:stop].lower(), Answer(0.0, begin, stop))
-                answer.score += score
+                begin, stop = trimmed(context, *whole_words(window, first, last))
+                if begin < stop:
+                    answer = merged.setdefault(context[begin:stop].lower(), Answer(0.0, begin, stop))
+                    answer.score += score
         found = list(merged.values())
         threshold = self.options.null_threshold
         if threshold is not None:
@@ -281,6 +283,13 @@ def whole_words(window: Window, first: int, last: int) -> tuple[int, int]:
         first = np.flatnonzero(window.words == window.words[first])[0]
         last = np.flatnonzero(window.words == window.words[last])[-1]
     return int(window.starts[first]), int(window.ends[last])
+
+
+def trimmed(context: str, begin: int, stop: int) -> tuple[int, int]:
+    """The same code points without the white space around them: SentencePiece's tokens begin with the space before."""
+    piece = context[begin:stop]
+    begin += len(piece) - len(piece.lstrip())
+    return begin, begin + len(piece.strip())
 
 
 def load(options: Options, model: Model, max_tokens: int | None = None) -> Answerer:
