@@ -9,7 +9,7 @@ import base64
 import hashlib
 import json
 import secrets
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
@@ -203,13 +203,12 @@ def _plan_tasks(spec: JobSpec, schema: pa.Schema) -> tuple[list[TaskPlan], pa.Sc
     for i, item in enumerate(spec.tasks):
         module = tasks.get(item.task)
         options = item.options
+        columns = dict(_columns(schema)) | dict(zip(schema.names, schema.types, strict=True))
         for column in tasks.columns_read(options):
-            if column not in schema.names:
-                raise SpecError(
-                    f"tasks.{i}: column {column!r} is not in the source; columns: {', '.join(schema.names)}"
-                )
-            if not _is_text(type_ := schema.field(column).type):
-                text = [field.name for field in schema if _is_text(field.type)]
+            if column not in columns:
+                raise SpecError(f"tasks.{i}: column {column!r} is not in the source; columns: {', '.join(columns)}")
+            if not _is_text(type_ := columns[column]):
+                text = [name for name, type_ in columns.items() if _is_text(type_)]
                 raise SpecError(
                     f"tasks.{i}: column {column!r} is {type_}, and {item.task} reads text; "
                     f"text columns: {', '.join(text) or 'none'}"
@@ -243,6 +242,15 @@ def _pinned(task_plan: TaskPlan, i: int) -> TaskPlan:
     model = hub.pin(item.model, item.revision, f"tasks.{i}.model")
     adapter = hub.pin(item.adapter, item.adapter_revision, f"tasks.{i}.adapter") if item.adapter else None
     return replace(task_plan, model=model, adapter=adapter)
+
+
+def _columns(fields: Iterable[pa.Field], above: str = "") -> Iterator[tuple[str, pa.DataType]]:
+    """Every column, and the fields of structs as `column.field`, with their types."""
+    for field in fields:
+        if not above or "." not in field.name:
+            yield above + field.name, field.type
+            if pa.types.is_struct(field.type):
+                yield from _columns(field.type, f"{above}{field.name}.")
 
 
 def _is_text(type_: pa.DataType) -> bool:

@@ -22,6 +22,7 @@ from typing import Any, Literal, Protocol, TypeVar, get_args, get_origin, get_ty
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from transformers import PretrainedConfig
 
 from transforms import batches, tasks
@@ -103,6 +104,15 @@ def columns_read(options: Any) -> list[str]:
     return [value for f in fields if (value := getattr(options, f.name)) is not None]
 
 
+def with_fields(batch: pa.RecordBatch, columns: Sequence[str]) -> pa.RecordBatch:
+    """The batch with a column for each `struct.field` among the columns that a task reads; null where any part is."""
+    for column in columns:
+        if column not in batch.schema.names:
+            name, *path = column.split(".")
+            batch = batch.append_column(column, pc.struct_field(batch.column(name), path))
+    return batch
+
+
 def column_field(doc: str) -> Any:
     """An option that names a text column which the task reads."""
     return field(metadata={"column": True, "doc": doc})
@@ -142,23 +152,31 @@ def annotate_texts(
 
     Args:
         texts: a string-like Arrow array.
-        tokenise: rows -> (row, sequence) pairs; a long text may give several sequences (windows).
+        tokenise: rows -> (row, sequence) pairs; a long text may give several sequences (windows), and a row that the
+            task must refuse gives an exception in place of a sequence.
         length: sequence -> its tokens.
         compute: the sequences of one batch -> tensor `(batch, ...)`.
         max_tokens: slots a batch may have.
         caps: memory limits learnt so far.
 
+    A text that several rows have is computed once, and counted once.
+
     Returns:
         row index -> its (sequence, float32 output) pairs in order, for rows that have a text and did not fail; the
         failures; tokens; padded tokens.
     """
-    rows = [Row(i, text) for i, text in enumerate(texts.to_pylist()) if text]
+    same: dict[str, list[int]] = {}
+    for i, text in enumerate(texts.to_pylist()):
+        if text:
+            same.setdefault(text, []).append(i)
+    rows = [Row(indices[0], text) for text, indices in same.items()]
     pieces = (rows[i : i + batches.PIECE_ROWS] for i in range(0, len(rows), batches.PIECE_ROWS))
     gathered: dict[int, list[tuple[Any, np.ndarray]]] = {}
     failed: dict[int, Exception] = {}
     tokens = padded_tokens = 0
     for sequences, broken in batches.ahead(_tokenised(piece, tokenise) for piece in pieces):
-        failed.update(broken)
+        failed.update(broken | {row.index: s for row, s in sequences if isinstance(s, Exception)})
+        sequences = [(row, s) for row, s in sequences if not isinstance(s, Exception)]
         units = [sequence for _, sequence in sequences]
         outcome = batches.run([length(unit) for unit in units], partial(_compute, units, compute), max_tokens, caps)
         tokens += outcome.tokens
@@ -170,6 +188,11 @@ def annotate_texts(
                 gathered.setdefault(row.index, []).append((sequence, output))
     for row_index in failed:
         gathered.pop(row_index, None)
+    results: list[dict[int, Any]] = [gathered, failed]
+    for first, *others in same.values():
+        for result in results:
+            if others and first in result:
+                result.update(dict.fromkeys(others, result[first]))
     failures = [Failure(row, type(error).__name__, str(error)) for row, error in sorted(failed.items())]
     return gathered, failures, tokens, padded_tokens
 
