@@ -215,12 +215,11 @@ class MaskFiller:
         """Scores and ids by row -> the Arrow column; rows without an entry are null."""
         filled = {row: list(self.fills(*windows[0])) for row, windows in gathered.items()}
         flat = [fill for row in range(rows) for fill in filled.get(row, ())]
-        masks, ids, scores, sequences = zip(*flat, strict=True) if flat else ((),) * 4
         values = [
-            pa.array(masks, pa.int32()),
-            pa.array(self.tokenizer.batch_decode([[token] for token in ids]), pa.string()),
-            pa.array(scores, pa.float32()),
-            pa.array(self.tokenizer.batch_decode(list(sequences)), pa.string()),
+            pa.array([number for number, *_ in flat], pa.int32()),
+            pa.array([self.tokenizer.decode([token]) for _, token, _, _ in flat], pa.string()),
+            pa.array([score for _, _, score, _ in flat], pa.float32()),
+            pa.array([self.tokenizer.decode(ids) for *_, ids in flat], pa.string()),
         ]
         offsets = np.concatenate([[0], np.cumsum([len(filled.get(row, ())) for row in range(rows)])]).astype(np.int32)
         missing = pa.array([row not in filled for row in range(rows)], pa.bool_())
