@@ -25,10 +25,9 @@ def test_a_field_of_an_earlier_task_is_read_and_a_null_in_the_middle_stays_null(
     labels = [row and row["label"] for row in got["sentiment"].to_pylist()]
     assert None in labels[1:-1]
     assert report.rows_rejected == 0
-    scores = {
-        label: {row and row["score"] for row, of in zip(got["again"].to_pylist(), labels) if of == label}
-        for label in labels
-    }
+    scores: dict[str | None, set[float | None]] = {}
+    for label, row in zip(labels, got["again"].to_pylist(), strict=True):
+        scores.setdefault(label, set()).add(row and row["score"])
     assert scores.pop(None) == {None}
     assert len(scores) > 1
     assert all(len(of_label) == 1 for of_label in scores.values()), "one text, one score"
@@ -53,7 +52,7 @@ def test_a_field_of_a_source_column_is_read(tmp_path, models):
         ("text.x", r"tasks.1: column 'text.x' is not in the source; columns: id"),
         (
             "sentiment.score",
-            r"tasks.1: column 'sentiment.score' is float, and classify reads text; text columns: id, text, sentiment.label",
+            r"'sentiment.score' is float, and classify reads text; text columns: id, text, sentiment.label",
         ),
         (
             "sentiment",
