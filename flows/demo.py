@@ -59,7 +59,7 @@ held out   {scores.rows:,} rows that the models never saw
 sentiment  accuracy {scores.accuracy:.3f}, macro F1 {scores.macro_f1:.3f}
 entities   precision {scores.entity_precision:.3f}, recall {scores.entity_recall:.3f}, F1 {scores.entity_f1:.3f}
 
-look       {commands}/python -c "import pyarrow.dataset as d; print(d.dataset('{report["output"]}').head(5).to_pandas())"
+look       {commands}/python -c "import pyarrow.dataset as d; print(d.dataset('{report["output"]}').head(5))"
 again      {commands}/nightscribe run {job}     (only what is new)
 the UI     {commands}/prefect server start     (this run and its report are in it)
 """)

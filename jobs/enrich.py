@@ -111,7 +111,9 @@ def load(task: TaskPlan) -> Annotator:
     """A task with its weights, ready to annotate."""
     module = tasks.get(task.spec.task)
     model = None if module.ARCHITECTURE is None else models.load(task.reference(), module.ARCHITECTURE)
-    return module.load(task.spec.options, model, task.spec.max_tokens)
+    annotator = module.load(task.spec.options, model, task.spec.max_tokens)
+    columns = tasks.columns_read(task.spec.options)
+    return lambda batch: annotator(tasks.with_fields(batch, columns))
 
 
 class _PlanDoFn(beam.DoFn):

@@ -9,7 +9,7 @@ import base64
 import hashlib
 import json
 import secrets
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
@@ -213,13 +213,12 @@ def _plan_tasks(spec: JobSpec, schema: pa.Schema) -> tuple[list[TaskPlan], pa.Sc
     for i, item in enumerate(spec.tasks):
         module = tasks.get(item.task)
         options = item.options
+        columns = dict(_columns(schema)) | dict(zip(schema.names, schema.types, strict=True))
         for column, kind in tasks.column_kinds(options):
-            if column not in schema.names:
-                raise SpecError(
-                    f"tasks.{i}: column {column!r} is not in the source; columns: {', '.join(schema.names)}"
-                )
-            if not _holds(type_ := schema.field(column).type, kind):
-                right = [field.name for field in schema if _holds(field.type, kind)]
+            if column not in columns:
+                raise SpecError(f"tasks.{i}: column {column!r} is not in the source; columns: {', '.join(columns)}")
+            if not _holds(type_ := columns[column], kind):
+                right = [name for name, type_ in columns.items() if _holds(type_, kind)]
                 raise SpecError(
                     f"tasks.{i}: column {column!r} is {type_}, and {item.task} reads {kind}; "
                     f"{kind} columns: {', '.join(right) or 'none'}"
@@ -253,6 +252,15 @@ def _pinned(task_plan: TaskPlan, i: int) -> TaskPlan:
     model = hub.pin(item.model, item.revision, f"tasks.{i}.model")
     adapter = hub.pin(item.adapter, item.adapter_revision, f"tasks.{i}.adapter") if item.adapter else None
     return replace(task_plan, model=model, adapter=adapter)
+
+
+def _columns(fields: Iterable[pa.Field], above: str = "") -> Iterator[tuple[str, pa.DataType]]:
+    """Every column, and the fields of structs as `column.field`, with their types."""
+    for field in fields:
+        if not above or "." not in field.name:
+            yield above + field.name, field.type
+            if pa.types.is_struct(field.type):
+                yield from _columns(field.type, f"{above}{field.name}.")
 
 
 def _holds(type_: pa.DataType, kind: tasks.ColumnKind) -> bool:

@@ -33,9 +33,9 @@ class Table:
 
     def __init__(self, path: Path, schema: pa.Schema):
         self.path = path
-        self.schema = schema
+        self.schema = readable(schema)
         self.rows = 0
-        self.writer = pq.ParquetWriter(path, schema, compression="zstd")
+        self.writer = pq.ParquetWriter(path, self.schema, compression="zstd")
         self.waiting: list[pa.RecordBatch] = []
 
     def write(self, batch: pa.RecordBatch) -> None:
@@ -58,8 +58,19 @@ class Table:
 
     def _flush(self) -> None:
         if self.waiting:
-            self.writer.write_table(pa.Table.from_batches(self.waiting, self.schema.remove_metadata()))
+            self.writer.write_table(pa.Table.from_batches(self.waiting).cast(self.schema.remove_metadata()))
             self.waiting = []
+
+
+def readable(schema: pa.Schema) -> pa.Schema:
+    """The schema with a list for each fixed-size list, which Parquet stores the same.
+
+    With the fixed size in the footer, pyarrow 25 writes nulls among such lists and then cannot read the file
+    (https://github.com/apache/arrow/issues/35692).
+    """
+    fixed = pa.types.is_fixed_size_list
+    fields = [f.with_type(pa.list_(f.type.value_field)) if fixed(f.type) else f for f in schema]
+    return pa.schema(fields, schema.metadata)
 
 
 @dataclass

@@ -16,12 +16,13 @@ import dataclasses
 import importlib
 import pkgutil
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, Literal, Protocol, TypeVar, get_args, get_origin, get_type_hints
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from transformers import PretrainedConfig
 
 from transforms import batches, tasks
@@ -114,6 +115,15 @@ def column_field(doc: str, kind: ColumnKind = "text", **default: Any) -> Any:
     return field(metadata={"column": kind, "doc": doc}, **default)
 
 
+def with_fields(batch: pa.RecordBatch, columns: Sequence[str]) -> pa.RecordBatch:
+    """The batch with a column for each `struct.field` among the columns that a task reads; null where any part is."""
+    for column in columns:
+        if column not in batch.schema.names:
+            name, *path = column.split(".")
+            batch = batch.append_column(column, pc.struct_field(batch.column(name), path))
+    return batch
+
+
 def require_head(config: PretrainedConfig | None, suffix: str, task: str) -> None:
     """Refuse a model whose config.json names an architecture without the head that a task needs.
 
@@ -157,9 +167,21 @@ def annotate_texts(
     max_tokens: int,
     caps: batches.Caps,
 ) -> tuple[dict[int, list[tuple[Any, np.ndarray]]], list[Failure], int, int]:
-    """`annotate_rows` for a task that reads one text: a string-like Arrow array, null and empty texts left out."""
-    rows = [Row(i, text) for i, text in enumerate(texts.to_pylist()) if text]
-    return annotate_rows(rows, tokenise, length, compute, max_tokens, caps)
+    """`annotate_rows` for a task that reads one text: a string-like Arrow array, null and empty texts left out.
+
+    A text that several rows have is computed once, and counted once.
+    """
+    same: dict[str, list[int]] = {}
+    for i, text in enumerate(texts.to_pylist()):
+        if text:
+            same.setdefault(text, []).append(i)
+    rows = [Row(indices[0], text) for text, indices in same.items()]
+    gathered, failures, tokens, padded_tokens = annotate_rows(rows, tokenise, length, compute, max_tokens, caps)
+    others = {indices[0]: indices[1:] for indices in same.values() if len(indices) > 1}
+    for first in others.keys() & gathered.keys():
+        gathered |= dict.fromkeys(others[first], gathered[first])
+    failures += [replace(failure, row=i) for failure in failures for i in others.get(failure.row, ())]
+    return gathered, sorted(failures, key=lambda failure: failure.row), tokens, padded_tokens
 
 
 def annotate_rows(
@@ -175,7 +197,8 @@ def annotate_rows(
 
     Args:
         rows: the rows that have something to annotate.
-        tokenise: rows -> (row, sequence) pairs; a long text may give several sequences (windows).
+        tokenise: rows -> (row, sequence) pairs; a long text may give several sequences (windows), and a row that the
+            task must refuse gives an exception in place of a sequence.
         length: sequence -> its tokens.
         compute: the sequences of one batch -> tensor `(batch, ...)`.
         max_tokens: slots a batch may have.
@@ -191,7 +214,8 @@ def annotate_rows(
     failed: dict[int, Exception] = {}
     tokens = padded_tokens = 0
     for sequences, broken in batches.ahead(_tokenised(piece, tokenise) for piece in pieces):
-        failed.update(broken)
+        failed.update(broken | {row.index: s for row, s in sequences if isinstance(s, Exception)})
+        sequences = [(row, s) for row, s in sequences if not isinstance(s, Exception)]
         units = [sequence for _, sequence in sequences]
         outcome = batches.run([length(unit) for unit in units], partial(_compute, units, compute), max_tokens, caps)
         tokens += outcome.tokens

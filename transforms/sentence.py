@@ -1,0 +1,154 @@
+"""What a sentence-transformers folder says beside the weights: pooling, dense layers, normalisation, prompts.
+
+Source: the folder that SentenceTransformer.save_pretrained writes (version 6.2, and the keys of older versions).
+modules.json lists the steps, each a folder with a config.json; the transformer itself is the root.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file
+from torch import nn
+
+from transforms.errors import ModelError
+
+POOLINGS = {"mean": "mean", "cls": "cls", "lasttoken": "last"}
+
+# Keys of folders from before `pooling_mode`, in the order in which they were concatenated.
+OLD_POOLINGS = {
+    "pooling_mode_cls_token": "cls",
+    "pooling_mode_max_tokens": "max",
+    "pooling_mode_mean_tokens": "mean",
+    "pooling_mode_mean_sqrt_len_tokens": "mean_sqrt_len_tokens",
+    "pooling_mode_weightedmean_tokens": "weightedmean",
+    "pooling_mode_lasttoken": "lasttoken",
+}
+
+
+@dataclass(frozen=True)
+class Layout:
+    """The steps after the transformer, and how its input is made.
+
+    Attributes:
+        pooling: the mode by the folder's own name, such as lasttoken; `a+b` where several are concatenated. None in a
+            folder without modules.json.
+        pools_prompt: whether the tokens of a prompt count in the pooling.
+        dense: folders of the dense layers, in order.
+        width: what the last dense layer gives; None without one.
+        normalize: whether the last step makes the vector one long.
+        max_length: tokens of a text, special tokens included, where the folder limits them.
+        lowercase: whether texts are lowercased first.
+        prompts: prefixes by name.
+        prompt: the prefix that texts get unless told otherwise.
+    """
+
+    pooling: str | None = None
+    pools_prompt: bool = True
+    dense: tuple[str, ...] = ()
+    width: int | None = None
+    normalize: bool = False
+    max_length: int | None = None
+    lowercase: bool = False
+    prompts: dict[str, str] = field(default_factory=dict)
+    prompt: str = ""
+
+
+def read(folder: str | Path) -> Layout:
+    """Read the small files of a model folder; a plain transformers folder has the layout of nothing.
+
+    Raises:
+        ModelError: the folder has a step that is not pooling, dense or normalise, or has them in another order.
+    """
+    root = Path(folder)
+    if not (root / "modules.json").is_file():
+        return Layout()
+    pooling: dict[str, Any] = {}
+    dense: list[str] = []
+    width, normalize = None, False
+    for module in json.loads((root / "modules.json").read_text()):
+        place = root / module["path"]
+        kind = module["type"].rsplit(".", 1)[-1]
+        if normalize and kind != "Dropout":
+            raise ModelError(f"{root / 'modules.json'} has {kind} after Normalize; embed wants Normalize last")
+        match kind:
+            case "Transformer" | "Dropout":
+                pass
+            case "Pooling":
+                pooling = _json(place / "config.json")
+            case "Dense":
+                dense.append(str(place))
+                width = int(_json(place / "config.json")["out_features"])
+            case "Normalize":
+                normalize = True
+            case _:
+                raise ModelError(
+                    f"{root / 'modules.json'} has a step {module['type']}; embed knows Transformer, Pooling, Dense "
+                    "and Normalize; choose a model made of these"
+                )
+    texts = _json(next(root.glob("sentence_*_config.json"), root / "sentence_bert_config.json"))
+    prompts = _json(root / "config_sentence_transformers.json")
+    named = dict(prompts.get("prompts") or {})
+    return Layout(
+        pooling=_pooling(pooling),
+        pools_prompt=pooling.get("include_prompt", True),
+        dense=tuple(dense),
+        width=width,
+        normalize=normalize,
+        max_length=texts.get("max_seq_length"),
+        lowercase=bool(texts.get("do_lower_case")),
+        prompts=named,
+        prompt=named.get(prompts.get("default_prompt_name") or "", ""),
+    )
+
+
+def _json(file: Path) -> dict[str, Any]:
+    return json.loads(file.read_text()) if file.is_file() else {}
+
+
+def _pooling(config: dict[str, Any]) -> str:
+    modes = config.get("pooling_mode") or [mode for key, mode in OLD_POOLINGS.items() if config.get(key)] or "mean"
+    return modes if isinstance(modes, str) else "+".join(modes)
+
+
+class Dense(nn.Module):
+    """A linear layer with an activation, and a residual where the folder has one: `(batch, in)` -> `(batch, out)`."""
+
+    def __init__(self, folder: str):
+        super().__init__()
+        config = _json(Path(folder) / "config.json")
+        size = config["in_features"], config["out_features"]
+        self.linear = nn.Linear(*size, bias=config.get("bias", True))
+        self.activation = _activation(config.get("activation_function"), folder)
+        self.adds_input = config.get("use_residual", False)
+        if self.adds_input and size[0] != size[1]:
+            self.residual = nn.Linear(*size, bias=False)
+        self.load_state_dict(_weights(Path(folder)))
+
+    def forward(self, vectors: torch.Tensor) -> torch.Tensor:
+        """Project."""
+        projected = self.activation(self.linear(vectors))
+        if not self.adds_input:
+            return projected
+        return projected + (self.residual(vectors) if hasattr(self, "residual") else vectors)
+
+
+def _activation(name: str | None, folder: str) -> nn.Module:
+    """The activation that a folder names, which is torch's own: nothing else is imported on a model's word."""
+    if name is None:
+        return nn.Tanh()
+    module, _, kind = name.rpartition(".")
+    found = getattr(nn, kind, None)
+    if not (module.startswith("torch.nn.modules") and isinstance(found, type) and issubclass(found, nn.Module)):
+        raise ModelError(f"{folder} has the activation {name!r}; embed takes those of torch.nn only")
+    return found()
+
+
+def _weights(folder: Path) -> dict[str, torch.Tensor]:
+    if (folder / "model.safetensors").is_file():
+        return load_file(folder / "model.safetensors")
+    return torch.load(folder / "pytorch_model.bin", map_location="cpu", weights_only=True)
