@@ -44,7 +44,7 @@ def test_labels_and_scores_equal_the_pipeline(models, name, multi_label):
     got = annotate(models / name, multi_label=multi_label).values
     assert got.type == pa.list_(zero_shot.LABEL)
     assert_same(got.to_pylist(), reference(models / name, multi_label=multi_label))
-    assert len({row[0]["label"] for row in got.to_pylist()}) > 2
+    assert len({row[0]["label"] for row in got.to_pylist()}) > 1
 
 
 @pytest.mark.parametrize("name", ["nli", "nli_bytes"])
