@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
-from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 from transformers import (
     BertConfig,
     BertForMaskedLM,
@@ -21,8 +21,9 @@ from transformers import (
     RobertaForTokenClassification,
 )
 
+from jobs.demo.tokenizer import train_tokenizer
+
 WINDOW = 64
-SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
 HARD = [
     "Zoë visited São Paulo — and naïve café owners smiled 😀👩‍👩‍👧 twice.",
     "e\u0301galite\u0301 with combining marks",
@@ -51,27 +52,7 @@ def texts(n: int, seed: int = 0) -> list[str]:
 
 def wordpiece(max_length: int = WINDOW, lowercase: bool = False, vocabulary: int = 900) -> PreTrainedTokenizerFast:
     """A WordPiece tokenizer as BERT's; the small vocabulary cuts most words to pieces."""
-    backend = Tokenizer(models.WordPiece(unk_token="[UNK]"))
-    backend.normalizer = normalizers.BertNormalizer(lowercase=lowercase)
-    backend.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-    backend.train_from_iterator(
-        texts(200, seed=9)[11:],
-        trainers.WordPieceTrainer(vocab_size=vocabulary, special_tokens=SPECIAL, show_progress=False),
-    )
-    backend.post_processor = processors.TemplateProcessing(
-        "[CLS] $A [SEP]", "[CLS] $A [SEP] $B:1 [SEP]:1", [("[CLS]", 2), ("[SEP]", 3)]
-    )
-    backend.decoder = decoders.WordPiece()
-    return PreTrainedTokenizerFast(
-        tokenizer_object=backend,
-        model_max_length=max_length,
-        pad_token="[PAD]",
-        unk_token="[UNK]",
-        cls_token="[CLS]",
-        sep_token="[SEP]",
-        mask_token="[MASK]",
-        model_input_names=["input_ids", "token_type_ids", "attention_mask"],
-    )
+    return train_tokenizer(texts(200, seed=9)[len(HARD) :], vocabulary, max_length, lowercase=lowercase)
 
 
 def byte_level(max_length: int = WINDOW) -> PreTrainedTokenizerFast:
@@ -80,7 +61,7 @@ def byte_level(max_length: int = WINDOW) -> PreTrainedTokenizerFast:
     backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     special = ["<s>", "<pad>", "</s>", "<unk>", "<mask>"]
     backend.train_from_iterator(
-        texts(200, seed=9)[11:],
+        texts(200, seed=9)[len(HARD) :],
         trainers.BpeTrainer(
             vocab_size=900,
             special_tokens=special,

@@ -1,4 +1,4 @@
-"""A WordPiece tokenizer as BERT's, cased, that leaves accents and combining marks alone."""
+"""A WordPiece tokenizer as BERT's, the same each time it is trained."""
 
 from __future__ import annotations
 
@@ -10,15 +10,18 @@ from transformers import PreTrainedTokenizerFast
 SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 
 
-def train_tokenizer(texts: list[str], vocabulary: int, max_tokens: int) -> PreTrainedTokenizerFast:
+def train_tokenizer(
+    texts: list[str], vocabulary: int, max_tokens: int, *, lowercase: bool = False
+) -> PreTrainedTokenizerFast:
     """Train a tokenizer, the same each time.
 
     Args:
         texts: to learn from.
         vocabulary: word pieces, at least one for each letter.
         max_tokens: where it cuts a text off.
+        lowercase: fold case and strip accents, as an uncased BERT does; else both and combining marks are left alone.
     """
-    backend = _wordpiece(_vocabulary(texts, vocabulary))
+    backend = _wordpiece(_vocabulary(texts, vocabulary, lowercase), lowercase)
     backend.post_processor = processors.TemplateProcessing(
         "[CLS] $A [SEP]",
         "[CLS] $A [SEP] $B:1 [SEP]:1",
@@ -33,10 +36,11 @@ def train_tokenizer(texts: list[str], vocabulary: int, max_tokens: int) -> PreTr
         cls_token="[CLS]",
         sep_token="[SEP]",
         mask_token="[MASK]",
+        model_input_names=["input_ids", "token_type_ids", "attention_mask"],
     )
 
 
-def _vocabulary(texts: list[str], size: int) -> dict[str, int]:
+def _vocabulary(texts: list[str], size: int, lowercase: bool) -> dict[str, int]:
     """Word pieces and their ids.
 
     The trainer breaks ties by ids, and numbers letters in the order of a hash table, another one each time. So they are
@@ -44,15 +48,15 @@ def _vocabulary(texts: list[str], size: int) -> dict[str, int]:
     """
     letters = sorted(set("".join(texts)) - set(string.whitespace))
     first = [*SPECIAL, *letters, *(f"##{letter}" for letter in letters)]
-    trained = _wordpiece({token: i for i, token in enumerate(SPECIAL)})
+    trained = _wordpiece({token: i for i, token in enumerate(SPECIAL)}, lowercase)
     trained.train_from_iterator(
         texts, trainers.WordPieceTrainer(vocab_size=size, special_tokens=first, show_progress=False)
     )
     return trained.get_vocab()
 
 
-def _wordpiece(vocabulary: dict[str, int]) -> Tokenizer:
+def _wordpiece(vocabulary: dict[str, int], lowercase: bool) -> Tokenizer:
     backend = Tokenizer(models.WordPiece(vocabulary, unk_token="[UNK]"))
-    backend.normalizer = normalizers.BertNormalizer(lowercase=False, strip_accents=False)
+    backend.normalizer = normalizers.BertNormalizer(lowercase=lowercase, strip_accents=lowercase)
     backend.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
     return backend

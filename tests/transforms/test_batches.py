@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from transforms.batches import Caps, ahead, cut, padded, run
@@ -39,7 +39,6 @@ def test_token_outputs_are_trimmed_to_each_sequence(lengths):
     assert all((output == i).all() for i, output in enumerate(outcome.outputs))
 
 
-@settings(deadline=None)
 @given(st.lists(st.integers(1, 50), min_size=1, max_size=60), st.sets(st.integers(0, 59)), st.integers(20, 400))
 def test_poison_sequences_are_cornered_and_all_others_computed(lengths, poison, max_tokens):
     def compute(batch):
@@ -53,7 +52,6 @@ def test_poison_sequences_are_cornered_and_all_others_computed(lengths, poison, 
     assert {i for i, output in enumerate(outcome.outputs) if output is None} == bad
 
 
-@settings(deadline=None)
 @given(st.lists(st.integers(1, 100), min_size=1, max_size=80), st.integers(100, 400))
 def test_out_of_memory_halves_the_batch_and_is_remembered_for_that_length(lengths, room):
     asked = []

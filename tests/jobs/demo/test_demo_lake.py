@@ -144,7 +144,7 @@ def test_the_smallest_lake_has_every_language(tmp_path):
     assert {path.name for path in (tmp_path / "reviews").iterdir()} == {f"lang={language}" for language in LANGUAGES}
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     st.sampled_from(["plain", "combining"]),
     st.sampled_from([*LANGUAGES]),

@@ -2,7 +2,7 @@
 
 import pyarrow as pa
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from jobs.demo.lake import GOLD
@@ -97,7 +97,6 @@ def test_a_run_that_found_nothing_scores_zero():
     assert list(vars(score(enriched(("z", None, None)), GOLD_ROWS)).values()) == [4, 0, 0, 0, 0, 0]
 
 
-@settings(deadline=None)
 @given(st.permutations(range(4)), st.integers(1, 4))
 def test_neither_the_order_nor_the_chunks_of_rows_matter(order, chunk):
     rows = enriched(

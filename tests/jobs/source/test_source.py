@@ -93,7 +93,7 @@ def test_a_csv_with_a_stray_quote_is_not_cut(tmp_path, monkeypatch):
 field = st.text(st.sampled_from('ab,"\n\r é'), max_size=8)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(st.lists(st.tuples(field, field), min_size=1, max_size=30), st.integers(1, 60), st.integers(3, 40))
 def test_records_cut_apart_are_the_records_of_the_whole(tmp_path_factory, records, every, block):
     import csv as standard
@@ -112,7 +112,7 @@ def test_records_cut_apart_are_the_records_of_the_whole(tmp_path_factory, record
     assert got == [("a", "b"), *records]
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.lists(st.lists(st.text(max_size=20), max_size=12), max_size=8), st.integers(1, 10), st.integers(1, 400))
 def test_even_batches_keep_every_row_in_order(groups, size, max_bytes):
     batches = [pa.record_batch({"t": pa.array(group, pa.string())}) for group in groups]
