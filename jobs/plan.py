@@ -25,6 +25,7 @@ from jobs.source.rows import prepare_version
 from jobs.spec import JobSpec, TaskSpec
 from jobs.store import Store
 from transforms import adapter as adapters
+from transforms import engines
 from transforms import task as tasks
 from transforms.device import choose_device, choose_dtype
 from transforms.errors import ModelError, NightscribeError, SpecError
@@ -43,12 +44,16 @@ class TaskPlan:
         model: its weights at one commit, or None for a task without a model.
         adapter: the adapter at one commit, or None.
         dtype: never auto.
+        engine: never auto.
+        agreement: of dtype int8 with float32 on a sample of the rows, from 0 to 1; None where nothing is rounded.
     """
 
     spec: TaskSpec
     model: Pin | None
     adapter: Pin | None
     dtype: str
+    engine: str = "torch"
+    agreement: float | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON."""
@@ -57,13 +62,16 @@ class TaskPlan:
             "model": self.model and self.model.to_json(),
             "adapter": self.adapter and self.adapter.to_json(),
             "dtype": self.dtype,
+            "engine": self.engine,
+            "agreement": self.agreement,
         }
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> TaskPlan:
         """The inverse of `to_json`."""
         model, adapter = (Pin(**data[key]) if data[key] else None for key in ("model", "adapter"))
-        return cls(TaskSpec.model_validate(data["spec"]), model, adapter, data["dtype"])
+        spec = TaskSpec.model_validate(data["spec"])
+        return cls(spec, model, adapter, data["dtype"], data["engine"], data["agreement"])
 
     @property
     def identity(self) -> dict[str, Any]:
@@ -71,17 +79,14 @@ class TaskPlan:
         options = asdict(self.spec.options)
         commits = {"model": self.model and self.model.commit, "adapter": self.adapter and self.adapter.commit}
         version = tasks.get(self.spec.task).VERSION
-        return (
-            {"task": self.spec.task, "version": version, "into": self.spec.into, "dtype": self.dtype}
-            | commits
-            | options
-        )
+        computed = {"dtype": self.dtype, "engine": self.engine}
+        return {"task": self.spec.task, "version": version, "into": self.spec.into} | computed | commits | options
 
     def reference(self, weights: bool = True) -> ModelRef:
         """Folders to load from, downloaded if need be."""
         assert self.model is not None
         adapter = self.adapter.folder(weights) if self.adapter else None
-        return ModelRef(self.model.folder(weights), adapter, self.dtype, self.spec.device)
+        return ModelRef(self.model.folder(weights), adapter, self.dtype, self.spec.device, self.engine)
 
 
 @dataclass(frozen=True)
@@ -228,7 +233,7 @@ def _plan_tasks(spec: JobSpec, schema: pa.Schema) -> tuple[list[TaskPlan], pa.Sc
         if item.device.startswith("cuda") and spec.runner.name == "local" and not torch.cuda.is_available():
             raise SpecError(f"tasks.{i}.device is {item.device!r}, and torch sees no GPU here; choose auto or cpu")
         config = None
-        task_plan = TaskPlan(item, None, None, choose_dtype(item.dtype, item.device))
+        task_plan = _computed(item, i)
         if module.ARCHITECTURE is not None and item.model is not None:
             task_plan = _pinned(task_plan, i)
             try:
@@ -244,6 +249,16 @@ def _plan_tasks(spec: JobSpec, schema: pa.Schema) -> tuple[list[TaskPlan], pa.Sc
         schema = schema.append(pa.field(item.into, module.output_type(options, config)))
         planned.append(task_plan)
     return planned, schema
+
+
+def _computed(item: TaskSpec, i: int) -> TaskPlan:
+    """The task with its engine and its dtype, nothing pinned yet."""
+    try:
+        engine = engines.choose(item.engine, item.dtype, choose_device(item.device))
+    except ModelError as error:
+        raise ModelError(f"tasks.{i}: {error}") from error
+    dtype = "float32" if engine == "onnx" else choose_dtype(item.dtype, item.device)
+    return TaskPlan(item, None, None, dtype, engine)
 
 
 def _pinned(task_plan: TaskPlan, i: int) -> TaskPlan:

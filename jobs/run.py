@@ -12,7 +12,7 @@ from contextlib import contextmanager, suppress
 
 import psutil
 
-from jobs import enrich, lock, progress
+from jobs import agreement, enrich, lock, progress
 from jobs import plan as planning
 from jobs.ledger import Ledger
 from jobs.plan import Plan
@@ -65,11 +65,12 @@ def holding(plan: Plan) -> Iterator[Plan]:
     Raises:
         SinkBusy: another run holds the sink.
         SinkError: it cannot be written.
+        ModelError: a task in int8 agrees too little with float32.
     """
     store = Store(plan.spec.sink.path)
     try:
         with lock.hold(store):
-            plan = planning.refresh(plan)
+            plan = agreement.check(planning.refresh(plan))
             store.clear_temporary()
             store.put(f"_nightscribe/plans/{plan.run_id}.json", plan.to_json().encode())
             LOG.info("run %s: %d of %d shards to do", plan.run_id, len(plan.todo), len(plan.shards))

@@ -16,7 +16,7 @@ from transforms import task as tasks
 from transforms.errors import SpecError
 
 Format = Literal["parquet", "csv", "jsonl", "arrow"]
-Dtype = Literal["auto", "float32", "bfloat16", "float16"]
+Dtype = Literal["auto", "float32", "bfloat16", "float16", "int8"]
 
 
 class Section(BaseModel):
@@ -62,6 +62,8 @@ class TaskSpec(BaseModel):
     adapter: str | None = Field(None, description="PEFT adapter over the model: Hub name or folder")
     adapter_revision: str | None = None
     dtype: Dtype = "auto"
+    min_agreement: float = Field(0.98, ge=0, le=1, description="what dtype int8 must share with float32, on a sample")
+    engine: Literal["auto", "torch", "onnx"] = Field("auto", description="what computes the network")
     device: str = Field("auto", pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$")
     max_tokens: int | None = Field(None, gt=0, description="slots of a batch, padding included; by device if not given")
 

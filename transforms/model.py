@@ -6,6 +6,7 @@ Nothing here reaches a network: a Hub repository was resolved to a folder before
 from __future__ import annotations
 
 import inspect
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ import transformers
 from transformers import AutoConfig, AutoTokenizer, PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from transforms import adapter as adapters
-from transforms import packed
+from transforms import engines
 from transforms.batches import padded
 from transforms.device import DTYPES, choose_device, choose_dtype
 from transforms.errors import ModelError
@@ -32,14 +33,16 @@ class ModelRef:
     Attributes:
         path: folder with config.json, tokenizer files and weights.
         adapter: PEFT adapter folder laid over it, or None.
-        dtype: float32, bfloat16 or float16.
+        dtype: float32, bfloat16, float16 or int8.
         device: auto, cpu, cuda, cuda:N or mps.
+        engine: torch or onnx.
     """
 
     path: str
     adapter: str | None = None
     dtype: str = "float32"
     device: str = "auto"
+    engine: str = "torch"
 
 
 @dataclass(frozen=True)
@@ -53,6 +56,7 @@ class Model:
         device: where the network is.
         max_length: tokens that fit in one sequence, special tokens included.
         inputs: names that the tokenizer makes and the network's forward takes.
+        compute: the network as its engine runs it: keyword tensors `(batch, seq)` -> ModelOutput.
     """
 
     tokenizer: PreTrainedTokenizerBase
@@ -61,6 +65,7 @@ class Model:
     device: torch.device
     max_length: int
     inputs: frozenset[str]
+    compute: Callable[..., Any]
 
 
 def read_config(ref: ModelRef) -> PretrainedConfig:
@@ -98,7 +103,8 @@ def load(ref: ModelRef, architecture: Any) -> Model:
         ModelError: weights are missing that the task needs (a head that was never trained).
     """
     device = choose_device(ref.device)
-    dtype = DTYPES[choose_dtype(ref.dtype, ref.device)]
+    name = choose_dtype(ref.dtype, ref.device)
+    dtype = DTYPES["float32" if name == "int8" else name]
     config = read_config(ref)
     tokenizer = AutoTokenizer.from_pretrained(_tokenizer_folder(ref))
     # An adapter is merged in float32 and rounded once.
@@ -118,15 +124,13 @@ def load(ref: ModelRef, architecture: Any) -> Model:
             f"it was not trained for this task ({architecture.__name__})"
         )
     network = network.to(device=device, dtype=dtype).eval()
-    if device.type == "cpu":
-        packed.pack(network, dtype)
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
     if network.config.pad_token_id is None:
         network.config.pad_token_id = tokenizer.pad_token_id
-    return Model(
-        tokenizer, network, network.config, device, _max_length(tokenizer, network), _inputs(tokenizer, network)
-    )
+    names, window = _inputs(tokenizer, network), _max_length(tokenizer, network)
+    compute = engines.prepare(network, ref.engine, name, architecture.__name__, names)
+    return Model(tokenizer, network, network.config, device, window, names, compute)
 
 
 def forward(model: Model, ids: list[list[int]], type_ids: list[list[int]] | None = None) -> Any:
@@ -145,7 +149,7 @@ def forward(model: Model, ids: list[list[int]], type_ids: list[list[int]] | None
     if type_ids is not None and "token_type_ids" in model.inputs:
         inputs["token_type_ids"] = torch.from_numpy(padded(type_ids, 0))
     with torch.inference_mode():
-        return model.network(**{name: tensor.to(model.device) for name, tensor in inputs.items()})
+        return model.compute(**{name: tensor.to(model.device) for name, tensor in inputs.items()})
 
 
 def logits(model: Model, ids: list[list[int]], type_ids: list[list[int]] | None = None) -> torch.Tensor:

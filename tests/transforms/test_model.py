@@ -9,7 +9,7 @@ import torch
 from transformers import AutoModelForSequenceClassification, AutoModelForTokenClassification, AutoTokenizer
 
 from tests import tiny
-from transforms import device, packed
+from transforms import device
 from transforms.device import choose_dtype
 from transforms.digest import digest
 from transforms.errors import ModelError
@@ -41,21 +41,6 @@ def test_the_window_is_what_tokenizer_and_positions_both_allow(models, tmp_path)
     unlimited = load(ModelRef(str(copy), device="cpu"), AutoModelForTokenClassification)
     assert unlimited.max_length == tiny.WINDOW
     assert logits(unlimited, [list(range(5, 5 + tiny.WINDOW))]).shape[1] == tiny.WINDOW
-
-
-@pytest.mark.skipif(not packed.available(torch.float32), reason="this CPU or torch build has no packed linear layers")
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_packed_layers_give_what_linear_layers_give(dtype):
-    if not packed.available(dtype):
-        pytest.skip(f"this CPU does not compute {dtype} natively")
-    torch.manual_seed(0)
-    linear, rows = torch.nn.Linear(48, 96).to(dtype), torch.randn(3, 7, 48, dtype=dtype)
-    network = torch.nn.Sequential(linear)
-    want = network(rows)
-    packed.pack(network, dtype)
-    assert isinstance(network[0], packed.PackedLinear)
-    tolerance = 1e-5 if dtype == torch.float32 else 2e-2
-    torch.testing.assert_close(network(rows), want.detach(), atol=tolerance, rtol=tolerance)
 
 
 def test_a_dtype_that_is_named_is_taken_as_it_is():
