@@ -142,7 +142,7 @@ def corner(
     try:
         result = compute(batch)
     except Exception as error:
-        if _device_is_lost(error):
+        if device_is_lost(error):
             raise
         if is_out_of_memory(error):
             if torch.cuda.is_available():
@@ -167,7 +167,8 @@ def is_out_of_memory(error: BaseException) -> bool:
     )
 
 
-def _device_is_lost(error: Exception) -> bool:
+def device_is_lost(error: Exception) -> bool:
+    """Whether an exception says that no later work can be done on the device."""
     lost = getattr(torch, "AcceleratorError", None)
     return lost is not None and isinstance(error, lost) and not is_out_of_memory(error)
 
