@@ -9,19 +9,91 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import fields
+from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
 import torch
 from transformers import GenerationConfig, LogitsProcessor, PreTrainedModel
 
+from transforms import seq2seq, stepper
 from transforms.batches import Caps, corner, cut, padded
-from transforms.generation import Decoding, Generation, Generations, Request
 from transforms.model import Model
-from transforms.rolling import Rolling, rolls
 
-__all__ = ["Decoding", "Generation", "Generations", "Request", "decode"]
+
+@dataclass(frozen=True)
+class Request:
+    """One text to generate.
+
+    Attributes:
+        ids: the encoder's source tokens, special tokens included; or a decoder-only model's prompt.
+        max_new_tokens: tokens to generate at most, `prefix` and the end token counted, as `generate()` counts.
+        prefix: what an encoder-decoder's first new tokens have to be (a target language), instead of the model's own
+            forced_bos_token_id; not given back.
+        seed: where this row's random numbers start when sampling, whatever rows are computed beside it.
+    """
+
+    ids: Sequence[int]
+    max_new_tokens: int
+    prefix: tuple[int, ...] = ()
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Decoding:
+    """How to choose tokens; None is what the model's generation_config.json says.
+
+    Attributes:
+        num_beams: 1 is greedy (or sampling).
+        sample: draw tokens instead of taking the likeliest; whatever the model's own do_sample says.
+        temperature, top_k, top_p: how to draw; used with `sample` only.
+        length_penalty: exponent of the length in a beam's score.
+        repetition_penalty: above 1 makes tokens that were there already less likely.
+        no_repeat_ngram_size: no n-gram of this size comes twice; 0 allows it.
+        min_new_tokens: no end before so many new tokens.
+        stop: token ids that end a text, beside the model's own end tokens.
+    """
+
+    num_beams: int = 1
+    sample: bool = False
+    temperature: float | None = None
+    top_k: int | None = None
+    top_p: float | None = None
+    length_penalty: float | None = None
+    repetition_penalty: float | None = None
+    no_repeat_ngram_size: int | None = None
+    min_new_tokens: int | None = None
+    stop: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
+class Generation:
+    """What one request gave.
+
+    Attributes:
+        ids: the new tokens, without the prefix and without the end token.
+        finished: whether the model ended the text itself; False where max_new_tokens cut it.
+    """
+
+    ids: list[int]
+    finished: bool
+
+
+@dataclass(frozen=True)
+class Generations:
+    """What many requests gave.
+
+    Attributes:
+        outputs: one `Generation` a request, in the order they came; None where the request failed.
+        failures: request index -> the exception that it alone still raised.
+        tokens: real tokens computed, source or prompt and new ones.
+        padded_tokens: slots computed, padding and finished rows included.
+    """
+
+    outputs: list[Generation | None]
+    failures: dict[int, Exception]
+    tokens: int
+    padded_tokens: int
 
 
 def decode(model: Model, requests: Sequence[Request], how: Decoding, max_tokens: int, caps: Caps) -> Generations:
@@ -40,42 +112,17 @@ def decode(model: Model, requests: Sequence[Request], how: Decoding, max_tokens:
     Raises:
         torch.AcceleratorError: the device is lost; no later batch could be computed on it.
     """
-    settings = _settings(model, how)
-    if how.num_beams == 1 and not _looks_at_the_source(settings) and rolls(model):
-        rolling = Rolling(model, requests, settings, max_tokens, caps)
-        rolling.run()
-        return Generations(rolling.outputs, rolling.failures, _tokens(requests, rolling.outputs), rolling.padded_tokens)
-    return _in_batches(model, requests, settings, max_tokens, caps)
-
-
-def _tokens(requests: Sequence[Request], outputs: Sequence[Generation | None]) -> int:
-    return sum(
-        len(request.ids) + len(output.ids) + output.finished
-        for request, output in zip(requests, outputs, strict=True)
-        if output is not None
-    )
-
-
-def _looks_at_the_source(settings: GenerationConfig) -> bool:
-    """Whether a row's processors need more than its own tokens so far."""
-    return bool(
-        settings.encoder_no_repeat_ngram_size
-        or (settings.encoder_repetition_penalty or 1.0) != 1.0
-        or (settings.guidance_scale or 1.0) != 1.0
-        or settings.watermarking_config is not None
-    )
-
-
-def _in_batches(
-    model: Model, requests: Sequence[Request], settings: GenerationConfig, max_tokens: int, caps: Caps
-) -> Generations:
-    """Beams, and architectures whose rows cannot roll: length-sorted batches through `generate()`."""
     outputs: list[Generation | None] = [None] * len(requests)
     failures: dict[int, Exception] = {}
+    settings = _settings(model, how)
+    if how.num_beams == 1 and model.config.is_encoder_decoder and _own_tokens_only(settings) and stepper.fits(model):
+        work = seq2seq.Work(model, requests, settings, max_tokens, caps)
+        work.run()
+        outputs = [Generation(*work.finished[i]) if i in work.finished else None for i in range(len(requests))]
+        return Generations(outputs, work.failures, work.tokens, work.padded_tokens)
     slots = 0
-    beams = settings.num_beams
     # A seed is for a whole call of generate(), so rows that are drawn go one by one.
-    max_tokens = 1 if settings.do_sample else max(1, max_tokens // beams)
+    max_tokens = 1 if how.sample else max_tokens // how.num_beams
     # generate() has one limit a batch, and beams that see another limit find another text.
     for group in _groups([request.max_new_tokens for request in requests]):
         lengths = np.array([len(requests[i].ids) for i in group], dtype=np.int64)
@@ -83,15 +130,26 @@ def _in_batches(
         def compute(batch: np.ndarray, group: np.ndarray = group) -> list[Generation]:
             return _generate(model, [requests[i] for i in group[batch]], settings)
 
-        for batch in cut(lengths, max_tokens, caps):
+        for batch in cut(lengths, max(1, max_tokens), caps):
             local: dict[int, Exception] = {}
             for part, found in corner(batch, compute, lengths, caps, local):
                 longest = max(len(generation.ids) for generation in found)
-                slots += len(part) * (int(lengths[part].max()) + beams * (longest + 1))
+                slots += len(part) * (int(lengths[part].max()) + how.num_beams * (longest + 1))
                 for position, generation in zip(group[part].tolist(), found, strict=True):
                     outputs[position] = generation
             failures |= {int(group[i]): error for i, error in local.items()}
-    return Generations(outputs, failures, _tokens(requests, outputs), slots)
+    tokens = sum(len(requests[i].ids) + len(o.ids) + o.finished for i, o in enumerate(outputs) if o is not None)
+    return Generations(outputs, failures, tokens, slots)
+
+
+def _own_tokens_only(settings: GenerationConfig) -> bool:
+    """Whether choosing a row's token takes its own tokens and logits, and nothing else."""
+    return (
+        not settings.encoder_no_repeat_ngram_size
+        and (settings.encoder_repetition_penalty or 1.0) == 1.0
+        and (settings.guidance_scale or 1.0) == 1.0
+        and settings.watermarking_config is None
+    )
 
 
 def _groups(keys: Sequence[int]) -> Iterator[np.ndarray]:

@@ -1,4 +1,4 @@
-"""The key-value cache of the rows in flight, in slots: rows come and go while the others stay where they are.
+"""The key-value cache of an encoder-decoder's rows in flight: rows come and go while the others stay where they are.
 
 Every row writes its next token's keys and values to the same column, `end`; `start` says where its own begin, and a
 mask hides what lies before. So rows of different ages share one batch, and a row that is finished leaves at the cost
@@ -27,19 +27,17 @@ class Prefilled:
     """Rows whose source or prompt was read and that wait for a slot.
 
     Attributes:
-        own: keys and values of each decoder layer `(rows, heads, columns, width)`, padded on the left.
-        lengths: tokens of each row in `own`, at its right end.
-        cross: keys and values over the source of each layer, padded on the right; empty for a decoder-only model.
+        own: keys and values of each decoder layer over its own tokens, `(rows, heads, tokens, width)`.
+        cross: keys and values of each layer over the source, padded on the right.
         sources: tokens of each row's source.
     """
 
     own: list[Layer]
-    lengths: np.ndarray
     cross: list[Layer]
     sources: np.ndarray
 
 
-class Slots:
+class Columns:
     """Up to `capacity` rows in flight, always in the first `rows` slots.
 
     Args:
@@ -72,7 +70,7 @@ class Slots:
         for buffers, layer in zip(self.cross, waiting.cross, strict=True):
             for buffer, tensor in zip(buffers, layer, strict=True):
                 buffer[new, :, : tensor.shape[2]] = tensor[index]
-        self.start[new] = self.end - waiting.lengths[picks]
+        self.start[new] = self.end - width
         self.sources[new] = waiting.sources[picks]
         self.rows += len(picks)
 
@@ -112,7 +110,7 @@ class Slots:
         self.rows = left
         return list(zip(holes, tails, strict=True))
 
-    def open(self) -> Cache:
+    def open(self) -> EncoderDecoderCache:
         """Make room for one more column and give the cache that a forward pass of one token a row fills.
 
         After the forward pass, `end` has to be moved on by one.
@@ -120,8 +118,6 @@ class Slots:
         if self.end == self.own[0][0].shape[2]:
             self._lay(0, 1)
         own = Cache(layers=[_Own(self, *buffers) for buffers in self.own])
-        if not self.cross:
-            return own
         width = int(self.sources[: self.rows].max())
         return EncoderDecoderCache(own, Cache(layers=[_Cross(self.rows, width, *buffers) for buffers in self.cross]))
 
@@ -154,7 +150,7 @@ class Slots:
             self.cross = [[self._buffer(tensor, tensor.shape[2]) for tensor in layer] for layer in waiting.cross]
         if self.end < width:
             self._lay(width - (self.end - self.first), 1)
-        if self.cross and (wide := waiting.cross[0][0].shape[2]) > self.cross[0][0].shape[2]:
+        if (wide := waiting.cross[0][0].shape[2]) > self.cross[0][0].shape[2]:
             every = slice(0, self.cross[0][0].shape[2])
             self.cross = [[self._moved(buffer, every, 0, wide) for buffer in layer] for layer in self.cross]
 
@@ -182,9 +178,9 @@ class Slots:
 class _Own(DynamicLayer):
     """One layer's self-attention cache: writes one column, shows the columns in use."""
 
-    def __init__(self, slots: Slots, keys: torch.Tensor, values: torch.Tensor):
+    def __init__(self, columns: Columns, keys: torch.Tensor, values: torch.Tensor):
         super().__init__()
-        self.rows, self.first, self.end = slots.rows, slots.first, slots.end
+        self.rows, self.first, self.end = columns.rows, columns.first, columns.end
         self.buffers = (keys, values)
         self.is_initialized = True
 
