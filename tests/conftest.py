@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -34,6 +36,15 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     tiny.bert(root / "nli", "classify", ["contradiction", "neutral", "entailment"])
     tiny.roberta(root / "nli_bytes", "classify", ["entailment", "neutral", "contradiction"])
     return root
+
+
+@pytest.fixture(scope="session")
+def writers(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """The folder of a tiny encoder-decoder of a family, trained when it is first asked for."""
+    from tests import tiny_seq2seq
+
+    root = tmp_path_factory.mktemp("writers")
+    return functools.cache(lambda family: tiny_seq2seq.make(root / family, family))
 
 
 @pytest.fixture

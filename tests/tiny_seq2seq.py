@@ -45,6 +45,7 @@ SIZES = {
     "encoder_ffn_dim": 64,
     "decoder_ffn_dim": 64,
     "dropout": 0.0,
+    "init_std": 0.2,
     "pad_token_id": PAD,
     "bos_token_id": START,
     "eos_token_id": END,
@@ -190,8 +191,8 @@ def _train(network: PreTrainedModel, tokenizer: Any, steps: int = 120, rows: int
     special = sorted(set(tokenizer.all_special_ids) | set(codes))
     ordinary = torch.tensor([i for i in range(5, len(tokenizer)) if i not in special])
     before = tokenizer("")["input_ids"][:-1] if not codes else codes[:1]
-    optimizer = torch.optim.AdamW(network.parameters(), lr=5e-3)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 5e-3, total_steps=steps)
+    optimizer = torch.optim.AdamW(network.parameters(), lr=1e-2)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 1e-2, total_steps=steps)
     random = torch.Generator().manual_seed(3)
     network.train()
     for _ in range(steps):
@@ -204,9 +205,7 @@ def _train(network: PreTrainedModel, tokenizer: Any, steps: int = 120, rows: int
             target = [*(codes[1:2] or before), *body, config.eos_token_id]
             sources[row, : len(source)] = torch.tensor(source)
             targets[row, : len(target)] = torch.tensor(target)
-        loss = network(
-            input_ids=sources, attention_mask=(sources != config.pad_token_id).long(), labels=targets
-        ).loss
+        loss = network(input_ids=sources, attention_mask=(sources != config.pad_token_id).long(), labels=targets).loss
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
