@@ -1,4 +1,4 @@
-"""Tiny encoder-decoders of every family, trained for seconds to copy their source, so that each text ends at its own step."""
+"""Tiny encoder-decoders of every family, trained for seconds to copy, so that each text ends at its own step."""
 
 from __future__ import annotations
 

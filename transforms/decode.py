@@ -166,6 +166,8 @@ def _settings(model: Model, how: Decoding) -> GenerationConfig:
         value = getattr(how, field.name)
         if field.name not in ("sample", "stop") and value is not None:
             setattr(settings, field.name, value)
+    # What generate() takes where nobody says anything, such as a top_k of 50.
+    settings.update(**settings._get_default_generation_params(), defaults_only=True)
     settings.do_sample = how.sample
     if not how.sample:
         settings.temperature = settings.top_k = settings.top_p = None

@@ -1,4 +1,4 @@
-"""The loop gives the tokens of model.generate() one row at a time, loses nothing, and survives what a batch can do to it."""
+"""The loop gives the tokens of model.generate() one row at a time, loses nothing, and survives what a batch can do."""
 
 import numpy as np
 import pytest
@@ -274,7 +274,7 @@ def test_slots_keep_every_row_s_own_columns_through_coming_and_going(data):
         cache = columns.open()
         mask, source_mask = columns.mask()[:, 0, 0], columns.source_mask()[:, 0, 0]
         new = torch.arange(len(rows), dtype=torch.float32).reshape(-1, 1, 1, 1) + 0.5
-        keys, values = cache.update(new, -new, 0)
+        keys, values = cache.self_attention_cache.update(new, -new, 0)
         columns.end += 1
         cross = cache.cross_attention_cache.layers[0].keys
         for slot, (own, source) in enumerate(rows):
