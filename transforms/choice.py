@@ -91,24 +91,17 @@ class Choice:
             else:
                 for key, members in groups.items():
                     _apply(lists[key][number], key[0], members, rows, scores)
-        whole = torch.nonzero(~scores.max(dim=-1).values.isnan()).flatten().tolist()
-        if len(whole) == len(rows):
-            return self._pick(scores, rows)
-        tokens: list[int | None] = [None] * len(rows)
-        picked = self._pick(scores[whole], [rows[position] for position in whole])
-        for position, token in zip(whole, picked, strict=True):
-            tokens[position] = token
-        return tokens
-
-    def _pick(self, scores: torch.Tensor, rows: Sequence[Row]) -> list[int | None]:
-        if not self.settings.do_sample:
-            return scores.argmax(dim=-1).tolist()
-        # Each row with its own random numbers: the draw that generate() makes of a row alone.
-        probabilities = torch.softmax(scores, dim=-1)
-        return [
-            int(torch.multinomial(probabilities[position], 1, generator=row.random))
-            for position, row in enumerate(rows)
-        ]
+        # argmax takes nan for the largest number, so one pass finds both.
+        best = scores.argmax(dim=-1)
+        broken = scores.gather(1, best[:, None])[:, 0].isnan().tolist()
+        tokens: list[int | None] = best.tolist()
+        if self.settings.do_sample:
+            # Each row with its own random numbers: the draw that generate() makes of a row alone.
+            probabilities = torch.softmax(scores, dim=-1)
+            for position, row in enumerate(rows):
+                if not broken[position]:
+                    tokens[position] = int(torch.multinomial(probabilities[position], 1, generator=row.random))
+        return [None if is_broken else token for token, is_broken in zip(tokens, broken, strict=True)]
 
     def _list(self, prompt: int, limit: int) -> LogitsProcessorList:
         if (prompt, limit) not in self.lists:

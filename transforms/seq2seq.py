@@ -30,7 +30,7 @@ Read = tuple[Prefilled, list[Row], list[int]]
 # Rows in flight at most, and slots of the cache for each slot of `max_tokens`. A step's cost is its matrix products'
 # once the weights are read for 64 rows or more.
 MAX_ROWS = {"cpu": 96, "cuda": 512, "mps": 64}
-CACHE_TOKENS = 8
+CACHE_TOKENS = 16
 
 
 class Work:

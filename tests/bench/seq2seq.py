@@ -1,6 +1,6 @@
 """Tokens a second of a whole translate job, file to file, against plain `generate()` and CTranslate2.
 
-    python -m tests.bench.seq2seq [--rows 160] [--repeats 3] [--arms job,ct2]
+    python -m tests.bench.seq2seq [--rows 256] [--repeats 3] [--arms job,ct2]
 
 The model has the shape of an opus-mt Marian model (512 wide, 6 + 6 layers, 58,101 tokens). Its weights are random
 except for what makes a text end: the source's word `s24` makes the decoder begin with `c24`, which the output layer
@@ -80,7 +80,7 @@ def marian(folder: Path) -> Path:
             layer.encoder_attn.out_proj.weight.mul_(0.01)
             if i == 0:
                 layer.encoder_attn.v_proj.weight.copy_(torch.eye(512))
-                layer.encoder_attn.out_proj.weight.copy_(0.3 * torch.eye(512))
+                layer.encoder_attn.out_proj.weight.copy_(0.5 * torch.eye(512))
         rows = network.lm_head.weight
         rows.normal_(std=0.02)
         rows[0] = embedded[ids["c1"]]
@@ -156,7 +156,7 @@ def _counted(sink: Path) -> list[list[str]]:
 def main() -> None:
     """Run the arms in turn and print a table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rows", type=int, default=160)
+    parser.add_argument("--rows", type=int, default=256)
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--arms", default="job,generate 32,generate 64,ct2,ct2 int8")
     arguments = parser.parse_args()
