@@ -47,6 +47,15 @@ def writers(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
     return functools.cache(lambda family: tiny_seq2seq.make(root / family, family))
 
 
+@pytest.fixture(scope="session")
+def causal_model(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """The folder of a tiny decoder-only model by family, trained when first asked for; `chat` has a chat template."""
+    from tests import tiny_causal
+
+    root = tmp_path_factory.mktemp("causal_models")
+    return functools.cache(lambda name: tiny_causal.save(root / name, name))
+
+
 @pytest.fixture
 def noop_task(monkeypatch: pytest.MonkeyPatch) -> None:
     """The benchmarks' task that does nothing, beside the real ones."""

@@ -7,7 +7,7 @@ What comes out is what `model.generate()` gives one row at a time; what the mode
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from typing import Any
@@ -16,8 +16,9 @@ import numpy as np
 import torch
 from transformers import GenerationConfig, LogitsProcessor, PreTrainedModel
 
-from transforms import seq2seq, stepper
+from transforms import causal, lanes, seq2seq, stepper
 from transforms.batches import Caps, corner, cut, padded
+from transforms.guide import Guide
 from transforms.model import Model
 
 
@@ -31,12 +32,14 @@ class Request:
         prefix: what an encoder-decoder's first new tokens have to be (a target language), instead of the model's own
             forced_bos_token_id; not given back.
         seed: where this row's random numbers start when sampling, whatever rows are computed beside it.
+        guide: makes what steers this text token by token; for a decoder-only model that fits lanes, without beams.
     """
 
     ids: Sequence[int]
     max_new_tokens: int
     prefix: tuple[int, ...] = ()
     seed: int = 0
+    guide: Callable[[], Guide] | None = None
 
 
 @dataclass(frozen=True)
@@ -115,11 +118,16 @@ def decode(model: Model, requests: Sequence[Request], how: Decoding, max_tokens:
     outputs: list[Generation | None] = [None] * len(requests)
     failures: dict[int, Exception] = {}
     settings = _settings(model, how)
-    if how.num_beams == 1 and model.config.is_encoder_decoder and _own_tokens_only(settings) and stepper.fits(model):
-        work = seq2seq.Work(model, requests, settings, max_tokens, caps)
-        work.run()
-        outputs = [Generation(*work.finished[i]) if i in work.finished else None for i in range(len(requests))]
-        return Generations(outputs, work.failures, work.tokens, work.padded_tokens)
+    if how.num_beams == 1 and _own_tokens_only(settings):
+        work: seq2seq.Work | causal.Work | None = None
+        if model.config.is_encoder_decoder and stepper.fits(model):
+            work = seq2seq.Work(model, requests, settings, max_tokens, caps)
+        elif not model.config.is_encoder_decoder and lanes.fits(model.network):
+            work = causal.Work(model, requests, settings, max_tokens, caps)
+        if work is not None:
+            work.run()
+            outputs = [Generation(*work.finished[i]) if i in work.finished else None for i in range(len(requests))]
+            return Generations(outputs, work.failures, work.tokens, work.padded_tokens)
     slots = 0
     # A seed is for a whole call of generate(), so rows that are drawn go one by one.
     max_tokens = 1 if how.sample else max_tokens // how.num_beams
