@@ -48,6 +48,7 @@ format: $(VENV)/installed-dev
 bench: $(VENV)/installed-base
 	$(BIN)/python -m tests.bench.overhead
 	$(BIN)/python -m tests.bench.encoder
+	$(BIN)/python -m tests.bench.generate
 
 clean:
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -39,6 +41,24 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     tiny.bert(root / "nli", "classify", ["contradiction", "neutral", "entailment"])
     tiny.roberta(root / "nli_bytes", "classify", ["entailment", "neutral", "contradiction"])
     return root
+
+
+@pytest.fixture(scope="session")
+def writers(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """The folder of a tiny encoder-decoder of a family, trained when it is first asked for."""
+    from tests import tiny_seq2seq
+
+    root = tmp_path_factory.mktemp("writers")
+    return functools.cache(lambda family: tiny_seq2seq.make(root / family, family))
+
+
+@pytest.fixture(scope="session")
+def causal_model(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """The folder of a tiny decoder-only model by family, trained when first asked for; `chat` has a chat template."""
+    from tests import tiny_causal
+
+    root = tmp_path_factory.mktemp("causal_models")
+    return functools.cache(lambda name: tiny_causal.save(root / name, name))
 
 
 @pytest.fixture

@@ -101,7 +101,7 @@ def run(
     slots = 0
     done: list[tuple[np.ndarray, torch.Tensor]] = []
     for batch in cut(lengths, max_tokens, caps):
-        for part, result in _corner(batch, compute, lengths, caps, failures):
+        for part, result in corner(batch, compute, lengths, caps, failures):
             slots += len(part) * int(lengths[part].max())
             done.append((part, result))
     # One copy from the device after the last batch was queued, not a wait after each.
@@ -117,18 +117,32 @@ def run(
     return Outcome(outputs, failures, int(lengths.sum()), slots)
 
 
-def _corner(
+def corner(
     batch: np.ndarray,
-    compute: Callable[[np.ndarray], torch.Tensor],
+    compute: Callable[[np.ndarray], T],
     lengths: np.ndarray,
     caps: Caps,
     failures: dict[int, Exception],
-) -> Iterator[tuple[np.ndarray, torch.Tensor]]:
-    """Compute a batch; on any error compute its halves, down to the one sequence that raises it."""
+) -> Iterator[tuple[np.ndarray, T]]:
+    """Compute a batch; on any error compute its halves, down to the one sequence that raises it.
+
+    Args:
+        batch: indices of the sequences.
+        compute: indices -> whatever a batch gives.
+        lengths: tokens of each sequence.
+        caps: lowered when memory runs out.
+        failures: gets the sequences that fail alone, with their exception.
+
+    Yields:
+        The parts that could be computed, with what they gave.
+
+    Raises:
+        torch.AcceleratorError: the device is lost.
+    """
     try:
         result = compute(batch)
     except Exception as error:
-        if _device_is_lost(error):
+        if device_is_lost(error):
             raise
         if is_out_of_memory(error):
             if torch.cuda.is_available():
@@ -142,8 +156,8 @@ def _corner(
         return
     # Outside the except block: its traceback would keep the failed batch's tensors alive.
     middle = len(batch) // 2
-    yield from _corner(batch[:middle], compute, lengths, caps, failures)
-    yield from _corner(batch[middle:], compute, lengths, caps, failures)
+    yield from corner(batch[:middle], compute, lengths, caps, failures)
+    yield from corner(batch[middle:], compute, lengths, caps, failures)
 
 
 def is_out_of_memory(error: BaseException) -> bool:
@@ -153,7 +167,8 @@ def is_out_of_memory(error: BaseException) -> bool:
     )
 
 
-def _device_is_lost(error: Exception) -> bool:
+def device_is_lost(error: Exception) -> bool:
+    """Whether an exception says that no later work can be done on the device."""
     lost = getattr(torch, "AcceleratorError", None)
     return lost is not None and isinstance(error, lost) and not is_out_of_memory(error)
 

@@ -25,7 +25,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from transformers import PretrainedConfig
 
-from transforms import batches, tasks
+from transforms import batches, prompt, tasks
 from transforms.errors import ModelError, SpecError
 
 R = TypeVar("R")
@@ -105,14 +105,26 @@ def columns_read(options: Any) -> list[str]:
 
 
 def column_kinds(options: Any) -> list[tuple[str, ColumnKind]]:
-    """The columns that a task reads, each with what it must hold: its option fields made by `column_field`."""
-    fields = (f for f in dataclasses.fields(options) if f.metadata.get("column"))
-    return [(value, f.metadata["column"]) for f in fields if (value := getattr(options, f.name)) is not None]
+    """The columns that a task reads, each with what it must hold.
+
+    They are what its `column_field`s hold, and what its `template_field`s name in braces.
+    """
+    fields = ((f.metadata, getattr(options, f.name)) for f in dataclasses.fields(options))
+    values = [(metadata, value) for metadata, value in fields if value is not None]
+    columns = [(value, metadata["column"]) for metadata, value in values if metadata.get("column")]
+    templates = [value for metadata, value in values if metadata.get("template")]
+    text: ColumnKind = "text"
+    return [*columns, *((name, text) for template in templates for name in prompt.columns(template))]
 
 
 def column_field(doc: str, kind: ColumnKind = "text", **default: Any) -> Any:
     """An option that names a column which the task reads; required unless `default=None`."""
     return field(metadata={"column": kind, "doc": doc}, **default)
+
+
+def template_field(doc: str) -> Any:
+    """An option that is a text with {column} where a text column goes; not required."""
+    return field(default=None, metadata={"template": True, "doc": doc})
 
 
 def with_fields(batch: pa.RecordBatch, columns: Sequence[str]) -> pa.RecordBatch:
@@ -269,6 +281,8 @@ def describe_options(options: type) -> Iterator[str]:
 def _choices(type_: Any) -> str:
     if get_origin(type_) is Literal:
         return " | ".join(map(str, get_args(type_)))
+    if get_origin(type_) is dict:
+        return "mapping"
     if get_origin(type_) in (list, tuple):
         return f"list of {_choices(get_args(type_)[0])}"
     if arguments := [argument for argument in get_args(type_) if argument is not type(None)]:

@@ -1,0 +1,126 @@
+"""summarize gives what tokenizer and model.generate() give one text at a time; long texts are summarised in rounds."""
+
+import pyarrow as pa
+import pytest
+import torch
+
+from tests import tiny
+from transforms.errors import ModelError
+from transforms.model import ModelRef, load
+from transforms.task import Annotation
+from transforms.tasks import summarize
+
+TEXTS = tiny.texts(40)
+SHORT = [text for text in TEXTS if len(text) < 40]
+
+
+def annotate(folder, texts=TEXTS, **options) -> Annotation:
+    model = load(ModelRef(str(folder), device="cpu"), summarize.ARCHITECTURE)
+    return summarize.load(summarize.Options("text", **options), model, 200)(
+        pa.record_batch({"text": pa.array(texts, pa.string())})
+    )
+
+
+def plain(folder, texts=TEXTS, prefix="", **how) -> list[str]:
+    """One text at a time through the tokenizer and model.generate()."""
+    model = load(ModelRef(str(folder), device="cpu"), summarize.ARCHITECTURE)
+    written = []
+    for text in texts:
+        encoded = model.tokenizer(prefix + text, truncation=True, max_length=model.max_length, return_tensors="pt")
+        with torch.inference_mode():
+            ids = model.network.generate(**encoded, **{"num_beams": 1, "do_sample": False, **how})
+        written.append(model.tokenizer.decode(ids[0], skip_special_tokens=True).strip())
+    return written
+
+
+@pytest.mark.parametrize("beams", [1, 4])
+@pytest.mark.parametrize("family", ["bart", "pegasus"])
+def test_summaries_equal_the_plain_loop(writers, family, beams):
+    got = annotate(writers(family), num_beams=beams, long_text="truncate")
+    assert got.values.type == pa.string()
+    assert got.values.to_pylist() == plain(writers(family), num_beams=beams)
+    assert not got.failures
+
+
+def test_led_summaries_equal_the_plain_loop(writers):
+    got = annotate(writers("led"), SHORT, max_new_tokens=12).values.to_pylist()
+    assert got == plain(writers("led"), SHORT, max_new_tokens=12)
+
+
+def test_t5_s_prefix_and_lengths_come_from_its_own_configuration(writers):
+    got = annotate(writers("t5"), long_text="truncate").values.to_pylist()
+    assert got == plain(writers("t5"), prefix="sum: ", max_new_tokens=29, min_new_tokens=2)
+
+
+def test_what_the_job_says_goes_before_what_the_model_says(writers):
+    options = {"max_new_tokens": 17, "min_new_tokens": 6, "no_repeat_ngram_size": 2}
+    got = annotate(writers("t5"), long_text="truncate", prefix="short: ", **options).values.to_pylist()
+    assert got == plain(writers("t5"), prefix="short: ", **options)
+    options = {"num_beams": 3, "length_penalty": 2.0, "max_new_tokens": 12}
+    got = annotate(writers("bart"), long_text="truncate", **options).values.to_pylist()
+    assert got == plain(writers("bart"), **options)
+
+
+def test_null_and_empty_texts_give_null_and_no_failure(writers):
+    got = annotate(writers("bart"), [None, "", "fine words", None])
+    assert got.values.is_null().to_pylist() == [True, True, False, True]
+    assert not got.failures
+    for texts in ([], [None, None], [""]):
+        assert annotate(writers("bart"), texts).values.to_pylist() == [None] * len(texts)
+
+
+def test_a_long_text_is_summarised_by_windows_until_the_summaries_fit(writers):
+    folder = writers("bart")
+    model = load(ModelRef(str(folder), device="cpu"), summarize.ARCHITECTURE)
+    task = summarize.load(summarize.Options("text", max_new_tokens=12), model)
+    text = " ".join(TEXTS[12:20])
+    rounds = 0
+    while len(pieces := task.windows(text)) > 1:
+        assert "".join(pieces) == text
+        assert max(len(ids) for ids in task.ids(pieces)) <= model.max_length
+        text = " ".join(plain(folder, pieces, max_new_tokens=12))
+        rounds += 1
+    assert rounds >= 2
+    want = plain(folder, [text], max_new_tokens=12)
+    got = annotate(folder, ["short words", " ".join(TEXTS[12:20]), None], max_new_tokens=12)
+    assert got.values.to_pylist() == [*plain(folder, ["short words"], max_new_tokens=12), *want, None]
+
+
+def test_summaries_that_never_shrink_are_cut_off_at_last(writers, monkeypatch):
+    monkeypatch.setattr(summarize, "ROUNDS", 3)
+    rounds = []
+    whole = summarize.decode
+    monkeypatch.setattr(summarize, "decode", lambda *a: rounds.append(len(a[1])) or whole(*a))
+    got = annotate(writers("bart"), ["word " * 60], max_new_tokens=30, min_new_tokens=30)
+    assert len(rounds) == 3
+    assert rounds[-1] == 1
+    assert got.values[0].as_py()
+
+
+def test_a_model_that_writes_no_text_is_refused(models):
+    config = load_config(models / "sentiment")
+    with pytest.raises(ModelError, match="summarize needs a model that writes text"):
+        summarize.check(summarize.Options("text"), config)
+
+
+def load_config(folder):
+    from transforms.model import read_config
+
+    return read_config(ModelRef(str(folder)))
+
+
+def test_a_window_without_room_is_refused(writers):
+    with pytest.raises(ModelError, match="has no room for a text beside the prefix"):
+        annotate(writers("bart"), prefix="word " * 60)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"max_new_tokens": 0}, "max_new_tokens is 0; give a number from 1"),
+        ({"max_new_tokens": 5, "min_new_tokens": 9}, "min_new_tokens is 9, more than max_new_tokens, 5"),
+    ],
+)
+def test_options_that_cannot_be_are_refused(options, message):
+    with pytest.raises(ValueError, match=message):
+        summarize.Options("text", **options)

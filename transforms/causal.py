@@ -1,0 +1,256 @@
+"""Continuous batching for decoder-only models: a row that ends makes room at once for the next one in the queue.
+
+Each row has a lane (see transforms/lanes.py). A step feeds every row its newest token and gives each its next one; rows
+that ended leave, the last rows move into their lanes, and waiting prompts are read into the free ones. What all prompts
+begin with is computed once.
+
+Source: iteration-level scheduling as in Orca (Yu et al., OSDI 2022). transformers' own `generate_batch` does it over a
+paged cache; on a CPU it gives the same tokens at a quarter of the speed of sorted `generate()` batches (5.23).
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+import psutil
+import torch
+from transformers import GenerationConfig
+
+from transforms.batches import Caps, device_is_lost, is_out_of_memory, padded
+from transforms.choice import Choice, Row
+from transforms.guide import Guide
+from transforms.lanes import Lanes, forward, token_bytes
+from transforms.model import Model
+
+if TYPE_CHECKING:
+    from transforms.decode import Request
+
+# Rows that a step computes at most.
+ROWS = {"cpu": 64, "cuda": 256, "mps": 64}
+
+# A forward pass for a shorter prefix costs more than it saves.
+SHARED_PREFIX = 8
+
+
+class Work:
+    """Generates many requests with a decoder-only model that `lanes.fits`.
+
+    Args:
+        model: the model.
+        requests: what to generate; none of them empty.
+        settings: the model's generation config with the task's own laid over it; one beam.
+        max_tokens: prompt tokens that one forward pass reads, padding included.
+        caps: memory limits, kept by the caller from call to call.
+
+    Attributes:
+        finished: request index -> its new tokens, and whether an end token or its guide ended them.
+        failures: request index -> the exception that it alone raises.
+        tokens: real tokens computed; a shared prefix counts once.
+        padded_tokens: slots computed, padding included.
+    """
+
+    def __init__(
+        self, model: Model, requests: Sequence[Request], settings: GenerationConfig, max_tokens: int, caps: Caps
+    ):
+        self.model, self.requests, self.settings = model, requests, settings
+        self.max_tokens, self.caps = max_tokens, caps
+        self.finished: dict[int, tuple[list[int], bool]] = {}
+        self.failures: dict[int, Exception] = {}
+        self.tokens = self.padded_tokens = 0
+        self.choice = Choice(model.network, settings, model.device)
+        self.prefix = _shared_prefix([request.ids for request in requests])
+        ends = settings.eos_token_id
+        self.ends = frozenset([ends] if isinstance(ends, int) else ends or ())
+
+    def run(self) -> None:
+        """Generate every request, the widest first, so that memory runs out at once or never.
+
+        Raises:
+            torch.AcceleratorError: the device is lost.
+        """
+        with torch.inference_mode():
+            self._run(sorted(range(len(self.requests)), key=lambda i: -_width(self.requests[i])))
+
+    def _run(self, indices: Sequence[int]) -> None:
+        """Generate some requests; on an error those at work again in halves, down to the one that raises it alone."""
+        if not indices:
+            return
+        batch = Batch(self, deque(indices))
+        try:
+            while batch.waiting or batch.rows:
+                batch.refill()
+                batch.step()
+                batch.evict()
+            return
+        except Exception as error:
+            if device_is_lost(error):
+                raise
+            if is_out_of_memory(error):
+                if torch.cuda.is_available():
+                    torch.cuda.empty_cache()
+                self.caps.lower(batch.width, max(1, batch.room // 2))
+            suspects, rest = [row.index for row in batch.rows], list(batch.waiting)
+            if len(suspects) == 1:
+                self.failures[suspects.pop()] = error
+        # Outside the except block: its traceback would keep the lanes alive.
+        del batch
+        middle = (len(suspects) + 1) // 2
+        for part in (suspects[:middle], suspects[middle:], rest):
+            self._run(part)
+
+    def settle(self, row: Row, guide: Guide | None, token: int | None) -> bool:
+        """Give a row its next token; whether it is done with it."""
+        if token is None:
+            self.failures[row.index] = FloatingPointError("the model's output is not finite (nan or inf)")
+            return True
+        ended = token in self.ends
+        if guide is not None:
+            try:
+                steered = guide.accept(token)
+            except ValueError as error:
+                self.failures[row.index] = error
+                return True
+        if not ended:
+            row.ids.append(token)
+            ended = guide is not None and steered
+        if ended or len(row.ids) >= row.limit:
+            self.finished[row.index] = (row.ids[row.prompt :], ended)
+            return True
+        return False
+
+    def count(self, tokens: int, slots: int) -> None:
+        """Note what a forward pass computes."""
+        self.tokens += tokens
+        self.padded_tokens += slots
+
+
+class Batch:
+    """The rows at work, row i in lane i, and the requests that wait, widest first."""
+
+    def __init__(self, work: Work, waiting: deque[int]):
+        self.work, self.waiting = work, waiting
+        self.rows: list[Row] = []
+        self.guides: list[Guide | None] = []
+        self.done: list[int] = []
+        self.room, self.width = self._size()
+        self.lanes: Lanes | None = None
+
+    def refill(self) -> None:
+        """Read waiting prompts into free lanes, once enough are free to be worth a forward pass."""
+        if not self.waiting or (self.rows and self.room - len(self.rows) < max(1, self.room // 8)):
+            return
+        self._narrow()
+        while self.waiting and (free := self.room - len(self.rows)):
+            longest = len(self.work.requests[self.waiting[0]].ids) - 1 - len(self.work.prefix)
+            admitted = min(free, len(self.waiting), max(1, self.work.max_tokens // max(1, longest)))
+            self._admit([self.waiting.popleft() for _ in range(admitted)])
+
+    def step(self) -> None:
+        """Every row's newest token in, its next one out."""
+        assert self.lanes is not None
+        ids = np.array([row.ids[-1:] for row in self.rows])
+        columns = np.array([[len(row.ids) - 1] for row in self.rows])
+        logits = forward(self.work.model.network, self.lanes, 0, ids, columns).logits[:, -1]
+        self.work.count(len(ids), len(ids))
+        for scores, guide in zip(logits, self.guides, strict=True):
+            if guide is not None and (allowed := guide.allowed()) is not None:
+                scores.masked_fill_(~torch.from_numpy(allowed).to(scores.device), -torch.inf)
+        tokens = self.work.choice(logits, self.rows)
+        rows = zip(self.rows, self.guides, tokens, strict=True)
+        self.done = [i for i, (row, guide, token) in enumerate(rows) if self.work.settle(row, guide, token)]
+
+    def evict(self) -> None:
+        """Take out the rows that are done; the last ones move into their lanes."""
+        if not self.done:
+            return
+        assert self.lanes is not None
+        for lane in self.done:
+            if isinstance(self.work.failures.get(self.rows[lane].index), FloatingPointError):
+                self.lanes.clear(lane, len(self.work.prefix))
+        done = set(self.done)
+        staying = len(self.rows) - len(done)
+        movers = (i for i in range(staying, len(self.rows)) if i not in done)
+        sources = [next(movers) if i in done else i for i in range(staying)]
+        self.rows = [self.rows[i] for i in sources]
+        self.guides = [self.guides[i] for i in sources]
+        self.lanes.take(sources, max((len(row.ids) for row in self.rows), default=0))
+        self.done = []
+
+    def _admit(self, indices: list[int]) -> None:
+        """Read prompts into the lanes after the last: all but the last token, which the next step feeds."""
+        first, known = len(self.rows), len(self.work.prefix)
+        for index in indices:
+            self.rows.append(self._row(index))
+            guide = self.work.requests[index].guide
+            self.guides.append(None if guide is None else guide())
+        if self.lanes is None:
+            self.lanes = self._open()
+        pieces = [row.ids[known:-1] for row in self.rows[first:]]
+        if not (longest := max(map(len, pieces))):
+            return
+        ids = padded(pieces, self.work.model.tokenizer.pad_token_id or 0)
+        # What stands right of a row's own tokens is masked until the row overwrites it.
+        columns = np.broadcast_to(known + np.arange(longest), ids.shape)
+        forward(self.work.model.network.base_model, self.lanes, first, ids, columns)
+        self.work.count(sum(map(len, pieces)), ids.size)
+
+    def _row(self, index: int) -> Row:
+        request, random = self.work.requests[index], None
+        if self.work.settings.do_sample:
+            random = torch.Generator(self.work.model.device).manual_seed(request.seed)
+        return Row(index, list(request.ids), len(request.ids), _width(request), random)
+
+    def _open(self) -> Lanes:
+        """Empty lanes, with the prefix in each."""
+        network, prefix = self.work.model.network, self.work.prefix
+        lanes = Lanes(network.config, self.room, self.width)
+        if prefix:
+            forward(network.base_model, lanes, 0, np.array([prefix]), np.arange(len(prefix))[None])
+            lanes.share(len(prefix))
+            self.work.count(len(prefix), len(prefix))
+        return lanes
+
+    def _narrow(self) -> None:
+        """Once what is left needs half the width, make lanes narrower and more of them."""
+        if self.lanes is None:
+            return
+        room, width = self._size()
+        if room > self.room and width <= self.width // 2:
+            self.lanes.resize(room, width, len(self.rows), len(self.work.prefix))
+            self.room, self.width = room, width
+
+    def _size(self) -> tuple[int, int]:
+        """Lanes there is memory for, and their columns: those of the widest row at work or waiting."""
+        widths = [row.limit for row in self.rows]
+        width = max([*widths, *(_width(self.work.requests[index]) for index in list(self.waiting)[:1])])
+        device = self.work.model.device
+        room = min(ROWS[device.type], _free_bytes(device) // (width * token_bytes(self.work.model.network)))
+        if (cap := self.work.caps.rows(width)) is not None:
+            room = min(room, cap)
+        return max(1, len(self.rows), min(room, len(self.rows) + len(self.waiting))), width
+
+
+def _width(request: Request) -> int:
+    return len(request.ids) + request.max_new_tokens
+
+
+def _shared_prefix(prompts: Sequence[Sequence[int]]) -> list[int]:
+    """The tokens that all prompts begin with; a prompt keeps one of its own."""
+    if len(prompts) < 2:
+        return []
+    # What the first and the last in dictionary order share, all between them share.
+    first, last = min(map(tuple, prompts)), max(map(tuple, prompts))
+    shared = next((i for i, (one, other) in enumerate(zip(first, last, strict=False)) if one != other), len(first))
+    shared = min(shared, *(len(prompt) - 1 for prompt in prompts))
+    return list(first[:shared]) if shared >= SHARED_PREFIX else []
+
+
+def _free_bytes(device: torch.device) -> int:
+    """Memory that lanes may take."""
+    if device.type == "cuda":
+        kept = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+        return int(0.6 * (torch.cuda.mem_get_info(device)[0] + kept))
+    return psutil.virtual_memory().available // 4

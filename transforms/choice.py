@@ -1,0 +1,136 @@
+"""Which token comes next: transformers' own logits processors, applied to rows of different ages in one batch."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from transformers import GenerationConfig, LogitsProcessorList, PreTrainedModel
+from transformers.generation import logits_process as processors
+
+# Look at one row's scores and at nothing else, so all rows go through them together.
+ROWWISE = (
+    processors.InfNanRemoveLogitsProcessor,
+    processors.LogitNormalization,
+    processors.TemperatureLogitsWarper,
+    processors.TopKLogitsWarper,
+    processors.TopPLogitsWarper,
+    processors.MinPLogitsWarper,
+    processors.TopHLogitsWarper,
+    processors.TypicalLogitsWarper,
+    processors.EpsilonLogitsWarper,
+    processors.EtaLogitsWarper,
+)
+
+# Do something at these lengths only (tokens so far), so that they need not be asked at the others.
+WHEN: dict[type, Callable[[Any, int], bool]] = {
+    processors.ForcedBOSTokenLogitsProcessor: lambda p, length: length == 1,
+    processors.ForcedEOSTokenLogitsProcessor: lambda p, length: length == p.max_length - 1,
+    processors.MinLengthLogitsProcessor: lambda p, length: length < p.min_length,
+    processors.MinNewTokensLengthLogitsProcessor: lambda p, length: length - p.prompt_length_to_skip < p.min_new_tokens,
+    processors.SuppressTokensAtBeginLogitsProcessor: lambda p, length: length == p.begin_index,
+}
+
+
+@dataclass
+class Row:
+    """One row in flight.
+
+    Attributes:
+        index: which request it is.
+        ids: its tokens as the processors see them: start or prompt, prefix, new ones.
+        prompt: how many of them `generate()` would count as prompt.
+        limit: tokens it may have in all.
+        random: its own random numbers, when sampling.
+    """
+
+    index: int
+    ids: list[int]
+    prompt: int
+    limit: int
+    random: torch.Generator | None = field(default=None, repr=False)
+
+
+class Choice:
+    """Chooses the next token of every row.
+
+    Args:
+        network: whose processors to use.
+        settings: a complete generation config.
+        device: where the scores are.
+    """
+
+    def __init__(self, network: PreTrainedModel, settings: GenerationConfig, device: torch.device):
+        self.network: Any = network
+        self.settings, self.device = settings, device
+        self.lists: dict[tuple[int, int], LogitsProcessorList] = {}
+
+    def __call__(self, logits: torch.Tensor, rows: Sequence[Row]) -> list[int | None]:
+        """The next token of each row; None where the model's output is not a number.
+
+        Args:
+            logits: `(rows, vocabulary)`; changed in place.
+            rows: in the same order.
+        """
+        scores = logits.float()
+        groups: dict[tuple[int, int, int], list[int]] = {}
+        for position, row in enumerate(rows):
+            groups.setdefault((len(row.ids), row.prompt, row.limit), []).append(position)
+        lists = {key: self._list(*key[1:]) for key in groups}
+        # All lists have the same processors in the same order; only the lengths in them differ.
+        no_ids: Any = None
+        first: Any = next(iter(lists.values()))
+        for number, common in enumerate(first):
+            if (banned := _banned(common)) is not None:
+                scores.index_fill_(1, torch.tensor(banned, device=scores.device), -torch.inf)
+            elif isinstance(common, ROWWISE):
+                scores = common(no_ids, scores)
+            else:
+                for key, members in groups.items():
+                    _apply(lists[key][number], key[0], members, rows, scores)
+        # argmax takes nan for the largest number, so one pass finds both.
+        best = scores.argmax(dim=-1)
+        broken = scores.gather(1, best[:, None])[:, 0].isnan().tolist()
+        tokens: list[int | None] = best.tolist()
+        if self.settings.do_sample:
+            # Each row with its own random numbers: the draw that generate() makes of a row alone.
+            probabilities = torch.softmax(scores, dim=-1)
+            for position, row in enumerate(rows):
+                if not broken[position]:
+                    tokens[position] = int(torch.multinomial(probabilities[position], 1, generator=row.random))
+        return [None if is_broken else token for token, is_broken in zip(tokens, broken, strict=True)]
+
+    def _list(self, prompt: int, limit: int) -> LogitsProcessorList:
+        if (prompt, limit) not in self.lists:
+            settings = copy.deepcopy(self.settings)
+            settings.max_length = limit
+            self.network._prepare_special_tokens(settings, True, device=self.device)
+            self.lists[prompt, limit] = self.network._get_logits_processor(
+                settings, input_ids_seq_length=prompt, device=str(self.device)
+            )
+        return self.lists[prompt, limit]
+
+
+def _banned(processor: Any) -> list[int] | None:
+    """The tokens that a processor forbids always, if that is all it does."""
+    if isinstance(processor, processors.SuppressTokensLogitsProcessor):
+        return processor.suppress_tokens.tolist()
+    if isinstance(processor, processors.NoBadWordsLogitsProcessor):
+        words = list(processor.sequence_bias)
+        return [word[0] for word in words] if all(len(word) == 1 for word in words) else None
+    return None
+
+
+def _apply(processor: Any, length: int, members: list[int], rows: Sequence[Row], scores: torch.Tensor) -> None:
+    """One processor on the rows of one length, in place."""
+    if (when := WHEN.get(type(processor))) is not None and not when(processor, length):
+        return
+    ids = torch.tensor([rows[position].ids for position in members], device=scores.device)
+    if len(members) == len(rows):
+        scores.copy_(processor(ids, scores))
+    else:
+        index = torch.tensor(members, device=scores.device)
+        scores[index] = processor(ids, scores[index])

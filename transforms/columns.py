@@ -1,0 +1,205 @@
+"""The key-value cache of an encoder-decoder's rows in flight: rows come and go while the others stay where they are.
+
+Every row writes its next token's keys and values to the same column, `end`; `start` says where its own begin, and a
+mask hides what lies before. So rows of different ages share one batch, and a row that is finished leaves at the cost
+of moving one other row into its slot. Relative positions (T5's bias, rotary embeddings) do not notice, since only the
+distance between columns counts; absolute ones are looked up by `positions`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from transformers.cache_utils import Cache, DynamicLayer, EncoderDecoderCache
+
+# Columns to begin with: the cache doubles whenever the rows in flight need more.
+COLUMNS = 64
+
+Layer = tuple[torch.Tensor, torch.Tensor]
+
+
+@dataclass(frozen=True)
+class Prefilled:
+    """Rows whose source or prompt was read and that wait for a slot.
+
+    Attributes:
+        own: keys and values of each decoder layer over its own tokens, `(rows, heads, tokens, width)`.
+        cross: keys and values of each layer over the source, padded on the right.
+        sources: tokens of each row's source.
+    """
+
+    own: list[Layer]
+    cross: list[Layer]
+    sources: np.ndarray
+
+
+class Columns:
+    """Up to `capacity` rows in flight, always in the first `rows` slots.
+
+    Args:
+        capacity: rows at most.
+    """
+
+    def __init__(self, capacity: int):
+        self.capacity = capacity
+        self.rows = 0
+        self.end = 0
+        self.start = np.zeros(capacity, dtype=np.int64)
+        self.sources = np.zeros(capacity, dtype=np.int64)
+        self.own: list[list[torch.Tensor]] = []
+        self.cross: list[list[torch.Tensor]] = []
+
+    @property
+    def first(self) -> int:
+        """The first column that any row still needs."""
+        return int(self.start[: self.rows].min()) if self.rows else self.end
+
+    def admit(self, waiting: Prefilled, picks: Sequence[int]) -> None:
+        """Copy some of the waiting rows into the next free slots, in that order."""
+        width = waiting.own[0][0].shape[2]
+        self._reserve(waiting)
+        new = slice(self.rows, self.rows + len(picks))
+        index = torch.tensor(picks, device=waiting.own[0][0].device)
+        for buffers, layer in zip(self.own, waiting.own, strict=True):
+            for buffer, tensor in zip(buffers, layer, strict=True):
+                buffer[new, :, self.end - width : self.end] = tensor[index]
+        for buffers, layer in zip(self.cross, waiting.cross, strict=True):
+            for buffer, tensor in zip(buffers, layer, strict=True):
+                buffer[new, :, : tensor.shape[2]] = tensor[index]
+        self.start[new] = self.end - width
+        self.sources[new] = waiting.sources[picks]
+        self.rows += len(picks)
+
+    def resize(self, capacity: int) -> None:
+        """Have more slots, no wider than the rows in flight need."""
+        wide = int(self.sources[: self.rows].max()) if self.rows else 0
+        for numbers in ("start", "sources"):
+            grown = np.zeros(capacity, dtype=np.int64)
+            grown[: self.rows] = getattr(self, numbers)[: self.rows]
+            setattr(self, numbers, grown)
+        self.capacity = capacity
+        if self.own and not self.rows:
+            self.own, self.cross = [], []
+        elif self.own:
+            self.cross = [[self._moved(b, slice(0, wide), 0, wide) for b in layer] for layer in self.cross]
+            self._lay(0, 1)
+
+    def evict(self, gone: Sequence[int]) -> list[tuple[int, int]]:
+        """Free some slots; the last rows move into them.
+
+        Returns:
+            (slot, slot it was in) of every row that moved.
+        """
+        left = self.rows - len(gone)
+        leaving = set(gone)
+        holes = [slot for slot in gone if slot < left]
+        tails = [slot for slot in range(left, self.rows) if slot not in leaving]
+        if holes:
+            columns, width = slice(self.first, self.end), int(self.sources[tails].max(initial=0))
+            for buffers in self.own:
+                for buffer in buffers:
+                    buffer[holes, :, columns] = buffer[tails, :, columns]
+            for buffers in self.cross:
+                for buffer in buffers:
+                    buffer[holes, :, :width] = buffer[tails, :, :width]
+            self.start[holes], self.sources[holes] = self.start[tails], self.sources[tails]
+        self.rows = left
+        return list(zip(holes, tails, strict=True))
+
+    def open(self) -> EncoderDecoderCache:
+        """Make room for one more column and give the cache that a forward pass of one token a row fills.
+
+        After the forward pass, `end` has to be moved on by one.
+        """
+        if self.end == self.own[0][0].shape[2]:
+            self._lay(0, 1)
+        own = Cache(layers=[_Own(self, *buffers) for buffers in self.own])
+        width = int(self.sources[: self.rows].max())
+        return EncoderDecoderCache(own, Cache(layers=[_Cross(self.rows, width, *buffers) for buffers in self.cross]))
+
+    @property
+    def device(self) -> torch.device:
+        """Where the cache is."""
+        return self.own[0][0].device
+
+    def positions(self) -> torch.Tensor:
+        """Position `(rows, 1)` of each row's next token."""
+        return torch.from_numpy(self.end - self.start[: self.rows, None]).to(self.device)
+
+    def mask(self) -> torch.Tensor:
+        """Which columns each row sees, its next token's included: bool `(rows, 1, 1, columns)`."""
+        columns = np.arange(self.first, self.end + 1)
+        return torch.from_numpy(columns >= self.start[: self.rows, None, None, None]).to(self.device)
+
+    def source_mask(self) -> torch.Tensor:
+        """Which source tokens each row sees: bool `(rows, 1, 1, source)`."""
+        sources = self.sources[: self.rows, None, None, None]
+        return torch.from_numpy(np.arange(sources.max()) < sources).to(self.device)
+
+    def _reserve(self, waiting: Prefilled) -> None:
+        """Have buffers that the waiting rows fit into."""
+        width = waiting.own[0][0].shape[2]
+        if not self.own:
+            self.end = width
+            columns = max(COLUMNS, 2 * width)
+            self.own = [[self._buffer(tensor, columns) for tensor in layer] for layer in waiting.own]
+            self.cross = [[self._buffer(tensor, tensor.shape[2]) for tensor in layer] for layer in waiting.cross]
+        if self.end < width:
+            self._lay(width - (self.end - self.first), 1)
+        if (wide := waiting.cross[0][0].shape[2]) > self.cross[0][0].shape[2]:
+            every = slice(0, self.cross[0][0].shape[2])
+            self.cross = [[self._moved(buffer, every, 0, wide) for buffer in layer] for layer in self.cross]
+
+    def _lay(self, lead: int, more: int) -> None:
+        """Lay the columns in use out anew, `lead` free ones before them and at least `more` after."""
+        used = slice(self.first, self.end)
+        needed = lead + used.stop - used.start + more
+        columns = max(COLUMNS, 2 * needed)
+        self.own = [[self._moved(buffer, used, lead, columns) for buffer in layer] for layer in self.own]
+        self.start[: self.rows] += lead - used.start
+        self.end = lead + used.stop - used.start
+
+    def _buffer(self, like: torch.Tensor, columns: int) -> torch.Tensor:
+        # Zeros: what a mask hides is still multiplied by 0, which a stray nan would survive.
+        return like.new_zeros((self.capacity, like.shape[1], columns, like.shape[3]))
+
+    def _moved(self, buffer: torch.Tensor, used: slice, lead: int, columns: int) -> torch.Tensor:
+        """A buffer of `columns` that has the `used` ones of another from `lead` on."""
+        moved = self._buffer(buffer, columns)
+        width = used.stop - used.start
+        moved[: self.rows, :, lead : lead + width] = buffer[: self.rows, :, used]
+        return moved
+
+
+class _Own(DynamicLayer):
+    """One layer's self-attention cache: writes one column, shows the columns in use."""
+
+    def __init__(self, columns: Columns, keys: torch.Tensor, values: torch.Tensor):
+        super().__init__()
+        self.rows, self.first, self.end = columns.rows, columns.first, columns.end
+        self.buffers = (keys, values)
+        self.is_initialized = True
+
+    def update(self, key_states: torch.Tensor, value_states: torch.Tensor, *args: Any, **kwargs: Any) -> Layer:
+        """Write the next token, `(rows, heads, 1, width)`; give all that is in use."""
+        for buffer, states in zip(self.buffers, (key_states, value_states), strict=True):
+            buffer[: self.rows, :, self.end] = states[:, :, 0]
+        self.keys, self.values = (buffer[: self.rows, :, self.first : self.end + 1] for buffer in self.buffers)
+        return self.keys, self.values
+
+    def get_seq_length(self) -> int:
+        """Columns in use before the next token."""
+        return self.end - self.first
+
+
+class _Cross(DynamicLayer):
+    """One layer's cache over the source: only read."""
+
+    def __init__(self, rows: int, width: int, keys: torch.Tensor, values: torch.Tensor):
+        super().__init__()
+        self.keys, self.values = keys[:rows, :, :width], values[:rows, :, :width]
+        self.is_initialized = True

@@ -1,0 +1,252 @@
+"""The one generation loop: requests in, new tokens out, for encoder-decoders and decoder-only models alike.
+
+What comes out is what `model.generate()` gives one row at a time; what the model's own generation_config.json says
+(start, end and forced tokens, suppressed tokens, lengths, penalties) holds wherever `Decoding` leaves a field None.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, fields
+from typing import Any
+
+import numpy as np
+import torch
+from transformers import GenerationConfig, LogitsProcessor, PreTrainedModel
+
+from transforms import causal, lanes, seq2seq, stepper
+from transforms.batches import Caps, corner, cut, padded
+from transforms.guide import Guide
+from transforms.model import Model
+
+
+@dataclass(frozen=True)
+class Request:
+    """One text to generate.
+
+    Attributes:
+        ids: the encoder's source tokens, special tokens included; or a decoder-only model's prompt.
+        max_new_tokens: tokens to generate at most, `prefix` and the end token counted, as `generate()` counts.
+        prefix: what an encoder-decoder's first new tokens have to be (a target language), instead of the model's own
+            forced_bos_token_id; not given back.
+        seed: where this row's random numbers start when sampling, whatever rows are computed beside it.
+        guide: makes what steers this text token by token; for a decoder-only model that fits lanes, without beams.
+    """
+
+    ids: Sequence[int]
+    max_new_tokens: int
+    prefix: tuple[int, ...] = ()
+    seed: int = 0
+    guide: Callable[[], Guide] | None = None
+
+
+@dataclass(frozen=True)
+class Decoding:
+    """How to choose tokens; None is what the model's generation_config.json says.
+
+    Attributes:
+        num_beams: 1 is greedy (or sampling).
+        sample: draw tokens instead of taking the likeliest; whatever the model's own do_sample says.
+        temperature, top_k, top_p: how to draw; used with `sample` only.
+        length_penalty: exponent of the length in a beam's score.
+        repetition_penalty: above 1 makes tokens that were there already less likely.
+        no_repeat_ngram_size: no n-gram of this size comes twice; 0 allows it.
+        min_new_tokens: no end before so many new tokens.
+        stop: token ids that end a text, beside the model's own end tokens.
+    """
+
+    num_beams: int = 1
+    sample: bool = False
+    temperature: float | None = None
+    top_k: int | None = None
+    top_p: float | None = None
+    length_penalty: float | None = None
+    repetition_penalty: float | None = None
+    no_repeat_ngram_size: int | None = None
+    min_new_tokens: int | None = None
+    stop: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
+class Generation:
+    """What one request gave.
+
+    Attributes:
+        ids: the new tokens, without the prefix and without the end token.
+        finished: whether the model ended the text itself; False where max_new_tokens cut it.
+    """
+
+    ids: list[int]
+    finished: bool
+
+
+@dataclass(frozen=True)
+class Generations:
+    """What many requests gave.
+
+    Attributes:
+        outputs: one `Generation` a request, in the order they came; None where the request failed.
+        failures: request index -> the exception that it alone still raised.
+        tokens: real tokens computed, source or prompt and new ones.
+        padded_tokens: slots computed, padding and finished rows included.
+    """
+
+    outputs: list[Generation | None]
+    failures: dict[int, Exception]
+    tokens: int
+    padded_tokens: int
+
+
+def decode(model: Model, requests: Sequence[Request], how: Decoding, max_tokens: int, caps: Caps) -> Generations:
+    """Generate every request.
+
+    Args:
+        model: an encoder-decoder or a decoder-only model with a language head.
+        requests: what to generate; none of them empty.
+        how: how to choose tokens.
+        max_tokens: slots a batch may have, padding included.
+        caps: memory limits, kept by the caller from call to call.
+
+    Returns:
+        One `Generation` a request; a request that fails even alone is in `failures`.
+
+    Raises:
+        torch.AcceleratorError: the device is lost; no later batch could be computed on it.
+    """
+    outputs: list[Generation | None] = [None] * len(requests)
+    failures: dict[int, Exception] = {}
+    settings = _settings(model, how)
+    if how.num_beams == 1 and _own_tokens_only(settings):
+        work: seq2seq.Work | causal.Work | None = None
+        if model.config.is_encoder_decoder and stepper.fits(model):
+            work = seq2seq.Work(model, requests, settings, max_tokens, caps)
+        elif not model.config.is_encoder_decoder and lanes.fits(model.network):
+            work = causal.Work(model, requests, settings, max_tokens, caps)
+        if work is not None:
+            work.run()
+            outputs = [Generation(*work.finished[i]) if i in work.finished else None for i in range(len(requests))]
+            return Generations(outputs, work.failures, work.tokens, work.padded_tokens)
+    slots = 0
+    # A seed is for a whole call of generate(), so rows that are drawn go one by one.
+    max_tokens = 1 if how.sample else max_tokens // how.num_beams
+    # generate() has one limit a batch, and beams that see another limit find another text.
+    for group in _groups([request.max_new_tokens for request in requests]):
+        lengths = np.array([len(requests[i].ids) for i in group], dtype=np.int64)
+
+        def compute(batch: np.ndarray, group: np.ndarray = group) -> list[Generation]:
+            return _generate(model, [requests[i] for i in group[batch]], settings)
+
+        for batch in cut(lengths, max(1, max_tokens), caps):
+            local: dict[int, Exception] = {}
+            for part, found in corner(batch, compute, lengths, caps, local):
+                longest = max(len(generation.ids) for generation in found)
+                slots += len(part) * (int(lengths[part].max()) + how.num_beams * (longest + 1))
+                for position, generation in zip(group[part].tolist(), found, strict=True):
+                    outputs[position] = generation
+            failures |= {int(group[i]): error for i, error in local.items()}
+    tokens = sum(len(requests[i].ids) + len(o.ids) + o.finished for i, o in enumerate(outputs) if o is not None)
+    return Generations(outputs, failures, tokens, slots)
+
+
+def _own_tokens_only(settings: GenerationConfig) -> bool:
+    """Whether choosing a row's token takes its own tokens and logits, and nothing else."""
+    return (
+        not settings.encoder_no_repeat_ngram_size
+        and (settings.encoder_repetition_penalty or 1.0) == 1.0
+        and (settings.guidance_scale or 1.0) == 1.0
+        and settings.watermarking_config is None
+    )
+
+
+def _groups(keys: Sequence[int]) -> Iterator[np.ndarray]:
+    """Indices of equal keys, together."""
+    array = np.array(keys, dtype=np.int64)
+    for key in np.unique(array)[::-1]:
+        yield np.flatnonzero(array == key)
+
+
+def _settings(model: Model, how: Decoding) -> GenerationConfig:
+    """The model's generation config with `how` laid over it."""
+    settings = copy.deepcopy(model.network.generation_config or GenerationConfig())
+    for field in fields(how):
+        value = getattr(how, field.name)
+        if field.name not in ("sample", "stop") and value is not None:
+            setattr(settings, field.name, value)
+    # What generate() takes where nobody says anything, such as a top_k of 50.
+    settings.update(**settings._get_default_generation_params(), defaults_only=True)
+    settings.do_sample = how.sample
+    if not how.sample:
+        settings.temperature = settings.top_k = settings.top_p = None
+    ends = settings.eos_token_id
+    ends = [] if ends is None else [ends] if isinstance(ends, int) else list(ends)
+    settings.eos_token_id = list(dict.fromkeys([*ends, *how.stop])) or None
+    settings.pad_token_id = model.tokenizer.pad_token_id if settings.pad_token_id is None else settings.pad_token_id
+    settings.max_length = settings.max_new_tokens = None
+    if how.min_new_tokens is not None:
+        settings.min_length = None
+    return settings
+
+
+class _Prefix(LogitsProcessor):
+    """Force each row's own first tokens, as ForcedBOSTokenLogitsProcessor does one for all."""
+
+    def __init__(self, prefixes: Sequence[tuple[int, ...]], start: int, num_beams: int):
+        self.prefixes, self.start, self.num_beams = prefixes, start, num_beams
+
+    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
+        at = input_ids.shape[1] - self.start
+        for row, prefix in enumerate(self.prefixes):
+            if at < len(prefix):
+                beams = slice(row * self.num_beams, (row + 1) * self.num_beams)
+                scores[beams] = -torch.inf
+                scores[beams, prefix[at]] = 0
+        return scores
+
+
+def _generate(model: Model, requests: list[Request], settings: GenerationConfig) -> list[Generation]:
+    """One batch through `generate()`."""
+    network: Any = model.network
+    encoder_decoder = model.config.is_encoder_decoder
+    pad = model.tokenizer.pad_token_id or 0
+    ids = padded([request.ids for request in requests], pad)
+    lengths = np.array([len(request.ids) for request in requests])
+    mask = np.arange(ids.shape[1]) < lengths[:, None]
+    if not encoder_decoder:
+        ids = np.stack([np.roll(row, ids.shape[1] - n) for row, n in zip(ids, lengths, strict=True)])
+        mask = mask[:, ::-1].copy()
+    settings = copy.deepcopy(settings)
+    settings.max_new_tokens = requests[0].max_new_tokens
+    start = 1 if encoder_decoder else ids.shape[1]
+    with torch.inference_mode(), torch.random.fork_rng(enabled=bool(settings.do_sample)), _only(network, settings):
+        if settings.do_sample:
+            torch.manual_seed(requests[0].seed)
+        sequences = network.generate(
+            input_ids=torch.from_numpy(ids).to(model.device),
+            attention_mask=torch.from_numpy(mask.astype(np.int64)).to(model.device),
+            generation_config=settings,
+            logits_processor=[_Prefix([request.prefix for request in requests], start, settings.num_beams)],
+        )
+    ends = set(settings.eos_token_id or ())
+    rows = sequences[:, start:].tolist()
+    return [_cut(row, ends, len(request.prefix)) for row, request in zip(rows, requests, strict=True)]
+
+
+@contextmanager
+def _only(network: PreTrainedModel, settings: GenerationConfig) -> Iterator[None]:
+    """Let `settings` stand alone: generate() fills what is None in them from the network's own."""
+    own = network.generation_config
+    network.generation_config = GenerationConfig(decoder_start_token_id=settings.decoder_start_token_id)
+    try:
+        yield
+    finally:
+        network.generation_config = own
+
+
+def _cut(ids: list[int], ends: set[int], skip: int) -> Generation:
+    """New tokens up to the first end token after the prefix."""
+    for at, token in enumerate(ids[skip:], skip):
+        if token in ends:
+            return Generation(ids[skip:at], True)
+    return Generation(ids[skip:], False)

@@ -1,0 +1,231 @@
+"""Keys and values of the rows a decoder-only model is working on: a lane for each, filled from its own left edge.
+
+A row's tokens stand in columns 0, 1, 2 ... of its lane whatever its neighbours' lengths, so nothing is padded on the
+left, or moved when a row comes, grows or goes: what lies right of a row's own length is masked, and overwritten later.
+The columns of a prompt prefix that all rows share are written once and stay.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass, field
+from typing import Any
+from weakref import WeakKeyDictionary
+
+import numpy as np
+import torch
+from transformers import PretrainedConfig, PreTrainedModel
+from transformers.cache_utils import Cache, CacheLayerMixin
+
+from transforms.batches import is_out_of_memory
+
+log = logging.getLogger(__name__)
+
+_fitting: WeakKeyDictionary[PreTrainedModel, bool] = WeakKeyDictionary()
+
+
+@dataclass
+class Place:
+    """Where the next forward pass writes and reads; set before each, seen by every layer.
+
+    Attributes:
+        rows: first lane and the one after the last.
+        columns: int64 `(rows, tokens)`, the column of each token that comes in.
+        width: columns read, from the left.
+    """
+
+    rows: tuple[int, int] = (0, 0)
+    columns: torch.Tensor = field(default_factory=lambda: torch.zeros(0, 0, dtype=torch.int64))
+    width: int = 0
+
+
+class LaneLayer(CacheLayerMixin):
+    """One layer: keys and values `(lanes, heads, columns, head size)`, made when the first keys show their shape."""
+
+    is_sliding = False
+
+    def __init__(self, lanes: int, width: int, place: Place):
+        super().__init__()
+        self.lanes, self.width, self.place = lanes, width, place
+
+    def lazy_initialization(self, key_states: torch.Tensor, value_states: torch.Tensor) -> None:
+        """Zeros, since a masked column still takes part as 0 times what is in it."""
+        heads = key_states.shape[1]
+        self.keys = key_states.new_zeros(self.lanes, heads, self.width, key_states.shape[3])
+        self.values = value_states.new_zeros(self.lanes, heads, self.width, value_states.shape[3])
+        self.is_initialized = True
+
+    def update(
+        self, key_states: torch.Tensor, value_states: torch.Tensor, *args: object, **kwargs: object
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Write the new keys and values where `place` says, and give all that its rows may look at."""
+        if not self.is_initialized:
+            self.lazy_initialization(key_states, value_states)
+        assert self.keys is not None
+        assert self.values is not None
+        first, last = self.place.rows
+        keys, values = self.keys[first:last], self.values[first:last]
+        rows = torch.arange(last - first, device=keys.device)[:, None]
+        keys[rows, :, self.place.columns] = key_states.transpose(1, 2)
+        values[rows, :, self.place.columns] = value_states.transpose(1, 2)
+        return keys[:, :, : self.place.width], values[:, :, : self.place.width]
+
+    def resize(self, lanes: int, width: int, rows: int, shared: int) -> None:
+        """See `Lanes.resize`."""
+        kept = min(width, self.width)
+        for name in ("keys", "values"):
+            old = getattr(self, name)
+            new = old.new_zeros(lanes, old.shape[1], width, old.shape[3])
+            new[:, :, :shared] = old[:1, :, :shared]
+            new[:rows, :, :kept] = old[:rows, :, :kept]
+            setattr(self, name, new)
+        self.lanes, self.width = lanes, width
+
+    def get_seq_length(self) -> int:
+        """Columns read; positions and masks are always given, so nothing depends on it."""
+        return self.place.width
+
+    def get_max_length(self) -> int:
+        """Columns there are."""
+        return self.width
+
+    def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
+        """Length and offset of the keys."""
+        return self.place.width, 0
+
+
+class Lanes(Cache):
+    """The cache of all layers.
+
+    Args:
+        config: the network's configuration.
+        lanes: rows there is room for.
+        width: tokens a row has room for.
+    """
+
+    def __init__(self, config: PretrainedConfig, lanes: int, width: int):
+        self.place = Place()
+        text = config.get_text_config(decoder=True)
+        self.own = [LaneLayer(lanes, width, self.place) for _ in range(text.num_hidden_layers)]
+        super().__init__(layers=list(self.own))
+
+    def share(self, columns: int) -> None:
+        """Copy the first columns of lane 0, a prefix that all rows have, into every lane."""
+        for layer in self._tensors():
+            layer[1:, :, :columns] = layer[:1, :, :columns]
+
+    def take(self, sources: list[int], width: int) -> None:
+        """Let lane i hold what lane `sources[i]` held, the first `width` columns of it."""
+        moved = [(i, source) for i, source in enumerate(sources) if i != source]
+        if not moved:
+            return
+        to, of = (list(side) for side in zip(*moved, strict=True))
+        for layer in self._tensors():
+            layer[to, :, :width] = layer[of, :, :width]
+
+    def clear(self, lane: int, columns: int) -> None:
+        """Zero a lane from a column on: a nan would reach the lane's next row through the mask."""
+        for layer in self._tensors():
+            layer[lane, :, columns:] = 0
+
+    def resize(self, lanes: int, width: int, rows: int, shared: int) -> None:
+        """Other numbers of lanes and columns; the first `rows` lanes keep what they hold, all the `shared` columns."""
+        for layer in self.own:
+            layer.resize(lanes, width, rows, shared)
+
+    def _tensors(self) -> list[torch.Tensor]:
+        return [tensor for layer in self.own for tensor in (layer.keys, layer.values) if tensor is not None]
+
+
+def forward(network: Any, lanes: Lanes, first: int, ids: np.ndarray, columns: np.ndarray) -> Any:
+    """Tokens through a decoder-only network or its body, as transformers' ModelOutput.
+
+    Args:
+        network: the model, or its `base_model`, which gives no logits.
+        lanes: its cache.
+        first: lane of the first row.
+        ids: tokens, int64 `(rows, tokens)`.
+        columns: where each token stands in its row, int64 `(rows, tokens)`.
+    """
+    device = next(network.parameters()).device
+    positions = torch.tensor(columns, device=device)
+    width = int(columns.max()) + 1
+    lanes.place.rows, lanes.place.columns, lanes.place.width = (first, first + len(ids)), positions, width
+    return network(
+        input_ids=torch.from_numpy(ids).to(device),
+        attention_mask=_mask(network.config, positions, width, next(network.parameters()).dtype),
+        position_ids=positions,
+        past_key_values=lanes,
+        use_cache=True,
+    )
+
+
+def _mask(config: PretrainedConfig, positions: torch.Tensor, width: int, dtype: torch.dtype) -> Any:
+    """What each token may look at, `(rows, 1, tokens, width)`: what stands left of it, and not too far left."""
+    config = config.get_text_config(decoder=True)
+    distance = positions[:, None, :, None] - torch.arange(width, device=positions.device)
+    full = _as_attention(config, distance >= 0, dtype)
+    window = getattr(config, "sliding_window", None)
+    if window is None or width <= window:
+        return full
+    near = _as_attention(config, (distance >= 0) & (distance < window), dtype)
+    match sorted(set(getattr(config, "layer_types", None) or ["sliding_attention"])):
+        case ["full_attention"]:
+            return full
+        case ["sliding_attention"]:
+            return near
+        case _:
+            return {"full_attention": full, "sliding_attention": near}
+
+
+def _as_attention(config: PretrainedConfig, seen: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+    """A mask as the attention implementation wants it: eager adds it, the others choose by it."""
+    if config._attn_implementation != "eager":
+        return seen
+    return torch.zeros_like(seen, dtype=dtype).masked_fill_(~seen, torch.finfo(dtype).min)
+
+
+def token_bytes(network: PreTrainedModel) -> int:
+    """Bytes that one token's keys and values take in all layers."""
+    config = network.config.get_text_config(decoder=True)
+    heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
+    size = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+    return 2 * config.num_hidden_layers * heads * size * network.dtype.itemsize
+
+
+def fits(network: PreTrainedModel) -> bool:
+    """Whether a network gives the same logits from lanes as by itself; tried once on two short rows.
+
+    Networks that keep a state instead of keys and values (Mamba), or take positions from the padding (BLOOM), do not.
+    """
+    if network not in _fitting:
+        config = network.config.get_text_config(decoder=True)
+        # Windows that a short trial does not reach and `_mask` does not know: GPT-Neo's, Llama 4's.
+        known = set(getattr(config, "layer_types", None) or ()) <= {"full_attention", "sliding_attention"}
+        if not known or any(getattr(config, name, None) for name in ("window_size", "attention_chunk_size")):
+            _fitting[network] = False
+            return False
+        try:
+            with torch.inference_mode():
+                _fitting[network] = _agrees(network)
+        except (TypeError, ValueError, RuntimeError, AttributeError, LookupError, NotImplementedError) as error:
+            if is_out_of_memory(error):
+                raise
+            log.warning("%s cannot be batched continuously (%s)", type(network).__name__, error)
+            _fitting[network] = False
+    return _fitting[network]
+
+
+def _agrees(network: PreTrainedModel) -> bool:
+    vocabulary = network.config.get_text_config(decoder=True).vocab_size
+    rows = [np.arange(start, start + length) % vocabulary for start, length in ((7, 6), (40, 3))]
+    lanes = Lanes(network.config, 2, 6)
+    for i, ids in enumerate(rows):
+        forward(network, lanes, i, ids[None, :-1], np.arange(len(ids) - 1)[None])
+    ids, columns = (np.array([[row[-1]] for row in rows]), np.array([[len(row) - 1] for row in rows]))
+    together = forward(network, lanes, 0, ids, columns).logits[:, -1]
+    device = together.device
+    alone = torch.stack([network(torch.from_numpy(row[None]).to(device)).logits[0, -1] for row in rows])
+    spread = (alone.max() - alone.min()).float()
+    worst = (together - alone).abs().max().float()
+    return bool(worst <= spread * (1e-3 if network.dtype == torch.float32 else 5e-2))

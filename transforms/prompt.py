@@ -1,0 +1,169 @@
+"""Prompts from a template over columns, through a chat template where there is one, as tokens that fit the window."""
+
+from __future__ import annotations
+
+import re
+import string
+from collections.abc import Iterable, Sequence
+from typing import Any, Literal
+
+from jinja2 import TemplateError
+
+from transforms.errors import ModelError
+from transforms.model import Model
+
+Chat = Literal["auto", "always", "never"]
+
+# Stands for a column's text while the chat template is rendered: two private-use characters around its number.
+MARK = re.compile("\ue0f0(\\d+)\ue0f1")
+
+
+def parse(template: str) -> list[str]:
+    """A template's own texts (even places) and the columns it names in braces (odd ones); `{{` and `}}` are braces.
+
+    Raises:
+        ValueError: a brace that is not closed, or braces without a column name.
+    """
+    parts = [""]
+    try:
+        for text, name, form, conversion in string.Formatter().parse(template):
+            parts[-1] += text
+            if name is None:
+                continue
+            if not name or form or conversion:
+                raise ValueError("braces without a plain column name")
+            parts += [name, ""]
+    except ValueError as error:
+        raise ValueError(f"{template!r}: {error}; write {{column}}, and a brace itself twice") from error
+    return parts
+
+
+def columns(template: str) -> list[str]:
+    """The columns that a template names, each once; raises as `parse` does."""
+    return list(dict.fromkeys(parse(template)[1::2]))
+
+
+class Prompts:
+    """Turns texts into prompts.
+
+    Args:
+        model: whose tokenizer, chat template and window.
+        parts: a template as `parse` gives it.
+        room: tokens a prompt may have.
+        system: what the model is told beforehand; in front of the prompt where a chat template has no place for it.
+        chat: whether the tokenizer's chat template is used: where there is one, always, never.
+        cut: whether a prompt that is too long has its longest text shortened at the end, or is refused.
+
+    Raises:
+        ModelError: there is no chat template to use `always`, or no room for a text.
+    """
+
+    def __init__(
+        self,
+        model: Model,
+        parts: Sequence[str],
+        room: int,
+        system: str | None = None,
+        chat: Chat = "auto",
+        cut: bool = True,
+    ):
+        self.tokenizer: Any = model.tokenizer
+        self.names, self.room, self.cut = list(dict.fromkeys(parts[1::2])), room, cut
+        has_template = bool(getattr(self.tokenizer, "chat_template", None))
+        if chat == "always" and not has_template:
+            raise ModelError("chat is 'always', and this tokenizer has no chat template; choose auto or never")
+        self.chat = has_template and chat != "never"
+        marked = "".join(f"\ue0f0{self.names.index(part)}\ue0f1" if i % 2 else part for i, part in enumerate(parts))
+        # Every even part is the template's own text, every odd one the number of a column.
+        self.parts = MARK.split(self._rendered(marked, system))
+        self.special = re.compile("|".join(map(re.escape, self._special())) or r"(?!)")
+        if (least := len(self._ids([""] * len(self.names)))) >= room:
+            raise ModelError(
+                f"the prompt without any text has {least} tokens, and beside the new ones the window has room for "
+                f"{max(0, room)}; shorten the prompt or lower max_new_tokens"
+            )
+
+    def __call__(self, rows: Sequence[Sequence[str]]) -> list[list[int] | ValueError]:
+        """Tokens of each row's prompt, special tokens included; an error for a row whose prompt is too long.
+
+        Args:
+            rows: the texts of each row, in the order of `names`.
+        """
+        plain = [i for i, texts in enumerate(rows) if not self._commands(texts)]
+        together = self._encode([self._text(rows[i]) for i in plain], special=True) if plain else []
+        encoded = dict(zip(plain, together, strict=True))
+        return [self._fitted(list(texts), encoded.get(i)) for i, texts in enumerate(rows)]
+
+    def _fitted(self, texts: list[str], ids: list[int] | None) -> list[int] | ValueError:
+        ids = self._ids(texts) if ids is None else ids
+        whole = len(ids)
+        while len(ids) > self.room:
+            if not self.cut:
+                return ValueError(f"the prompt has {whole} tokens, and the window has room for {self.room}")
+            pieces = [self._encode([text], special=False)[0] for text in texts]
+            longest = max(range(len(texts)), key=lambda i: len(pieces[i]))
+            kept = len(pieces[longest]) - (len(ids) - self.room)
+            texts[longest] = self._head(texts[longest], kept)
+            ids = self._ids(texts)
+        return ids
+
+    def _head(self, text: str, tokens: int) -> str:
+        """A text's beginning of so many tokens, fewer where one of them is part of a character."""
+        encoded = self.tokenizer(text, add_special_tokens=False, split_special_tokens=True, return_offsets_mapping=True)
+        offsets = encoded["offset_mapping"]
+        return text[: offsets[tokens][0]] if tokens > 0 else ""
+
+    def _ids(self, texts: Sequence[str]) -> list[int]:
+        """Tokens of one prompt; a text that spells special tokens is read as the text it is."""
+        if not self._commands(texts):
+            return self._encode([self._text(texts)], special=True)[0]
+        ids: list[int] = []
+        for i, part in enumerate(self.parts):
+            piece = texts[int(part)] if i % 2 else part
+            ids += self._encode([piece], special=i % 2 == 0, start=i == 0)[0]
+        return ids
+
+    def _encode(self, texts: Iterable[str], special: bool, start: bool = True) -> list[list[int]]:
+        """Tokens of texts.
+
+        Args:
+            texts: what to encode.
+            special: whether what spells a special token is one.
+            start: whether the tokenizer adds its own tokens at the ends; never after a chat template, which has them.
+        """
+        return self.tokenizer(
+            list(texts),
+            add_special_tokens=special and start and not self.chat,
+            split_special_tokens=not special,
+            return_attention_mask=False,
+            return_token_type_ids=False,
+        )["input_ids"]
+
+    def _text(self, texts: Sequence[str]) -> str:
+        return "".join(texts[int(part)] if i % 2 else part for i, part in enumerate(self.parts))
+
+    def _commands(self, texts: Sequence[str]) -> bool:
+        return any(self.special.search(text) for text in texts)
+
+    def _special(self) -> list[str]:
+        tokens = [token.content for token in self.tokenizer.added_tokens_decoder.values() if token.special]
+        return sorted({*tokens, *self.tokenizer.all_special_tokens}, key=len, reverse=True)
+
+    def _rendered(self, prompt: str, system: str | None) -> str:
+        """The prompt with all that the model reads around it."""
+        both = f"{system}\n\n{prompt}" if system else prompt
+        if not self.chat:
+            return both
+        user = {"role": "user", "content": prompt}
+        if system:
+            try:
+                rendered = self._chat([{"role": "system", "content": system}, user])
+            except TemplateError:
+                # Gemma's and others' refuse a system message.
+                rendered = ""
+            if system in rendered:
+                return rendered
+        return self._chat([{"role": "user", "content": both}])
+
+    def _chat(self, messages: list[dict[str, str]]) -> str:
+        return self.tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)

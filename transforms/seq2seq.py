@@ -1,0 +1,191 @@
+"""Greedy decoding and sampling of encoder-decoders without finished rows: who is done leaves, who waits comes in.
+
+Sources are read in length-sorted, token-budgeted batches, independent of who is being decoded; each row gets its first
+token there. Rows then wait for a slot in the batch in flight, which takes one step a turn: the continuous batching of
+Orca (Yu et al., OSDI 2022), with the source's keys and values in the slot beside the row's own.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from transformers import GenerationConfig
+
+from transforms.batches import Caps, corner, cut, device_is_lost, is_out_of_memory
+from transforms.choice import Choice, Row
+from transforms.columns import Columns, Prefilled
+from transforms.model import Model
+from transforms.stepper import Stepper
+
+if TYPE_CHECKING:
+    from transforms.decode import Request
+
+# What was read: its keys and values, its rows, and which of them go on after their first token.
+Read = tuple[Prefilled, list[Row], list[int]]
+
+# Rows in flight at most, and slots of the cache for each slot of `max_tokens`. A step's cost is its matrix products'
+# once the weights are read for 64 rows or more.
+MAX_ROWS = {"cpu": 96, "cuda": 512, "mps": 64}
+CACHE_TOKENS = 16
+
+
+class Work:
+    """The requests of one call on their way.
+
+    Attributes:
+        finished: request index -> its new tokens, and whether an end token ended them.
+        failures: request index -> the exception that it alone raises.
+        tokens: real tokens computed so far.
+        padded_tokens: slots computed so far.
+    """
+
+    def __init__(
+        self, model: Model, requests: Sequence[Request], settings: GenerationConfig, max_tokens: int, caps: Caps
+    ):
+        self.model, self.requests, self.settings = model, requests, settings
+        self.max_tokens, self.caps = max_tokens, caps
+        self.lengths = np.array([len(request.ids) for request in requests], dtype=np.int64)
+        self.finished: dict[int, tuple[list[int], bool]] = {}
+        self.failures: dict[int, Exception] = {}
+        self.tokens = self.padded_tokens = 0
+        self.stepper = Stepper(model)
+        self.choice = Choice(model.network, settings, model.device)
+        ends = settings.eos_token_id
+        self.ends = frozenset([ends] if isinstance(ends, int) else ends or ())
+
+    def run(self) -> None:
+        """Generate every request."""
+        # One prefix length at a time, so that decoders start in step.
+        starts = np.array([len(request.prefix) for request in self.requests], dtype=np.int64)
+        for start in np.unique(starts):
+            with torch.inference_mode():
+                self._flow(np.flatnonzero(starts == start))
+
+    def _flow(self, indices: np.ndarray) -> None:
+        """Bring some requests through, longest first."""
+        arriving = self._read(indices)
+        ready: deque[Read] = deque()
+        columns, flight = Columns(1), list[Row]()
+        while True:
+            self._refill(columns, flight, ready, arriving)
+            if not flight:
+                return
+            error: Exception | None = None
+            try:
+                tokens = self.choice(self.stepper.step(columns, [row.ids[-1] for row in flight]), flight)
+            except Exception as raised:
+                if device_is_lost(raised):
+                    raise
+                error = raised
+            if error is not None:
+                # Outside the except block: its traceback would keep the failed step's tensors alive.
+                columns, stranded, flight = Columns(1), flight, []
+                self._halve(np.array([row.index for row in stranded]), error)
+                continue
+            self.tokens += len(flight)
+            self.padded_tokens += len(flight)
+            self._leave(columns, flight, self._settle(flight, tokens))
+
+    def _refill(
+        self,
+        columns: Columns,
+        flight: list[Row],
+        ready: deque[Read],
+        arriving: Iterator[Read],
+    ) -> None:
+        """Let waiting rows into free columns, a wave at a time: rows of one age share the work of choosing."""
+        while True:
+            if not ready:
+                ready.extend(item for item in [next(arriving, None)] if item is not None)
+            if not ready:
+                return
+            prefilled, rows, picks = ready[0]
+            longest = max(int(self.lengths[row.index]) for row in [*flight, rows[picks[0]]])
+            capacity = self._capacity(longest)
+            if flight and capacity - len(flight) < max(1, capacity // 8):
+                return
+            if capacity > columns.capacity:
+                columns.resize(capacity)
+            admitted = picks[: capacity - len(flight)]
+            columns.admit(prefilled, admitted)
+            flight.extend(rows[pick] for pick in admitted)
+            ready.popleft()
+            if rest := picks[len(admitted) :]:
+                ready.appendleft((prefilled, rows, rest))
+
+    def _read(self, indices: np.ndarray) -> Iterator[Read]:
+        """Read sources batch by batch."""
+        lengths = self.lengths[indices]
+        for batch in cut(lengths, self.max_tokens, self.caps):
+            for part, (prefilled, rows, tokens) in corner(
+                indices[batch], self._prefill, self.lengths, self.caps, self.failures
+            ):
+                self.tokens += int(self.lengths[part].sum()) + len(part)
+                self.padded_tokens += len(part) * (int(self.lengths[part].max()) + 1)
+                gone = set(self._settle(rows, tokens))
+                if picks := [position for position in range(len(rows)) if position not in gone]:
+                    yield prefilled, rows, picks
+
+    def _prefill(self, batch: np.ndarray) -> tuple[Prefilled, list[Row], list[int | None]]:
+        rows = [self._row(index) for index in batch.tolist()]
+        starts = [row.ids for row in rows]
+        sources = [self.requests[row.index].ids for row in rows]
+        prefilled, logits = self.stepper.read(sources, starts)
+        return prefilled, rows, self.choice(logits, rows)
+
+    def _row(self, index: int) -> Row:
+        request = self.requests[index]
+        random = None
+        if self.settings.do_sample:
+            random = torch.Generator(self.model.device).manual_seed(request.seed)
+        start = self.settings.decoder_start_token_id
+        ids = [self.settings.bos_token_id if start is None else start, *request.prefix]
+        limit = min(1 + request.max_new_tokens, self.stepper.longest)
+        return Row(index, ids, 1, limit, random)
+
+    def _settle(self, rows: Sequence[Row], tokens: Sequence[int | None]) -> list[int]:
+        """Note each row's next token; give the rows that are done with it."""
+        gone = []
+        for position, (row, token) in enumerate(zip(rows, tokens, strict=True)):
+            if token is None:
+                self.failures[row.index] = FloatingPointError("the model's output is not finite (nan or inf)")
+            elif token in self.ends:
+                self.finished[row.index] = (self._new(row), True)
+            else:
+                row.ids.append(token)
+                if len(row.ids) < row.limit:
+                    continue
+                self.finished[row.index] = (self._new(row), False)
+            gone.append(position)
+        return gone
+
+    def _new(self, row: Row) -> list[int]:
+        return row.ids[1 + len(self.requests[row.index].prefix) :]
+
+    def _leave(self, columns: Columns, flight: list[Row], gone: Sequence[int]) -> None:
+        for slot, was in columns.evict(gone):
+            flight[slot] = flight[was]
+        del flight[columns.rows :]
+
+    def _capacity(self, longest: int) -> int:
+        """Rows in flight at most, where the longest has that many source tokens."""
+        rows = min(MAX_ROWS[self.model.device.type], CACHE_TOKENS * self.max_tokens // longest)
+        cap = self.caps.rows(longest)
+        return max(1, rows if cap is None else min(rows, cap))
+
+    def _halve(self, indices: np.ndarray, error: Exception) -> None:
+        """A step failed: bring its rows through again in halves, down to the one that fails."""
+        if is_out_of_memory(error):
+            if torch.cuda.is_available():
+                torch.cuda.empty_cache()
+            self.caps.lower(int(self.lengths[indices].max()), max(1, len(indices) // 2))
+        if len(indices) == 1:
+            self.failures[int(indices[0])] = error
+            return
+        middle = len(indices) // 2
+        self._flow(indices[:middle])
+        self._flow(indices[middle:])

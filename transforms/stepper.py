@@ -1,0 +1,140 @@
+"""Forward passes of an encoder-decoder: reading sources, and one step of rows that have different ages."""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import torch
+from transformers import DynamicCache, EncoderDecoderCache
+from transformers.cache_utils import DynamicLayer
+from transformers.modeling_outputs import BaseModelOutput
+
+from transforms.batches import padded
+from transforms.columns import Columns, Prefilled
+from transforms.model import Model
+
+_fitting: weakref.WeakKeyDictionary[Any, bool] = weakref.WeakKeyDictionary()
+
+
+class Stepper:
+    """The forward passes of one model.
+
+    Attributes:
+        longest: tokens that a row of the decoder can have, the start token included.
+    """
+
+    def __init__(self, model: Model):
+        self.model = model
+        self.network: Any = model.network
+        self.pad = model.tokenizer.pad_token_id or 0
+        # T5 and its kin have none: their positions are relative.
+        self.positions: Any = getattr(self.network.get_decoder(), "embed_positions", None)
+        self.table = None if self.positions is None else _table(self.positions)
+        # The last token is never fed.
+        self.longest = 2**31 if self.table is None else len(self.table) + 1
+
+    def read(self, sources: Sequence[Sequence[int]], starts: Sequence[list[int]]) -> tuple[Prefilled, torch.Tensor]:
+        """Encode sources and feed the decoder its first tokens.
+
+        Args:
+            sources: token ids of each source.
+            starts: the decoder's first tokens, equally many in each row.
+
+        Returns:
+            what was read; the logits `(rows, vocabulary)` of the token that comes next.
+        """
+        lengths = np.fromiter(map(len, sources), dtype=np.int64, count=len(sources))
+        ids = torch.from_numpy(padded(sources, self.pad)).to(self.model.device)
+        mask = torch.from_numpy((np.arange(ids.shape[1]) < lengths[:, None]).astype(np.int64)).to(self.model.device)
+        encoded = self.network.get_encoder()(input_ids=ids, attention_mask=mask, return_dict=True)
+        cache = EncoderDecoderCache(*(DynamicCache(config=self.model.config) for _ in range(2)))
+        logits = self.network(
+            encoder_outputs=encoded,
+            attention_mask=mask,
+            decoder_input_ids=torch.tensor(starts, device=self.model.device),
+            past_key_values=cache,
+            use_cache=True,
+        ).logits
+        own, cross = _layers(cache.self_attention_cache), _layers(cache.cross_attention_cache)
+        return Prefilled(own, cross, lengths), logits[:, -1]
+
+    def step(self, columns: Columns, tokens: Sequence[int]) -> torch.Tensor:
+        """Feed one token a row; give the logits `(rows, vocabulary)` of the next."""
+        cache, mask, source_mask = columns.open(), columns.mask(), columns.source_mask()
+        # The source's keys and values are in the cache; of its hidden states only the shape is asked.
+        shape = (len(tokens), source_mask.shape[-1], self.model.config.hidden_size)
+        encoded = torch.zeros(1, dtype=self.network.dtype, device=self.model.device).expand(shape)
+        with self._at(columns.positions()):
+            logits = self.network(
+                encoder_outputs=BaseModelOutput(last_hidden_state=encoded),
+                attention_mask=source_mask,
+                decoder_input_ids=torch.tensor(tokens, device=self.model.device)[:, None],
+                decoder_attention_mask=mask,
+                past_key_values=cache,
+                use_cache=True,
+            ).logits
+        columns.end += 1
+        return logits[:, -1]
+
+    @contextmanager
+    def _at(self, positions: torch.Tensor) -> Iterator[None]:
+        """Give each row the embedding of its own position; by itself a decoder takes one for all."""
+        if self.table is None:
+            yield
+            return
+        embedded = self.table[positions]
+        handle = self.positions.register_forward_hook(lambda *_: embedded)
+        try:
+            yield
+        finally:
+            handle.remove()
+
+
+def _table(module: Any) -> torch.Tensor:
+    """The position embeddings of a decoder from position 0 on, learned (BART) or sinusoidal (Marian, M2M100)."""
+    if hasattr(module, "weights"):
+        return module.weights[module.padding_idx + 1 :]
+    return module.weight[getattr(module, "offset", 0) :]
+
+
+def _layers(cache: Any) -> list[tuple[torch.Tensor, torch.Tensor]]:
+    return [(layer.keys, layer.values) for layer in cache.layers]
+
+
+def fits(model: Model) -> bool:
+    """Whether rows of different ages can share a batch of this architecture: tried out once a model, on two short rows.
+
+    A decoder that ignores the mask of a single token (LED), keeps only a window, or takes its positions from elsewhere
+    cannot; `generate()` is for those.
+    """
+    if model.network not in _fitting:
+        plain = all(type(layer) is DynamicLayer for layer in DynamicCache(config=model.config).layers)
+        with torch.inference_mode():
+            _fitting[model.network] = plain and _agrees(model)
+    return _fitting[model.network]
+
+
+def _agrees(model: Model) -> bool:
+    """Let a row join one that is two steps ahead, and compare with each of them alone."""
+    low = min(8, model.config.vocab_size - 6)
+    long, short, start = [low + i for i in (1, 3, 0, 2, 4)], [low + i for i in (2, 0, 1)], [low]
+    new = [low + i for i in (3, 1, 2)]
+    columns = Columns(2)
+    try:
+        stepper = Stepper(model)
+        columns.admit(stepper.read([long], [start])[0], [0])
+        for token in new[:2]:
+            stepper.step(columns, [token])
+        columns.admit(stepper.read([short], [start])[0], [0])
+        together = stepper.step(columns, [new[2], new[2]]).float()
+    except (TypeError, ValueError, RuntimeError, IndexError, AttributeError):
+        # This decoder takes no such mask, position or cache.
+        return False
+    alone = [stepper.read([long], [start + new])[1], stepper.read([short], [start + new[2:]])[1]]
+    wanted = torch.cat(alone).float()
+    tolerance = 1e-3 if model.network.dtype == torch.float32 else 5e-2
+    return bool((together - wanted).norm() <= tolerance * (wanted - wanted.mean()).norm())

@@ -1,0 +1,219 @@
+"""Generation: what a causal language model writes after a prompt made of the row's columns.
+
+Source: the AutoModelForCausalLM models of transformers; the tokens are those of `model.generate()` one row at a time,
+by continuous batching (see transforms/causal.py). Texts held to a JSON schema: llguidance, see transforms/guide.py.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import pyarrow as pa
+from transformers import AutoModelForCausalLM, PretrainedConfig
+from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+
+from transforms import guide, lanes, prompt
+from transforms.batches import MAX_TOKENS, Caps
+from transforms.decode import Decoding, Generation, Request, decode
+from transforms.errors import ModelError, SpecError
+from transforms.model import Model
+from transforms.prompt import Chat, Prompts
+from transforms.task import Annotation, Failure, column_field, template_field
+
+ARCHITECTURE = AutoModelForCausalLM
+VERSION = 1
+
+
+@dataclass(frozen=True)
+class Options:
+    """What a job file may say about `generate`.
+
+    Attributes:
+        prompt: text with {column} where a column's text goes; `{{` and `}}` are braces.
+        column: the column that is the prompt, instead of `prompt`.
+        system: what the model is told beforehand.
+        chat: whether the tokenizer's chat template goes around the prompt: where there is one, always, never.
+        max_new_tokens: tokens of a text at most; a longer one is cut.
+        temperature: draw tokens, the more evenly the higher; by default the likeliest is taken.
+        top_k: draw from the k likeliest tokens; what the model's own configuration says by default.
+        top_p: draw from the likeliest tokens that have this probability together; likewise.
+        seed: with the prompt, where a row's random numbers start: equal prompts get equal texts, in every run.
+        num_beams: beams; 1 is greedy.
+        repetition_penalty: above 1 makes tokens of the prompt and the text less likely to come again.
+        stop: strings that end a text; it is given without them.
+        json_schema: a JSON schema, or the name of a file with one, that every text is valid by.
+        long_text: what happens to a prompt past the window: its longest column is cut, or the row is rejected.
+    """
+
+    prompt: str | None = template_field("text with {column} where a column's text goes")
+    column: str | None = column_field("column that is the prompt", default=None)
+    system: str | None = None
+    chat: Chat = "auto"
+    max_new_tokens: int = 256
+    temperature: float | None = None
+    top_k: int | None = None
+    top_p: float | None = None
+    seed: int = 0
+    num_beams: int = 1
+    repetition_penalty: float | None = None
+    stop: list[str] | None = None
+    json_schema: dict[str, Any] | str | None = None
+    long_text: Literal["truncate", "reject"] = "truncate"
+
+    def __post_init__(self) -> None:
+        if (self.prompt is None) == (self.column is None):
+            raise ValueError("give either prompt (a template over columns) or column (the prompt itself), and not both")
+        if self.prompt is not None and not prompt.columns(self.prompt):
+            raise ValueError(
+                f"prompt is {self.prompt!r}, the same for every row; name a column in it, such as {{text}}"
+            )
+        for name, least in (("max_new_tokens", 1), ("num_beams", 1), ("top_k", 0), ("seed", 0)):
+            if (value := getattr(self, name)) is not None and value < least:
+                raise ValueError(f"{name} is {value}; give a number from {least}")
+        for name in ("temperature", "top_p", "repetition_penalty"):
+            if (value := getattr(self, name)) is not None and not value > 0:
+                raise ValueError(f"{name} is {value}; give a number above 0")
+        if self.top_p is not None and self.top_p > 1:
+            raise ValueError(f"top_p is {self.top_p}; give a probability, 1 at most")
+        if self.temperature is None and (self.top_k is not None or self.top_p is not None):
+            raise ValueError("top_k and top_p are for drawing tokens; give temperature too, such as 1.0")
+        if self.num_beams > 1 and (self.temperature is not None or self.json_schema is not None):
+            raise ValueError(f"num_beams is {self.num_beams}; temperature and json_schema go without beams")
+        if self.stop is not None and (not all(self.stop) or self.json_schema is not None):
+            raise ValueError("stop is a list of strings that are not empty, and goes without json_schema")
+        if isinstance(self.json_schema, str):
+            # The fingerprint is of what the file says.
+            object.__setattr__(self, "json_schema", _schema_in(self.json_schema))
+
+
+def _schema_in(file: str) -> dict[str, Any]:
+    try:
+        schema = json.loads(Path(file).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ValueError(f"json_schema: file {file!r} cannot be read: {error.strerror}") from error
+    except ValueError as error:
+        raise ValueError(f"json_schema: file {file!r} is not JSON: {error}") from error
+    if not isinstance(schema, dict):
+        # A ValueError, since a job file's complaints are collected from those.
+        raise ValueError(  # noqa: TRY004
+            f"json_schema: file {file!r} holds no JSON object; see https://json-schema.org"
+        )
+    return schema
+
+
+def check(options: Options, config: PretrainedConfig | None) -> None:
+    """Refuse a model that is not a causal one, more new tokens than it has window, a schema that is none."""
+    if options.json_schema is not None:
+        guide.check_schema(json.dumps(options.json_schema))
+    if config is None:
+        return
+    wanted = MODEL_FOR_CAUSAL_LM_MAPPING_NAMES.get(config.model_type)
+    architectures = config.architectures or []
+    if wanted is None or (architectures and wanted not in architectures):
+        raise ModelError(
+            f"generate needs a causal language model ({wanted or '…ForCausalLM'}), and this one is a "
+            f"{', '.join(architectures) or config.model_type}; encoder-decoders are for summarize and translate"
+        )
+    window = getattr(config, "max_position_embeddings", None)
+    if isinstance(window, int) and options.max_new_tokens >= window:
+        raise SpecError(
+            f"max_new_tokens is {options.max_new_tokens}, and the model's window has {window} tokens, the prompt's "
+            "included; give a smaller number"
+        )
+
+
+def output_type(options: Options, config: PretrainedConfig | None) -> pa.DataType:
+    """string; null where a column of the prompt is null or empty."""
+    return pa.string()
+
+
+class Generator:
+    """Columns in, texts out."""
+
+    def __init__(self, options: Options, model: Model, max_tokens: int | None):
+        self.options, self.model = options, model
+        self.max_tokens = max_tokens or MAX_TOKENS[model.device.type]
+        self.caps = Caps()
+        room = model.max_length - options.max_new_tokens
+        cut = options.long_text == "truncate"
+        parts = ["", options.column, ""] if options.column is not None else prompt.parse(options.prompt or "")
+        self.prompts = Prompts(model, parts, room, options.system, options.chat, cut)
+        self.how = Decoding(
+            num_beams=options.num_beams,
+            sample=options.temperature is not None,
+            temperature=options.temperature,
+            top_k=options.top_k,
+            top_p=options.top_p,
+            repetition_penalty=options.repetition_penalty,
+        )
+        self.guide = self._guide()
+
+    def __call__(self, batch: pa.RecordBatch) -> Annotation:
+        """Write the texts of a batch."""
+        texts = zip(*(batch.column(name).to_pylist() for name in self.prompts.names), strict=True)
+        rows = {row: values for row, values in enumerate(texts) if all(values)}
+        failed: dict[int, Exception] = {}
+        # Equal prompts get equal texts, so each is computed once.
+        rows_of: dict[tuple[int, ...], list[int]] = {}
+        for row, ids in zip(rows, self.prompts(list(rows.values())), strict=True):
+            if isinstance(ids, ValueError):
+                failed[row] = ids
+            else:
+                rows_of.setdefault(tuple(ids), []).append(row)
+        requests = [Request(ids, self.options.max_new_tokens, (), self._seed(ids), self.guide) for ids in rows_of]
+        found = decode(self.model, requests, self.how, self.max_tokens, self.caps)
+        values: list[str | None] = [None] * len(batch)
+        for i, members in enumerate(rows_of.values()):
+            error = found.failures.get(i) or self._incomplete(found.outputs[i])
+            for row in members:
+                if error is not None:
+                    failed[row] = error
+                else:
+                    values[row] = self._text(found.outputs[i])
+        failures = [Failure(row, type(error).__name__, str(error)) for row, error in sorted(failed.items())]
+        return Annotation(pa.array(values, pa.string()), failures, found.tokens, found.padded_tokens)
+
+    def _guide(self) -> Any:
+        """What makes each text's guide, or None."""
+        options, network = self.options, self.model.network
+        if options.json_schema is not None:
+            if not lanes.fits(network):
+                raise ModelError(
+                    f"json_schema needs a model that can be batched continuously; {type(network).__name__} cannot"
+                )
+            ends = network.generation_config.eos_token_id
+            ends = ends if isinstance(ends, list) else [ends]
+            size = network.get_output_embeddings().out_features
+            return guide.json_texts(self.model.tokenizer, json.dumps(options.json_schema), size, ends)
+        if options.stop:
+            tokenizer, strings = self.model.tokenizer, options.stop
+            return lambda: guide.StopStrings(tokenizer, strings)
+        return None
+
+    def _seed(self, ids: Sequence[int]) -> int:
+        """63 bits from the job's seed and the prompt, so that no other row has a say in them."""
+        content = hashlib.blake2b(json.dumps([self.options.seed, *ids]).encode(), digest_size=8)
+        return int.from_bytes(content.digest()) >> 1
+
+    def _incomplete(self, output: Generation | None) -> ValueError | None:
+        if self.options.json_schema is None or output is None or output.finished:
+            return None
+        return ValueError(
+            f"the JSON text was not complete after {self.options.max_new_tokens} tokens; raise max_new_tokens"
+        )
+
+    def _text(self, output: Generation | None) -> str | None:
+        if output is None:
+            return None
+        text = str(self.model.tokenizer.decode(output.ids, skip_special_tokens=True))
+        return guide.cut(text, self.options.stop or ())
+
+
+def load(options: Options, model: Model, max_tokens: int | None = None) -> Generator:
+    """The task on a loaded model."""
+    return Generator(options, model, max_tokens)

@@ -1,0 +1,66 @@
+"""Models that write text: which class loads one, how long its texts may be by default, and its tokens as strings."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM, PretrainedConfig
+
+from transforms.decode import Generation
+from transforms.errors import ModelError
+from transforms.model import Model
+
+
+class AutoWriter:
+    """Loads any model that writes text: transformers' AutoModelForSeq2SeqLM or AutoModelForCausalLM, as it is one."""
+
+    @staticmethod
+    def from_pretrained(path: str, *, config: PretrainedConfig, **how: Any) -> Any:
+        """As of the auto class that fits the configuration."""
+        auto = AutoModelForSeq2SeqLM if config.is_encoder_decoder else AutoModelForCausalLM
+        return auto.from_pretrained(path, config=config, **how)
+
+    @staticmethod
+    def check(config: PretrainedConfig | None, task: str, causal: bool = True) -> None:
+        """Refuse a model without a language head.
+
+        Args:
+            config: the model's, if it is known.
+            task: who asks.
+            causal: whether a decoder-only model will do.
+
+        Raises:
+            ModelError: its config.json names another head, or a decoder-only model where that will not do.
+        """
+        endings = ["ForConditionalGeneration", "MTModel"] + ["ForCausalLM", "LMHeadModel"] * causal
+        architectures = getattr(config, "architectures", None) or []
+        if architectures and not any(name.endswith(tuple(endings)) for name in architectures):
+            raise ModelError(
+                f"{task} needs a model that writes text (…{', …'.join(endings)}), and this one is a "
+                f"{', '.join(architectures)}; choose a model that was trained for {task}"
+            )
+
+
+def new_tokens(model: Model, own: dict[str, Any], default: int) -> int:
+    """How many new tokens a text may have where the job file says nothing.
+
+    Args:
+        model: whose generation_config.json counts the start token in max_length.
+        own: what its config.json says for the task (task_specific_params).
+        default: where neither says anything.
+    """
+    settings: Any = model.network.generation_config
+    if "max_length" in own:
+        return int(own["max_length"]) - 1
+    if settings.max_new_tokens is not None:
+        return int(settings.max_new_tokens)
+    counted = model.config.is_encoder_decoder and settings.max_length
+    return int(settings.max_length) - 1 if counted else default
+
+
+def texts_of(model: Model, generations: Sequence[Generation | None]) -> list[str | None]:
+    """The texts of generations, without special tokens; None where there is none."""
+    kept = [generation.ids for generation in generations if generation is not None]
+    texts = iter(model.tokenizer.batch_decode(kept, skip_special_tokens=True))
+    return [None if generation is None else next(texts).strip() for generation in generations]
