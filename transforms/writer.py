@@ -7,7 +7,8 @@ from typing import Any
 
 from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM, PretrainedConfig
 
-from transforms.decode import Generation
+from transforms.batches import Caps
+from transforms.decode import Decoding, Generation, Generations, Request, decode
 from transforms.errors import ModelError
 from transforms.model import Model
 
@@ -57,6 +58,21 @@ def new_tokens(model: Model, own: dict[str, Any], default: int) -> int:
         return int(settings.max_new_tokens)
     counted = model.config.is_encoder_decoder and settings.max_length
     return int(settings.max_length) - 1 if counted else default
+
+
+def write(model: Model, requests: Sequence[Request], how: Decoding, max_tokens: int, caps: Caps) -> Generations:
+    """`decode`, with equal requests generated, and counted, once."""
+    same: dict[tuple[Any, ...], list[int]] = {}
+    for i, request in enumerate(requests):
+        same.setdefault((tuple(request.ids), request.max_new_tokens, request.prefix, request.seed), []).append(i)
+    members = list(same.values())
+    result = decode(model, [requests[first] for first, *_ in members], how, max_tokens, caps)
+    outputs: list[Generation | None] = [None] * len(requests)
+    for indices, output in zip(members, result.outputs, strict=True):
+        for i in indices:
+            outputs[i] = output
+    failures = {i: error for unique, error in result.failures.items() for i in members[unique]}
+    return Generations(outputs, failures, result.tokens, result.padded_tokens)
 
 
 def texts_of(model: Model, generations: Sequence[Generation | None]) -> list[str | None]:

@@ -15,7 +15,7 @@ from transforms.model import Model, ModelRef, load
 from transforms.stepper import Stepper
 from transforms.writer import AutoWriter
 
-TEXTS = tiny.texts(40)
+TEXTS = tiny.texts(28)
 
 
 @pytest.fixture(scope="module")

@@ -14,12 +14,12 @@ import pyarrow as pa
 from transformers import PretrainedConfig
 
 from transforms.batches import MAX_TOKENS, Caps
-from transforms.decode import Decoding, Request, decode
+from transforms.decode import Decoding, Request
 from transforms.errors import ModelError
 from transforms.model import Model
 from transforms.task import Annotation, Failure, column_field
 from transforms.windows import windows
-from transforms.writer import AutoWriter, new_tokens, texts_of
+from transforms.writer import AutoWriter, new_tokens, texts_of, write
 
 ARCHITECTURE = AutoWriter
 VERSION = 1
@@ -129,7 +129,7 @@ class Summarizer:
             if not pieces:
                 break
             requests = [Request(ids, self.max_new_tokens) for ids in self.ids([piece for _, piece, _ in pieces])]
-            result = decode(self.model, requests, self.how, self.max_tokens, self.caps)
+            result = write(self.model, requests, self.how, self.max_tokens, self.caps)
             tokens, slots = tokens + result.tokens, slots + result.padded_tokens
             failed |= {pieces[i][0]: error for i, error in sorted(result.failures.items(), reverse=True)}
             joined: dict[int, list[str]] = {}

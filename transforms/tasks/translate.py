@@ -15,12 +15,12 @@ from transformers import AutoModelForSeq2SeqLM, PretrainedConfig
 
 from transforms import languages
 from transforms.batches import MAX_TOKENS, Caps
-from transforms.decode import Decoding, Request, decode
+from transforms.decode import Decoding, Request
 from transforms.errors import ModelError
 from transforms.model import Model
 from transforms.task import Annotation, Failure, column_field
 from transforms.windows import space_after, windows
-from transforms.writer import AutoWriter, new_tokens, texts_of
+from transforms.writer import AutoWriter, new_tokens, texts_of, write
 
 ARCHITECTURE = AutoModelForSeq2SeqLM
 VERSION = 1
@@ -146,7 +146,7 @@ class Translator:
             Request(ids, self.limit(len(ids)), self.languages.forced(piece.target))
             for piece, ids in zip(pieces, self.ids(pieces), strict=True)
         ]
-        result = decode(self.model, requests, self.how, self.max_tokens, self.caps)
+        result = write(self.model, requests, self.how, self.max_tokens, self.caps)
         failed |= {pieces[i].row: error for i, error in sorted(result.failures.items(), reverse=True)}
         joined: dict[int, str] = {}
         for piece, text in zip(pieces, texts_of(self.model, result.outputs), strict=True):

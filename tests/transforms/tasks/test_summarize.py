@@ -3,14 +3,15 @@
 import pyarrow as pa
 import pytest
 import torch
+from transformers import LlamaConfig, LlamaForCausalLM
 
-from tests import tiny
+from tests import tiny, tiny_seq2seq
 from transforms.errors import ModelError
 from transforms.model import ModelRef, load
 from transforms.task import Annotation
 from transforms.tasks import summarize
 
-TEXTS = tiny.texts(40)
+TEXTS = tiny.texts(28)
 SHORT = [text for text in TEXTS if len(text) < 40]
 
 
@@ -89,12 +90,62 @@ def test_a_long_text_is_summarised_by_windows_until_the_summaries_fit(writers):
 def test_summaries_that_never_shrink_are_cut_off_at_last(writers, monkeypatch):
     monkeypatch.setattr(summarize, "ROUNDS", 3)
     rounds = []
-    whole = summarize.decode
-    monkeypatch.setattr(summarize, "decode", lambda *a: rounds.append(len(a[1])) or whole(*a))
+    whole = summarize.write
+    monkeypatch.setattr(summarize, "write", lambda *a: rounds.append(len(a[1])) or whole(*a))
     got = annotate(writers("bart"), ["word " * 60], max_new_tokens=30, min_new_tokens=30)
     assert len(rounds) == 3
     assert rounds[-1] == 1
     assert got.values[0].as_py()
+
+
+@pytest.fixture(scope="module")
+def chat(tmp_path_factory):
+    """A tiny causal model with a chat template."""
+    folder = tmp_path_factory.mktemp("chat")
+    torch.manual_seed(5)
+    tokenizer = tiny_seq2seq.byte_level("$A")
+    tokenizer.model_max_length = 320
+    tokenizer.chat_template = (
+        "{% for message in messages %}<s>{{ message.role }}: {{ message.content }}{% endfor %}"
+        "{% if add_generation_prompt %}<s>assistant: {% endif %}"
+    )
+    config = LlamaConfig(
+        vocab_size=len(tokenizer), hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=2,
+        max_position_embeddings=320, initializer_range=0.4, pad_token_id=0, bos_token_id=1, eos_token_id=2,
+    )  # fmt: skip
+    LlamaForCausalLM(config).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+@pytest.mark.parametrize("instruction", [None, "Be brief."])
+def test_a_causal_model_is_told_through_its_chat_template(chat, instruction):
+    got = annotate(chat, SHORT, max_new_tokens=10, prefix=instruction).values.to_pylist()
+    model = load(ModelRef(str(chat), device="cpu"), summarize.ARCHITECTURE)
+    for text, summary in zip(SHORT, got, strict=True):
+        message = {"role": "user", "content": f"{instruction or summarize.INSTRUCTION}\n\n{text}"}
+        prompt = model.tokenizer.apply_chat_template([message], add_generation_prompt=True, return_tensors="pt")
+        ids = model.network.generate(**prompt, max_new_tokens=10, do_sample=False)[0, prompt["input_ids"].shape[1] :]
+        assert summary == model.tokenizer.decode(ids, skip_special_tokens=True).strip()
+
+
+def test_a_long_text_for_a_causal_model_leaves_room_for_its_summary(chat):
+    model = load(ModelRef(str(chat), device="cpu"), summarize.ARCHITECTURE)
+    task = summarize.load(summarize.Options("text", max_new_tokens=10), model)
+    pieces = task.windows("some words of a text. " * 60)
+    assert len(pieces) > 1
+    assert all(len(ids) + 10 <= model.max_length for ids in task.ids(pieces))
+    cut = task.ids(["some words of a text. " * 60])[0]
+    assert len(cut) + 10 <= model.max_length
+    assert annotate(chat, ["some words of a text. " * 60], max_new_tokens=10).values.null_count == 0
+
+
+def test_a_causal_model_without_a_chat_template_is_refused(chat, tmp_path):
+    import shutil
+
+    copy = shutil.copytree(chat, tmp_path / "plain", ignore=shutil.ignore_patterns("chat_template*"))
+    with pytest.raises(ModelError, match="or a causal model with a chat template; this tokenizer has none"):
+        annotate(copy)
 
 
 def test_a_model_that_writes_no_text_is_refused(models):

@@ -94,6 +94,14 @@ def test_null_and_empty_texts_give_null_and_no_failure(writers):
         assert annotate(writers("marian"), texts=texts, target_language="deu").values.to_pylist() == [None] * len(texts)
 
 
+def test_a_text_that_several_rows_have_is_translated_once(writers):
+    once = annotate(writers("marian"), texts=["fine words", "other"], target_language="deu")
+    many = annotate(writers("marian"), texts=["fine words", "other", "fine words"] * 3, target_language="deu")
+    first, second = once.values.to_pylist()
+    assert many.values.to_pylist() == [first, second, first] * 3
+    assert many.tokens == once.tokens
+
+
 def test_a_long_text_is_translated_sentence_by_sentence_and_joined(writers):
     sentences = ["rain fell. ", "the old man went home!\n", "nobody saw him? ", "he slept well. ", "very well indeed."]
     long = "".join(sentences)
@@ -124,11 +132,7 @@ def test_a_row_whose_language_the_model_does_not_have_is_rejected_alone(writers)
     [
         ("nllb", {"source_language": "eng_Latn", "target_language": "de"}, "target_language 'de' is not a language"),
         ("nllb", {"target_language": "deu_Latn"}, "source_language is missing; this model takes arb_Arab"),
-        (
-            "marian",
-            {"target_language": "fra"},
-            "target_language 'fra' is not a language of this model; it has ara, deu",
-        ),
+        ("marian", {"target_language": "xyz"}, "'xyz' is not a language of this model; it has ara, deu"),
         ("marian", {}, "target_language is missing; this model takes ara, deu"),
         ("bart", {"target_language": "de"}, "translates between two fixed languages; leave it out"),
         ("t5", {"source_language": "en"}, "target_language is missing; a T5 model is told both"),
