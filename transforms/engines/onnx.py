@@ -83,7 +83,9 @@ def export(network: Any, names: frozenset[str]) -> Callable[..., Any]:
     taken = [node.name for node in session.get_inputs()]
 
     def compute(**inputs: torch.Tensor) -> Any:
-        outputs = session.run(keys, {name: inputs[name].numpy() for name in taken})
+        # Type ids that a task leaves out are those of the first segment, as in torch.
+        absent = torch.zeros_like(inputs["input_ids"])
+        outputs = session.run(keys, {name: inputs.get(name, absent).numpy() for name in taken})
         return kind(**{key: torch.from_numpy(array) for key, array in zip(keys, outputs, strict=True)})
 
     _same(network, compute, names)
