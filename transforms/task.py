@@ -25,8 +25,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from transformers import PretrainedConfig
 
-from transforms import batches, prompt, tasks
+from transforms import batches, tasks
 from transforms.errors import ModelError, SpecError
+from transforms.generation import prompt
 
 R = TypeVar("R")
 ColumnKind = Literal["text", "list<string>"]

@@ -1,7 +1,7 @@
 """Generation: what a causal language model writes after a prompt made of the row's columns.
 
 Source: the AutoModelForCausalLM models of transformers; the tokens are those of `model.generate()` one row at a time,
-by continuous batching (see transforms/causal.py). Texts held to a JSON schema: llguidance, see transforms/guide.py.
+by continuous batching (see generation/causal.py). Texts held to a JSON schema: llguidance, see generation/guide.py.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ import pyarrow as pa
 from transformers import AutoModelForCausalLM, PretrainedConfig
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
-from transforms import guide, lanes, prompt
 from transforms.batches import MAX_TOKENS, Caps
-from transforms.decode import Decoding, Generation, Request, decode
 from transforms.errors import ModelError, SpecError
+from transforms.generation import guide, lanes, prompt
+from transforms.generation.decode import Decoding, Generation, Request, decode
+from transforms.generation.prompt import Chat, Prompts
 from transforms.model import Model
-from transforms.prompt import Chat, Prompts
 from transforms.task import Annotation, Failure, column_field, template_field
 
 ARCHITECTURE = AutoModelForCausalLM

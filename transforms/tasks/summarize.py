@@ -14,12 +14,12 @@ import pyarrow as pa
 from transformers import PretrainedConfig
 
 from transforms.batches import MAX_TOKENS, Caps
-from transforms.decode import Decoding, Request
 from transforms.errors import ModelError
+from transforms.generation.decode import Decoding, Request
+from transforms.generation.windows import windows
+from transforms.generation.writer import AutoWriter, new_tokens, texts_of, write
 from transforms.model import Model
 from transforms.task import Annotation, Failure, column_field
-from transforms.windows import windows
-from transforms.writer import AutoWriter, new_tokens, texts_of, write
 
 ARCHITECTURE = AutoWriter
 VERSION = 1

@@ -1,7 +1,7 @@
 """Translation: each text in another language.
 
 Source: the translation models of transformers (Marian, M2M100, NLLB, mBART, T5); the tokens are those of
-`model.generate()` one row at a time. Rows of several languages share batches. See transforms/languages.py.
+`model.generate()` one row at a time. Rows of several languages share batches. See transforms/generation/languages.py.
 """
 
 from __future__ import annotations
@@ -13,14 +13,14 @@ from typing import Any, Literal
 import pyarrow as pa
 from transformers import AutoModelForSeq2SeqLM, PretrainedConfig
 
-from transforms import languages
 from transforms.batches import MAX_TOKENS, Caps
-from transforms.decode import Decoding, Request
 from transforms.errors import ModelError
+from transforms.generation import languages
+from transforms.generation.decode import Decoding, Request
+from transforms.generation.windows import space_after, windows
+from transforms.generation.writer import AutoWriter, new_tokens, texts_of, write
 from transforms.model import Model
 from transforms.task import Annotation, Failure, column_field
-from transforms.windows import space_after, windows
-from transforms.writer import AutoWriter, new_tokens, texts_of, write
 
 ARCHITECTURE = AutoModelForSeq2SeqLM
 VERSION = 1

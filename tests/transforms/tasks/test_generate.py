@@ -20,8 +20,9 @@ from jobs import run as jobs_run
 from jobs import spec
 from tests import lake, tiny_causal
 from tests.tiny import HARD
-from transforms import causal, task
+from transforms import task
 from transforms.errors import ModelError, SpecError
+from transforms.generation import causal
 from transforms.model import Model, ModelRef, load
 from transforms.tasks import generate
 from transforms.tasks.generate import Options

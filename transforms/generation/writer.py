@@ -8,8 +8,8 @@ from typing import Any
 from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM, PretrainedConfig
 
 from transforms.batches import Caps
-from transforms.decode import Decoding, Generation, Generations, Request, decode
 from transforms.errors import ModelError
+from transforms.generation.decode import Decoding, Generation, Generations, Request, decode
 from transforms.model import Model
 
 

@@ -7,13 +7,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests import tiny, tiny_seq2seq
-from transforms import stepper
 from transforms.batches import Caps
-from transforms.columns import Columns
-from transforms.decode import Decoding, Generation, Request, decode
+from transforms.generation import stepper
+from transforms.generation.columns import Columns
+from transforms.generation.decode import Decoding, Generation, Request, decode
+from transforms.generation.stepper import Stepper
+from transforms.generation.writer import AutoWriter
 from transforms.model import Model, ModelRef, load
-from transforms.stepper import Stepper
-from transforms.writer import AutoWriter
 
 TEXTS = tiny.texts(28)
 
@@ -256,7 +256,7 @@ def test_a_lost_device_is_no_matter_of_one_row(loaded, monkeypatch):
 @settings(deadline=None, max_examples=60)
 @given(st.data())
 def test_slots_keep_every_row_s_own_columns_through_coming_and_going(data):
-    from transforms.columns import Prefilled
+    from transforms.generation.columns import Prefilled
 
     columns, rows, born = Columns(8), [], 0
     for _ in range(data.draw(st.integers(1, 40))):

@@ -16,9 +16,9 @@ import numpy as np
 import torch
 from transformers import GenerationConfig, LogitsProcessor, PreTrainedModel
 
-from transforms import causal, lanes, seq2seq, stepper
 from transforms.batches import Caps, corner, cut, padded
-from transforms.guide import Guide
+from transforms.generation import causal, lanes, seq2seq, stepper
+from transforms.generation.guide import Guide
 from transforms.model import Model
 
 

@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 from transformers import AutoModelForCausalLM
 
 from tests.tiny import HARD
-from transforms import prompt
 from transforms.errors import ModelError
+from transforms.generation import prompt
+from transforms.generation.prompt import Prompts, parse
 from transforms.model import Model, ModelRef, load
-from transforms.prompt import Prompts, parse
 
 
 @pytest.fixture(scope="module")

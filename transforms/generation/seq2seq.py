@@ -16,13 +16,13 @@ import torch
 from transformers import GenerationConfig
 
 from transforms.batches import Caps, corner, cut, device_is_lost, is_out_of_memory
-from transforms.choice import Choice, Row
-from transforms.columns import Columns, Prefilled
+from transforms.generation.choice import Choice, Row
+from transforms.generation.columns import Columns, Prefilled
+from transforms.generation.stepper import Stepper
 from transforms.model import Model
-from transforms.stepper import Stepper
 
 if TYPE_CHECKING:
-    from transforms.decode import Request
+    from transforms.generation.decode import Request
 
 # What was read: its keys and values, its rows, and which of them go on after their first token.
 Read = tuple[Prefilled, list[Row], list[int]]

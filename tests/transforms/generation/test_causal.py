@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 from transformers import AutoModelForCausalLM, GenerationConfig
 
 from tests import tiny_causal
-from transforms import causal, lanes
 from transforms.batches import Caps
-from transforms.decode import Decoding, Generation, Generations, Request, decode
+from transforms.generation import causal, lanes
+from transforms.generation.decode import Decoding, Generation, Generations, Request, decode
 from transforms.model import Model, ModelRef, load
 
 FAMILIES = ["gpt2", "llama", "qwen2", "qwen3", "mistral"]

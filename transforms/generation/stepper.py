@@ -14,7 +14,7 @@ from transformers.cache_utils import DynamicLayer
 from transformers.modeling_outputs import BaseModelOutput
 
 from transforms.batches import padded
-from transforms.columns import Columns, Prefilled
+from transforms.generation.columns import Columns, Prefilled
 from transforms.model import Model
 
 _fitting: weakref.WeakKeyDictionary[Any, bool] = weakref.WeakKeyDictionary()

@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests import tiny_causal
-from transforms import guide
 from transforms.errors import SpecError
+from transforms.generation import guide
 
 tokenizer = tiny_causal.tokenizer()
 

@@ -1,6 +1,6 @@
 """Continuous batching for decoder-only models: a row that ends makes room at once for the next one in the queue.
 
-Each row has a lane (see transforms/lanes.py). A step feeds every row its newest token and gives each its next one; rows
+Each row has a lane (see lanes.py). A step feeds every row its newest token and gives each its next one; rows
 that ended leave, the last rows move into their lanes, and waiting prompts are read into the free ones. What all prompts
 begin with is computed once.
 
@@ -20,13 +20,13 @@ import torch
 from transformers import GenerationConfig
 
 from transforms.batches import Caps, device_is_lost, is_out_of_memory, padded
-from transforms.choice import Choice, Row
-from transforms.guide import Guide
-from transforms.lanes import Lanes, forward, token_bytes
+from transforms.generation.choice import Choice, Row
+from transforms.generation.guide import Guide
+from transforms.generation.lanes import Lanes, forward, token_bytes
 from transforms.model import Model
 
 if TYPE_CHECKING:
-    from transforms.decode import Request
+    from transforms.generation.decode import Request
 
 # Rows that a step computes at most.
 ROWS = {"cpu": 64, "cuda": 256, "mps": 64}

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from transforms.windows import space_after, windows
+from transforms.generation.windows import space_after, windows
 
 
 def words(texts):
