@@ -90,9 +90,9 @@ def run_command(arguments: argparse.Namespace) -> None:
 
 def plan_command(arguments: argparse.Namespace) -> None:
     """Show what would run: every revision pinned, what the ledger lets it skip. Loads no weights, writes nothing."""
-    from jobs import plan, spec
+    from jobs import planning, spec
 
-    planned = plan.make(spec.read(arguments.spec, arguments.overrides))
+    planned = planning.make(spec.read(arguments.spec, arguments.overrides))
     print(planned.to_json() if arguments.json else _plan_text(planned))
 
 

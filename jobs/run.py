@@ -12,8 +12,7 @@ from contextlib import contextmanager, suppress
 
 import psutil
 
-from jobs import agreement, enrich, lock, progress
-from jobs import plan as planning
+from jobs import agreement, enrich, lock, planning, progress
 from jobs.ledger import Ledger
 from jobs.plan import Plan
 from jobs.progress import Progress

@@ -7,8 +7,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from jobs import agreement, run, spec
-from jobs import plan as planning
+from jobs import agreement, planning, run, spec
+from jobs.plan import Plan
 from tests import tiny
 from transforms.errors import ModelError
 
@@ -50,7 +50,7 @@ def test_the_dtype_and_the_engine_are_part_of_the_fingerprint(tmp_path, models):
     exact = planning.make(job(tmp_path, models, dtype="float32"))
     rounded = planning.make(job(tmp_path, models))
     assert exact.fingerprint != rounded.fingerprint
-    assert planning.Plan.from_json(rounded.to_json()) == rounded
+    assert Plan.from_json(rounded.to_json()) == rounded
 
 
 def test_a_job_in_float32_measures_nothing(tmp_path, models, monkeypatch):

@@ -6,8 +6,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from jobs import bar, spec
-from jobs import plan as planning
+from jobs import bar, planning, spec
 from jobs.progress import Progress
 from tests import lake
 

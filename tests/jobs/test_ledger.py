@@ -10,8 +10,7 @@ import pyarrow.parquet as pq
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from jobs import enrich, run, spec
-from jobs import plan as planning
+from jobs import enrich, planning, run, spec
 from jobs.ledger import Ledger
 from jobs.sink import ShardWriter
 from jobs.source import parquet

@@ -7,8 +7,8 @@ import pyarrow.parquet as pq
 import pytest
 from transformers import pipeline
 
-from jobs import plan as planning
-from jobs import run, spec
+from jobs import planning, run, spec
+from jobs.plan import Plan
 from tests import lake
 from tests.lake import execute, make_lake
 from transforms.errors import SinkError
@@ -104,7 +104,7 @@ def test_a_plan_can_be_executed_in_parts_by_others(tmp_path, models):
     from jobs import enrich
 
     source = make_lake(tmp_path / "in")
-    plan = planning.Plan.from_json(planning.make(spec.parse(lake.job(source, tmp_path / "out", models))).to_json())
+    plan = Plan.from_json(planning.make(spec.parse(lake.job(source, tmp_path / "out", models))).to_json())
     enrich.execute(plan, plan.shards[2:])
     with pytest.raises(SinkError, match=r"2 of 3 shards are not done, first 'lang=de/part-0.parquet'; run again"):
         run.finish(plan, 0.0)
