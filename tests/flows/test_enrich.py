@@ -74,8 +74,10 @@ def test_a_wrong_value_is_refused_with_the_sentence_of_the_command_line(tmp_path
     file = str(job_file(tmp_path, models))
     with pytest.raises(SpecError, match=r"tasks.0.topk is not a key; did you mean top_k"):
         enrich(file, overrides=["tasks.0.topk=3"])
-    with pytest.raises(Exception, match="greater than 0"):
-        enrich(file, limit=0)
+    with pytest.raises(Exception, match="greater than or equal to 0"):
+        enrich(file, limit=-1)
+    with pytest.raises(Exception, match="'as the job file says', 'auto', 'float32', 'bfloat16' or 'float16'"):
+        enrich(file, dtype="int7")
 
 
 def test_an_error_that_may_pass_is_retried_and_the_retry_resumes(tmp_path, models, monkeypatch):
