@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from pathlib import Path
 from typing import Any
@@ -57,7 +58,7 @@ def may_pass(_: Task[..., Any], __: TaskRun, state: State[Any]) -> bool:
 def execute(plan: Plan, timeline: Timeline) -> None:
     """Enrich every shard that is not done; a retry goes on with the first unfinished one."""
     progress_id: Any = create_progress_artifact(
-        0.0, key="enrich-progress", description=f"{plan.spec.name} {plan.run_id}"
+        0.0, key=artifact_key(plan.spec, "progress"), description=f"{plan.spec.name} {plan.run_id}"
     )
 
     def watch(plan: Plan, progress: Progress) -> None:
@@ -103,7 +104,7 @@ def enrich(
     try:
         with logs.forwarded(), run.stopping_cleanly(within_s=STOP_WITHIN_S):
             if dry_run:
-                create_markdown_artifact(page.plan_page(run.prepare(parsed)), key="enrich-plan")
+                create_markdown_artifact(page.plan_page(run.prepare(parsed)), key=artifact_key(parsed, "plan"))
                 return None
             report = run_job(parsed)
     except Stopped as error:
@@ -135,8 +136,15 @@ def publish(plan: Plan, report: Report) -> None:
     kept = history.read(store, report.run_id)
     before = history.before(store, report.run_id)
     table = [{"what": what, "value": value} for what, value in page.summary(kept)]
-    create_table_artifact(table, key="enrich-summary", description=plan.spec.name)
-    create_markdown_artifact(page.markdown(kept, before), key="enrich-report", description=plan.spec.name)
+    create_table_artifact(table, key=artifact_key(plan.spec, "summary"), description=plan.spec.name)
+    create_markdown_artifact(
+        page.markdown(kept, before), key=artifact_key(plan.spec, "report"), description=plan.spec.name
+    )
+
+
+def artifact_key(job: JobSpec, what: str) -> str:
+    """The name of an artifact in the UI, which keeps its history there; letters, digits and dashes."""
+    return f"{re.sub('[^a-z0-9]+', '-', job.name.lower())}-{what}".strip("-")
 
 
 def percent(plan: Plan, progress: Progress) -> float:

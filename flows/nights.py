@@ -37,7 +37,7 @@ def superfluous(timezone: str = "UTC") -> str | None:
         return None
     with get_client(sync_client=True) as client:
         own = client.read_flow_run(UUID(flow_run.id))
-        if not own.auto_scheduled or own.deployment_id is None or own.expected_start_time is None:
+        if not _by_schedule(own) or own.deployment_id is None or own.expected_start_time is None:
             return None
         recent = client.read_flow_runs(
             flow_run_filter=FlowRunFilter(
@@ -60,7 +60,7 @@ def reason(own: FlowRun, others: Iterable[FlowRun], timezone: ZoneInfo) -> str |
     """
     assert own.expected_start_time is not None
     for other in others:
-        if other.id == own.id or not other.auto_scheduled or other.expected_start_time is None:
+        if other.id == own.id or not _by_schedule(other) or other.expected_start_time is None:
             continue
         state = getattr(other.state_type, "value", other.state_type)
         night = _wall_clock(other.expected_start_time, timezone)
@@ -71,6 +71,10 @@ def reason(own: FlowRun, others: Iterable[FlowRun], timezone: ZoneInfo) -> str |
         elif other.expected_start_time > own.expected_start_time and state in ALIVE:
             return f"the run of {night} is due too and does what this one would"
     return None
+
+
+def _by_schedule(run: FlowRun) -> bool:
+    return run.created_by is not None and run.created_by.type == "SCHEDULE"
 
 
 def _wall_clock(time: datetime, timezone: ZoneInfo) -> str:

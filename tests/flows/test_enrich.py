@@ -50,11 +50,11 @@ def test_a_run_ends_with_a_table_a_report_with_a_picture_and_logs(tmp_path, mode
     report = state.result()
     assert (report["rows_in"], report["rows_out"]) == (50, 50)
     assert len(lake.read(tmp_path / "out")) == 50
-    page = artifacts("enrich-report")[-1].data
+    page = artifacts("test-report")[-1].data
     assert "50 rows enriched, 0 rejected" in page
     assert "](data:image/png;base64,iVBOR" in page
-    assert '"rows out"' in artifacts("enrich-summary")[-1].data
-    assert artifacts("enrich-progress")[-1].data == 100.0
+    assert '"rows out"' in artifacts("test-summary")[-1].data
+    assert artifacts("test-progress")[-1].data == 100.0
     # The handler sends its lines in batches.
     deadline = time.monotonic() + 20
     while not any("jobs.run: run" in line.message for line in logs(state.state_details.flow_run_id)):
@@ -67,7 +67,7 @@ def test_a_run_ends_with_a_table_a_report_with_a_picture_and_logs(tmp_path, mode
 def test_a_dry_run_plans_and_writes_nothing(tmp_path, models):
     assert enrich(str(job_file(tmp_path, models)), dry_run=True) is None
     assert not (tmp_path / "out").exists()
-    assert "| to do | 2 |" in artifacts("enrich-plan")[-1].data
+    assert "| to do | 2 |" in artifacts("test-plan")[-1].data
 
 
 def test_a_wrong_value_is_refused_with_the_sentence_of_the_command_line(tmp_path, models):
