@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import httpx
 from prefect import flow, get_run_logger, task
 from prefect.artifacts import (
     create_markdown_artifact,
@@ -16,6 +17,7 @@ from prefect.artifacts import (
 )
 from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import TaskRun
+from prefect.exceptions import PrefectException
 from prefect.runtime import flow_run
 from prefect.states import Cancelled, State
 from prefect.tasks import Task, exponential_backoff
@@ -57,12 +59,17 @@ def may_pass(_: Task[..., Any], __: TaskRun, state: State[Any]) -> bool:
 )
 def execute(plan: Plan, timeline: Timeline) -> None:
     """Enrich every shard that is not done; a retry goes on with the first unfinished one."""
+    log = get_run_logger()
     progress_id: Any = create_progress_artifact(
         0.0, key=artifact_key(plan.spec, "progress"), description=f"{plan.spec.name} {plan.run_id}"
     )
 
     def watch(plan: Plan, progress: Progress) -> None:
-        update_progress_artifact(progress_id, progress=percent(plan, progress))
+        try:
+            update_progress_artifact(progress_id, progress=percent(plan, progress))
+        except (httpx.HTTPError, PrefectException) as error:
+            # A server that restarts stops the picture of the work, not the work.
+            log.warning("the server did not take the progress: %s", error)
 
     with run.watching(plan, watch, every_s=2.0, timeline=timeline):
         run.execute(plan)

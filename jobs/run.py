@@ -28,6 +28,9 @@ from transforms.errors import NightscribeError, RunError, Stopped
 
 LOG = logging.getLogger(__name__)
 
+# How long a process whose workers were told to end may take to notice it.
+WORKERS_GONE_S = 5.0
+
 Watcher = Callable[[Plan, Progress], None]
 
 
@@ -167,24 +170,30 @@ def stopping_cleanly(within_s: float | None = None) -> Iterator[None]:
         within_s: after so many seconds what has not stopped is killed, this process and all below it.
     """
 
+    timers = []
+
     def ask(number: int, frame: object) -> None:
         enrich.stop.set()
+        workers = 0
         for child in psutil.Process().children(recursive=True):
             # Beam's workers and no other child: the embedded Prefect server has the end of the run to record.
             with suppress(psutil.Error):
                 if "apache_beam.runners.worker.sdk_worker_main" in child.cmdline():
                     child.terminate()
+                    workers += 1
         signal.signal(number, signal.SIG_DFL)
         if within_s is not None:
-            deadline.start()
+            # Without its workers nothing more is finished, and Beam may wait for them for a long time.
+            timers.append(threading.Timer(min(within_s, WORKERS_GONE_S) if workers else within_s, _kill_tree))
+            timers[-1].daemon = True
+            timers[-1].start()
 
-    deadline = threading.Timer(within_s or 0, _kill_tree)
-    deadline.daemon = True
     before = {number: signal.signal(number, ask) for number in (signal.SIGTERM, signal.SIGINT)}
     try:
         yield
     finally:
-        deadline.cancel()
+        for timer in timers:
+            timer.cancel()
         for number, handler in before.items():
             signal.signal(number, handler)
         enrich.stop.clear()

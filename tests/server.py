@@ -130,6 +130,14 @@ def tree(process: subprocess.Popen[bytes]) -> list[psutil.Process]:
         return []
 
 
+def lives(process: psutil.Process) -> bool:
+    """Whether a process still runs; one that has ended and that nobody has asked about does not."""
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
 def kill_tree(process: subprocess.Popen[bytes], number: int, patience_s: float = 30) -> None:
     """Signal a process and all below it; what is left after a while is killed."""
     found = tree(process)

@@ -3,6 +3,7 @@
 import signal
 import time
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
@@ -113,7 +114,10 @@ def test_prefects_own_command_makes_the_same_deployments(prefect, folder, models
     with (folder / "deploy.log").open("wb") as log:
         process = prefect.prefect("deploy", "--prefect-file", "prefect.yaml", "--all", cwd=folder, log=log)
     assert process.wait(180) == 0, (folder / "deploy.log").read_text()
-    assert deployments.deploy(folder / "specs")["own"] == "unchanged"
+    found, (job,) = read("own"), deployments.read_jobs(Path("specs"))
+    assert (found.version, found.description, found.tags) == (job.version, job.description, job.tags)
+    assert found.job_variables == deployments.job_variables(folder)
+    assert deployments.deploy(Path("specs"))["own"] == "unchanged"
     write(folder, models, "own")
     prefect.nightscribe("deploy", "--specs", "specs", "--prefect-file", "prefect.yaml", cwd=folder)
     assert prefect.prefect("deploy", "--prefect-file", "prefect.yaml", "--all", cwd=folder).wait(180) == 0
@@ -167,7 +171,7 @@ def test_cancelling_stops_every_process_within_30_seconds_and_the_sink_goes_on(p
         with client() as api:
             api.set_flow_run_state(run_id, Cancelling())
         asked = time.monotonic()
-        server.wait_for(lambda: not [process for process in below if process.is_running()], 30, "every process to end")
+        server.wait_for(lambda: not any(map(server.lives, below)), 30, "every process to end")
         server.wait_for(lambda: prefect.state(run_id) == "Cancelled", 30 - (time.monotonic() - asked), "Cancelled")
     report = run.run(spec.read(file, ["runner.workers=1"]))
     assert 0 < report.shards_skipped < 60
