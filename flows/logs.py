@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -16,6 +17,13 @@ LOGGERS = {
     "transformers": logging.WARNING,
 }
 
+# Lines of Beam's worker processes arrive here as one text each, at their own level.
+WORKERS = "apache_beam.runners.portability.local_job_service"
+WORKER_LINE = re.compile(
+    r'message: "(?P<message>.*?)"(?: instruction_id| transform_id| log_location).*?'
+    r'log_location: "(?P<file>[^"]*)'
+)
+
 
 @contextmanager
 def forwarded() -> Iterator[None]:
@@ -26,12 +34,18 @@ def forwarded() -> Iterator[None]:
         def emit(self, record: logging.LogRecord) -> None:
             log.log(record.levelno, "%s: %s", record.name, record.getMessage())
 
-    handlers = {name: Forward(level) for name, level in LOGGERS.items()}
-    before = {name: (logging.getLogger(name).level, logging.getLogger(name).propagate) for name in LOGGERS}
+    class ForwardWorkers(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            if (line := worker_line(record)) is not None:
+                log.log(record.levelno, "%s: %s", *line)
+
+    handlers: dict[str, logging.Handler] = {name: Forward(level) for name, level in LOGGERS.items()}
+    handlers[WORKERS] = ForwardWorkers(min(LOGGERS.values()))
+    before = {name: (logging.getLogger(name).level, logging.getLogger(name).propagate) for name in handlers}
     for name, handler in handlers.items():
         logger = logging.getLogger(name)
         logger.addHandler(handler)
-        logger.setLevel(LOGGERS[name])
+        logger.setLevel(handler.level)
         # Else the root logger, which Prefect sets up too, shows each line a second time.
         logger.propagate = False
     try:
@@ -41,3 +55,18 @@ def forwarded() -> Iterator[None]:
             logger = logging.getLogger(name)
             logger.removeHandler(handler)
             logger.level, logger.propagate = before[name]
+
+
+def worker_line(record: logging.LogRecord) -> tuple[str, str] | None:
+    """Library and message of a line from a worker process; None where it is not worth keeping.
+
+    Args:
+        record: its only argument is Beam's LogEntry as text.
+    """
+    found = WORKER_LINE.search(str(record.args[0])) if isinstance(record.args, tuple) and record.args else None
+    if found is None:
+        return None
+    for library, level in LOGGERS.items():
+        if f"/{library}/" in found["file"] and record.levelno >= level:
+            return f"{library} in a worker", found["message"]
+    return None

@@ -169,7 +169,6 @@ def stopping_cleanly(within_s: float | None = None) -> Iterator[None]:
     Args:
         within_s: after so many seconds what has not stopped is killed, this process and all below it.
     """
-
     timers = []
 
     def ask(number: int, frame: object) -> None:

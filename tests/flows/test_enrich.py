@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 
+import httpx
 import pyarrow.parquet as pq
 import pytest
 from prefect.client.orchestration import get_client
@@ -13,8 +14,9 @@ from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterKey
 from prefect.testing.utilities import prefect_test_harness
 
 from flows import enrich as module
+from flows import events, gpu
 from flows.enrich import enrich
-from jobs import run
+from jobs import run, spec
 from tests import lake
 from transforms.errors import SinkError, SpecError, TooManyRejects
 
@@ -130,3 +132,56 @@ def test_sigterm_stops_the_flow_cleanly_and_a_rerun_goes_on(tmp_path, models):
     report = enrich(str(file))
     assert report["shards_skipped"] > 0
     assert len(lake.read(tmp_path / "out")) == 3_600
+
+
+def test_a_job_on_a_gpu_holds_a_slot_of_the_queue_while_it_executes(tmp_path, models, monkeypatch):
+    # There is no GPU here: that the job needs one is all that is made up.
+    monkeypatch.setattr(gpu, "needed", lambda plan: True)
+    held = []
+    execute = run.execute
+
+    def look(plan):
+        with get_client(sync_client=True) as client:
+            held.append(client.read_global_concurrency_limit_by_name("gpu").active_slots)
+        execute(plan)
+
+    monkeypatch.setattr(run, "execute", look)
+    enrich(str(job_file(tmp_path, models, files=1)))
+    assert held == [1]
+    with get_client(sync_client=True) as client:
+        assert client.read_global_concurrency_limit_by_name("gpu").active_slots == 0
+
+
+def test_a_cpu_job_needs_no_slot(tmp_path, models):
+    assert not gpu.needed(run.prepare(spec.read(job_file(tmp_path, models, files=1))))
+
+
+def test_a_server_that_is_away_stops_the_picture_of_the_work_and_not_the_work(tmp_path, models, monkeypatch):
+    def away(*_, **__):
+        raise httpx.ConnectError("connection refused")
+
+    monkeypatch.setattr(module, "update_progress_artifact", away)
+    assert enrich(str(job_file(tmp_path, models, files=1)))["rows_out"] == 40
+
+
+def test_a_model_that_changed_redoes_or_keeps_what_is_done_as_the_form_says(tmp_path, models):
+    file = str(job_file(tmp_path, models, files=1))
+    enrich(file)
+    changed = ["tasks.0.stride=8"]
+    assert enrich(file, overrides=changed, refresh="keep")["rows_in"] == 0
+    assert enrich(file, overrides=changed, refresh="redo")["rows_in"] == 40
+
+
+def test_a_failed_run_says_so_in_an_event(tmp_path, models, monkeypatch):
+    said = []
+    monkeypatch.setattr(events, "emit_event", lambda **event: said.append(event))
+    file = str(job_file(tmp_path, models, files=1))
+    enrich(file)
+    with pytest.raises(SpecError):
+        enrich(file, overrides=["tasks.0.column=txt"])
+    events.emit("promoted", "test", {"adapter": "adapters/tuesday"})
+    assert [event["event"].rsplit(".", 1)[-1] for event in said] == ["finished", "failed", "promoted"]
+    assert {event["resource"]["prefect.resource.id"] for event in said} == {"nightscribe.job.test"}
+    assert said[0]["payload"]["rows_out"] == 40
+    assert "column 'txt' is not in the source" in said[1]["payload"]["message"]
+    assert said[0]["related"][0]["prefect.resource.role"] == "flow-run"
