@@ -31,8 +31,8 @@ from jobs.spec import JobSpec
 from jobs.store import Store
 from transforms.errors import NightscribeError, RunError, SinkBusy, Stopped, TooManyRejects
 
-# A person who cancels waits no longer than this; then what has not stopped by itself is killed.
-STOP_WITHIN_S = 20.0
+# Who cancels waits no longer than this and what Prefect takes to notice; what has not stopped by then is killed.
+STOP_WITHIN_S = 10.0
 
 
 def may_pass(_: Task[..., Any], __: TaskRun, state: State[Any]) -> bool:

@@ -19,10 +19,7 @@ LOGGERS = {
 
 # Lines of Beam's worker processes arrive here as one text each, at their own level.
 WORKERS = "apache_beam.runners.portability.local_job_service"
-WORKER_LINE = re.compile(
-    r'message: "(?P<message>.*?)"(?: instruction_id| transform_id| log_location).*?'
-    r'log_location: "(?P<file>[^"]*)'
-)
+WORKER_LINE = re.compile(r'message: "(?P<message>(?:\\.|[^"\\])*)".*? log_location: "(?P<file>[^"]*)')
 
 
 @contextmanager
@@ -68,5 +65,7 @@ def worker_line(record: logging.LogRecord) -> tuple[str, str] | None:
         return None
     for library, level in LOGGERS.items():
         if f"/{library}/" in found["file"] and record.levelno >= level:
-            return f"{library} in a worker", found["message"]
+            # The text of a protocol buffer has quotes and line ends escaped.
+            message = re.sub(r"\\(.)", lambda escaped: {"n": "\n"}.get(escaped[1], escaped[1]), found["message"])
+            return f"{library} in a worker", message
     return None

@@ -50,9 +50,12 @@ def serve(arguments: argparse.Namespace) -> int:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stopped.set())
     with _server(arguments.port) as ui:
-        _deploy(arguments.specs, arguments.pool)
-        words = ["worker", "start", "--pool", arguments.pool, "--type", "process"]
-        with _prefect(*words, *(["--limit", str(arguments.limit)] if arguments.limit else [])) as worker:
+        # In a process of its own: what it imports takes half a gigabyte, and this one stays for months.
+        deploying = ["jobs.cli", "deploy", "--specs", str(arguments.specs), "--pool", arguments.pool]
+        if code := subprocess.run([sys.executable, "-m", *deploying], check=False).returncode:
+            return code
+        limit = ["--limit", str(arguments.limit)] if arguments.limit else []
+        with _prefect("worker", "start", "--pool", arguments.pool, "--type", "process", *limit) as worker:
             print(f"ready: {ui}", flush=True)
             while not stopped.wait(1):
                 if worker.poll() is not None:
@@ -69,22 +72,17 @@ def deploy(arguments: argparse.Namespace) -> int:
         arguments.prefect_file.write_text(content, encoding="utf-8")
         print(arguments.prefect_file)
         return 0
-    if not os.environ.get("PREFECT_API_URL") and not _configured_url():
+    if not _configured_url():
         raise SpecError("no Prefect server is set; set PREFECT_API_URL, or start one with nightscribe serve")
-    _deploy(arguments.specs, arguments.pool)
+    from flows import deployments
+
+    for name, what in deployments.deploy(arguments.specs, arguments.pool).items():
+        print(f"{what:<10} {name}" if " " not in what else f"{name} {what}", flush=True)
     return 0
 
 
-def _deploy(specs: Path, pool: str) -> None:
-    # After PREFECT_API_URL is settled: Prefect reads it when it is imported.
-    from flows import deployments
-
-    for name, what in deployments.deploy(specs, pool).items():
-        print(f"{what:<10} {name}" if " " not in what else f"{name} {what}", flush=True)
-
-
 def _configured_url() -> str | None:
-    """The server of the active Prefect profile, if it has one."""
+    """The server that PREFECT_API_URL or the active Prefect profile names, if any."""
     from prefect.settings import get_current_settings
 
     return get_current_settings().api.url
@@ -93,7 +91,7 @@ def _configured_url() -> str | None:
 @contextmanager
 def _server(port: int) -> Iterator[str]:
     """The address of the UI of the server that is set, or of one that runs as long as the block."""
-    if url := os.environ.get("PREFECT_API_URL"):
+    if url := _configured_url():
         yield url.removesuffix("/api")
         return
     os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")

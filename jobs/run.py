@@ -9,6 +9,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager, suppress
 
 import psutil
@@ -28,8 +29,8 @@ from transforms.errors import NightscribeError, RunError, Stopped
 
 LOG = logging.getLogger(__name__)
 
-# How long a process whose workers were told to end may take to notice it.
-WORKERS_GONE_S = 5.0
+# How long a signal may wait to be handled.
+AWAKE_S = 0.5
 
 Watcher = Callable[[Plan, Progress], None]
 
@@ -91,8 +92,13 @@ def execute(plan: Plan) -> None:
     Raises:
         RunError: as raised in a worker.
     """
+    # In a thread, with this one awake: a signal was seen to wait for as long as Beam waited for its workers.
+    with ThreadPoolExecutor(1, "pipeline") as pool:
+        pipeline = pool.submit(enrich.execute, plan)
+        while not wait([pipeline], AWAKE_S).done:
+            continue
     try:
-        enrich.execute(plan)
+        pipeline.result()
     except Exception as error:
         raise worker_error(error) from error
 
@@ -169,37 +175,32 @@ def stopping_cleanly(within_s: float | None = None) -> Iterator[None]:
     Args:
         within_s: after so many seconds what has not stopped is killed, this process and all below it.
     """
-    timers = []
+    deadline = threading.Timer(within_s or 0, _kill_tree)
+    deadline.daemon = True
 
     def ask(number: int, frame: object) -> None:
         enrich.stop.set()
-        workers = 0
         for child in psutil.Process().children(recursive=True):
             # Beam's workers and no other child: the embedded Prefect server has the end of the run to record.
             with suppress(psutil.Error):
                 if "apache_beam.runners.worker.sdk_worker_main" in child.cmdline():
                     child.terminate()
-                    workers += 1
         signal.signal(number, signal.SIG_DFL)
         if within_s is not None:
-            # Without its workers nothing more is finished, and Beam may wait for them for a long time.
-            timers.append(threading.Timer(min(within_s, WORKERS_GONE_S) if workers else within_s, _kill_tree))
-            timers[-1].daemon = True
-            timers[-1].start()
+            deadline.start()
 
     before = {number: signal.signal(number, ask) for number in (signal.SIGTERM, signal.SIGINT)}
     try:
         yield
     finally:
-        for timer in timers:
-            timer.cancel()
+        deadline.cancel()
         for number, handler in before.items():
             signal.signal(number, handler)
         enrich.stop.clear()
 
 
 def _kill_tree() -> None:
-    """Kill every process below this one, then this one: a forward pass of a minute hears no signal."""
+    """Kill every process below this one, then this one: nothing interrupts a forward pass, or Beam without workers."""
     for child in psutil.Process().children(recursive=True):
         with suppress(psutil.Error):
             child.kill()

@@ -92,10 +92,10 @@ def test_a_person_fills_the_form_watches_the_run_and_reads_its_report(browser, j
         page.get_by_text("reviews-summary").first.wait_for()
         page.screenshot(path=shots / "run.png")
         open_artifact(page, "reviews-report")
-        page.get_by_text("1,500 rows enriched, 0 rejected").wait_for()
-        picture = page.get_by_alt_text("tokens a second and rows done, over time")
+        page.get_by_text("1,500 rows enriched, 0 rejected").first.wait_for()
+        picture = page.get_by_alt_text("tokens a second and rows done, over time").first
         assert picture.evaluate("image => image.complete && image.naturalWidth") > 600
-        assert page.get_by_alt_text("share of each label, scores").is_visible()
+        assert page.get_by_alt_text("share of each label, scores").first.is_visible()
         page.set_viewport_size({"width": 1280, "height": 1500})
         page.screenshot(path=shots / "report.png")
 

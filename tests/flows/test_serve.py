@@ -1,4 +1,4 @@
-"""`nightscribe serve`: one command from a folder of job files to a server, a worker and a run."""
+"""`nightscribe serve`: one command from a folder of job files to a server, a worker and a run, and out again."""
 
 import signal
 import subprocess
@@ -10,14 +10,21 @@ import yaml
 from prefect.client.orchestration import get_client
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
+from jobs import run, spec
 from tests import lake, server
 
 
-def test_serve_starts_all_of_it_runs_a_job_and_leaves_no_process(tmp_path, models):
+def test_serve_starts_all_of_it_and_stops_all_of_it_in_the_middle_of_a_run(tmp_path, models, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     (tmp_path / "in").mkdir()
     (tmp_path / "specs").mkdir()
-    pq.write_table(lake.rows(20), tmp_path / "in" / "a.parquet")
-    job = lake.job("in", "out", models) | {"name": "served", "schedule": {"cron": "15 2 * * *"}}
+    for i in range(40):
+        pq.write_table(lake.rows(20, start=1000 * i), tmp_path / "in" / f"{i:02}.parquet")
+    (tmp_path / "slow.py").write_text("import time\n\n\ndef prepare(batch):\n    time.sleep(0.4)\n    return batch\n")
+    job = lake.job({"path": "in", "prepare": "slow:prepare"}, "out", models) | {
+        "name": "served",
+        "schedule": {"cron": "15 2 * * *"},
+    }
     (tmp_path / "specs" / "served.yaml").write_text(yaml.safe_dump(job))
     alone = server.Server(tmp_path)
     environment = {key: value for key, value in alone.environment.items() if key != "PREFECT_API_URL"}
@@ -32,14 +39,16 @@ def test_serve_starts_all_of_it_runs_a_job_and_leaves_no_process(tmp_path, model
         assert process.poll() is None, log.read_text()
         with temporary_settings({PREFECT_API_URL: alone.api}), get_client(sync_client=True) as client:
             deployment = client.read_deployment_by_name("enrich/served")
-            run_id = client.create_flow_run_from_deployment(deployment.id).id
-            server.wait_for(lambda: alone.state(run_id) == "Completed", 120, "the run")
-        assert len(lake.read(tmp_path / "out")) == 20
+            client.create_flow_run_from_deployment(deployment.id)
+            server.wait_for(lambda: list((tmp_path / "out").rglob("ledger/*.json")), 120, "the first shard")
         below = psutil.Process(process.pid).children(recursive=True)
-        assert len(below) >= 2
+        assert len(below) >= 3
         process.send_signal(signal.SIGTERM)
         assert process.wait(90) == 0, log.read_text()[-3000:]
         assert not any(map(server.lives, below))
+        report = run.run(spec.read("specs/served.yaml"))
+        assert 0 < report.shards_skipped < 40
+        assert len(lake.read(tmp_path / "out")) == 800
     finally:
         server.kill_tree(process, signal.SIGKILL)
 
