@@ -143,10 +143,9 @@ def publish(plan: Plan, report: Report) -> None:
     kept = history.read(store, report.run_id)
     before = history.before(store, report.run_id)
     table = [{"what": what, "value": value} for what, value in page.summary(kept)]
-    create_table_artifact(table, key=artifact_key(plan.spec, "summary"), description=plan.spec.name)
-    create_markdown_artifact(
-        page.markdown(kept, before), key=artifact_key(plan.spec, "report"), description=plan.spec.name
-    )
+    about = f"{plan.spec.name} {report.run_id}"
+    create_table_artifact(table, key=artifact_key(plan.spec, "summary"), description=about)
+    create_markdown_artifact(page.markdown(kept, before), key=artifact_key(plan.spec, "report"), description=about)
 
 
 def artifact_key(job: JobSpec, what: str) -> str:

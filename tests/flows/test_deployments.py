@@ -34,6 +34,7 @@ def folder(tmp_path, monkeypatch):
     (tmp_path / "slow.py").write_text(SLOW)
     (tmp_path / "specs").mkdir()
     monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
     return tmp_path
 
 
@@ -170,9 +171,9 @@ def test_cancelling_stops_every_process_within_30_seconds_and_the_sink_goes_on(p
         assert any("sdk_worker_main" in " ".join(process.cmdline()) for process in below)
         with client() as api:
             api.set_flow_run_state(run_id, Cancelling())
-        asked = time.monotonic()
         server.wait_for(lambda: not any(map(server.lives, below)), 30, "every process to end")
-        server.wait_for(lambda: prefect.state(run_id) == "Cancelled", 30 - (time.monotonic() - asked), "Cancelled")
+        # The worker runs the flow's cancellation hooks before it says so, and imports the flow for that.
+        server.wait_for(lambda: prefect.state(run_id) == "Cancelled", 60, "the state")
     report = run.run(spec.read(file, ["runner.workers=1"]))
     assert 0 < report.shards_skipped < 60
     assert len(lake.read(folder / "out-cancelled")) == 1200

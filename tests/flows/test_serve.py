@@ -16,6 +16,7 @@ from tests import lake, server
 
 def test_serve_starts_all_of_it_and_stops_all_of_it_in_the_middle_of_a_run(tmp_path, models, monkeypatch):
     monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
     (tmp_path / "in").mkdir()
     (tmp_path / "specs").mkdir()
     for i in range(40):
