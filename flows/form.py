@@ -13,7 +13,7 @@ from pydantic import Field
 
 UNCHANGED: Final = "as the job file says"
 
-DtypeChoice = Literal["as the job file says", "auto", "float32", "bfloat16", "float16"]
+DtypeChoice = Literal["as the job file says", "auto", "float32", "bfloat16", "float16", "int8"]
 RefreshChoice = Literal["as the job file says", "redo", "keep"]
 
 

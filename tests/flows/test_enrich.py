@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from typing import get_args
 
 import httpx
 import pyarrow.parquet as pq
@@ -14,7 +15,7 @@ from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterKey
 from prefect.testing.utilities import prefect_test_harness
 
 from flows import enrich as module
-from flows import events, gpu
+from flows import events, form, gpu
 from flows.enrich import enrich
 from jobs import run, spec
 from tests import lake
@@ -78,7 +79,7 @@ def test_a_wrong_value_is_refused_with_the_sentence_of_the_command_line(tmp_path
         enrich(file, overrides=["tasks.0.topk=3"])
     with pytest.raises(Exception, match="greater than or equal to 0"):
         enrich(file, limit=-1)
-    with pytest.raises(Exception, match="'as the job file says', 'auto', 'float32', 'bfloat16' or 'float16'"):
+    with pytest.raises(Exception, match="'as the job file says', 'auto', 'float32', 'bfloat16', 'float16' or 'int8'"):
         enrich(file, dtype="int7")
 
 
@@ -185,3 +186,9 @@ def test_a_failed_run_says_so_in_an_event(tmp_path, models, monkeypatch):
     assert said[0]["payload"]["rows_out"] == 40
     assert "column 'txt' is not in the source" in said[1]["payload"]["message"]
     assert said[0]["related"][0]["prefect.resource.role"] == "flow-run"
+
+
+def test_the_form_s_choices_are_those_of_a_job_file():
+    assert get_args(form.DtypeChoice) == (form.UNCHANGED, *get_args(spec.Dtype))
+    kept = spec.SinkSpec.model_fields["on_model_change"].annotation
+    assert get_args(form.RefreshChoice) == (form.UNCHANGED, *get_args(kept))
