@@ -45,7 +45,10 @@ def summary(kept: Kept) -> list[tuple[str, str]]:
     for task in numbers["tasks"]:
         pins = [f"{pin['name']} at {pin['commit'][:12]}" for pin in (task["model"], task["adapter"]) if pin]
         spec = task["spec"]
-        rows.append((f"{spec['task']} into {spec['into']}", " + ".join([*pins, task["dtype"]])))
+        numbers_of = task["dtype"]
+        if task.get("agreement") is not None:
+            numbers_of += f", which agrees with float32 on {task['agreement']:.2%} of a sample"
+        rows.append((f"{spec['task']} into {spec['into']}", " + ".join([*pins, numbers_of])))
     return [*rows, ("run", kept.run_id), ("finished", numbers.get("finished", "")), ("output", numbers["output"])]
 
 
