@@ -40,7 +40,9 @@ def demo(arguments: argparse.Namespace) -> int:
         say(f"making a lake of {arguments.rows:,} reviews in {lake}")
         write_lake(lake, arguments.rows)
     models = train_models(lake, folder / "models", progress=say)
-    job = write_job(folder, lake, models.classify, models.ner)
+    job = write_job(
+        folder, lake, *(point_to(folder / "models" / path.name, path) for path in (models.classify, models.ner))
+    )
 
     say("enriching it through the Prefect flow `enrich`")
     from flows.enrich import enrich
@@ -81,6 +83,13 @@ def write_job(folder: Path, lake: Path, classify: Path, ner: Path) -> Path:
     file = folder / "job.yaml"
     file.write_text(yaml.safe_dump(job, sort_keys=False))
     return file
+
+
+def point_to(link: Path, target: Path) -> Path:
+    """A name for the models that stays when they are trained anew, for job files."""
+    link.unlink(missing_ok=True)
+    link.symlink_to(target.relative_to(link.parent))
+    return link
 
 
 def say(line: str) -> None:

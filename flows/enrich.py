@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import logging
+import re
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any
 
+import httpx
 from prefect import flow, get_run_logger, task
 from prefect.artifacts import (
     create_markdown_artifact,
@@ -18,27 +17,22 @@ from prefect.artifacts import (
 )
 from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import TaskRun
+from prefect.exceptions import PrefectException
 from prefect.runtime import flow_run
 from prefect.states import Cancelled, State
 from prefect.tasks import Task, exponential_backoff
-from pydantic import Field
 
-from flows import pages
-from jobs import run, spec
+from flows import events, form, gpu, logs, nights
+from jobs import history, page, run, spec
 from jobs.plan import Plan
-from jobs.progress import Progress
+from jobs.progress import Progress, Timeline
 from jobs.report import Report
-from transforms.errors import RunError, SinkBusy, Stopped, TooManyRejects
+from jobs.spec import JobSpec
+from jobs.store import Store
+from transforms.errors import NightscribeError, RunError, SinkBusy, Stopped, TooManyRejects
 
-# Libraries whose lines belong into the log of a run, from these levels.
-LOGGERS = {
-    "jobs": logging.INFO,
-    "transforms": logging.INFO,
-    "apache_beam": logging.ERROR,
-    "transformers": logging.WARNING,
-}
-
-Dtype = Literal["auto", "float32", "bfloat16", "float16"]
+# Who cancels waits no longer than this and what Prefect takes to notice; what has not stopped by then is killed.
+STOP_WITHIN_S = 10.0
 
 
 def may_pass(_: Task[..., Any], __: TaskRun, state: State[Any]) -> bool:
@@ -63,100 +57,103 @@ def may_pass(_: Task[..., Any], __: TaskRun, state: State[Any]) -> bool:
     persist_result=False,
     cache_policy=NO_CACHE,
 )
-def execute(plan: Plan, samples: list[tuple[float, Progress]]) -> None:
+def execute(plan: Plan, timeline: Timeline) -> None:
     """Enrich every shard that is not done; a retry goes on with the first unfinished one."""
+    log = get_run_logger()
     progress_id: Any = create_progress_artifact(
-        0.0, key="enrich-progress", description=f"{plan.spec.name} {plan.run_id}"
+        0.0, key=artifact_key(plan.spec, "progress"), description=f"{plan.spec.name} {plan.run_id}"
     )
-    started = time.monotonic()
 
     def watch(plan: Plan, progress: Progress) -> None:
-        samples.append((time.monotonic() - started, progress))
-        update_progress_artifact(progress_id, progress=percent(plan, progress))
+        try:
+            update_progress_artifact(progress_id, progress=percent(plan, progress))
+        except (httpx.HTTPError, PrefectException) as error:
+            # A server that restarts stops the picture of the work, not the work.
+            log.warning("the server did not take the progress: %s", error)
 
-    with run.watching(plan, watch, every_s=2.0):
+    with run.watching(plan, watch, every_s=2.0, timeline=timeline):
         run.execute(plan)
 
 
 def name_of_run() -> str:
-    """The job file's own name, which says more than its path."""
-    job = Path(flow_run.parameters["job"])
-    return f"enrich {job.parent.name}/{job.stem}" if job.parent.name else f"enrich {job.stem}"
+    """The job, who started it, and for which time: `reviews-nightly, scheduled for 2026-11-25 02:15`."""
+    job = flow_run.parameters["job"]
+    timezone = None
+    try:
+        parsed = spec.read(job)
+        name, timezone = parsed.name, parsed.schedule and parsed.schedule.timezone
+    except NightscribeError:
+        # The run itself will say what is wrong with the file.
+        name = Path(job).stem
+    when = f"{flow_run.scheduled_start_time.in_timezone(timezone or 'UTC'):%Y-%m-%d %H:%M}"
+    return f"{name}, {'scheduled for' if 'auto-scheduled' in flow_run.tags else 'started'} {when}"
 
 
 @flow(name="enrich", flow_run_name=name_of_run, persist_result=False, validate_parameters=True)
 def enrich(
-    job: Annotated[str, Field(title="Job file", description="YAML file: source, tasks, sink", min_length=1)],
-    limit: Annotated[int | None, Field(title="Row limit", description="Enrich at most so many rows", gt=0)] = None,
-    dtype: Annotated[
-        Dtype | None, Field(title="Dtype", description="For every task, instead of the job file's")
-    ] = None,
-    overrides: Annotated[
-        list[str] | None, Field(title="Overrides", description="key=value, such as source.where=\"lang = 'en'\"")
-    ] = None,
-    dry_run: Annotated[bool, Field(title="Dry run", description="Plan only: nothing is loaded or written")] = False,
+    job: form.Job,
+    limit: form.Limit = 0,
+    dtype: form.Dtype = form.UNCHANGED,
+    refresh: form.Refresh = form.UNCHANGED,
+    overrides: form.Overrides = [],  # noqa: B006 - Prefect copies it into the form's schema
+    dry_run: form.DryRun = False,
 ) -> Any:
-    """Enrich what is new: plan, execute, finish.
+    """Enrich what is new in a lake: plan, execute, finish.
 
     Returns:
-        The report as a dict; None for a dry run; a Cancelled state if the run was asked to stop.
+        The report as a dict; None for a dry run; a Cancelled state if the run was asked to stop, or if it is named
+        Skipped because another run does its work.
     """
+    parsed = spec.read(job, overrides)
+    parsed = spec.read(job, [*overrides, *form.overrides(limit, dtype, refresh, len(parsed.tasks))])
+    if why := nights.superfluous(parsed.schedule.timezone if parsed.schedule else "UTC"):
+        return Cancelled(name="Skipped", message=why)
+    try:
+        with logs.forwarded(), run.stopping_cleanly(within_s=STOP_WITHIN_S):
+            if dry_run:
+                create_markdown_artifact(page.plan_page(run.prepare(parsed)), key=artifact_key(parsed, "plan"))
+                return None
+            report = run_job(parsed)
+    except Stopped as error:
+        return Cancelled(message=str(error))
+    except Exception as error:
+        events.emit("failed", parsed.name, {"error": type(error).__name__, "message": str(error)})
+        raise
+    events.emit("finished", parsed.name, report)
+    return report
+
+
+def run_job(parsed: JobSpec) -> dict[str, Any]:
+    """Plan a job, execute it, finish it, and show what came of it; its report as a dict."""
     log = get_run_logger()
-    changes = [*(overrides or []), *([f"source.limit={limit}"] if limit else [])]
-    parsed = spec.read(job, changes)
-    if dtype is not None:
-        parsed = spec.read(job, [*changes, *(f"tasks.{i}.dtype={dtype}" for i in range(len(parsed.tasks)))])
     started = time.monotonic()
-    with logs_forwarded(), run.stopping_cleanly():
-        planned = run.prepare(parsed)
-        log.info("%d shards, %d to do, into %s", len(planned.shards), len(planned.todo), parsed.sink.path)
-        if dry_run:
-            create_markdown_artifact(pages.plan_page(planned), key="enrich-plan")
-            return None
-        samples: list[tuple[float, Progress]] = []
-        try:
-            with run.holding(planned) as plan:
-                execute(plan, samples)
-                report = run.finish(plan, time.monotonic() - started)
-        except Stopped as error:
-            return Cancelled(message=str(error))
-    publish(plan, report, samples)
-    return pages.as_dict(report)
+    planned = run.prepare(parsed)
+    log.info("%d shards, %d to do, into %s", len(planned.shards), len(planned.todo), parsed.sink.path)
+    timeline = Timeline()
+    with gpu.slot(planned), run.holding(planned) as plan:
+        execute(plan, timeline)
+        report = run.finish(plan, time.monotonic() - started, timeline)
+    publish(plan, report)
+    return report.as_dict()
 
 
-def publish(plan: Plan, report: Report, samples: list[tuple[float, Progress]]) -> None:
+def publish(plan: Plan, report: Report) -> None:
     """The table and the report of a finished run, as artifacts."""
-    create_table_artifact(pages.summary_table(plan, report), key="enrich-summary", description=plan.spec.name)
-    create_markdown_artifact(pages.report_page(plan, report, samples), key="enrich-report", description=plan.spec.name)
+    store = Store(plan.spec.sink.path)
+    kept = history.read(store, report.run_id)
+    before = history.before(store, report.run_id)
+    table = [{"what": what, "value": value} for what, value in page.summary(kept)]
+    about = f"{plan.spec.name} {report.run_id}"
+    create_table_artifact(table, key=artifact_key(plan.spec, "summary"), description=about)
+    create_markdown_artifact(page.markdown(kept, before), key=artifact_key(plan.spec, "report"), description=about)
+
+
+def artifact_key(job: JobSpec, what: str) -> str:
+    """The name of an artifact in the UI, which keeps its history there; letters, digits and dashes."""
+    return f"{re.sub('[^a-z0-9]+', '-', job.name.lower())}-{what}".strip("-")
 
 
 def percent(plan: Plan, progress: Progress) -> float:
     """How much is done, by rows where their number is known, else by shards."""
     done, total = (progress.rows_in, plan.rows_expected) if plan.rows_expected else (progress.shards, len(plan.todo))
     return round(min(100.0, 100.0 * done / total), 1) if total else 100.0
-
-
-@contextmanager
-def logs_forwarded() -> Iterator[None]:
-    """Send the lines of our libraries to the log of this run, from whichever thread they come."""
-    log = get_run_logger()
-
-    class Forward(logging.Handler):
-        def emit(self, record: logging.LogRecord) -> None:
-            log.log(record.levelno, "%s: %s", record.name, record.getMessage())
-
-    handlers = {name: Forward(level) for name, level in LOGGERS.items()}
-    before = {name: (logging.getLogger(name).level, logging.getLogger(name).propagate) for name in LOGGERS}
-    for name, handler in handlers.items():
-        logger = logging.getLogger(name)
-        logger.addHandler(handler)
-        logger.setLevel(LOGGERS[name])
-        # Else the root logger, which Prefect sets up too, shows each line a second time.
-        logger.propagate = False
-    try:
-        yield
-    finally:
-        for name, handler in handlers.items():
-            logger = logging.getLogger(name)
-            logger.removeHandler(handler)
-            logger.level, logger.propagate = before[name]

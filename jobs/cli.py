@@ -10,9 +10,10 @@ import os
 import sys
 import warnings
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from transforms.errors import NightscribeError, UserError
+from transforms.errors import NightscribeError, SpecError, UserError
 
 if TYPE_CHECKING:
     from jobs.plan import Plan
@@ -62,6 +63,16 @@ def _parser() -> argparse.ArgumentParser:
     run.set_defaults(call=run_command)
     plan.set_defaults(call=plan_command)
 
+    report = commands.add_parser(
+        "report", help="write a run's report as one HTML file", description=report_command.__doc__
+    )
+    report.add_argument("run", metavar="RUN", help="run id, or latest")
+    where = report.add_mutually_exclusive_group(required=True)
+    where.add_argument("--sink", help="folder or URL that the run wrote to")
+    where.add_argument("--job", help="job file that says so")
+    report.add_argument("--out", type=Path, help="file to write; RUN.html here if not given")
+    report.set_defaults(call=report_command)
+
     tasks = commands.add_parser("tasks", help="what each task takes and gives", description=tasks_command.__doc__)
     tasks.add_argument("task", nargs="?", help="only this one, with its options explained")
     tasks.set_defaults(call=tasks_command)
@@ -94,6 +105,21 @@ def plan_command(arguments: argparse.Namespace) -> None:
 
     planned = planning.make(spec.read(arguments.spec, arguments.overrides))
     print(planned.to_json() if arguments.json else _plan_text(planned))
+
+
+def report_command(arguments: argparse.Namespace) -> None:
+    """Write the report of a run, with its pictures and a comparison with the runs before, as one HTML file."""
+    from jobs import history, page, spec
+    from jobs.store import Store
+
+    store = Store(arguments.sink or spec.read(arguments.job).sink.path)
+    kept = history.read(store, arguments.run)
+    file = arguments.out or Path(f"{kept.run_id}.html")
+    try:
+        file.write_text(page.web(kept, history.before(store, kept.run_id)), encoding="utf-8")
+    except OSError as error:
+        raise SpecError(f"--out {str(file)!r} cannot be written: {error.strerror}") from error
+    print(file)
 
 
 def tasks_command(arguments: argparse.Namespace) -> None:

@@ -38,6 +38,25 @@ class Progress:
             setattr(self, name, getattr(self, name) + value)
 
 
+class Timeline:
+    """How a run went: (seconds since it started, rows, tokens), evenly thinned so that any run fits a report."""
+
+    MAX_SAMPLES = 240
+
+    def __init__(self) -> None:
+        self.started = time.monotonic()
+        self.samples: list[tuple[float, int, int]] = []
+        self.every = self.seen = 0
+
+    def add(self, progress: Progress) -> None:
+        """Take a sample, or leave it out where there are many."""
+        if self.seen % (self.every + 1) == 0:
+            self.samples.append((round(time.monotonic() - self.started, 2), progress.rows_in, progress.tokens))
+        self.seen += 1
+        if len(self.samples) > self.MAX_SAMPLES:
+            self.samples, self.every = self.samples[::2], 2 * self.every + 1
+
+
 class Heartbeat:
     """One worker's totals, written to the sink at most every second."""
 

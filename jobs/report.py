@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import importlib.metadata
 import json
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from typing import Any
 
+from jobs.findings import Findings
 from jobs.ledger import Entry
 from jobs.plan import Plan
 from transforms.errors import SinkError, TooManyRejects
@@ -41,9 +45,13 @@ class Report:
     run_id: str
     output: str
 
+    def as_dict(self) -> dict[str, Any]:
+        """Plain JSON."""
+        return asdict(self)
+
     def to_json(self) -> str:
         """One line of JSON."""
-        return json.dumps(asdict(self))
+        return json.dumps(self.as_dict())
 
 
 def account(plan: Plan, entries: dict[str, Entry], seconds: float) -> Report:
@@ -92,15 +100,17 @@ def check_rejects(plan: Plan, entries: list[Entry]) -> None:
         )
 
 
-def details(plan: Plan, report: Report) -> str:
-    """The report as kept in the sink: numbers, models, versions."""
+def details(plan: Plan, report: Report, findings: Findings, timeline: Sequence[tuple[float, int, int]]) -> str:
+    """The report as kept in the sink: numbers, models, versions, histograms, and rows and tokens over time."""
     versions = {name: importlib.metadata.version(name) for name in LIBRARIES}
-    models = [task.to_json() for task in plan.tasks]
     kept = asdict(report) | {
         "name": plan.spec.name,
+        "finished": datetime.now(UTC).isoformat(timespec="seconds"),
         "fingerprint": plan.fingerprint,
-        "tasks": models,
+        "tasks": [task.to_json() for task in plan.tasks],
         "versions": versions,
+        "findings": findings.to_json(),
+        "timeline": list(timeline),
     }
     return json.dumps(kept, indent=1)
 

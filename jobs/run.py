@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import logging
+import os
 import re
 import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager, suppress
 
 import psutil
 
-from jobs import agreement, enrich, lock, planning, progress
+from jobs import agreement, enrich, history, lock, planning, progress
+from jobs.findings import look
 from jobs.ledger import Ledger
 from jobs.plan import Plan
-from jobs.progress import Progress
+from jobs.progress import Progress, Timeline
 from jobs.report import Report, account, details
 from jobs.sink import superseded
 from jobs.spec import JobSpec
@@ -24,6 +27,9 @@ from transforms import errors
 from transforms.errors import NightscribeError, RunError, Stopped
 
 LOG = logging.getLogger(__name__)
+
+# How long a signal may wait to be handled.
+AWAKE_S = 0.5
 
 Watcher = Callable[[Plan, Progress], None]
 
@@ -42,9 +48,10 @@ def run(spec: JobSpec, watch: Watcher | None = None, every_s: float = 0.5) -> Re
     """
     started = time.monotonic()
     with holding(prepare(spec)) as plan:
-        with watching(plan, watch, every_s):
+        timeline = Timeline()
+        with watching(plan, watch, every_s, timeline):
             execute(plan)
-        return finish(plan, time.monotonic() - started)
+        return finish(plan, time.monotonic() - started, timeline)
 
 
 def prepare(spec: JobSpec) -> Plan:
@@ -84,14 +91,24 @@ def execute(plan: Plan) -> None:
     Raises:
         RunError: as raised in a worker.
     """
+    # In a thread, with this one awake: a signal was seen to wait for as long as Beam waited for its workers.
+    with ThreadPoolExecutor(1, "pipeline") as pool:
+        pipeline = pool.submit(enrich.execute, plan)
+        while not wait([pipeline], AWAKE_S).done:
+            continue
     try:
-        enrich.execute(plan)
+        pipeline.result()
     except Exception as error:
         raise worker_error(error) from error
 
 
-def finish(plan: Plan, seconds: float) -> Report:
+def finish(plan: Plan, seconds: float, timeline: Timeline | None = None) -> Report:
     """Check the accounts and publish: rows of changed sources go, the report is written.
+
+    Args:
+        plan: the run, executed.
+        seconds: how long that took.
+        timeline: how it went, for the report.
 
     Raises:
         RunError: the accounts do not add up, or too many rows were rejected.
@@ -107,40 +124,58 @@ def finish(plan: Plan, seconds: float) -> Report:
     for name in store.names(progress.folder(plan.run_id)):
         store.delete(name)
     report = account(plan, entries, seconds)
-    store.put(f"_nightscribe/reports/{plan.run_id}.json", details(plan, report).encode())
+    findings = look(plan, (entry for entry in entries.values() if entry.run_id == plan.run_id))
+    kept = details(plan, report, findings, timeline.samples if timeline else [])
+    store.put(f"{history.FOLDER}/{plan.run_id}.json", kept.encode())
     LOG.info("run %s: %d rows out, %d rejected", plan.run_id, report.rows_out, report.rows_rejected)
     return report
 
 
 @contextmanager
-def watching(plan: Plan, watch: Watcher | None, every_s: float) -> Iterator[None]:
-    """Call `watch` with the totals from a thread for as long as the block runs, and once at its end."""
-    if watch is None:
-        yield
-        return
+def watching(plan: Plan, watch: Watcher | None, every_s: float, timeline: Timeline | None = None) -> Iterator[None]:
+    """Call `watch` with the totals from a thread for as long as the block runs, and once at its end.
+
+    Args:
+        plan: the run.
+        watch: called with the plan and the totals so far.
+        every_s: seconds between two looks.
+        timeline: takes a sample at each.
+    """
     store = Store(plan.spec.sink.path)
     done = threading.Event()
 
-    def look() -> None:
-        while not done.wait(every_s):
-            watch(plan, progress.read(store, plan.run_id))
+    def look_once() -> None:
+        totals = progress.read(store, plan.run_id)
+        if timeline is not None:
+            timeline.add(totals)
+        if watch is not None:
+            watch(plan, totals)
 
-    thread = threading.Thread(target=look, name="progress", daemon=True)
+    def look_on() -> None:
+        while not done.wait(every_s):
+            look_once()
+
+    thread = threading.Thread(target=look_on, name="progress", daemon=True)
     thread.start()
     try:
         yield
     finally:
         done.set()
         thread.join()
-        watch(plan, progress.read(store, plan.run_id))
+        look_once()
 
 
 @contextmanager
-def stopping_cleanly() -> Iterator[None]:
+def stopping_cleanly(within_s: float | None = None) -> Iterator[None]:
     """Turn SIGTERM and Ctrl-C into a stop between two chunks; worker processes end with this one.
 
     A second signal ends the process at once, which loses no finished shard either.
+
+    Args:
+        within_s: after so many seconds what has not stopped is killed, this process and all below it.
     """
+    deadline = threading.Timer(within_s or 0, _kill_tree)
+    deadline.daemon = True
 
     def ask(number: int, frame: object) -> None:
         enrich.stop.set()
@@ -150,14 +185,25 @@ def stopping_cleanly() -> Iterator[None]:
                 if "apache_beam.runners.worker.sdk_worker_main" in child.cmdline():
                     child.terminate()
         signal.signal(number, signal.SIG_DFL)
+        if within_s is not None:
+            deadline.start()
 
     before = {number: signal.signal(number, ask) for number in (signal.SIGTERM, signal.SIGINT)}
     try:
         yield
     finally:
+        deadline.cancel()
         for number, handler in before.items():
             signal.signal(number, handler)
         enrich.stop.clear()
+
+
+def _kill_tree() -> None:
+    """Kill every process below this one, then this one: nothing interrupts a forward pass, or Beam without workers."""
+    for child in psutil.Process().children(recursive=True):
+        with suppress(psutil.Error):
+            child.kill()
+    os.kill(os.getpid(), signal.SIGKILL)
 
 
 def worker_error(error: Exception) -> NightscribeError:

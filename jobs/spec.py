@@ -6,12 +6,13 @@ import dataclasses
 import difflib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import pydantic
 import yaml
 from pydantic import BaseModel, ConfigDict, Field
 
+from jobs.schedule import ScheduleSpec, TriggerSpec
 from transforms import task as tasks
 from transforms.errors import SpecError
 
@@ -117,6 +118,10 @@ class JobSpec(Section):
     sink: SinkSpec
     errors: ErrorSpec = ErrorSpec()
     runner: RunnerSpec = RunnerSpec()
+    description: str | None = Field(None, description="what the job is for, in a sentence or two")
+    tags: list[str] = Field(default_factory=list, description="words to find its runs by")
+    schedule: ScheduleSpec | None = Field(None, description="when it runs by itself, once it is deployed")
+    trigger: TriggerSpec | None = Field(None, description="the event that starts it, once it is deployed")
 
     @pydantic.model_validator(mode="after")
     def _columns_are_new(self) -> JobSpec:
@@ -253,8 +258,11 @@ def _keys(root: Any, place: Sequence[str], prefix: str) -> list[str]:
         return [f.name for f in dataclasses.fields(root)] + [key for key in TaskSpec.model_fields if key != "task"]
     fields: dict[str, Any] = root.model_fields
     for part in place:
-        if part in fields and hasattr(fields[part].annotation, "model_fields"):
-            fields = fields[part].annotation.model_fields
+        annotation = fields[part].annotation if part in fields else None
+        # `Section | None` is a section that may be left out.
+        for section in (annotation, *get_args(annotation)):
+            if hasattr(section, "model_fields"):
+                fields = section.model_fields
     return list(fields)
 
 

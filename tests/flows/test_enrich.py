@@ -5,7 +5,9 @@ import signal
 import subprocess
 import sys
 import time
+from typing import get_args
 
+import httpx
 import pyarrow.parquet as pq
 import pytest
 from prefect.client.orchestration import get_client
@@ -13,8 +15,9 @@ from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterKey
 from prefect.testing.utilities import prefect_test_harness
 
 from flows import enrich as module
+from flows import events, form, gpu
 from flows.enrich import enrich
-from jobs import run
+from jobs import run, spec
 from tests import lake
 from transforms.errors import SinkError, SpecError, TooManyRejects
 
@@ -50,11 +53,11 @@ def test_a_run_ends_with_a_table_a_report_with_a_picture_and_logs(tmp_path, mode
     report = state.result()
     assert (report["rows_in"], report["rows_out"]) == (50, 50)
     assert len(lake.read(tmp_path / "out")) == 50
-    page = artifacts("enrich-report")[-1].data
+    page = artifacts("test-report")[-1].data
     assert "50 rows enriched, 0 rejected" in page
     assert "](data:image/png;base64,iVBOR" in page
-    assert '"rows out"' in artifacts("enrich-summary")[-1].data
-    assert artifacts("enrich-progress")[-1].data == 100.0
+    assert '"rows out"' in artifacts("test-summary")[-1].data
+    assert artifacts("test-progress")[-1].data == 100.0
     # The handler sends its lines in batches.
     deadline = time.monotonic() + 20
     while not any("jobs.run: run" in line.message for line in logs(state.state_details.flow_run_id)):
@@ -67,15 +70,17 @@ def test_a_run_ends_with_a_table_a_report_with_a_picture_and_logs(tmp_path, mode
 def test_a_dry_run_plans_and_writes_nothing(tmp_path, models):
     assert enrich(str(job_file(tmp_path, models)), dry_run=True) is None
     assert not (tmp_path / "out").exists()
-    assert "| to do | 2 |" in artifacts("enrich-plan")[-1].data
+    assert "| to do | 2 |" in artifacts("test-plan")[-1].data
 
 
 def test_a_wrong_value_is_refused_with_the_sentence_of_the_command_line(tmp_path, models):
     file = str(job_file(tmp_path, models))
     with pytest.raises(SpecError, match=r"tasks.0.topk is not a key; did you mean top_k"):
         enrich(file, overrides=["tasks.0.topk=3"])
-    with pytest.raises(Exception, match="greater than 0"):
-        enrich(file, limit=0)
+    with pytest.raises(Exception, match="greater than or equal to 0"):
+        enrich(file, limit=-1)
+    with pytest.raises(Exception, match="'as the job file says', 'auto', 'float32', 'bfloat16', 'float16' or 'int8'"):
+        enrich(file, dtype="int7")
 
 
 def test_an_error_that_may_pass_is_retried_and_the_retry_resumes(tmp_path, models, monkeypatch):
@@ -128,3 +133,62 @@ def test_sigterm_stops_the_flow_cleanly_and_a_rerun_goes_on(tmp_path, models):
     report = enrich(str(file))
     assert report["shards_skipped"] > 0
     assert len(lake.read(tmp_path / "out")) == 3_600
+
+
+def test_a_job_on_a_gpu_holds_a_slot_of_the_queue_while_it_executes(tmp_path, models, monkeypatch):
+    # There is no GPU here: that the job needs one is all that is made up.
+    monkeypatch.setattr(gpu, "needed", lambda plan: True)
+    held = []
+    execute = run.execute
+
+    def look(plan):
+        with get_client(sync_client=True) as client:
+            held.append(client.read_global_concurrency_limit_by_name("gpu").active_slots)
+        execute(plan)
+
+    monkeypatch.setattr(run, "execute", look)
+    enrich(str(job_file(tmp_path, models, files=1)))
+    assert held == [1]
+    with get_client(sync_client=True) as client:
+        assert client.read_global_concurrency_limit_by_name("gpu").active_slots == 0
+
+
+def test_a_cpu_job_needs_no_slot(tmp_path, models):
+    assert not gpu.needed(run.prepare(spec.read(job_file(tmp_path, models, files=1))))
+
+
+def test_a_server_that_is_away_stops_the_picture_of_the_work_and_not_the_work(tmp_path, models, monkeypatch):
+    def away(*_, **__):
+        raise httpx.ConnectError("connection refused")
+
+    monkeypatch.setattr(module, "update_progress_artifact", away)
+    assert enrich(str(job_file(tmp_path, models, files=1)))["rows_out"] == 40
+
+
+def test_a_model_that_changed_redoes_or_keeps_what_is_done_as_the_form_says(tmp_path, models):
+    file = str(job_file(tmp_path, models, files=1))
+    enrich(file)
+    changed = ["tasks.0.stride=8"]
+    assert enrich(file, overrides=changed, refresh="keep")["rows_in"] == 0
+    assert enrich(file, overrides=changed, refresh="redo")["rows_in"] == 40
+
+
+def test_a_failed_run_says_so_in_an_event(tmp_path, models, monkeypatch):
+    said = []
+    monkeypatch.setattr(events, "emit_event", lambda **event: said.append(event))
+    file = str(job_file(tmp_path, models, files=1))
+    enrich(file)
+    with pytest.raises(SpecError):
+        enrich(file, overrides=["tasks.0.column=txt"])
+    events.emit("promoted", "test", {"adapter": "adapters/tuesday"})
+    assert [event["event"].rsplit(".", 1)[-1] for event in said] == ["finished", "failed", "promoted"]
+    assert {event["resource"]["prefect.resource.id"] for event in said} == {"nightscribe.job.test"}
+    assert said[0]["payload"]["rows_out"] == 40
+    assert "column 'txt' is not in the source" in said[1]["payload"]["message"]
+    assert said[0]["related"][0]["prefect.resource.role"] == "flow-run"
+
+
+def test_the_form_s_choices_are_those_of_a_job_file():
+    assert get_args(form.DtypeChoice) == (form.UNCHANGED, *get_args(spec.Dtype))
+    kept = spec.SinkSpec.model_fields["on_model_change"].annotation
+    assert get_args(form.RefreshChoice) == (form.UNCHANGED, *get_args(kept))

@@ -1,0 +1,96 @@
+"""Automations that the server needs: a run whose machine is gone is marked Crashed, so that nobody waits for it.
+
+Open source Prefect leaves such a run Running for good. A flow run sends a heartbeat event from a thread of its own;
+what sends none for three beats and has not ended is dead. Source: Prefect's guide "Detect zombie flows".
+"""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.objects import StateType
+from prefect.events.actions import ChangeFlowRunState
+from prefect.events.schemas.automations import AutomationCore, EventTrigger, Posture
+from prefect.events.schemas.events import ResourceSpecification
+
+# Every flow run of ours carries it, so that the automations leave other flows alone.
+TAG = "nightscribe"
+HEARTBEAT_S = 30
+SILENT_S = 3 * HEARTBEAT_S
+PENDING_S = 600
+# Events by which a run that sends no heartbeat any more has ended, or waits for its next attempt.
+ENDS = ("Completed", "Failed", "Cancelled", "Skipped", "Crashed", "TimedOut", "AwaitingRetry", "Paused", "Suspended")
+
+
+def crash_automation(silent_s: float = SILENT_S) -> AutomationCore:
+    """Marks a run Crashed that was alive and has been silent for `silent_s` seconds."""
+    beat = "prefect.flow-run.heartbeat"
+    return _crash(
+        name="nightscribe: crash runs whose machine is gone",
+        description=f"Marks a run Crashed that sent heartbeats and then none for {silent_s:g} s without having ended.",
+        after={beat},
+        expect={beat, *(f"prefect.flow-run.{end}" for end in ENDS)},
+        within_s=silent_s,
+        message=f"no heartbeat for {silent_s:g} s: the machine or the worker is gone; the next run goes on from here",
+    )
+
+
+def pending_automation(pending_s: float = PENDING_S) -> AutomationCore:
+    """Marks a run Crashed that a worker took and never started."""
+    return _crash(
+        name="nightscribe: crash runs that never start",
+        description=f"Marks a run Crashed that has been Pending for {pending_s:g} s.",
+        after={"prefect.flow-run.Pending"},
+        expect={"prefect.flow-run.*"},
+        within_s=pending_s,
+        message=f"taken by a worker and not started within {pending_s:g} s",
+    )
+
+
+def apply(automation: AutomationCore) -> str:
+    """Create an automation, or bring the one of its name up to date.
+
+    Returns:
+        `created`, `changed` or `unchanged`.
+    """
+    with get_client(sync_client=True) as client:
+        found = client.read_automations_by_name(automation.name)
+        if not found:
+            client.create_automation(automation)
+            return "created"
+        # Whether it is enabled is up to whoever operates the server.
+        wanted = automation.model_copy(update={"enabled": found[0].enabled})
+        if _content(found[0]) == _content(wanted):
+            return "unchanged"
+        client.update_automation(found[0].id, wanted)
+        return "changed"
+
+
+def _crash(
+    name: str, description: str, after: set[str], expect: set[str], within_s: float, message: str
+) -> AutomationCore:
+    return AutomationCore(
+        name=name,
+        description=description,
+        trigger=EventTrigger(
+            after=after,
+            expect=expect,
+            match=ResourceSpecification({"prefect.resource.id": ["prefect.flow-run.*"]}),
+            match_related=ResourceSpecification(
+                {"prefect.resource.id": [f"prefect.tag.{TAG}"], "prefect.resource.role": ["tag"]}
+            ),
+            for_each={"prefect.resource.id"},
+            posture=Posture.Proactive,
+            threshold=1,
+            within=timedelta(seconds=within_s),
+        ),
+        actions=[ChangeFlowRunState(state=StateType.CRASHED, message=message)],
+    )
+
+
+def _content(automation: AutomationCore) -> object:
+    """What makes two automations the same; ids and times do not."""
+    content = automation.model_dump(mode="json", include={"description", "enabled", "trigger", "actions"})
+    trigger = {key: sorted(v) if isinstance(v, list) else v for key, v in content["trigger"].items() if key != "id"}
+    return content | {"trigger": trigger}

@@ -1,0 +1,39 @@
+"""What other systems may hear of a run: an event when it has finished, failed or promoted a model.
+
+Automations turn them into messages (Slack, mail, webhook) or into the start of another job; see deploy/RUNBOOK.md.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from prefect.events import emit_event
+from prefect.runtime import flow_run
+
+Kind = Literal["finished", "failed", "promoted"]
+
+
+def emit(kind: Kind, job: str, payload: dict[str, Any]) -> None:
+    """Emit `nightscribe.run.<kind>` about `nightscribe.job.<job>`.
+
+    Args:
+        kind: what happened.
+        job: name of the job.
+        payload: numbers and references, never rows.
+    """
+    related = []
+    if flow_run.id:
+        name = {"prefect.resource.id": f"prefect.flow-run.{flow_run.id}", "prefect.resource.name": flow_run.name or ""}
+        related.append(name | {"prefect.resource.role": "flow-run"})
+    resource = {"prefect.resource.id": resource_id(job), "prefect.resource.name": job}
+    emit_event(event=event_name(kind), resource=resource, related=related, payload=payload)
+
+
+def event_name(kind: Kind) -> str:
+    """Name of an event, to trigger on."""
+    return f"nightscribe.run.{kind}"
+
+
+def resource_id(job: str) -> str:
+    """The resource that the events of a job are about, to match on."""
+    return f"nightscribe.job.{job}"

@@ -1,0 +1,71 @@
+"""The lines of our libraries in the log of a flow run: each once, at the level it was written with."""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from prefect import get_run_logger
+
+# From which level a library's lines are worth keeping for every night. Beam's warnings are about Beam.
+LOGGERS = {
+    "jobs": logging.INFO,
+    "transforms": logging.INFO,
+    "apache_beam": logging.ERROR,
+    "transformers": logging.WARNING,
+}
+
+# Lines of Beam's worker processes arrive here as one text each, at their own level.
+WORKERS = "apache_beam.runners.portability.local_job_service"
+WORKER_LINE = re.compile(r'message: "(?P<message>(?:\\.|[^"\\])*)".*? log_location: "(?P<file>[^"]*)')
+
+
+@contextmanager
+def forwarded() -> Iterator[None]:
+    """Send the lines of our libraries to the log of this run, from whichever thread they come."""
+    log = get_run_logger()
+
+    class Forward(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            log.log(record.levelno, "%s: %s", record.name, record.getMessage())
+
+    class ForwardWorkers(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            if (line := worker_line(record)) is not None:
+                log.log(record.levelno, "%s: %s", *line)
+
+    handlers: dict[str, logging.Handler] = {name: Forward(level) for name, level in LOGGERS.items()}
+    handlers[WORKERS] = ForwardWorkers(min(LOGGERS.values()))
+    before = {name: (logging.getLogger(name).level, logging.getLogger(name).propagate) for name in handlers}
+    for name, handler in handlers.items():
+        logger = logging.getLogger(name)
+        logger.addHandler(handler)
+        logger.setLevel(handler.level)
+        # Else the root logger, which Prefect sets up too, shows each line a second time.
+        logger.propagate = False
+    try:
+        yield
+    finally:
+        for name, handler in handlers.items():
+            logger = logging.getLogger(name)
+            logger.removeHandler(handler)
+            logger.level, logger.propagate = before[name]
+
+
+def worker_line(record: logging.LogRecord) -> tuple[str, str] | None:
+    """Library and message of a line from a worker process; None where it is not worth keeping.
+
+    Args:
+        record: its only argument is Beam's LogEntry as text.
+    """
+    found = WORKER_LINE.search(str(record.args[0])) if isinstance(record.args, tuple) and record.args else None
+    if found is None:
+        return None
+    for library, level in LOGGERS.items():
+        if f"/{library}/" in found["file"] and record.levelno >= level:
+            # The text of a protocol buffer has quotes and line ends escaped.
+            message = re.sub(r"\\(.)", lambda escaped: {"n": "\n"}.get(escaped[1], escaped[1]), found["message"])
+            return f"{library} in a worker", message
+    return None

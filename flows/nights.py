@@ -1,0 +1,81 @@
+"""One run for one night: what a scheduled run looks at before it starts.
+
+Prefect schedules ahead and runs what is late, oldest first: after days without a worker ten runs of one job wait in a
+row, and the last does whatever the others would do (Prefect's issue 15886). Nor does it know that two runs are of one
+night, when a schedule was replaced or a clock was set back.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from uuid import UUID
+from zoneinfo import ZoneInfo
+
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.filters import (
+    FlowRunFilter,
+    FlowRunFilterDeploymentId,
+    FlowRunFilterExpectedStartTime,
+)
+from prefect.client.schemas.objects import FlowRun
+from prefect.client.schemas.sorting import FlowRunSort
+from prefect.runtime import flow_run
+
+# A newer run in one of these makes an older one superfluous; one that failed or was cancelled does not.
+ALIVE = {"SCHEDULED", "PENDING", "RUNNING", "COMPLETED"}
+RUNS = 200
+
+
+def superfluous(timezone: str = "UTC") -> str | None:
+    """Why this scheduled run has nothing to do, or None; a run that a person or an event started always has.
+
+    Args:
+        timezone: of the job's schedule; one wall-clock time is one night, however often the clock shows it.
+    """
+    if not flow_run.id:
+        return None
+    with get_client(sync_client=True) as client:
+        own = client.read_flow_run(UUID(flow_run.id))
+        if not _by_schedule(own) or own.deployment_id is None or own.expected_start_time is None:
+            return None
+        recent = client.read_flow_runs(
+            flow_run_filter=FlowRunFilter(
+                deployment_id=FlowRunFilterDeploymentId(any_=[own.deployment_id]),
+                expected_start_time=FlowRunFilterExpectedStartTime(before_=datetime.now(UTC)),
+            ),
+            sort=FlowRunSort.EXPECTED_START_TIME_DESC,
+            limit=RUNS,
+        )
+    return reason(own, recent, ZoneInfo(timezone))
+
+
+def reason(own: FlowRun, others: Iterable[FlowRun], timezone: ZoneInfo) -> str | None:
+    """Why a scheduled run has nothing to do, or None.
+
+    Args:
+        own: the run.
+        others: runs of its deployment that are due by now, itself among them or not.
+        timezone: of the schedule.
+    """
+    assert own.expected_start_time is not None
+    for other in others:
+        if other.id == own.id or not _by_schedule(other) or other.expected_start_time is None:
+            continue
+        state = getattr(other.state_type, "value", other.state_type)
+        night = _wall_clock(other.expected_start_time, timezone)
+        if night == _wall_clock(own.expected_start_time, timezone):
+            # Of two that are alive the one with the smaller id goes on, whichever of them looks.
+            if state == "COMPLETED" or (state in ALIVE and str(other.id) < str(own.id)):
+                return f"another run of {night} does this night's work"
+        elif other.expected_start_time > own.expected_start_time and state in ALIVE:
+            return f"the run of {night} is due too and does what this one would"
+    return None
+
+
+def _by_schedule(run: FlowRun) -> bool:
+    return run.created_by is not None and run.created_by.type == "SCHEDULE"
+
+
+def _wall_clock(time: datetime, timezone: ZoneInfo) -> str:
+    return f"{time.astimezone(timezone):%Y-%m-%d %H:%M}"

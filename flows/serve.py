@@ -1,0 +1,129 @@
+"""`nightscribe serve` and `nightscribe deploy`: the job files of a folder on a Prefect server, with or without one."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from transforms.errors import RunError, SpecError
+
+PORT = 4200
+START_S = 180
+STOP_S = 60
+
+
+def register(commands: Any) -> None:
+    """Add the commands to the `nightscribe` parser; Prefect is imported only when one is called."""
+    serve_parser = commands.add_parser(
+        "serve", help="run a folder of job files every night, with a UI", description=serve.__doc__
+    )
+    deploy_parser = commands.add_parser(
+        "deploy", help="put a folder of job files on a Prefect server", description=deploy.__doc__
+    )
+    for parser in (serve_parser, deploy_parser):
+        parser.add_argument("--specs", type=Path, default=Path("deploy/specs"), help="folder of job files")
+        parser.add_argument("--pool", default="nightscribe", help="work pool")
+    serve_parser.add_argument("--port", type=int, default=PORT, help="of the UI, where no PREFECT_API_URL is set")
+    serve_parser.add_argument("--limit", type=int, help="how many jobs run at once; as many as are due by default")
+    deploy_parser.add_argument("--prefect-file", type=Path, help="write this file for `prefect deploy`, deploy nothing")
+    serve_parser.set_defaults(call=serve)
+    deploy_parser.set_defaults(call=deploy)
+
+
+def serve(arguments: argparse.Namespace) -> int:
+    """Deploy every job file under a folder and work on what is due, until stopped.
+
+    With PREFECT_API_URL set the server is that one; without it Prefect's own is started, on SQLite, on this machine.
+    """
+    stopped = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stopped.set())
+    with _server(arguments.port) as ui:
+        # In a process of its own: what it imports takes half a gigabyte, and this one stays for months.
+        deploying = ["jobs.cli", "deploy", "--specs", str(arguments.specs), "--pool", arguments.pool]
+        if code := subprocess.run([sys.executable, "-m", *deploying], check=False).returncode:
+            return code
+        limit = ["--limit", str(arguments.limit)] if arguments.limit else []
+        with _prefect("worker", "start", "--pool", arguments.pool, "--type", "process", *limit) as worker:
+            print(f"ready: {ui}", flush=True)
+            while not stopped.wait(1):
+                if worker.poll() is not None:
+                    raise RunError(f"the worker ended with exit code {worker.returncode}; its last lines say why")
+    return 0
+
+
+def deploy(arguments: argparse.Namespace) -> int:
+    """Bring the Prefect server of PREFECT_API_URL in line with the job files under a folder; twice changes nothing."""
+    if arguments.prefect_file is not None:
+        from flows import deployments, project
+
+        content = project.project(deployments.read_jobs(arguments.specs), arguments.pool)
+        arguments.prefect_file.write_text(content, encoding="utf-8")
+        print(arguments.prefect_file)
+        return 0
+    if not _configured_url():
+        raise SpecError("no Prefect server is set; set PREFECT_API_URL, or start one with nightscribe serve")
+    from flows import deployments
+
+    for name, what in deployments.deploy(arguments.specs, arguments.pool).items():
+        print(f"{what:<10} {name}" if " " not in what else f"{name} {what}", flush=True)
+    return 0
+
+
+def _configured_url() -> str | None:
+    """The server that PREFECT_API_URL or the active Prefect profile names, if any."""
+    from prefect.settings import get_current_settings
+
+    return get_current_settings().api.url
+
+
+@contextmanager
+def _server(port: int) -> Iterator[str]:
+    """The address of the UI of the server that is set, or of one that runs as long as the block."""
+    if url := _configured_url():
+        yield url.removesuffix("/api")
+        return
+    os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
+    os.environ.setdefault("DO_NOT_TRACK", "1")
+    url = os.environ["PREFECT_API_URL"] = f"http://127.0.0.1:{port}/api"
+    with _prefect("server", "start", "--host", "127.0.0.1", "--port", str(port)) as server:
+        deadline = time.monotonic() + START_S
+        while not _healthy(url):
+            if server.poll() is not None or time.monotonic() > deadline:
+                raise RunError(f"the Prefect server did not start on port {port}; choose a free one with --port")
+            time.sleep(0.5)
+        yield url.removesuffix("/api")
+
+
+def _healthy(url: str) -> bool:
+    try:
+        with urllib.request.urlopen(f"{url}/health", timeout=5) as answer:
+            return bool(answer.status == 200)
+    except (urllib.error.URLError, OSError):
+        return False
+
+
+@contextmanager
+def _prefect(*words: str) -> Iterator[subprocess.Popen[bytes]]:
+    """A `prefect` command that runs as long as the block; in a session of its own, so that Ctrl-C comes here only."""
+    process = subprocess.Popen([sys.executable, "-m", "prefect", *words], start_new_session=True)
+    try:
+        yield process
+    finally:
+        process.terminate()
+        try:
+            process.wait(STOP_S)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()

@@ -1,0 +1,237 @@
+"""Deployments and what becomes of their runs, on a real server with a real worker process."""
+
+import signal
+import time
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+import yaml
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterDeploymentId, LogFilter, LogFilterFlowRunId
+from prefect.events.filters import EventFilter, EventNameFilter
+from prefect.states import Cancelling
+
+from flows import automations, deployments
+from jobs import run, spec
+from tests import lake, server
+from transforms.errors import SpecError
+
+SLOW = "import time\n\n\ndef prepare(batch):\n    time.sleep(0.4)\n    return batch\n"
+NIGHTLY = {"cron": "15 2 * * *", "timezone": "Europe/Berlin"}
+
+
+@pytest.fixture(scope="module")
+def prefect(tmp_path_factory):
+    with server.running(tmp_path_factory.mktemp("server")) as running:
+        yield running
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """A working directory; the paths in job files start from it."""
+    (tmp_path / "slow.py").write_text(SLOW)
+    (tmp_path / "specs").mkdir()
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    return tmp_path
+
+
+def write(folder, models, name, files=3, rows=20, **more):
+    """A job file `specs/NAME.yaml` that takes 0.4 s a source file."""
+    (folder / f"in-{name}").mkdir(exist_ok=True)
+    for i in range(files):
+        pq.write_table(lake.rows(rows, start=1000 * i, seed=i), folder / f"in-{name}" / f"{i:02}.parquet")
+    content = lake.job({"path": f"in-{name}", "prepare": "slow:prepare"}, f"out-{name}", models)
+    file = folder / "specs" / f"{name}.yaml"
+    file.write_text(yaml.safe_dump(content | {"name": name} | more))
+    return file
+
+
+def client():
+    return get_client(sync_client=True)
+
+
+def read(name):
+    with client() as api:
+        return api.read_deployment_by_name(f"enrich/{name}")
+
+
+def runs_of(name):
+    with client() as api:
+        only = FlowRunFilter(deployment_id=FlowRunFilterDeploymentId(any_=[read(name).id]))
+        return api.read_flow_runs(flow_run_filter=only)
+
+
+def start(name, **parameters):
+    with client() as api:
+        return api.create_flow_run_from_deployment(read(name).id, parameters=parameters).id
+
+
+def ledger(folder, name):
+    return list((folder / f"out-{name}").rglob("ledger/*.json"))
+
+
+def test_deploying_twice_changes_nothing(prefect, folder, models):
+    write(folder, models, "twice", schedule=NIGHTLY, tags=["example"])
+    first = deployments.deploy(folder / "specs")
+    assert first["twice"] == "created"
+    before = read("twice")
+    planned = {
+        run.id: run.expected_start_time for run in server.wait_for(lambda: runs_of("twice"), 60, "the scheduler")
+    }
+    second = deployments.deploy(folder / "specs")
+    assert {what for name, what in second.items() if name in first} == {"unchanged"}
+    after = read("twice")
+    assert (after.updated, after.version) == (before.updated, before.version)
+    assert [schedule.id for schedule in after.schedules] == [schedule.id for schedule in before.schedules]
+    assert {run.id: run.expected_start_time for run in runs_of("twice")}.items() >= planned.items()
+    assert (after.entrypoint, after.work_pool_name) == ("flows.enrich.enrich", "nightscribe")
+    assert after.tags == ["classify", "example", "nightscribe"]
+    assert "schedule `15 2 * * * Europe/Berlin`" in after.description
+    assert after.global_concurrency_limit.limit == 1
+    assert after.concurrency_options.collision_strategy == "ENQUEUE"
+
+
+def test_a_changed_schedule_is_changed_in_place_and_a_removed_one_is_gone(prefect, folder, models):
+    write(folder, models, "moved", schedule=NIGHTLY)
+    deployments.deploy(folder / "specs")
+    server.wait_for(lambda: runs_of("moved"), 60, "the scheduler")
+    write(folder, models, "moved", schedule={"cron": "30 3 * * *"})
+    assert deployments.deploy(folder / "specs")["moved"] == "changed"
+    (schedule,) = read("moved").schedules
+    assert (schedule.schedule.cron, schedule.schedule.timezone) == ("30 3 * * *", "UTC")
+    write(folder, models, "moved")
+    assert deployments.deploy(folder / "specs")["moved"] == "changed"
+    assert read("moved").schedules == []
+    assert runs_of("moved") == []
+
+
+def test_prefects_own_command_makes_the_same_deployments(prefect, folder, models):
+    write(folder, models, "own", schedule=NIGHTLY, trigger={"event": "lake.landed", "resource": "lake.reviews"})
+    prefect.nightscribe("deploy", "--specs", "specs", "--prefect-file", "prefect.yaml", cwd=folder)
+    deployments.prepare_server()
+    with (folder / "deploy.log").open("wb") as log:
+        process = prefect.prefect("deploy", "--prefect-file", "prefect.yaml", "--all", cwd=folder, log=log)
+    assert process.wait(180) == 0, (folder / "deploy.log").read_text()
+    found, (job,) = read("own"), deployments.read_jobs(Path("specs"))
+    assert (found.version, found.description, found.tags) == (job.version, job.description, job.tags)
+    assert found.job_variables == deployments.job_variables(folder)
+    assert deployments.deploy(Path("specs"))["own"] == "unchanged"
+    write(folder, models, "own")
+    prefect.nightscribe("deploy", "--specs", "specs", "--prefect-file", "prefect.yaml", cwd=folder)
+    assert prefect.prefect("deploy", "--prefect-file", "prefect.yaml", "--all", cwd=folder).wait(180) == 0
+    assert read("own").schedules == []
+
+
+def test_two_jobs_with_one_sink_are_refused(folder, models):
+    first = write(folder, models, "first")
+    second = folder / "specs" / "second.yaml"
+    second.write_text(first.read_text().replace("name: first", "name: second"))
+    with pytest.raises(SpecError, match=r"sink.path 'out-first' is that of .*first.yaml and of .*second.yaml"):
+        deployments.read_jobs(folder / "specs")
+
+
+def test_two_triggers_at_once_run_one_after_the_other(prefect, folder, models):
+    write(folder, models, "pair")
+    deployments.deploy(folder / "specs")
+    with prefect.worker():
+        ids = [start("pair"), start("pair")]
+        server.wait_for(lambda: [prefect.state(i) for i in ids] == ["Completed", "Completed"], 150, "both runs")
+    assert len(lake.read(folder / "out-pair")) == 60
+    reports = [yaml.safe_load(f.read_text()) for f in sorted((folder / "out-pair").rglob("reports/*.json"))]
+    assert [(report["rows_in"], report["shards_skipped"]) for report in reports] == [(60, 0), (0, 3)]
+
+
+def test_of_the_nights_that_piled_up_only_the_last_is_done(prefect, folder, models):
+    write(folder, models, "late", schedule=NIGHTLY)
+    deployments.deploy(folder / "specs")
+    now = datetime.now(UTC)
+    with client() as api:
+        # What three nights without a worker leave behind.
+        window = {"start_time": (now - timedelta(days=3)).isoformat(), "end_time": now.isoformat(), "min_runs": 3}
+        api.request("POST", "/deployments/{id}/schedule", path_params={"id": read("late").id}, json=window)
+    late = [run for run in runs_of("late") if run.expected_start_time < now]
+    assert len(late) == 3
+    with prefect.worker():
+        *older, newest = [run.id for run in sorted(late, key=lambda run: run.expected_start_time)]
+        server.wait_for(lambda: prefect.state(newest) == "Completed", 150, "the last night")
+        server.wait_for(lambda: {prefect.state(i) for i in older} == {"Skipped"}, 60, "the nights before it")
+    assert len(list((folder / "out-late").rglob("reports/*.json"))) == 1
+
+
+def test_cancelling_stops_every_process_within_30_seconds_and_the_sink_goes_on(prefect, folder, models):
+    file = write(folder, models, "cancelled", files=60, runner={"workers": 2})
+    deployments.deploy(folder / "specs")
+    with prefect.worker() as worker:
+        run_id = start("cancelled")
+        server.wait_for(lambda: ledger(folder, "cancelled"), 120, "the first shard")
+        below = [process for process in server.tree(worker) if process.pid != worker.pid]
+        assert any("sdk_worker_main" in " ".join(process.cmdline()) for process in below)
+        with client() as api:
+            api.set_flow_run_state(run_id, Cancelling())
+        server.wait_for(lambda: not any(map(server.lives, below)), 30, "every process to end")
+        # The worker runs the flow's cancellation hooks before it says so, and imports the flow for that.
+        server.wait_for(lambda: prefect.state(run_id) == "Cancelled", 60, "the state")
+    report = run.run(spec.read(file, ["runner.workers=1"]))
+    assert 0 < report.shards_skipped < 60
+    assert len(lake.read(folder / "out-cancelled")) == 1200
+
+
+def test_a_run_whose_machine_died_is_crashed_and_the_next_goes_on_though_the_server_restarts(prefect, folder, models):
+    write(folder, models, "killed", files=60)
+    deployments.deploy(folder / "specs")
+    # A heartbeat every 30 s is the least that Prefect allows.
+    automations.apply(automations.crash_automation(silent_s=40))
+    with prefect.worker() as worker:
+        run_id = start("killed")
+        server.wait_for(lambda: ledger(folder, "killed"), 120, "the first shard")
+        server.kill_tree(worker, signal.SIGKILL)
+    assert prefect.state(run_id) == "Running"
+    server.wait_for(lambda: prefect.state(run_id) == "Crashed", 120, "the automation")
+    done = len(ledger(folder, "killed"))
+    with prefect.worker():
+        run_id = start("killed")
+        server.wait_for(lambda: len(ledger(folder, "killed")) > done, 120, "the next run to go on")
+        prefect.stop()
+        time.sleep(3)
+        prefect.start()
+        server.wait_for(lambda: prefect.state(run_id) == "Completed", 120, "the run to end")
+    (report,) = (yaml.safe_load(f.read_text()) for f in (folder / "out-killed").rglob("reports/*.json"))
+    assert report["shards_skipped"] >= done
+    assert len(lake.read(folder / "out-killed")) == 1200
+
+
+def test_a_finished_job_starts_the_one_that_waits_for_it(prefect, folder, models):
+    write(folder, models, "upstream")
+    write(
+        folder,
+        models,
+        "downstream",
+        trigger={"event": "nightscribe.run.finished", "resource": "nightscribe.job.upstream"},
+    )
+    deployments.deploy(folder / "specs")
+    with prefect.worker():
+        start("upstream")
+        server.wait_for(lambda: [r for r in runs_of("downstream") if r.state_name == "Completed"], 180, "the other job")
+    with client() as api:
+        names = EventFilter(event=EventNameFilter(name=["nightscribe.run.finished"]))
+        found = api.request("POST", "/events/filter", json={"filter": names.model_dump(mode="json")}).json()["events"]
+    about = {event["resource"]["prefect.resource.id"]: event["payload"] for event in found}
+    assert about["nightscribe.job.upstream"]["rows_out"] == 60
+    assert about["nightscribe.job.upstream"]["output"] == "out-upstream"
+
+
+def test_a_wrong_parameter_fails_the_run_at_once_with_the_sentence_of_the_command_line(prefect, folder, models):
+    write(folder, models, "wrong")
+    deployments.deploy(folder / "specs")
+    with prefect.worker():
+        run_id = start("wrong", overrides=["tasks.0.topk=3"])
+        server.wait_for(lambda: prefect.state(run_id) == "Failed", 90, "the run to fail")
+    with client() as api:
+        assert "tasks.0.topk is not a key; did you mean top_k?" in api.read_flow_run(run_id).state.message
+        lines = api.read_logs(LogFilter(flow_run_id=LogFilterFlowRunId(any_=[run_id])))
+    assert not (folder / "out-wrong").exists(), lines
+    with pytest.raises(Exception, match="-1 is less than the minimum of 0"):
+        start("wrong", limit=-1)

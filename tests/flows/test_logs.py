@@ -1,0 +1,70 @@
+"""Which lines reach the log of a run, and that each does once."""
+
+import logging
+
+import pytest
+from apache_beam.portability.api import beam_fn_api_pb2
+
+from flows import logs
+
+
+class Recorder(logging.Handler):
+    """What would go to the server."""
+
+    def __init__(self):
+        super().__init__()
+        self.lines = []
+
+    def emit(self, record):
+        self.lines.append((record.levelname, record.getMessage()))
+
+
+@pytest.fixture
+def recorder(monkeypatch):
+    recorder = Recorder()
+    logger = logging.getLogger("test of logs")
+    logger.setLevel(logging.DEBUG)
+    logger.addHandler(recorder)
+    monkeypatch.setattr(logs, "get_run_logger", lambda: logger)
+    yield recorder
+    logger.removeHandler(recorder)
+
+
+def test_each_library_speaks_from_its_level_on_and_once(recorder):
+    with logs.forwarded():
+        for name in ("jobs.run", "transforms.model", "apache_beam.runners.worker", "transformers.modeling_utils"):
+            for level in (logging.DEBUG, logging.INFO, logging.WARNING, logging.ERROR):
+                logging.getLogger(name).log(level, "a line")
+    assert recorder.lines == [
+        *(
+            (level, f"{name}: a line")
+            for name in ("jobs.run", "transforms.model")
+            for level in ("INFO", "WARNING", "ERROR")
+        ),
+        ("ERROR", "apache_beam.runners.worker: a line"),
+        ("WARNING", "transformers.modeling_utils: a line"),
+        ("ERROR", "transformers.modeling_utils: a line"),
+    ]
+    logging.getLogger("jobs.run").error("after the run")
+    assert len(recorder.lines) == 9
+
+
+def entry(location, message='it says "nö"'):
+    """A line as Beam's log service of worker processes writes it."""
+    made = beam_fn_api_pb2.LogEntry(severity=beam_fn_api_pb2.LogEntry.Severity.WARN, message=message, thread="Thread-7")
+    made.timestamp.seconds = 1
+    made.log_location = location
+    return str(made).replace("\n", " ")
+
+
+def test_a_line_of_a_worker_process_keeps_its_level_and_says_where_it_comes_from(recorder):
+    service = logging.getLogger(logs.WORKERS)
+    with logs.forwarded():
+        service.warning("Worker: %s", entry("/lib/python3.11/site-packages/transformers/modeling_utils.py:12"))
+        service.warning("Worker: %s", entry("/lib/python3.11/site-packages/apache_beam/runners/worker/sdk_worker.py:9"))
+        service.info("Worker: %s", entry("/srv/jobs/enrich.py:1"))
+        service.info("Worker: %s", entry("/srv/other/thing.py:1"))
+    assert recorder.lines == [
+        ("WARNING", 'transformers in a worker: it says "nö"'),
+        ("INFO", 'jobs in a worker: it says "nö"'),
+    ]

@@ -1,0 +1,62 @@
+"""`nightscribe serve`: one command from a folder of job files to a server, a worker and a run, and out again."""
+
+import signal
+import subprocess
+import sys
+
+import psutil
+import pyarrow.parquet as pq
+import yaml
+from prefect.client.orchestration import get_client
+from prefect.settings import PREFECT_API_URL, temporary_settings
+
+from jobs import run, spec
+from tests import lake, server
+
+
+def test_serve_starts_all_of_it_and_stops_all_of_it_in_the_middle_of_a_run(tmp_path, models, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "in").mkdir()
+    (tmp_path / "specs").mkdir()
+    for i in range(40):
+        pq.write_table(lake.rows(20, start=1000 * i), tmp_path / "in" / f"{i:02}.parquet")
+    (tmp_path / "slow.py").write_text("import time\n\n\ndef prepare(batch):\n    time.sleep(0.4)\n    return batch\n")
+    job = lake.job({"path": "in", "prepare": "slow:prepare"}, "out", models) | {
+        "name": "served",
+        "schedule": {"cron": "15 2 * * *"},
+    }
+    (tmp_path / "specs" / "served.yaml").write_text(yaml.safe_dump(job))
+    alone = server.Server(tmp_path)
+    environment = {key: value for key, value in alone.environment.items() if key != "PREFECT_API_URL"}
+    command = [sys.executable, "-m", "jobs.cli", "serve", "--specs", "specs", "--port", str(alone.port)]
+    log = tmp_path / "serve.log"
+    with log.open("wb") as stream:
+        process = subprocess.Popen(command, cwd=tmp_path, env=environment, stdout=stream, stderr=stream)
+    try:
+        server.wait_for(
+            lambda: "ready: http" in log.read_text() or process.poll() is not None, 180, "serve to be ready"
+        )
+        assert process.poll() is None, log.read_text()
+        with temporary_settings({PREFECT_API_URL: alone.api}), get_client(sync_client=True) as client:
+            deployment = client.read_deployment_by_name("enrich/served")
+            client.create_flow_run_from_deployment(deployment.id)
+            server.wait_for(lambda: list((tmp_path / "out").rglob("ledger/*.json")), 120, "the first shard")
+        below = psutil.Process(process.pid).children(recursive=True)
+        assert len(below) >= 3
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(90) == 0, log.read_text()[-3000:]
+        assert not any(map(server.lives, below))
+        report = run.run(spec.read("specs/served.yaml"))
+        assert 0 < report.shards_skipped < 40
+        assert len(lake.read(tmp_path / "out")) == 800
+    finally:
+        server.kill_tree(process, signal.SIGKILL)
+
+
+def test_a_folder_without_job_files_is_one_sentence(tmp_path):
+    environment = server.Server(tmp_path).environment
+    command = [sys.executable, "-m", "jobs.cli", "deploy", "--specs", str(tmp_path / "none")]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 2
+    assert "has no job file; put one there, or name another folder with --specs" in done.stderr.splitlines()[-1]
