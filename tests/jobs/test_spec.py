@@ -55,7 +55,7 @@ def test_the_contract_is_read_with_its_options():
         ("tasks.0.long_text=cut", "job.yaml: tasks.0.long_text is 'cut'; choices: 'truncate' or 'window'"),
         (
             "tasks.0.dtype=fp32",
-            "job.yaml: tasks.0.dtype is 'fp32'; choices: 'auto', 'float32', 'bfloat16' or 'float16'",
+            "job.yaml: tasks.0.dtype is 'fp32'; choices: 'auto', 'float32', 'bfloat16', 'float16' or 'int8'",
         ),
         ("tasks.0.device=gpu", "job.yaml: tasks.0.device is 'gpu'; string should match pattern"),
         ("tasks.0.model=null", "job.yaml: tasks.0.model is missing; classify needs a Hub name or a model folder"),
