@@ -15,14 +15,15 @@ export DO_NOT_TRACK := 1
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help demo test lint format bench lock clean
+.PHONY: help demo test lint format bench bench-gpu lock clean
 
 help:
 	@echo 'make demo    install and run `nightscribe demo`'
 	@echo 'make test    the tests; one of them: make test ARGS="tests/test_architecture.py -k one"'
 	@echo 'make lint    ruff, the format, mypy'
 	@echo 'make format  let ruff mend what it can'
-	@echo 'make bench   the benchmarks; the last line of each is JSON'
+	@echo 'make bench   the benchmarks and their peers, 25 minutes on two cores; make bench ARGS=--quick'
+	@echo 'make bench-gpu  on a CUDA GPU: FLOPs utilisation, busy share, the encoder arms'
 	@echo 'make lock    renew constraints.txt from pyproject.toml'
 	@echo 'make clean   remove the environment and the caches'
 	@echo
@@ -45,24 +46,28 @@ format: $(VENV)/installed-dev
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: $(VENV)/installed-base
-	$(BIN)/python -m tests.bench.overhead
-	$(BIN)/python -m tests.bench.encoder
-	$(BIN)/python -m tests.bench.generate
+bench: $(VENV)/installed-bench
+	$(BIN)/python -m tests.bench $(ARGS)
+
+bench-gpu: $(VENV)/installed-bench
+	$(BIN)/python -m tests.bench --only gpu encoder $(ARGS)
 
 clean:
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist
 	find flows jobs transforms tests -name __pycache__ -prune -exec rm -rf {} +
 
 # dev contains test and test contains base: the bigger install stands for the smaller ones.
+# bench adds to whatever is there and stands for nothing else.
 $(VENV)/installed-base: EXTRA :=
 $(VENV)/installed-base: STAMPS := base
 $(VENV)/installed-test: EXTRA := [test]
 $(VENV)/installed-test: STAMPS := base test
 $(VENV)/installed-dev: EXTRA := [dev]
 $(VENV)/installed-dev: STAMPS := base test dev
+$(VENV)/installed-bench: EXTRA := [bench]
+$(VENV)/installed-bench: STAMPS := base bench
 
-$(VENV)/installed-base $(VENV)/installed-test $(VENV)/installed-dev: pyproject.toml constraints.txt | $(BIN)/pip
+$(VENV)/installed-base $(VENV)/installed-test $(VENV)/installed-dev $(VENV)/installed-bench: pyproject.toml constraints.txt | $(BIN)/pip
 	@echo 'Installing into $(VENV); the first time takes minutes and gigabytes.'
 	$(if $(TORCH_INDEX),$(PIP) --no-deps --index-url $(TORCH_INDEX) -c constraints.txt torch)
 	$(PIP) -c constraints.txt -e '.$(EXTRA)'
@@ -83,7 +88,7 @@ $(BIN)/pip:
 lock:
 	rm -rf $(VENV)-lock
 	$(PYTHON) -m venv $(VENV)-lock
-	$(VENV)-lock/bin/python -m pip install --quiet '.[dev]'
+	$(VENV)-lock/bin/python -m pip install --quiet '.[dev,bench]'
 	{ grep '^#' constraints.txt; \
 	  $(VENV)-lock/bin/python -m pip freeze --exclude nightscribe \
 	  | grep -vE '^(nvidia-|cuda-|triton==)' | sed -E 's/^(torch==[^+]*)[+].*/\1/'; } > constraints.txt.new

@@ -55,7 +55,11 @@ def _accept(task: TaskPlan, i: int, rows: int) -> None:
 
 def _is_read(task: TaskPlan, plan: Plan) -> bool:
     """Whether a task in int8 reads this task's column, by way of others too."""
-    readers = [other for other in plan.tasks if task.spec.into in tasks.columns_read(other.spec.options)]
+    readers = [
+        other
+        for other in plan.tasks
+        if task.spec.into in (column.split(".")[0] for column in tasks.columns_read(other.spec.options))
+    ]
     return any(reader.dtype == "int8" or _is_read(reader, plan) for reader in readers)
 
 

@@ -8,7 +8,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
-from transformers import DistilBertConfig, DistilBertForSequenceClassification
+from transformers import (
+    DistilBertConfig,
+    DistilBertForSequenceClassification,
+    DistilBertForTokenClassification,
+)
 
 from tests import tiny
 
@@ -21,11 +25,16 @@ def texts(rows: int, seed: int = 0) -> list[str]:
     return [" ".join(rng.choice(words, length)) for length in lengths]
 
 
-def distilbert(folder: Path) -> Path:
-    """A classifier of DistilBERT-base's shape with a 512-token window."""
+def distilbert(folder: Path, task: str = "classify") -> Path:
+    """A classifier, or a recogniser of four kinds of entities, of DistilBERT-base's shape with a 512-token window."""
     torch.manual_seed(0)
     tokenizer = tiny.wordpiece(max_length=512, vocabulary=20_000)
-    DistilBertForSequenceClassification(DistilBertConfig(vocab_size=30522, num_labels=2)).save_pretrained(folder)
+    if task == "classify":
+        network = DistilBertForSequenceClassification(DistilBertConfig(vocab_size=30522, num_labels=2))
+    else:
+        names = ["O", *(f"{part}-{kind}" for kind in ("PER", "LOC", "ORG", "MISC") for part in "BI")]
+        network = DistilBertForTokenClassification(DistilBertConfig(vocab_size=30522, id2label=dict(enumerate(names))))
+    network.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return folder
 

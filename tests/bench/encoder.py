@@ -1,145 +1,137 @@
-"""Real tokens a second of a whole classify job, file to file, against what people write instead.
+"""Real tokens a second of whole classify and ner jobs, file to file, against what people write instead.
 
-    python -m tests.bench.encoder [--rows 256] [--repeats 3]
+    python -m tests.bench.encoder [--task classify ner] [--lane fp32 best] [--rows 96] [--repeats 5] [--quick]
 
 Every arm loads the model, reads the same Parquet files and writes Parquet; all of that is timed. The arms take turns in
-one process, repeat by repeat; medians are of the repeats; the last line is JSON.
+one process, repeat by repeat; medians are of the repeats; the last line is JSON. Two lanes: `fp32` has everyone in
+float32; `best` has everyone in the fastest dtype that they have here, beside the pipeline in float32.
 
-    job          nightscribe
-    bare loop    the same batches (length-sorted, the same token budget), tokenizer + model, nothing else
-    plain loop   tokenizer + model over 32 rows at a time in arrival order, padded to the longest
-    pipeline 1   transformers.pipeline, batch_size=1
-    pipeline 32  transformers.pipeline, batch_size=32: what most guides show
+    job             nightscribe
+    bare loop       the same batches (length-sorted, the same token budget), tokenizer + model, nothing else
+    plain loop      tokenizer + model over 32 rows at a time in arrival order, padded to the longest
+    onnx sorted     ONNX Runtime over the job's batches; exported beforehand, which nobody is charged for
+    onnx arrival    ONNX Runtime over 32 rows at a time
+    pipeline N      transformers.pipeline, batch_size=N; 32 is what most guides show
+    beam, ray, datasets   RunInference, Ray Data's map_batches, datasets.map with the plain loop's body
 """
 
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import json
-import statistics
 import tempfile
-import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
-import numpy as np
-import pyarrow as pa
 import pyarrow.parquet as pq
-import torch
-from transformers import AutoModelForSequenceClassification, AutoTokenizer, pipeline
+from transformers import AutoTokenizer
+from transformers.utils import logging
 
-from jobs import run, spec
-from tests.bench import corpus
-from transforms.batches import MAX_TOKENS
-from transforms.device import DTYPES, choose_device, choose_dtype
+from tests.bench import arms, corpus, peers, turns
+from tests.bench.arms import Order
+from transforms.device import choose_device, choose_dtype
 
-MAX_LENGTH = 512
+Arm = tuple[Callable[..., None], str]
+BASE = "pipeline 32 float32"
 
 
-def job(model: Path, source: Path, sink: Path, dtype: str) -> None:
-    """The job, through the same call as the command."""
-    content = {
-        "name": "encoder",
-        "source": {"path": str(source)},
-        "tasks": [{"task": "classify", "column": "text", "model": str(model), "into": "label", "dtype": dtype}],
-        "sink": {"path": str(sink)},
+def lane(name: str) -> dict[str, Arm]:
+    """The arms of a lane: name -> (function, dtype)."""
+    budget, arrival = partial(arms.loop, batches="budget"), partial(arms.loop, batches="arrival")
+    pipes = {n: partial(arms.pipe, batch_size=n) for n in (1, 32)}
+    onnx = {
+        "onnx sorted": partial(arms.loop, batches="budget", kind=arms.OnnxLoop),
+        "onnx arrival": partial(arms.loop, batches="arrival", kind=arms.OnnxLoop),
     }
-    run.run(spec.parse(content))
+    if name == "fp32":
+        own = {"job": arms.job, "bare loop": budget, "plain loop": arrival}
+        theirs = {"beam": peers.beam_run_inference, "ray": peers.ray_data, "datasets": peers.datasets_map}
+        all_ = own | onnx | {f"pipeline {n}": call for n, call in pipes.items()} | theirs
+        return {f"{arm} float32": (call, "float32") for arm, call in all_.items()}
+    half = choose_dtype("auto", "auto")
+    on_cpu = choose_device("auto").type == "cpu"
+    best: dict[str, Arm] = {BASE: (pipes[32], "float32")}
+    if half != "float32":
+        best |= {f"job {half}": (arms.job, half), f"bare loop {half}": (budget, half)}
+        best |= {f"pipeline {n} {half}": (call, half) for n, call in pipes.items()}
+    if on_cpu:
+        best |= {
+            "job int8": (arms.job, "int8"),
+            "bare loop int8": (budget, "int8"),
+            "plain loop int8": (arrival, "int8"),
+        }
+        best |= {f"{arm} int8": (call, "int8") for arm, call in onnx.items()}
+    return best
 
 
-def loop(model: Path, source: Path, sink: Path, dtype: str, order: str) -> None:
-    """Tokenizer and model by hand, with the job's batches (`budget`) or 32 rows at a time (`arrival`)."""
+def missing(arm: str) -> str | None:
+    """Why an arm cannot run here, or None."""
+    if arm.startswith("onnx") and choose_device("auto").type != "cpu":
+        return "compared on a CPU only"
+    needs = {"onnx": ("onnxruntime", "onnxscript"), "ray": ("ray",)}.get(arm.split()[0], ())
+    absent = [name for name in needs if importlib.util.find_spec(name) is None]
+    return f"{', '.join(absent)} not installed; pip install 'nightscribe[bench]'" if absent else None
+
+
+def measure(task: str, name: str, rows: int, repeats: int) -> dict[str, object]:
+    """One lane of one task: its arms in turn."""
+    chosen = lane(name)
+    for arm in list(chosen):
+        if reason := missing(arm):
+            print(f"skipped {arm}: {reason}")
+            del chosen[arm]
+    with tempfile.TemporaryDirectory() as folder:
+        root = Path(folder)
+        model, source = corpus.distilbert(root / "model", task), corpus.write(root / "source", rows)
+        tokens = _tokens(model, source)
+        if any(arm.startswith("onnx") for arm in chosen):
+            arms.export_onnx(task, model)
+        if any(arm.startswith("ray") for arm in chosen):
+            peers.ray_start()
+
+        def call(function: Callable[..., None], dtype: str, arm: str, repeat: int) -> None:
+            function(Order(task, model, source, root / f"{arm}-{repeat}".replace(" ", "-"), dtype))
+
+        calls = {arm: partial(call, function, dtype, arm) for arm, (function, dtype) in chosen.items()}
+        seconds = turns.take(calls, repeats)
+        if any(arm.startswith("ray") for arm in chosen):
+            peers.ray_stop()
+    print(f"\n{task}, lane {name}, {rows} rows, {tokens} tokens")
+    turns.show(seconds, tokens, "tokens/s", BASE)
+    rate = turns.rates(seconds, tokens)
+    job = max((arm for arm in rate if arm.startswith("job")), key=lambda arm: rate[arm])
+    bare = rate[job.replace("job", "bare loop")]
+    return {
+        "tokens": tokens,
+        "tokens_per_s": {arm: round(value) for arm, value in rate.items()},
+        "job_over_pipeline_32": round(rate[job] / rate[BASE], 2),
+        "job_over_bare_loop": round(rate[job] / bare, 3),
+        "first": job == max(rate, key=lambda arm: rate[arm]),
+    }
+
+
+def _tokens(model: Path, source: Path) -> int:
     tokenizer = AutoTokenizer.from_pretrained(model)
-    device = choose_device("auto")
-    network = AutoModelForSequenceClassification.from_pretrained(model, dtype=DTYPES[dtype]).to(device).eval()
-    table = pq.read_table(source)
-    texts = table["text"].to_pylist()
-    ids = tokenizer(texts, truncation=True, max_length=MAX_LENGTH, return_token_type_ids=False)["input_ids"]
-    if order == "budget":
-        waiting = sorted(range(len(ids)), key=lambda i: -len(ids[i]))
-        batches = []
-        while waiting:
-            n = max(1, MAX_TOKENS[device.type] // len(ids[waiting[0]]))
-            batches.append(waiting[:n])
-            waiting = waiting[n:]
-    else:
-        batches = [list(range(i, min(i + 32, len(ids)))) for i in range(0, len(ids), 32)]
-    scores = np.zeros((len(ids), network.config.num_labels), np.float32)
-    with torch.inference_mode():
-        for batch in batches:
-            inputs = tokenizer.pad({"input_ids": [ids[i] for i in batch]}, return_tensors="pt").to(device)
-            scores[batch] = network(**inputs).logits.float().softmax(-1).cpu().numpy()
-    _write(table, scores.argmax(1), scores.max(1), network.config.id2label, sink)
-
-
-def stock(model: Path, source: Path, sink: Path, dtype: str, batch_size: int) -> None:
-    """transformers.pipeline."""
-    classify = pipeline("text-classification", model=str(model), dtype=DTYPES[dtype], device=choose_device("auto"))
-    table = pq.read_table(source)
-    results = classify(table["text"].to_pylist(), batch_size=batch_size, truncation=True, max_length=MAX_LENGTH)
-    rows = pa.array(results, pa.struct([("label", pa.string()), ("score", pa.float32())]))
-    pq.write_table(table.append_column("label", rows), sink, compression="zstd")
-
-
-def _write(table: pa.Table, best: np.ndarray, score: np.ndarray, names: dict[int, str], sink: Path) -> None:
-    labels = pa.StructArray.from_arrays([[names[i] for i in best], score.astype(np.float32)], ["label", "score"])
-    pq.write_table(table.append_column("label", labels), sink, compression="zstd")
+    texts = pq.read_table(source)["text"].to_pylist()
+    return sum(map(len, tokenizer(texts, truncation=True, max_length=arms.MAX_LENGTH)["input_ids"]))
 
 
 def main() -> None:
-    """Run the arms in turn and print a table."""
+    """Run the lanes and print tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rows", type=int, default=256)
-    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--task", nargs="+", choices=["classify", "ner"], default=["classify", "ner"])
+    parser.add_argument("--lane", nargs="+", choices=["fp32", "best"], default=["fp32", "best"])
+    parser.add_argument("--rows", type=int, default=96)
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--quick", action="store_true", help="32 rows, once")
     arguments = parser.parse_args()
-    fast = choose_dtype("auto", "auto")
-    arms: dict[str, tuple[Callable[..., None], tuple]] = {
-        "job fp32": (job, ("float32",)),
-        "bare loop fp32": (loop, ("float32", "budget")),
-        "plain loop fp32": (loop, ("float32", "arrival")),
-        "pipeline 1 fp32": (stock, ("float32", 1)),
-        "pipeline 32 fp32": (stock, ("float32", 32)),
-    }
-    if fast != "float32":
-        arms |= {
-            "job auto": (job, ("auto",)),
-            f"bare loop {fast}": (loop, (fast, "budget")),
-            f"pipeline 1 {fast}": (stock, (fast, 1)),
-            f"pipeline 32 {fast}": (stock, (fast, 32)),
-        }
-    seconds: dict[str, list[float]] = {name: [] for name in arms}
-    with tempfile.TemporaryDirectory() as folder:
-        root = Path(folder)
-        model, source = corpus.distilbert(root / "model"), corpus.write(root / "source", arguments.rows)
-        tokenizer = AutoTokenizer.from_pretrained(model)
-        encoded = tokenizer(pq.read_table(source)["text"].to_pylist(), truncation=True, max_length=MAX_LENGTH)
-        tokens = sum(map(len, encoded["input_ids"]))
-        for repeat in range(arguments.repeats):
-            for name, (call, extra) in arms.items():
-                started = time.perf_counter()
-                call(model, source, root / f"{name}-{repeat}".replace(" ", "-"), *extra)
-                seconds[name].append(time.perf_counter() - started)
-                print(f"{repeat} {name:<20} {tokens / seconds[name][-1]:>9,.0f} tokens/s", flush=True)
-    rate = {name: tokens / statistics.median(values) for name, values in seconds.items()}
-    base = rate["pipeline 32 fp32"]
-    print(f"\n{'arm':<20} {'tokens/s':>10} {'x':>7}   spread")
-    for name, value in rate.items():
-        spread = f"{tokens / max(seconds[name]):,.0f} to {tokens / min(seconds[name]):,.0f}"
-        print(f"{name:<20} {value:>10,.0f} {value / base:>7.1f}   {spread}")
-    summary = {
-        "bench": "encoder",
-        "rows": arguments.rows,
-        "tokens": tokens,
-        "repeats": arguments.repeats,
-        "tokens_per_s": {name: round(value) for name, value in rate.items()},
-        "job_fp32_over_pipeline_32": round(rate["job fp32"] / base, 2),
-        "job_auto_over_pipeline_32": round(rate.get("job auto", rate["job fp32"]) / base, 2),
-        "job_over_bare_loop_fp32": round(rate["job fp32"] / rate["bare loop fp32"], 3),
-        "job_over_bare_loop_auto": round(rate["job auto"] / rate[f"bare loop {fast}"], 3)
-        if "job auto" in rate
-        else None,
-        "versions": corpus.versions(),
-    }
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    rows, repeats = (32, 1) if arguments.quick else (arguments.rows, arguments.repeats)
+    lanes = {f"{task} {name}": measure(task, name, rows, repeats) for task in arguments.task for name in arguments.lane}
+    summary = {"bench": "encoder", "rows": rows, "repeats": repeats, "lanes": lanes, "versions": corpus.versions()}
     print(json.dumps(summary))
 
 

@@ -83,9 +83,9 @@ def export(network: Any, names: frozenset[str]) -> Callable[..., Any]:
     taken = [node.name for node in session.get_inputs()]
 
     def compute(**inputs: torch.Tensor) -> Any:
-        # Type ids that a task leaves out are those of the first segment, as in torch.
-        absent = torch.zeros_like(inputs["input_ids"])
-        outputs = session.run(keys, {name: inputs.get(name, absent).numpy() for name in taken})
+        # A text on its own has no type ids, and the graph wants what a network fills in: all of the first segment.
+        first = torch.zeros_like(inputs["input_ids"])
+        outputs = session.run(keys, {name: inputs.get(name, first).numpy() for name in taken})
         return kind(**{key: torch.from_numpy(array) for key, array in zip(keys, outputs, strict=True)})
 
     _same(network, compute, names)

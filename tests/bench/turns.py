@@ -1,0 +1,41 @@
+"""Arms that take turns: repeat by repeat, medians and spread, and the table."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable
+
+
+def take(arms: dict[str, Callable[[int], None]], repeats: int) -> dict[str, list[float]]:
+    """Run every arm once a repeat, in turn.
+
+    Args:
+        arms: name -> what to time; it is called with the number of the repeat.
+        repeats: how often.
+
+    Returns:
+        name -> seconds of each repeat.
+    """
+    seconds: dict[str, list[float]] = {name: [] for name in arms}
+    for repeat in range(repeats):
+        for name, call in arms.items():
+            started = time.perf_counter()
+            call(repeat)
+            seconds[name].append(time.perf_counter() - started)
+            print(f"{repeat} {name:<28} {seconds[name][-1]:>8.2f} s", flush=True)
+    return seconds
+
+
+def rates(seconds: dict[str, list[float]], amount: int) -> dict[str, float]:
+    """Amount a second of each arm, by the median of its repeats."""
+    return {name: amount / statistics.median(values) for name, values in seconds.items()}
+
+
+def show(seconds: dict[str, list[float]], amount: int, unit: str, base: str) -> None:
+    """Print a table, fastest first, with each arm's ratio to `base` and its spread."""
+    rate = rates(seconds, amount)
+    print(f"\n{'arm':<28} {unit:>10} {'x':>7}   spread")
+    for name in sorted(rate, key=lambda name: -rate[name]):
+        spread = f"{amount / max(seconds[name]):,.0f} to {amount / min(seconds[name]):,.0f}"
+        print(f"{name:<28} {rate[name]:>10,.0f} {rate[name] / rate[base]:>7.2f}   {spread}")
