@@ -4,8 +4,9 @@
 
 BERT-base's shape with random weights, `dtype: auto`, file to file. Model FLOPs are those of the matrix products over
 real tokens, padding not counted (Chowdhery et al. 2022, appendix B, forward pass only). The peak is measured: the best
-of ten products of 8,192 x 8,192 matrices in the same dtype. The busy share is the time in kernels and copies, from CUPTI
-by way of torch.profiler in a run of its own, of the job's seconds. The last line is JSON; without a GPU it says so.
+of ten products of 8,192 x 8,192 matrices in the same dtype. The busy share is the time
+in kernels and copies, from CUPTI through torch.profiler in a run of its own, of the job's seconds. The last line is
+JSON; without a GPU it says so.
 """
 
 from __future__ import annotations
