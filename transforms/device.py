@@ -10,7 +10,7 @@ import torch
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 # A dtype that was chosen by a stopwatch is part of the fingerprint, so a noisy machine must not change it: CPUs
-# measured so far are at 0.5 or from 2 up, and the line is drawn in the empty space between.
+# measured so far are at 0.6 or from 2 up, and the line is drawn in the empty space between.
 WORTH_IT = 1.4
 PROBE_ROUNDS = 20
 
