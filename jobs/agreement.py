@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from dataclasses import replace
 
@@ -9,11 +10,14 @@ import pyarrow as pa
 
 from jobs import enrich
 from jobs.plan import Plan, TaskPlan
+from jobs.store import Store
 from transforms import task as tasks
 from transforms.agreement import agreement
 from transforms.errors import ModelError
 
 LOG = logging.getLogger(__name__)
+
+FOLDER = "_nightscribe/agreement"
 
 # Enough to tell 0.98 from 0.94; a second or two of BERT-base on two cores.
 SAMPLE_ROWS = 128
@@ -22,33 +26,41 @@ SAMPLE_ROWS = 128
 def check(plan: Plan) -> Plan:
     """The plan with the agreement of each task in `dtype: int8`.
 
+    It is measured once a fingerprint and kept in the sink: nothing that could change it changes without that.
+
     Raises:
         ModelError: one of them agrees with float32 on less than its `min_agreement`.
     """
-    rounded = [task for task in plan.tasks if task.dtype == "int8"]
-    if not rounded or not plan.todo:
+    if not plan.todo or all(task.dtype != "int8" for task in plan.tasks):
         return plan
-    batch = _sample(plan)
-    checked = []
+    store, kept = Store(plan.spec.sink.path), f"{FOLDER}/{plan.fingerprint}.json"
+    found: dict[str, float] = json.loads(store.get(kept)) if store.exists(kept) else _measured(plan)
     for i, task in enumerate(plan.tasks):
+        if task.spec.into in found:
+            _accept(task, i, found[task.spec.into])
+    store.put(kept, json.dumps(found).encode())
+    return replace(plan, tasks=tuple(replace(t, agreement=found.get(t.spec.into)) for t in plan.tasks))
+
+
+def _measured(plan: Plan) -> dict[str, float]:
+    """The agreement of each task in int8, by its column."""
+    batch = _sample(plan)
+    found = {}
+    for task in plan.tasks:
         if task.dtype == "int8":
             exact = enrich.load(replace(task, dtype="float32"))(batch).values
-            values = enrich.load(task)(batch).values
-            task = replace(task, agreement=round(agreement(exact, values), 4))
-            _accept(task, i, len(batch))
+            found[task.spec.into] = round(agreement(exact, enrich.load(task)(batch).values), 4)
             batch = batch.append_column(task.spec.into, exact)
         elif _is_read(task, plan):
             batch = batch.append_column(task.spec.into, enrich.load(task)(batch).values)
-        checked.append(task)
-    return replace(plan, tasks=tuple(checked))
+    return found
 
 
-def _accept(task: TaskPlan, i: int, rows: int) -> None:
-    assert task.agreement is not None
-    LOG.info("tasks.%d: int8 agrees with float32 on %.4f of %d rows", i, task.agreement, rows)
-    if task.agreement < task.spec.min_agreement:
+def _accept(task: TaskPlan, i: int, agreed: float) -> None:
+    LOG.info("tasks.%d: int8 agrees with float32 on %.4f of a sample", i, agreed)
+    if agreed < task.spec.min_agreement:
         raise ModelError(
-            f"tasks.{i}.dtype is int8, which agrees with float32 on {task.agreement:.4f} of the first {rows} rows; "
+            f"tasks.{i}.dtype is int8, which agrees with float32 on {agreed:.4f} of the first {SAMPLE_ROWS} rows; "
             f"tasks.{i}.min_agreement is {task.spec.min_agreement:g}; use dtype: auto, or ask for less agreement"
         )
 

@@ -50,6 +50,10 @@ class Store:
         prefix = self.root.rstrip("/") + "/"
         return sorted(name[len(prefix) :] for name in self.fs.find(self.root) if name.endswith(ending))
 
+    def exists(self, name: str) -> bool:
+        """Whether there is a file of that name."""
+        return self.fs.exists(self.path(name))
+
     def get(self, name: str) -> bytes:
         """The content of a file."""
         return self.fs.cat_file(self.path(name))
@@ -85,7 +89,7 @@ class Store:
 
     def delete(self, name: str) -> None:
         """Delete a file if it is there."""
-        if self.fs.exists(self.path(name)):
+        if self.exists(name):
             self.fs.rm_file(self.path(name))
 
     def clear_temporary(self) -> None:

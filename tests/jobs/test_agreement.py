@@ -36,6 +36,17 @@ def test_a_job_in_int8_reports_its_agreement(tmp_path, models):
     assert 0.8 < task["agreement"] <= 1.0
 
 
+def test_it_is_measured_once_and_kept_for_the_nights_to_come(tmp_path, models, monkeypatch):
+    parsed = job(tmp_path, models)
+    run.run(parsed)
+    pq.write_table(pa.table({"text": tiny.texts(20, seed=5)}), tmp_path / "source" / "more.parquet")
+    monkeypatch.setattr(agreement, "agreement", lambda exact, rounded: pytest.fail("measured again"))
+    report = run.run(parsed)
+    assert (report.rows_out, report.shards_skipped) == (20, 1)
+    [task] = json.loads((tmp_path / "sink/_nightscribe/reports" / f"{report.run_id}.json").read_text())["tasks"]
+    assert 0.8 < task["agreement"] <= 1.0
+
+
 def test_too_little_agreement_refuses_the_job_and_writes_no_rows(tmp_path, models, monkeypatch):
     # Agreement is what the model makes it; here every row disagrees.
     monkeypatch.setattr(agreement, "agreement", lambda exact, rounded: 0.25)
