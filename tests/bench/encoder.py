@@ -75,9 +75,9 @@ def missing(arm: str) -> str | None:
     return f"{', '.join(absent)} not installed; pip install 'nightscribe[bench]'" if absent else None
 
 
-def measure(task: str, name: str, rows: int, repeats: int) -> dict[str, object]:
-    """One lane of one task: its arms in turn."""
-    chosen = lane(name)
+def measure(task: str, name: str, rows: int, repeats: int, only: tuple[str, ...]) -> dict[str, object]:
+    """One lane of one task: its arms in turn, or those whose names start with one of `only`."""
+    chosen = {arm: call for arm, call in lane(name).items() if arm.startswith(only or "")}
     for arm in list(chosen):
         if reason := missing(arm):
             print(f"skipped {arm}: {reason}")
@@ -126,11 +126,15 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=96)
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--quick", action="store_true", help="32 rows, once")
+    parser.add_argument("--peers", nargs="+", default=[], help="only these beside job, bare loop and pipeline 32")
     arguments = parser.parse_args()
     logging.set_verbosity_error()
     logging.disable_progress_bar()
     rows, repeats = (32, 1) if arguments.quick else (arguments.rows, arguments.repeats)
-    lanes = {f"{task} {name}": measure(task, name, rows, repeats) for task in arguments.task for name in arguments.lane}
+    only = ("job", "bare loop", BASE, *arguments.peers) if arguments.peers else ()
+    lanes = {
+        f"{task} {name}": measure(task, name, rows, repeats, only) for task in arguments.task for name in arguments.lane
+    }
     summary = {"bench": "encoder", "rows": rows, "repeats": repeats, "lanes": lanes, "versions": corpus.versions()}
     print(json.dumps(summary))
 
