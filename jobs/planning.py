@@ -46,7 +46,8 @@ def make(spec: JobSpec) -> Plan:
     fingerprint = _fingerprint(planned_source, planned_tasks, schema)
     kinds = [choose_device(task.spec.device).type for task in planned_tasks if task.model is not None]
     plan = Plan(
-        run_id=f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{secrets.token_hex(3)}",
+        # Microseconds, since short runs follow one another within a second and are told apart by order.
+        run_id=f"{datetime.now(UTC):%Y%m%dT%H%M%S%f}-{secrets.token_hex(3)}",
         spec=spec,
         source=planned_source,
         tasks=tuple(planned_tasks),
