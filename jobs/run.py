@@ -155,6 +155,9 @@ def watching(plan: Plan, watch: Watcher | None, every_s: float, timeline: Timeli
         while not done.wait(every_s):
             look_once()
 
+    if timeline is not None:
+        # From nothing, so that a run shorter than one look has a speed too.
+        timeline.add(Progress())
     thread = threading.Thread(target=look_on, name="progress", daemon=True)
     thread.start()
     try:
