@@ -44,6 +44,7 @@ def may_pass(_: Task[..., Any], __: TaskRun, state: State[Any]) -> bool:
     except (RunError, OSError):
         return True
     except Exception:
+        # Prefect has the error and raises it from the task; here it only says that another attempt would not help.
         return False
     return False
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import BinaryIO
 
 import pyarrow as pa
 from fsspec import AbstractFileSystem
@@ -41,7 +42,7 @@ def read(
             yield from pa.ipc.open_stream(stream)
 
 
-def _is_file(stream: object) -> bool:
-    head = stream.read(len(MAGIC))  # type: ignore[attr-defined]
-    stream.seek(0)  # type: ignore[attr-defined]
+def _is_file(stream: BinaryIO) -> bool:
+    head = stream.read(len(MAGIC))
+    stream.seek(0)
     return head == MAGIC

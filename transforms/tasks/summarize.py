@@ -61,7 +61,8 @@ class Options:
         for name in ("max_new_tokens", "num_beams"):
             if (value := getattr(self, name)) is not None and value < 1:
                 raise ValueError(f"{name} is {value}; give a number from 1")
-        if None not in (self.max_new_tokens, self.min_new_tokens) and self.min_new_tokens > self.max_new_tokens:  # type: ignore[operator]
+        least, most = self.min_new_tokens, self.max_new_tokens
+        if least is not None and most is not None and least > most:
             raise ValueError(
                 f"min_new_tokens is {self.min_new_tokens}, more than max_new_tokens, {self.max_new_tokens}; swap them"
             )
