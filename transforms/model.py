@@ -56,7 +56,7 @@ class Model:
         device: where the network is.
         max_length: tokens that fit in one sequence, special tokens included.
         inputs: names that the tokenizer makes and the network's forward takes.
-        compute: the network as its engine runs it: keyword tensors `(batch, seq)` -> ModelOutput.
+        compute: the network as its engine runs it: keyword tensors `(batch, seq)` of the host -> ModelOutput.
     """
 
     tokenizer: PreTrainedTokenizerBase
@@ -148,11 +148,8 @@ def forward(model: Model, ids: list[list[int]], type_ids: list[list[int]] | None
         inputs["attention_mask"] = torch.from_numpy((np.arange(array.shape[1]) < lengths[:, None]).astype(np.int64))
     if type_ids is not None and "token_type_ids" in model.inputs:
         inputs["token_type_ids"] = torch.from_numpy(padded(type_ids, 0))
-    if model.device.type == "cuda":
-        # From pinned memory the copy does not wait for the device, so batches queue up behind one another.
-        inputs = {name: tensor.pin_memory() for name, tensor in inputs.items()}
     with torch.inference_mode():
-        return model.compute(**{name: tensor.to(model.device, non_blocking=True) for name, tensor in inputs.items()})
+        return model.compute(**inputs)
 
 
 def logits(model: Model, ids: list[list[int]], type_ids: list[list[int]] | None = None) -> torch.Tensor:

@@ -11,13 +11,16 @@ float32 product it was faster than torch in float32; in bfloat16 torch was 1.7 t
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from typing import Any
 
 import torch
 
-from transforms.engines import first_token, int8, onnx, packed
+from transforms.engines import encoder, int8, onnx, packed, unpadded
 from transforms.errors import ModelError
+
+LOG = logging.getLogger(__name__)
 
 ENGINES = ("auto", "torch", "onnx")
 
@@ -52,15 +55,32 @@ def prepare(network: Any, engine: str, dtype: str, head: str, names: frozenset[s
         names: inputs that its forward will get.
 
     Returns:
-        What to call with keyword tensors for a ModelOutput.
+        What to call with keyword tensors of the host for a ModelOutput.
     """
-    on_cpu = network.device.type == "cpu"
-    if head == "AutoModelForSequenceClassification":
-        first_token.shorten(network)
+    fused = encoder.fuse(network, first_token=head == "AutoModelForSequenceClassification")
     if engine == "onnx":
         return onnx.export(network, names)
     if dtype == "int8":
         int8.quantise(network)
-    elif on_cpu:
+    elif network.device.type == "cpu":
         packed.pack(network, network.dtype)
-    return network
+    elif fused and unpadded.available(network.device, network.dtype) and _computes_unpadded(network):
+        return unpadded.unpad(network)
+
+    def compute(**inputs: torch.Tensor) -> Any:
+        return network(**{name: unpadded.to_device(tensor, network.device) for name, tensor in inputs.items()})
+
+    return compute
+
+
+def _computes_unpadded(network: Any) -> bool:
+    want = encoder.sample_output(network, network)
+    try:
+        got = encoder.sample_output(network, unpadded.unpad(network))
+    except RuntimeError as error:
+        LOG.warning("batches keep their padding: the kernel for batches without says %s", error)
+        return False
+    if not encoder.same(got, want):
+        LOG.warning("batches keep their padding: without it %s gives something else", type(network).__name__)
+        return False
+    return True
