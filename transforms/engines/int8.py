@@ -34,11 +34,11 @@ class Int8Linear(nn.Module):
     def forward(self, rows: torch.Tensor) -> torch.Tensor:
         """Round, multiply, scale, add the bias, apply the GELU."""
         operation, algorithm = self.after
-        rounded = torch.quantize_per_tensor_dynamic(rows, torch.quint8, reduce_range=False)
+        rounded, scale, zero = round_rows(rows)
         return torch.ops.onednn.qlinear_pointwise(
-            rounded.int_repr(),
-            rounded.q_scale(),
-            rounded.q_zero_point(),
+            rounded,
+            scale,
+            zero,
             self.packed,
             self.scale,
             self.zero,
@@ -50,6 +50,24 @@ class Int8Linear(nn.Module):
             [],
             algorithm,
         )
+
+
+def round_rows(rows: torch.Tensor) -> tuple[torch.Tensor, float, int]:
+    """Activations in eight bits, from their least to their greatest.
+
+    In half the time of `quantize_per_tensor_dynamic`, which looks for the two one after the other, and `int_repr`,
+    which copies.
+
+    Returns:
+        uint8, as `rows`; the scale; what stands for 0.
+    """
+    low, high = (float(end) for end in torch.aminmax(rows))
+    low, high = min(low, 0.0), max(high, 0.0)
+    scale = max(high - low, torch.finfo(torch.float32).tiny) / 255
+    zero = round(-low / scale)
+    quantised = torch.quantize_per_tensor(rows, scale, zero, torch.quint8)
+    bare = torch.empty(0, dtype=torch.uint8)
+    return bare.set_(quantised.untyped_storage(), 0, quantised.shape, quantised.stride()), scale, zero
 
 
 def check(device: torch.device) -> None:
