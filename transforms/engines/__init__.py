@@ -62,10 +62,10 @@ def prepare(network: Any, engine: str, dtype: str, head: str, names: frozenset[s
         return onnx.export(network, names)
     if dtype == "int8":
         int8.quantise(network)
-    elif network.device.type == "cpu":
-        packed.pack(network, network.dtype)
     elif fused and unpadded.available(network.device, network.dtype) and _computes_unpadded(network):
         return unpadded.unpad(network)
+    elif network.device.type == "cpu":
+        packed.pack(network, network.dtype)
 
     def compute(**inputs: torch.Tensor) -> Any:
         return network(**{name: unpadded.to_device(tensor, network.device) for name, tensor in inputs.items()})

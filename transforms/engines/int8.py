@@ -63,7 +63,7 @@ def round_rows(rows: torch.Tensor) -> tuple[torch.Tensor, float, int]:
     """
     low, high = (float(end) for end in torch.aminmax(rows))
     low, high = min(low, 0.0), max(high, 0.0)
-    scale = max(high - low, torch.finfo(torch.float32).tiny) / 255
+    scale = max((high - low) / 255, torch.finfo(torch.float32).tiny)
     zero = round(-low / scale)
     quantised = torch.quantize_per_tensor(rows, scale, zero, torch.quint8)
     bare = torch.empty(0, dtype=torch.uint8)

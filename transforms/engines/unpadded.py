@@ -39,7 +39,8 @@ class Packing:
         lengths = mask.sum(1)
         offsets = pad(lengths.cumsum(0), (1, 0)).int()
         indices = mask.flatten().nonzero().squeeze(1)
-        return cls(*mask.shape, to_device(indices, device), to_device(offsets, device), tuple(lengths.tolist()))
+        batch, seq = mask.shape
+        return cls(batch, seq, to_device(indices, device), to_device(offsets, device), tuple(lengths.tolist()))
 
     def pack(self, rows: torch.Tensor) -> torch.Tensor:
         """`(batch, seq, hidden)` -> `(tokens, hidden)`."""
@@ -75,19 +76,15 @@ def attend(
 
         starts = torch.arange(packing.batch + 1, dtype=torch.int32, device=query.device)
         longest = max(packing.lengths)
-        return varlen_attn(
-            query,
-            key,
-            value,
-            starts if first_token else packing.offsets,
-            packing.offsets,
-            1 if first_token else longest,
-            longest,
-        )
-    rows = (list(packing.lengths), [1] * packing.batch if first_token else list(packing.lengths))
-    keys, values, queries = key.split(rows[0]), value.split(rows[0]), query.split(rows[1])
-    attended = [_alone(q, k, v) for q, k, v in zip(queries, keys, values, strict=True)]
-    return torch.cat(attended)
+        longest = max(packing.lengths)
+        query_offsets, longest_query = (starts, 1) if first_token else (packing.offsets, longest)
+        attended = varlen_attn(query, key, value, query_offsets, packing.offsets, longest_query, longest)
+        assert isinstance(attended, torch.Tensor)
+        return attended
+    lengths = list(packing.lengths)
+    queries = query.split([1] * packing.batch if first_token else lengths)
+    rows = zip(queries, key.split(lengths), value.split(lengths), strict=True)
+    return torch.cat([_alone(*row) for row in rows])
 
 
 def _alone(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> torch.Tensor:

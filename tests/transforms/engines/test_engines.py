@@ -11,79 +11,18 @@ from transformers import (
     AutoModelForTokenClassification,
     BertConfig,
     BertForSequenceClassification,
-    CamembertConfig,
-    CamembertForSequenceClassification,
-    DistilBertConfig,
-    DistilBertForSequenceClassification,
-    ElectraConfig,
-    ElectraForSequenceClassification,
-    GPT2Config,
-    GPT2ForSequenceClassification,
-    RobertaConfig,
-    RobertaForSequenceClassification,
-    XLMRobertaConfig,
-    XLMRobertaForSequenceClassification,
 )
 
 from tests import tiny
+from tests.transforms.engines.shapes import SHAPE, build, padded_inputs
 from transforms import engines
-from transforms.engines import first_token, int8, onnx, packed
+from transforms.engines import int8, onnx, packed
 from transforms.errors import ModelError
 from transforms.model import ModelRef, load, logits
 from transforms.tasks import classify, ner
 
 TEXTS = tiny.texts(60)
-SHAPE = {"hidden_size": 32, "num_hidden_layers": 3, "num_attention_heads": 4, "intermediate_size": 48}
-DISTIL = {"dim": 32, "n_layers": 3, "n_heads": 4, "hidden_dim": 48}
-FAMILIES = [
-    (BertForSequenceClassification, BertConfig, SHAPE),
-    (RobertaForSequenceClassification, RobertaConfig, SHAPE),
-    (XLMRobertaForSequenceClassification, XLMRobertaConfig, SHAPE),
-    (CamembertForSequenceClassification, CamembertConfig, SHAPE),
-    (ElectraForSequenceClassification, ElectraConfig, {**SHAPE, "embedding_size": 16}),
-    (DistilBertForSequenceClassification, DistilBertConfig, DISTIL),
-]
 has_onnx = all(importlib.util.find_spec(name) for name in onnx.NEEDS)
-
-
-def build(network, config, shape):
-    torch.manual_seed(0)
-    return network(config(vocab_size=120, num_labels=3, initializer_range=0.5, pad_token_id=1, **shape)).eval()
-
-
-def padded_inputs():
-    ids = torch.randint(2, 120, (5, 23), generator=torch.Generator().manual_seed(1))
-    mask = (torch.arange(23) < torch.tensor([23, 20, 9, 2, 1])[:, None]).long()
-    return {"input_ids": torch.where(mask.bool(), ids, 1), "attention_mask": mask}
-
-
-@pytest.mark.parametrize("family", FAMILIES, ids=lambda family: family[0].__name__)
-def test_a_last_layer_for_the_first_token_gives_the_same_logits(family):
-    network, inputs = build(*family), padded_inputs()
-    with torch.inference_mode():
-        want = network(**inputs).logits
-        assert first_token.shorten(network)
-        torch.testing.assert_close(network(**inputs).logits, want, atol=1e-5, rtol=1e-5)
-
-
-def test_a_network_whose_head_reads_another_token_is_left_alone():
-    shape = {"n_embd": 32, "n_layer": 2, "n_head": 2}
-    assert not first_token.shorten(build(GPT2ForSequenceClassification, GPT2Config, shape))
-
-
-def test_a_head_that_reads_every_token_puts_the_whole_layer_back():
-    class Mean(BertForSequenceClassification):
-        def forward(self, **inputs):
-            output = super().forward(**inputs)
-            hidden = self.bert(**inputs).last_hidden_state
-            output.logits = output.logits + hidden.sum(1)[:, :3]
-            return output
-
-    network, inputs = build(Mean, BertConfig, SHAPE), padded_inputs()
-    with torch.inference_mode():
-        want = network(**inputs).logits
-        assert not first_token.shorten(network)
-        torch.testing.assert_close(network(**inputs).logits, want)
 
 
 @pytest.mark.skipif(not packed.available(torch.float32), reason="this CPU or torch build has no packed linear layers")
@@ -101,7 +40,7 @@ def test_packed_layers_give_what_linear_layers_give(dtype, gelu):
 
 @pytest.mark.skipif(not packed.available(torch.float32), reason="this CPU or torch build has no packed linear layers")
 def test_the_gelu_after_a_layer_is_computed_once():
-    network, inputs = build(*FAMILIES[0]), padded_inputs()
+    network, inputs = build(BertForSequenceClassification, BertConfig, SHAPE), padded_inputs()
     with torch.inference_mode():
         want = network(**inputs).logits
         packed.pack(network, torch.float32)
@@ -128,6 +67,14 @@ def test_an_int8_layer_is_off_by_no_more_than_its_rounding(gelu):
     assert got.shape == want.shape
     assert not torch.equal(got, want)
     torch.testing.assert_close(got, want.detach(), atol=0.05, rtol=0)
+
+
+@pytest.mark.parametrize("rows", [torch.randn(3, 5, 7), torch.rand(2, 9) + 3, -torch.rand(9), torch.zeros(4)])
+def test_activations_are_rounded_to_the_nearest_of_256_steps(rows):
+    rounded, scale, zero = int8.round_rows(rows)
+    assert (rounded.shape, rounded.dtype) == (rows.shape, torch.uint8)
+    assert (rounded.float() - zero).mul(scale).sub(rows).abs().max() <= scale / 2 * 1.001
+    assert scale <= (max(rows.max(), 0) - min(rows.min(), 0)) / 255 + torch.finfo().tiny
 
 
 def test_int8_is_refused_without_a_cpu():

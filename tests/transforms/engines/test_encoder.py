@@ -1,0 +1,137 @@
+"""Layers of our own give what the network's gave, with padding and without."""
+
+import pytest
+import torch
+from transformers import (
+    BertConfig,
+    BertForMaskedLM,
+    BertForQuestionAnswering,
+    BertForSequenceClassification,
+    BertForTokenClassification,
+    BertModel,
+    DebertaV2Config,
+    DebertaV2ForSequenceClassification,
+    DistilBertConfig,
+    DistilBertForTokenClassification,
+    GPT2Config,
+    GPT2ForSequenceClassification,
+    RobertaConfig,
+    RobertaForMaskedLM,
+)
+
+from tests.transforms.engines.shapes import DISTIL, FAMILIES, LENGTHS, SHAPE, build, padded_inputs
+from transforms import engines
+from transforms.engines import encoder, unpadded
+
+HEADS = [
+    (BertForTokenClassification, BertConfig, SHAPE),
+    (BertForQuestionAnswering, BertConfig, {**SHAPE, "num_labels": 2}),
+    (BertForMaskedLM, BertConfig, SHAPE),
+    (BertModel, BertConfig, SHAPE),
+    (RobertaForMaskedLM, RobertaConfig, SHAPE),
+    (DistilBertForTokenClassification, DistilBertConfig, DISTIL),
+]
+UNKNOWN = [
+    (GPT2ForSequenceClassification, GPT2Config, {"n_embd": 32, "n_layer": 2, "n_head": 2}),
+    (DebertaV2ForSequenceClassification, DebertaV2Config, SHAPE),
+    # Alone in the network that it is a part of, and causal.
+    (BertForSequenceClassification, BertConfig, {**SHAPE, "is_decoder": True}),
+]
+
+
+def layers(network):
+    return [module for module in network.modules() if isinstance(module, encoder.EncoderLayer)]
+
+
+def of_tokens(output):
+    """What a head gives, without what it gives for padding."""
+    first = output[0]
+    per_token = first.shape[:2] == (len(LENGTHS), max(LENGTHS))
+    return torch.cat([row[:length] for row, length in zip(first, LENGTHS, strict=True)]) if per_token else first
+
+
+@pytest.mark.parametrize("family", [*FAMILIES, *HEADS], ids=lambda family: family[0].__name__)
+@pytest.mark.parametrize("padding", ["padded", "unpadded"])
+def test_fused_layers_give_the_same(family, padding):
+    network, inputs = build(*family), padded_inputs()
+    with torch.inference_mode():
+        want = of_tokens(network(**inputs))
+        assert encoder.fuse(network, first_token=family in FAMILIES)
+        assert len(layers(network)) == 3
+        assert layers(network)[-1].first_token == (family in FAMILIES)
+        compute = network if padding == "padded" else unpadded.unpad(network)
+        torch.testing.assert_close(of_tokens(compute(**inputs)), want, atol=5e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("family", UNKNOWN, ids=lambda family: f"{family[0].__name__}-{len(family[2])}")
+def test_a_network_of_other_layers_is_left_alone(family):
+    network = build(*family)
+    assert not encoder.fuse(network, first_token=True)
+    assert not layers(network)
+
+
+def test_a_head_that_reads_every_token_keeps_the_whole_last_layer():
+    class Mean(BertForSequenceClassification):
+        def forward(self, **inputs):
+            output = super().forward(**inputs)
+            hidden = self.bert(**inputs).last_hidden_state
+            output.logits = output.logits + hidden.sum(1)[:, :3]
+            return output
+
+    network, inputs = build(Mean, BertConfig, SHAPE), padded_inputs()
+    with torch.inference_mode():
+        want = network(**inputs).logits
+        assert encoder.fuse(network, first_token=True)
+        assert not layers(network)[-1].first_token
+        torch.testing.assert_close(network(**inputs).logits, want, atol=1e-4, rtol=1e-5)
+
+
+def test_layers_that_give_something_else_are_put_back(monkeypatch):
+    monkeypatch.setattr(encoder, "_attend", lambda query, key, value, mask: value)
+    network = build(*FAMILIES[0])
+    kept = list(network.bert.encoder.layer)
+    assert not encoder.fuse(network, first_token=True)
+    assert list(network.bert.encoder.layer) == kept
+
+
+def test_rows_come_back_to_their_places():
+    mask = padded_inputs()["attention_mask"]
+    packing = unpadded.Packing.of(mask, torch.device("cpu"))
+    rows = torch.randn(*mask.shape, 4) * mask[..., None]
+    packed = packing.pack(rows)
+    assert packed.shape == (sum(LENGTHS), 4)
+    assert packing.offsets.tolist() == [0, 23, 43, 52, 54, 55]
+    assert torch.equal(packing.pad(packed), rows)
+    assert torch.equal(packing.first(packed), rows[:, 0])
+
+
+@pytest.mark.parametrize("broken", ["says no", "says something else"])
+def test_a_device_whose_kernel_cannot_do_it_keeps_the_padding(broken, monkeypatch, caplog):
+    def attend(query, *_):
+        if broken == "says no":
+            raise RuntimeError("no kernel for heads 8 wide")
+        return torch.zeros_like(query)
+
+    monkeypatch.setattr(unpadded, "available", lambda *_: True)
+    monkeypatch.setattr(unpadded, "attend", attend)
+    network, inputs = build(*FAMILIES[0]), padded_inputs()
+    names = frozenset(inputs)
+    with torch.inference_mode():
+        want = network(**inputs).logits
+        compute = engines.prepare(network, "torch", "float32", "AutoModelForSequenceClassification", names)
+        torch.testing.assert_close(compute(**inputs).logits, want, atol=1e-5, rtol=1e-5)
+    assert "batches keep their padding" in caplog.text
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="torch sees no CUDA GPU here")
+@pytest.mark.parametrize("family", FAMILIES, ids=lambda family: family[0].__name__)
+def test_a_gpu_computes_without_padding(family):
+    shape = {"hidden_size": 128, "dim": 128, "n_heads": 2, "num_attention_heads": 2, "num_hidden_layers": 2}
+    network = build(family[0], family[1], {**family[2], **{k: v for k, v in shape.items() if k in family[2]}})
+    inputs = padded_inputs()
+    with torch.inference_mode():
+        want = network(**inputs).logits
+        network = network.to("cuda", torch.bfloat16)
+        compute = engines.prepare(network, "torch", "bfloat16", "AutoModelForSequenceClassification", frozenset(inputs))
+        assert compute.__qualname__.startswith("unpad.")
+        torch.testing.assert_close(compute(**inputs).logits.float().cpu(), want, atol=0.1, rtol=0.1)
