@@ -17,6 +17,7 @@ from transformers import AutoModelForSequenceClassification, PretrainedConfig
 from transforms.batches import MAX_TOKENS, Caps
 from transforms.model import Model, logits
 from transforms.task import Annotation, Row, annotate_texts, column_field, require_head, typed_labels
+from transforms.tokens import token_ids
 
 ARCHITECTURE = AutoModelForSequenceClassification
 VERSION = 1
@@ -92,38 +93,52 @@ class Classifier:
         )
         scores = np.zeros((len(texts), len(self.labels)), dtype=np.float32)
         present = np.zeros(len(texts), dtype=bool)
-        for row, windows in gathered.items():
-            present[row] = True
-            scores[row] = _average([self.activate(raw) for _, raw in windows], [len(s.ids) for s, _ in windows])
+        if gathered:
+            present[list(gathered)] = True
+            scores[present] = self.scores(gathered)
         return Annotation(self.column(scores, present), failures, tokens, slots)
 
     def tokenise(self, rows: list[Row]) -> list[tuple[Row, Sequence]]:
         """Rows -> their windows; one each unless `long_text: window`."""
-        window = self.options.long_text == "window"
-        encoded = self.model.tokenizer(
-            [row.text for row in rows],
+        tokenizer, texts = self.model.tokenizer, [row.text for row in rows]
+        if self.options.long_text == "truncate":
+            every = token_ids(tokenizer, texts, self.model.max_length)
+            return [(row, Sequence(ids)) for row, ids in zip(rows, every, strict=True)]
+        encoded = tokenizer(
+            texts,
             truncation=True,
             max_length=self.model.max_length,
             return_attention_mask=False,
             return_token_type_ids=False,
-            **({"return_overflowing_tokens": True, "stride": self.stride} if window else {}),
+            return_overflowing_tokens=True,
+            stride=self.stride,
         )
-        source = encoded["overflow_to_sample_mapping"] if window else range(len(rows))
-        return [(rows[i], Sequence(ids)) for i, ids in zip(source, encoded["input_ids"], strict=True)]
+        windows = zip(encoded["overflow_to_sample_mapping"], encoded["input_ids"], strict=True)
+        return [(rows[i], Sequence(ids)) for i, ids in windows]
 
     def forward(self, sequences: list[Sequence]) -> torch.Tensor:
         """Logits `(batch, labels)`."""
         return logits(self.model, [s.ids for s in sequences])
 
+    def scores(self, gathered: dict[int, list[tuple[Sequence, np.ndarray]]]) -> np.ndarray:
+        """Scores `(rows, labels)` in the order of the rows: the mean of a row's windows, weighted by their tokens."""
+        rows = [gathered[row] for row in sorted(gathered)]
+        scores = self.activate(np.stack([raw for windows in rows for _, raw in windows]))
+        if len(scores) == len(rows):
+            return scores
+        weights = np.array([len(sequence.ids) for windows in rows for sequence, _ in windows])
+        starts = np.cumsum([0, *(len(windows) for windows in rows[:-1])])
+        return np.add.reduceat(scores * weights[:, None], starts) / np.add.reduceat(weights, starts)[:, None]
+
     def activate(self, raw: np.ndarray) -> np.ndarray:
-        """Logits -> scores `(labels,)`, as the problem type has it."""
+        """Logits -> scores, both `(windows, labels)`, as the problem type has it."""
         problem = self.model.config.problem_type
         if problem == "regression":
             return raw
         if problem == "multi_label_classification" or len(self.labels) == 1:
             return 1.0 / (1.0 + np.exp(-raw))
-        shifted = np.exp(raw - raw.max())
-        return shifted / shifted.sum()
+        shifted = np.exp(raw - raw.max(axis=1, keepdims=True))
+        return shifted / shifted.sum(axis=1, keepdims=True)
 
     def column(self, scores: np.ndarray, present: np.ndarray) -> pa.Array:
         """Scores `(rows, labels)` -> the Arrow column; rows not present are null."""
@@ -139,11 +154,6 @@ class Classifier:
         )
         offsets = np.concatenate([[0], np.cumsum(present * k)]).astype(np.int32)
         return pa.ListArray.from_arrays(pa.array(offsets), flat, type=pa.list_(LABEL), mask=pa.array(~present))
-
-
-def _average(scores: list[np.ndarray], tokens: list[int]) -> np.ndarray:
-    """Mean of the windows' scores, weighted by their tokens."""
-    return scores[0] if len(scores) == 1 else np.average(scores, axis=0, weights=tokens)
 
 
 def load(options: Options, model: Model, max_tokens: int | None = None) -> Classifier:

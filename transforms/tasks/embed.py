@@ -23,6 +23,7 @@ from transforms.errors import ModelError
 from transforms.frame import frame
 from transforms.model import Model, forward
 from transforms.task import Annotation, Row, annotate_texts, column_field
+from transforms.tokens import token_ids
 
 
 class TextEncoder:
@@ -188,12 +189,7 @@ class Embedder:
         """Rows -> token ids of their windows; one each unless `long_text: window`."""
         texts = [self.prompt + (row.text.lower() if self.lowercase else row.text) for row in rows]
         window = self.options.long_text == "window"
-        encoded = self.model.tokenizer(
-            texts,
-            return_attention_mask=False,
-            return_token_type_ids=False,
-            **({"verbose": False} if window else {"truncation": True, "max_length": self.max_length}),
-        )["input_ids"]
+        encoded = token_ids(self.model.tokenizer, texts, None if window else self.max_length)
         return [(row, ids) for row, whole in zip(rows, encoded, strict=True) for ids in self.windows(whole)]
 
     def windows(self, ids: list[int]) -> list[list[int]]:

@@ -21,6 +21,7 @@ from transforms.errors import ModelError
 from transforms.frame import frame
 from transforms.model import Model, logits
 from transforms.task import Annotation, Row, annotate_texts, column_field, require_head
+from transforms.tokens import token_ids
 
 ARCHITECTURE = AutoModelForMaskedLM
 VERSION = 1
@@ -124,13 +125,7 @@ class MaskFiller:
         """Rows -> token ids with the places of the masks; a text whose masks are not all there is refused."""
         mask = self.tokenizer.mask_token
         texts = [row.text.replace(self.options.mask, mask) if self.options.mask else row.text for row in rows]
-        encoded = self.tokenizer(
-            texts,
-            truncation=True,
-            max_length=self.model.max_length,
-            return_attention_mask=False,
-            return_token_type_ids=False,
-        )["input_ids"]
+        encoded = token_ids(self.tokenizer, texts, self.model.max_length)
         return [(row, self.sequence(text, ids)) for row, text, ids in zip(rows, texts, encoded, strict=True)]
 
     def sequence(self, text: str, ids: list[int]) -> Sequence | ValueError:
