@@ -15,10 +15,9 @@ from __future__ import annotations
 
 import argparse
 import json
-import statistics
 import tempfile
-import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -33,7 +32,7 @@ from transformers import BertConfig, BertModel
 
 from jobs import run, spec
 from tests import lake, tiny
-from tests.bench import corpus
+from tests.bench import corpus, turns
 from transforms.device import choose_device
 
 WIDTH = 384
@@ -92,27 +91,22 @@ def main() -> None:
         "encode 32": (encode, (32,)),
         f"encode {other}": (encode, (other,)),
     }
-    seconds: dict[str, list[float]] = {name: [] for name in arms}
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
         model, source = minilm(root), corpus.write(root / "source", arguments.rows)
         tokenizer = SentenceTransformer(str(model), device="cpu").tokenizer
         encoded = tokenizer(pq.read_table(source)["text"].to_pylist(), truncation=True, max_length=WINDOW)
         tokens = sum(map(len, encoded["input_ids"]))
-        for repeat in range(arguments.repeats):
-            for name, (call, extra) in arms.items():
-                sink = root / f"{name}-{repeat}".replace(" ", "-")
-                started = time.perf_counter()
-                call(model, source, sink, *extra)
-                seconds[name].append(time.perf_counter() - started)
-                print(f"{repeat} {name:<12} {tokens / seconds[name][-1]:>9,.0f} tokens/s", flush=True)
+
+        def call(function: Callable[..., None], extra: tuple, arm: str, repeat: int) -> None:
+            function(model, source, root / f"{arm}-{repeat}".replace(" ", "-"), *extra)
+
+        calls = {arm: partial(call, function, extra, arm) for arm, (function, extra) in arms.items()}
+        seconds = turns.take(calls, arguments.repeats)
         difference = float(np.abs(vectors(root / "job-0") - vectors(root / "encode-32-0")).max())
-    rate = {name: tokens / statistics.median(values) for name, values in seconds.items()}
-    best = max(value for name, value in rate.items() if name != "job")
-    print(f"\n{'arm':<12} {'tokens/s':>10} {'x':>7}   spread")
-    for name, value in rate.items():
-        spread = f"{tokens / max(seconds[name]):,.0f} to {tokens / min(seconds[name]):,.0f}"
-        print(f"{name:<12} {value:>10,.0f} {value / rate['encode 32']:>7.2f}   {spread}")
+    turns.show(seconds, tokens, "tokens/s", "encode 32")
+    rate = turns.rates(seconds, tokens)
+    best = max(value for arm, value in rate.items() if arm.startswith("encode"))
     summary = {
         "bench": "embed",
         "rows": arguments.rows,
