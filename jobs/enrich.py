@@ -45,7 +45,8 @@ def execute(plan: Plan, shards: Iterable[Shard] | None = None) -> None:
         return
     bare = replace(plan, shards=(), todo=frozenset())
     with beam.Pipeline(runner(plan.spec.runner), options(plan.spec.runner)) as pipeline:
-        chunk = pipeline | "Shards" >> beam.Create(todo) | beam.Reshuffle() | "Read" >> Read(bare)
+        # Create reshuffles what it makes, so the shards are spread over the workers.
+        chunk = pipeline | "Shards" >> beam.Create(todo) | "Read" >> Read(bare)
         for task in bare.tasks:
             chunk = chunk | f"{task.spec.task} -> {task.spec.into}" >> Annotate(bare, task)
         _ = chunk | "Write" >> Write(bare)

@@ -1,5 +1,6 @@
 """A job runs end to end on a real Beam runner: every column kept, every row once."""
 
+import json
 import sys
 
 import pyarrow as pa
@@ -7,8 +8,9 @@ import pyarrow.parquet as pq
 import pytest
 from transformers import pipeline
 
-from jobs import planning, run, spec
+from jobs import planning, progress, run, spec
 from jobs.plan import Plan
+from jobs.store import Store
 from tests import lake
 from tests.lake import execute, make_lake
 from transforms.errors import SinkError
@@ -90,7 +92,13 @@ def test_several_processes_give_the_same_files_as_one(tmp_path, models):
     source = make_lake(tmp_path / "in")
     one, two = tmp_path / "one", tmp_path / "two"
     execute(lake.job(source, one, models))
-    execute(lake.job(source, two, models, runner={"name": "local", "workers": 2}))
+    parsed = spec.parse(lake.job(source, two, models, runner={"name": "local", "workers": 2}))
+    with run.holding(run.prepare(parsed)) as plan:
+        run.execute(plan)
+        store = Store(str(two))
+        told = [json.loads(store.get(name)) for name in store.names(progress.folder(plan.run_id))]
+        assert sorted(worker["shards"] for worker in told) == [1, 2]
+        run.finish(plan, 0.0)
     assert lake.contents(one).keys() == lake.contents(two).keys()
     assert (
         lake.read(one)["sentiment"]
