@@ -7,7 +7,7 @@ overlapping windows). It knows B- and I- alone; here E-, S-, L- and U- (BIOES, B
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Literal
 
 import numpy as np
@@ -16,20 +16,31 @@ Aggregation = Literal["simple", "first", "average", "max"]
 
 
 @dataclass(frozen=True)
-class Span:
-    """A labelled piece of a text.
+class Spans:
+    """Labelled pieces of texts, an array each of what is known of them, `(spans,)`.
 
     Attributes:
-        label: entity type without its position prefix.
+        text: number of the text.
+        label: number of a label whose name is `Scheme.names[label]`.
         start: first code point.
         end: one past the last code point.
         score: mean probability, 0 to 1.
     """
 
-    label: str
-    start: int
-    end: int
-    score: float
+    text: np.ndarray
+    label: np.ndarray
+    start: np.ndarray
+    end: np.ndarray
+    score: np.ndarray
+
+    def take(self, which: np.ndarray) -> Spans:
+        """Some of them: by number or by mask."""
+        return Spans(self.text[which], self.label[which], self.start[which], self.end[which], self.score[which])
+
+
+def concatenate(parts: Sequence[Spans]) -> Spans:
+    """The spans of all parts, in their order; at least one part."""
+    return Spans(*(np.concatenate([getattr(part, f.name) for part in parts]) for f in fields(Spans)))
 
 
 class Scheme:
@@ -52,73 +63,99 @@ class Scheme:
         self.closes = np.array([prefix in "ESLU" for prefix, _ in split])
         self.outside = np.array([name == "O" for name in self.names])
 
-    def groups(self, label_ids: np.ndarray) -> list[tuple[int, int]]:
+    def groups(self, label_ids: np.ndarray, begins: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Runs `[first, last)` of units that form one span, outside runs left out.
 
         Args:
             label_ids: int array `(units,)`.
+            begins: whether a text begins with the unit `(units,)`.
         """
-        if not len(label_ids):
-            return []
         kind = self.kind[label_ids]
-        begins = np.ones(len(label_ids), dtype=bool)
-        begins[1:] = (kind[1:] != kind[:-1]) | self.opens[label_ids[1:]] | self.closes[label_ids[:-1]]
-        first = np.flatnonzero(begins)
-        last = np.append(first[1:], len(label_ids))
+        edges = begins.copy()
+        edges[1:] |= (kind[1:] != kind[:-1]) | self.opens[label_ids[1:]] | self.closes[label_ids[:-1]]
+        first, last = _runs(edges)
         inside = ~self.outside[label_ids[first]]
-        return list(zip(first[inside].tolist(), last[inside].tolist(), strict=True))
+        return first[inside], last[inside]
 
 
 def spans(
-    scores: np.ndarray, starts: np.ndarray, ends: np.ndarray, subword: np.ndarray, scheme: Scheme, how: Aggregation
-) -> list[Span]:
-    """Spans of one sequence, special tokens already taken out.
+    scores: np.ndarray,
+    text: np.ndarray,
+    starts: np.ndarray,
+    ends: np.ndarray,
+    subword: np.ndarray,
+    scheme: Scheme,
+    how: Aggregation,
+) -> Spans:
+    """Spans of some texts whose tokens lie end to end, special tokens already taken out.
 
     Args:
         scores: probabilities `(tokens, labels)`.
+        text: number of the text that each token is of `(tokens,)`.
         starts: first code point of each token `(tokens,)`.
         ends: one past the last code point of each token `(tokens,)`.
         subword: whether a token continues the word of the one before `(tokens,)`; not used by `simple`.
         scheme: the model's labels.
         how: which score speaks for a word; `simple` lets every token speak for itself.
     """
-    if not len(scores):
-        return []
     label_ids, best = scores.argmax(axis=1), scores.max(axis=1)
+    begins = np.ones(len(text), dtype=bool)
+    begins[1:] = text[1:] != text[:-1]
     if how != "simple":
-        begins = ~subword
-        begins[0] = True
-        first = np.flatnonzero(begins)
-        last = np.append(first[1:], len(scores))
+        first, last = _runs(begins | ~subword)
         label_ids, best = _word_labels(scores, label_ids, best, first, last, how)
-        starts, ends = starts[first], ends[last - 1]
-    return [
-        Span(scheme.names[label_ids[i]], int(starts[i]), int(ends[j - 1]), float(best[i:j].mean()))
-        for i, j in scheme.groups(label_ids)
-    ]
+        text, starts, ends, begins = text[first], starts[first], ends[last - 1], begins[first]
+    first, last = scheme.groups(label_ids, begins)
+    return Spans(text[first], label_ids[first], starts[first], ends[last - 1], _means(best, first, last))
+
+
+def _runs(begins: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Runs `[first, last)` of units, each up to where the next begins."""
+    first = np.flatnonzero(begins)
+    return first, np.append(first[1:], len(begins))[: len(first)]
+
+
+def _means(values: np.ndarray, first: np.ndarray, last: np.ndarray) -> np.ndarray:
+    """Mean of each run `[first, last)`.
+
+    Runs of one length at a time: `np.add.reduceat` would add them up in an order of its own, to other last bits.
+    """
+    means = np.empty(len(first), dtype=values.dtype)
+    lengths = last - first
+    for length in np.unique(lengths):
+        same = lengths == length
+        means[same] = values[first[same, None] + np.arange(length)].mean(axis=1)
+    return means
 
 
 def _word_labels(
     scores: np.ndarray, label_ids: np.ndarray, best: np.ndarray, first: np.ndarray, last: np.ndarray, how: Aggregation
 ) -> tuple[np.ndarray, np.ndarray]:
     """Label and score of each word `[first, last)`."""
-    if how == "first":
+    if how == "first" or not len(first):
         return label_ids[first], best[first]
     if how == "average":
         mean = np.add.reduceat(scores, first, axis=0) / (last - first)[:, None]
         return mean.argmax(axis=1), mean.max(axis=1)
-    top = np.array([i + int(best[i:j].argmax()) for i, j in zip(first.tolist(), last.tolist(), strict=True)])
+    word = np.repeat(np.arange(len(first)), last - first)
+    surest = np.flatnonzero(best == np.maximum.reduceat(best, first)[word])
+    # Of equals the first.
+    top = surest[np.unique(word[surest], return_index=True)[1]]
     return label_ids[top], best[top]
 
 
-def merge_windows(found: Sequence[Span]) -> list[Span]:
-    """Spans of overlapping windows as one list: of two that overlap the longer stays, of equals the surer."""
-    merged: list[Span] = []
-    for span in sorted(found, key=lambda span: span.start):
-        if not merged or not merged[-1].start <= span.start < merged[-1].end:
-            merged.append(span)
-            continue
-        before = merged[-1]
-        if (span.end - span.start, span.score) > (before.end - before.start, before.score):
-            merged[-1] = span
-    return merged
+def merge_windows(found: Spans) -> Spans:
+    """Spans of overlapping windows as those of their texts: of two that overlap the longer stays, of equals the surer.
+
+    Args:
+        found: spans of several windows, `text` being that of the window.
+    """
+    kept: list[int] = []
+    text, start, end, score = (array.tolist() for array in (found.text, found.start, found.end, found.score))
+    for i in np.lexsort((found.start, found.text)).tolist():
+        before = kept[-1] if kept else i
+        if not kept or text[before] != text[i] or not start[before] <= start[i] < end[before]:
+            kept.append(i)
+        elif (end[i] - start[i], score[i]) > (end[before] - start[before], score[before]):
+            kept[-1] = i
+    return found.take(np.array(kept, dtype=np.int64))

@@ -55,3 +55,12 @@ def test_the_token_budget_does_not_change_the_spans(models):
     wide, narrow = (annotate(models / "ner", TEXTS, max_tokens=n).to_pylist() for n in (4096, 64))
     places = [[[(s["label"], s["start"], s["end"]) for s in row] for row in spans] for spans in (wide, narrow)]
     assert places[0] == places[1]
+
+
+@pytest.mark.parametrize("how", ["simple", "average"])
+def test_rows_read_together_have_the_spans_of_each_alone(models, monkeypatch, how):
+    texts = [*TEXTS, None, *TEXTS[:20]]
+    together = annotate(models / "ner_bytes", texts, max_tokens=1, aggregation=how, stride=8)
+    monkeypatch.setattr(ner, "GROUP_TOKENS", 1)
+    assert annotate(models / "ner_bytes", texts, max_tokens=1, aggregation=how, stride=8).equals(together)
+    assert together.slice(0, 20).equals(together.slice(len(TEXTS) + 1))
