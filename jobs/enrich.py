@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import threading
 from collections.abc import Callable, Iterable, Iterator
@@ -32,6 +33,9 @@ from transforms.task import Annotator
 
 # Set from a signal handler; workers look at it between chunks.
 stop = threading.Event()
+
+# Loaded tasks that wait for the run in this process, by `_key`.
+_kept: dict[str, Annotator] = {}
 
 
 def execute(plan: Plan, shards: Iterable[Shard] | None = None) -> None:
@@ -109,12 +113,29 @@ def annotate(chunk: Chunk, annotator: Annotator, name: str, into: str, plan: Pla
 
 
 def load(task: TaskPlan) -> Annotator:
-    """A task with its weights, ready to annotate."""
+    """A task with its weights, ready to annotate; one that was kept for this is handed over."""
+    if (kept := _kept.pop(_key(task), None)) is not None:
+        return kept
     module = tasks.get(task.spec.task)
     model = None if module.ARCHITECTURE is None else models.load(task.reference(), module.ARCHITECTURE)
     annotator = module.load(task.spec.options, model, task.spec.max_tokens)
     columns = tasks.columns_read(task.spec.options)
     return lambda batch: annotator(tasks.with_fields(batch, columns))
+
+
+def keep(plan: Plan, task: TaskPlan, annotator: Annotator) -> None:
+    """Keep a loaded task for whoever loads it next, if the plan is executed in this process."""
+    if plan.spec.runner.name == "local" and plan.spec.runner.workers in ("auto", 1):
+        _kept[_key(task)] = annotator
+
+
+def forget() -> None:
+    """Let go of what was kept and not loaded."""
+    _kept.clear()
+
+
+def _key(task: TaskPlan) -> str:
+    return json.dumps(replace(task, agreement=None).to_json(), sort_keys=True)
 
 
 class _PlanDoFn(beam.DoFn):

@@ -83,6 +83,8 @@ def holding(plan: Plan) -> Iterator[Plan]:
             yield plan
     except OSError as error:
         raise explain(error, store.url) from error
+    finally:
+        enrich.forget()
 
 
 def execute(plan: Plan) -> None:

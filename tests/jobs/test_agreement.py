@@ -7,10 +7,16 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from jobs import agreement, planning, run, spec
+from jobs import agreement, enrich, planning, run, spec
 from jobs.plan import Plan
 from tests import tiny
 from transforms.errors import ModelError
+
+
+@pytest.fixture(autouse=True)
+def nothing_is_left():
+    yield
+    enrich.forget()
 
 
 def job(tmp_path, models, **more):
@@ -55,6 +61,70 @@ def test_too_little_agreement_refuses_the_job_and_writes_no_rows(tmp_path, model
     ):
         run.run(job(tmp_path, models))
     assert not list(Path(tmp_path / "sink").glob("*.parquet"))
+
+
+def watched(monkeypatch):
+    """The rows of each look at the sample, by dtype, and the models that were loaded."""
+    looks, loads = [], []
+    load, load_model = enrich.load, enrich.models.load
+
+    def watched_load(task):
+        annotator = load(task)
+        return lambda batch: looks.append((task.dtype, batch)) or annotator(batch)
+
+    monkeypatch.setattr(enrich, "load", watched_load)
+    monkeypatch.setattr(enrich.models, "load", lambda ref, kind: loads.append(ref.dtype) or load_model(ref, kind))
+    return looks, loads
+
+
+def rows_of(looks):
+    return [(dtype, len(batch)) for dtype, batch in looks]
+
+
+def test_64_rows_are_enough_where_all_of_them_agree(tmp_path, models, monkeypatch):
+    monkeypatch.setattr(agreement, "agreement", lambda exact, rounded: 1.0)
+    looks, _ = watched(monkeypatch)
+    agreement.check(planning.make(job(tmp_path, models, min_agreement=0.98)))
+    assert rows_of(looks) == [("float32", 64), ("int8", 64)]
+
+
+def test_128_rows_decide_where_some_of_64_do_not_agree(tmp_path, models, monkeypatch):
+    monkeypatch.setattr(agreement, "agreement", lambda exact, rounded: 0.985)
+    looks, _ = watched(monkeypatch)
+    plan = agreement.check(planning.make(job(tmp_path, models, min_agreement=0.98)))
+    assert rows_of(looks) == [("float32", 64), ("int8", 64)] * 2
+    assert plan.tasks[0].agreement == 0.985
+
+
+def test_both_looks_together_are_one_agreement(tmp_path, models, monkeypatch):
+    seen = []
+    monkeypatch.setattr(agreement, "agreement", lambda exact, rounded: seen.append(len(exact)) or 0.9)
+    agreement.check(planning.make(job(tmp_path, models, min_agreement=0.85)))
+    assert seen == [64, 128]
+
+
+def test_long_texts_are_looked_at_by_their_beginnings(tmp_path, models, monkeypatch):
+    parsed = job(tmp_path, models)
+    pq.write_table(pa.table({"text": ["☃x" * 2000]}), tmp_path / "source" / "a-book.parquet")
+    looks, _ = watched(monkeypatch)
+    agreement.check(planning.make(parsed))
+    assert looks[0][1]["text"][0].as_py() == "☃x" * 500
+
+
+def test_the_run_takes_over_the_model_that_was_measured(tmp_path, models, monkeypatch):
+    _, loads = watched(monkeypatch)
+    assert run.run(job(tmp_path, models)).rows_out == 152
+    assert loads == ["float32", "int8"]
+
+
+def test_what_no_run_takes_over_is_let_go(tmp_path, models):
+    with run.holding(run.prepare(job(tmp_path, models))):
+        assert len(enrich._kept) == 1
+    assert not enrich._kept
+    more = spec.parse(job(tmp_path, models).model_dump(exclude_unset=True) | {"runner": {"workers": 2}})
+    (tmp_path / "sink/_nightscribe/agreement").rename(tmp_path / "elsewhere")
+    with run.holding(run.prepare(more)):
+        assert not enrich._kept
 
 
 def test_the_dtype_and_the_engine_are_part_of_the_fingerprint(tmp_path, models):
