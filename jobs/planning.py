@@ -39,7 +39,9 @@ def make(spec: JobSpec) -> Plan:
         UserError: what the job file says does not fit what is there.
         SourceError: a source file cannot be read.
     """
-    planned_source, shards = source.plan(spec.source, outside=spec.sink.path)
+    kinds_read = [pair for item in spec.tasks for pair in tasks.column_kinds(item.options)]
+    texts = {column for column, kind in kinds_read if kind == "text"}
+    planned_source, shards = source.plan(spec.source, outside=spec.sink.path, texts=texts)
     planned_tasks, schema = _plan_tasks(spec, planned_source.schema)
     # The value of a partition column stays where it was, in the name of the folder.
     schema = pa.schema([field for field in schema if field.name not in planned_source.partition_columns])

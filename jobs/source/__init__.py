@@ -7,7 +7,7 @@ A format is a module with `inspect` (path -> Layout) and `read` (range -> record
 from __future__ import annotations
 
 import base64
-from collections.abc import Iterator
+from collections.abc import Callable, Collection, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
@@ -26,6 +26,12 @@ from transforms.errors import SourceError, SpecError
 __all__ = ["BadRow", "Shard", "Source", "count", "plan", "read"]
 
 FORMATS: dict[str, ModuleType] = {"parquet": parquet, "csv": csv, "jsonl": jsonl, "arrow": arrow}
+
+# Types that a format's reader only guesses: all those of a CSV; what a JSON string looks like, and what is always null.
+GUESSES: dict[str, Callable[[pa.DataType], bool]] = {
+    "csv": lambda type_: True,
+    "jsonl": lambda type_: pa.types.is_timestamp(type_) or pa.types.is_null(type_),
+}
 
 # A batch past this is cut, however few its rows: 1,024 texts of 50,000 characters are 50 MB.
 MAX_BATCH_BYTES = 16 << 20
@@ -66,12 +72,13 @@ class Source:
         return cls(SourceSpec.model_validate(data["spec"]), file_schema, tuple(columns), schema)
 
 
-def plan(spec: SourceSpec, outside: str | None = None) -> tuple[Source, list[Shard]]:
+def plan(spec: SourceSpec, outside: str | None = None, texts: Collection[str] = ()) -> tuple[Source, list[Shard]]:
     """Find the shards of a source and the schema that all of them share.
 
     Args:
         spec: the job file's section.
         outside: URL of a folder whose files do not count (the sink, where it lies inside the source).
+        texts: columns, or `struct.field`s, that tasks read as text: strings, where a file leaves their type open.
 
     Raises:
         SpecError: a path, column, condition or function that is not there.
@@ -84,7 +91,7 @@ def plan(spec: SourceSpec, outside: str | None = None) -> tuple[Source, list[Sha
         spec, file_schema, shards = dataset.plan(spec)
         partition_columns: tuple[str, ...] = ()
     else:
-        file_schema, partition_columns, shards = _plan_files(spec, outside)
+        file_schema, partition_columns, shards = _plan_files(spec, outside, texts)
     source = Source(spec, file_schema, partition_columns, file_schema)
     first = _first_batch(source, shards)
     return replace(source, schema=first.schema), shards
@@ -124,7 +131,9 @@ def count(source: Source, shard: Shard, enough: int) -> int:
     return total
 
 
-def _plan_files(spec: SourceSpec, outside: str | None) -> tuple[pa.Schema, tuple[str, ...], list[Shard]]:
+def _plan_files(
+    spec: SourceSpec, outside: str | None, texts: Collection[str]
+) -> tuple[pa.Schema, tuple[str, ...], list[Shard]]:
     assert spec.path is not None
     fs, files = find(spec.path, spec.format)
     if outside is not None:
@@ -133,7 +142,7 @@ def _plan_files(spec: SourceSpec, outside: str | None) -> tuple[pa.Schema, tuple
     if not files:
         raise SpecError(f"source.path {spec.path!r} holds no file but the sink's own; point sink.path elsewhere")
     with ThreadPoolExecutor(16) as threads:
-        layouts = list(threads.map(lambda file: _inspect(fs, file), files))
+        layouts = list(threads.map(lambda file: _inspect(fs, file, texts), files))
     whole = _unify(files, layouts)
     folders = [name for file in files for name in partition(file.key)]
     partition_columns = tuple(name for name in dict.fromkeys(folders) if name not in whole.names)
@@ -156,11 +165,23 @@ def _shards(file: File, layout: Layout) -> Iterator[Shard]:
         yield Shard(file.url, file.key, file.version, file.format, start, stop, count_, about_rows=about)
 
 
-def _inspect(fs: fsspec.AbstractFileSystem, file: File) -> Layout:
+def _inspect(fs: fsspec.AbstractFileSystem, file: File, texts: Collection[str]) -> Layout:
     try:
-        return FORMATS[file.format].inspect(fs, file.path)
+        layout: Layout = FORMATS[file.format].inspect(fs, file.path)
     except (pa.ArrowException, OSError, EOFError) as error:
         raise SourceError(f"{file.url} is not a readable {file.format} file: {error}") from error
+    if (is_guess := GUESSES.get(file.format)) is None:
+        return layout
+    return replace(layout, schema=pa.schema([_as_text(field, field.name, texts, is_guess) for field in layout.schema]))
+
+
+def _as_text(field: pa.Field, path: str, texts: Collection[str], is_guess: Callable[[pa.DataType], bool]) -> pa.Field:
+    """The field as a string where it is read as text and its type was a guess; fields of structs likewise."""
+    if path in texts and is_guess(field.type):
+        return field.with_type(pa.string())
+    if pa.types.is_struct(field.type):
+        return field.with_type(pa.struct([_as_text(f, f"{path}.{f.name}", texts, is_guess) for f in field.type]))
+    return field
 
 
 def _unify(files: list[File], layouts: list[Layout]) -> pa.Schema:
