@@ -55,24 +55,27 @@ def wordpiece(max_length: int = WINDOW, lowercase: bool = False, vocabulary: int
     return train_tokenizer(texts(200, seed=9)[len(HARD) :], vocabulary, max_length, lowercase=lowercase)
 
 
-def byte_level(max_length: int = WINDOW) -> PreTrainedTokenizerFast:
-    """A byte-level BPE tokenizer as RoBERTa's."""
+def byte_pairs(learn_from: list[str], vocabulary: int, special: list[str]) -> Tokenizer:
+    """A byte-level BPE, trained: what GPT-2 and RoBERTa have, special tokens first and placed by nobody yet."""
     backend = Tokenizer(models.BPE())
     backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    special = ["<s>", "<pad>", "</s>", "<unk>", "<mask>"]
-    backend.train_from_iterator(
-        texts(200, seed=9)[len(HARD) :],
-        trainers.BpeTrainer(
-            vocab_size=900,
-            special_tokens=special,
-            initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
-            show_progress=False,
-        ),
+    backend.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocabulary,
+        special_tokens=special,
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
     )
+    backend.train_from_iterator(learn_from, trainer)
+    return backend
+
+
+def byte_level(max_length: int = WINDOW) -> PreTrainedTokenizerFast:
+    """A byte-level BPE tokenizer as RoBERTa's."""
+    backend = byte_pairs(texts(200, seed=9)[len(HARD) :], 900, ["<s>", "<pad>", "</s>", "<unk>", "<mask>"])
     backend.post_processor = processors.RobertaProcessing(
         ("</s>", 2), ("<s>", 0), trim_offsets=True, add_prefix_space=False
     )
-    backend.decoder = decoders.ByteLevel()
     return PreTrainedTokenizerFast(
         tokenizer_object=backend,
         model_max_length=max_length,

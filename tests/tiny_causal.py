@@ -6,7 +6,6 @@ import random
 from pathlib import Path
 
 import torch
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import (
     BloomConfig,
     BloomForCausalLM,
@@ -34,7 +33,7 @@ from transformers import (
     Qwen3ForCausalLM,
 )
 
-from tests.tiny import HARD
+from tests.tiny import HARD, byte_pairs
 
 WINDOW = 256
 SPECIAL = ["<pad>", "<s>", "</s>", "<|user|>", "<|system|>", "<|model|>"]
@@ -58,18 +57,8 @@ def sentences(n: int, seed: int = 0) -> list[str]:
 
 def tokenizer(chat: bool = False) -> PreTrainedTokenizerFast:
     """Byte-level BPE, with a chat template on request."""
-    backend = Tokenizer(models.BPE())
-    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    backend.decoder = decoders.ByteLevel()
-    trainer = trainers.BpeTrainer(
-        vocab_size=420,
-        special_tokens=SPECIAL,
-        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
-        show_progress=False,
-    )
-    backend.train_from_iterator(sentences(300, seed=5), trainer)
     made = PreTrainedTokenizerFast(
-        tokenizer_object=backend,
+        tokenizer_object=byte_pairs(sentences(300, seed=5), 420, SPECIAL),
         model_max_length=WINDOW,
         pad_token="<pad>",
         bos_token="<s>",

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
+from tokenizers import processors
 from transformers import (
     BartConfig,
     BartForConditionalGeneration,
@@ -55,19 +55,8 @@ SIZES = {
 
 def byte_level(template: str, more: tuple[str, ...] = ()) -> PreTrainedTokenizerFast:
     """A byte-level tokenizer without an unknown character; `template` places its special tokens."""
-    backend = Tokenizer(models.BPE())
-    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    backend.train_from_iterator(
-        tiny.texts(200, seed=9)[11:],
-        trainers.BpeTrainer(
-            vocab_size=340,
-            special_tokens=[*SPECIAL, *more],
-            initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
-            show_progress=False,
-        ),
-    )
+    backend = tiny.byte_pairs(tiny.texts(200, seed=9)[len(tiny.HARD) :], 340, [*SPECIAL, *more])
     backend.post_processor = processors.TemplateProcessing(template, special_tokens=[("<s>", START), ("</s>", END)])
-    backend.decoder = decoders.ByteLevel()
     return PreTrainedTokenizerFast(
         tokenizer_object=backend,
         model_max_length=WINDOW,

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
+from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import (
     DistilBertConfig,
     DistilBertForSequenceClassification,
     DistilBertForTokenClassification,
+    PreTrainedTokenizerFast,
 )
 
 from tests import tiny
@@ -37,6 +40,20 @@ def distilbert(folder: Path, task: str = "classify") -> Path:
     network.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return folder
+
+
+def word_level(words: list[str], max_length: int, **more: Any) -> PreTrainedTokenizerFast:
+    """A tokenizer whose tokens are the words between spaces, in the order given; `<unk>`, `<pad>` and `</s>` too."""
+    backend = Tokenizer(models.WordLevel({word: i for i, word in enumerate(words)}, unk_token="<unk>"))
+    backend.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    return PreTrainedTokenizerFast(
+        tokenizer_object=backend,
+        model_max_length=max_length,
+        pad_token="<pad>",
+        eos_token="</s>",
+        unk_token="<unk>",
+        **more,
+    )
 
 
 def write(folder: Path, rows: int, file_rows: int = 250_000, row_group_rows: int = 50_000, short: bool = False) -> Path:

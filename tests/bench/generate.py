@@ -29,14 +29,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
-from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import (
     AutoModelForCausalLM,
     AutoTokenizer,
     ContinuousBatchingConfig,
     LlamaConfig,
     LlamaForCausalLM,
-    PreTrainedTokenizerFast,
 )
 
 from jobs import run, spec
@@ -53,16 +51,7 @@ def model(folder: Path) -> Path:
     words = ["<pad>", "</s>", "<unk>", *(f"n{i}" for i in range(LONGEST))]
     words += [word for word in PROMPT.split() if word != "{text}"]
     words += [f"w{i}" for i in range(VOCABULARY - len(words))]
-    backend = Tokenizer(models.WordLevel({word: i for i, word in enumerate(words)}, unk_token="<unk>"))
-    backend.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
-    tokenizer = PreTrainedTokenizerFast(
-        tokenizer_object=backend,
-        model_max_length=WINDOW,
-        pad_token="<pad>",
-        eos_token="</s>",
-        unk_token="<unk>",
-        padding_side="left",
-    )
+    tokenizer = corpus.word_level(words, WINDOW, padding_side="left")
     config = LlamaConfig(
         vocab_size=VOCABULARY,
         hidden_size=512,

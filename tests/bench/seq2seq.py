@@ -34,8 +34,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
-from transformers import AutoModelForSeq2SeqLM, AutoTokenizer, MarianConfig, MarianMTModel, PreTrainedTokenizerFast
+from tokenizers import decoders, processors
+from transformers import AutoModelForSeq2SeqLM, AutoTokenizer, MarianConfig, MarianMTModel
 
 from jobs import run, spec
 from tests.bench import corpus
@@ -51,14 +51,10 @@ def marian(folder: Path) -> Path:
     order = ["</s>", "<unk>", *words]
     order += [f"w{n}" for n in range(VOCABULARY - len(order) - 1)] + ["<pad>"]
     ids = {word: i for i, word in enumerate(order)}
-    backend = Tokenizer(models.WordLevel(ids, unk_token="<unk>"))
-    backend.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    tokenizer = corpus.word_level(order, 512, model_input_names=["input_ids", "attention_mask"])
+    backend = tokenizer.backend_tokenizer
     backend.post_processor = processors.TemplateProcessing("$A </s>", special_tokens=[("</s>", 0)])
     backend.decoder = decoders.Fuse()
-    tokenizer = PreTrainedTokenizerFast(
-        tokenizer_object=backend, eos_token="</s>", unk_token="<unk>", pad_token="<pad>", model_max_length=512,
-        model_input_names=["input_ids", "attention_mask"],
-    )  # fmt: skip
     pad = ids["<pad>"]
     config = MarianConfig(
         vocab_size=VOCABULARY, d_model=512, encoder_layers=6, decoder_layers=6, encoder_ffn_dim=2048,
