@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 
@@ -93,9 +94,9 @@ class Ledger:
         for name in (*entry.files, f"{FOLDER}/{entry.slot}.json"):
             self.store.delete(name)
 
-    def orphans(self) -> list[str]:
+    def orphans(self, entries: Iterable[Entry]) -> list[str]:
         """Part files that no entry knows: what a run left that was killed between a part file and its entry."""
-        known = {name for entry in self.read().values() for name in entry.files}
+        known = {name for entry in entries for name in entry.files}
         return [name for name in self.store.find(".parquet") if PART.search(name) and name not in known]
 
     def _read_one(self, name: str) -> Entry | None:

@@ -121,7 +121,7 @@ def finish(plan: Plan, seconds: float, timeline: Timeline | None = None) -> Repo
     for entry in superseded(plan, entries.values()):
         ledger.remove(entry)
         del entries[entry.slot]
-    for name in ledger.orphans():
+    for name in ledger.orphans(entries.values()):
         store.delete(name)
     for name in store.names(progress.folder(plan.run_id)):
         store.delete(name)

@@ -7,7 +7,6 @@ import importlib
 import inspect
 from collections.abc import Callable, Iterable, Iterator
 
-import duckdb
 import pyarrow as pa
 
 from transforms.errors import SourceError, SpecError
@@ -23,7 +22,11 @@ class Where:
     """
 
     def __init__(self, condition: str):
+        # Imported where it is needed: most jobs have no condition, and every process would wait for it.
+        import duckdb
+
         self.condition = condition
+        self.complaint = duckdb.Error
         # One thread keeps the order of rows, and the cores for the models.
         self.connection = duckdb.connect(":memory:", config={"threads": 1})
 
@@ -43,7 +46,7 @@ class Where:
         try:
             query = f"SELECT coalesce(({self.condition}), false)::BOOLEAN AS keep FROM batch"
             result = self.connection.sql(query).to_arrow_table()
-        except duckdb.Error as error:
+        except self.complaint as error:
             columns = ", ".join(batch.schema.names)
             complaint = str(error).splitlines()[0]
             raise SpecError(f"source.where {self.condition!r}: {complaint}; columns: {columns}") from error
