@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass, replace
+from functools import cached_property
 from itertools import chain
 from typing import Literal
 
@@ -108,8 +109,12 @@ class EntityRecogniser:
         # A WordPiece-like tokenizer marks continuations, so a token longer than its text continues a word.
         backend = model.tokenizer.backend_tokenizer.model
         self.marks_subwords = bool(getattr(backend, "continuing_subword_prefix", None))
-        vocabulary = model.tokenizer.convert_ids_to_tokens(list(range(len(model.tokenizer))))
-        self.token_length = np.array([len(token or "") for token in vocabulary])
+
+    @cached_property
+    def token_length(self) -> np.ndarray:
+        """Code points of each token of the vocabulary, `##` included."""
+        vocabulary = self.model.tokenizer.convert_ids_to_tokens(list(range(len(self.model.tokenizer))))
+        return np.array([len(token or "") for token in vocabulary])
 
     def __call__(self, batch: pa.RecordBatch) -> Annotation:
         """Find the entities in the rows of a batch."""
