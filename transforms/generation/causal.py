@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Sequence
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -22,6 +23,7 @@ from transformers import GenerationConfig
 from transforms.batches import Caps, device_is_lost, is_out_of_memory, padded
 from transforms.generation.choice import Choice, Row
 from transforms.generation.guide import Guide
+from transforms.generation.head import Rough, head_of, logits_after
 from transforms.generation.lanes import Lanes, forward, token_bytes
 from transforms.model import Model
 
@@ -61,6 +63,7 @@ class Work:
         self.failures: dict[int, Exception] = {}
         self.tokens = self.padded_tokens = 0
         self.choice = Choice(model.network, settings, model.device)
+        self.head = head_of(model.network) if self.choice.takes_rough else None
         self.prefix = _shared_prefix([request.ids for request in requests])
         ends = settings.eos_token_id
         self.ends = frozenset([ends] if isinstance(ends, int) else ends or ())
@@ -153,9 +156,9 @@ class Batch:
         assert self.lanes is not None
         ids = np.array([row.ids[-1:] for row in self.rows])
         columns = np.array([[len(row.ids) - 1] for row in self.rows])
-        logits = forward(self.work.model.network, self.lanes, 0, ids, columns).logits[:, -1]
+        logits = logits_after(self.work.head, partial(forward, self.work.model.network, self.lanes, 0, ids, columns))
         self.work.count(len(ids), len(ids))
-        for scores, guide in zip(logits, self.guides, strict=True):
+        for scores, guide in zip(logits.scores if isinstance(logits, Rough) else logits, self.guides, strict=True):
             if guide is not None and (allowed := guide.allowed()) is not None:
                 scores.masked_fill_(~torch.from_numpy(allowed).to(scores.device), -torch.inf)
         tokens = self.work.choice(logits, self.rows)

@@ -11,6 +11,8 @@ import torch
 from transformers import GenerationConfig, LogitsProcessorList, PreTrainedModel
 from transformers.generation import logits_process as processors
 
+from transforms.generation.head import BLOCK, Rough
+
 # Look at one row's scores and at nothing else, so all rows go through them together.
 ROWWISE = (
     processors.InfNanRemoveLogitsProcessor,
@@ -23,6 +25,18 @@ ROWWISE = (
     processors.TypicalLogitsWarper,
     processors.EpsilonLogitsWarper,
     processors.EtaLogitsWarper,
+)
+
+# Forbid tokens, or all but one, and leave the scores of the others as they are.
+FORBIDDING = (
+    processors.ForcedBOSTokenLogitsProcessor,
+    processors.ForcedEOSTokenLogitsProcessor,
+    processors.MinLengthLogitsProcessor,
+    processors.MinNewTokensLengthLogitsProcessor,
+    processors.NoBadWordsLogitsProcessor,
+    processors.NoRepeatNGramLogitsProcessor,
+    processors.SuppressTokensAtBeginLogitsProcessor,
+    processors.SuppressTokensLogitsProcessor,
 )
 
 # Do something at these lengths only (tokens so far), so that they need not be asked at the others.
@@ -68,14 +82,38 @@ class Choice:
         self.settings, self.device = settings, device
         self.lists: dict[tuple[int, int], LogitsProcessorList] = {}
 
-    def __call__(self, logits: torch.Tensor, rows: Sequence[Row]) -> list[int | None]:
+    @property
+    def takes_rough(self) -> bool:
+        """Whether rough logits will do: the likeliest token is wanted, and scores are not changed but to forbid."""
+        return not self.settings.do_sample and all(isinstance(one, FORBIDDING) for one in self._list(1, 2))
+
+    def __call__(self, logits: torch.Tensor | Rough, rows: Sequence[Row]) -> list[int | None]:
         """The next token of each row; None where the model's output is not a number.
 
         Args:
             logits: `(rows, vocabulary)`; changed in place.
             rows: in the same order.
         """
-        scores = logits.float()
+        if isinstance(logits, Rough):
+            self._process(logits.scores, rows)
+            if (likeliest := logits.best()) is not None:
+                return likeliest.tolist()
+            logits = logits.exact()
+        scores = self._process(logits.float(), rows)
+        best = _likeliest(scores)
+        # nan counts as the largest number, so one pass finds both.
+        broken = scores.gather(1, best[:, None])[:, 0].isnan().tolist()
+        tokens: list[int | None] = best.tolist()
+        if self.settings.do_sample:
+            # Each row with its own random numbers: the draw that generate() makes of a row alone.
+            probabilities = torch.softmax(scores, dim=-1)
+            for position, row in enumerate(rows):
+                if not broken[position]:
+                    tokens[position] = int(torch.multinomial(probabilities[position], 1, generator=row.random))
+        return [None if is_broken else token for token, is_broken in zip(tokens, broken, strict=True)]
+
+    def _process(self, scores: torch.Tensor, rows: Sequence[Row]) -> torch.Tensor:
+        """What the processors make of the scores, in place where they only forbid."""
         groups: dict[tuple[int, int, int], list[int]] = {}
         for position, row in enumerate(rows):
             groups.setdefault((len(row.ids), row.prompt, row.limit), []).append(position)
@@ -91,17 +129,7 @@ class Choice:
             else:
                 for key, members in groups.items():
                     _apply(lists[key][number], key[0], members, rows, scores)
-        # argmax takes nan for the largest number, so one pass finds both.
-        best = scores.argmax(dim=-1)
-        broken = scores.gather(1, best[:, None])[:, 0].isnan().tolist()
-        tokens: list[int | None] = best.tolist()
-        if self.settings.do_sample:
-            # Each row with its own random numbers: the draw that generate() makes of a row alone.
-            probabilities = torch.softmax(scores, dim=-1)
-            for position, row in enumerate(rows):
-                if not broken[position]:
-                    tokens[position] = int(torch.multinomial(probabilities[position], 1, generator=row.random))
-        return [None if is_broken else token for token, is_broken in zip(tokens, broken, strict=True)]
+        return scores
 
     def _list(self, prompt: int, limit: int) -> LogitsProcessorList:
         if (prompt, limit) not in self.lists:
@@ -112,6 +140,20 @@ class Choice:
                 settings, input_ids_seq_length=prompt, device=str(self.device)
             )
         return self.lists[prompt, limit]
+
+
+def _likeliest(scores: torch.Tensor) -> torch.Tensor:
+    """The argmax of each row. On a CPU torch's own takes ten times as long as the maximum itself."""
+    vocabulary = scores.shape[1]
+    whole = vocabulary // BLOCK * BLOCK
+    if scores.device.type != "cpu" or not whole:
+        return scores.argmax(dim=-1)
+    tops = scores[:, :whole].unflatten(1, (-1, BLOCK)).amax(-1)
+    if whole < vocabulary:
+        tops = torch.cat([tops, scores[:, whole:].amax(1, keepdim=True)], dim=1)
+    # The last block begins early enough to be whole: had the ones before it the maximum, they would have been chosen.
+    start = (tops.argmax(dim=-1) * BLOCK).clamp(max=vocabulary - BLOCK)
+    return start + scores.gather(1, start[:, None] + torch.arange(BLOCK)).argmax(dim=-1)
 
 
 def _banned(processor: Any) -> list[int] | None:

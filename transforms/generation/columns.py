@@ -10,11 +10,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
-from transformers.cache_utils import Cache, DynamicLayer, EncoderDecoderCache
 
 # Columns to begin with: the cache doubles whenever the rows in flight need more.
 COLUMNS = 64
@@ -110,35 +108,34 @@ class Columns:
         self.rows = left
         return list(zip(holes, tails, strict=True))
 
-    def open(self) -> EncoderDecoderCache:
-        """Make room for one more column and give the cache that a forward pass of one token a row fills.
-
-        After the forward pass, `end` has to be moved on by one.
-        """
+    def widen(self) -> None:
+        """Make room for one more column. Whoever fills it moves `end` on by one."""
         if self.end == self.own[0][0].shape[2]:
             self._lay(0, 1)
-        own = Cache(layers=[_Own(self, *buffers) for buffers in self.own])
-        width = int(self.sources[: self.rows].max())
-        return EncoderDecoderCache(own, Cache(layers=[_Cross(self.rows, width, *buffers) for buffers in self.cross]))
+
+    @property
+    def width(self) -> int:
+        """Tokens of the longest source in flight."""
+        return int(self.sources[: self.rows].max())
 
     @property
     def device(self) -> torch.device:
         """Where the cache is."""
         return self.own[0][0].device
 
-    def positions(self) -> torch.Tensor:
-        """Position `(rows, 1)` of each row's next token."""
-        return torch.from_numpy(self.end - self.start[: self.rows, None]).to(self.device)
+    def positions(self) -> np.ndarray:
+        """Position of each row's next token."""
+        return self.end - self.start[: self.rows]
 
-    def mask(self) -> torch.Tensor:
-        """Which columns each row sees, its next token's included: bool `(rows, 1, 1, columns)`."""
-        columns = np.arange(self.first, self.end + 1)
-        return torch.from_numpy(columns >= self.start[: self.rows, None, None, None]).to(self.device)
+    def mask(self) -> np.ndarray | None:
+        """Which columns each row sees, its next token's included: bool `(rows, columns)`; None where each sees all."""
+        start = self.start[: self.rows, None]
+        return None if (start == self.first).all() else np.arange(self.first, self.end + 1) >= start
 
-    def source_mask(self) -> torch.Tensor:
-        """Which source tokens each row sees: bool `(rows, 1, 1, source)`."""
-        sources = self.sources[: self.rows, None, None, None]
-        return torch.from_numpy(np.arange(sources.max()) < sources).to(self.device)
+    def source_mask(self) -> np.ndarray | None:
+        """Which source tokens each row sees: bool `(rows, source)`; None where each sees all."""
+        sources = self.sources[: self.rows, None]
+        return None if (sources == self.width).all() else np.arange(self.width) < sources
 
     def _reserve(self, waiting: Prefilled) -> None:
         """Have buffers that the waiting rows fit into."""
@@ -173,33 +170,3 @@ class Columns:
         width = used.stop - used.start
         moved[: self.rows, :, lead : lead + width] = buffer[: self.rows, :, used]
         return moved
-
-
-class _Own(DynamicLayer):
-    """One layer's self-attention cache: writes one column, shows the columns in use."""
-
-    def __init__(self, columns: Columns, keys: torch.Tensor, values: torch.Tensor):
-        super().__init__()
-        self.rows, self.first, self.end = columns.rows, columns.first, columns.end
-        self.buffers = (keys, values)
-        self.is_initialized = True
-
-    def update(self, key_states: torch.Tensor, value_states: torch.Tensor, *args: Any, **kwargs: Any) -> Layer:
-        """Write the next token, `(rows, heads, 1, width)`; give all that is in use."""
-        for buffer, states in zip(self.buffers, (key_states, value_states), strict=True):
-            buffer[: self.rows, :, self.end] = states[:, :, 0]
-        self.keys, self.values = (buffer[: self.rows, :, self.first : self.end + 1] for buffer in self.buffers)
-        return self.keys, self.values
-
-    def get_seq_length(self) -> int:
-        """Columns in use before the next token."""
-        return self.end - self.first
-
-
-class _Cross(DynamicLayer):
-    """One layer's cache over the source: only read."""
-
-    def __init__(self, rows: int, width: int, keys: torch.Tensor, values: torch.Tensor):
-        super().__init__()
-        self.keys, self.values = keys[:rows, :, :width], values[:rows, :, :width]
-        self.is_initialized = True

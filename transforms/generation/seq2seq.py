@@ -17,7 +17,8 @@ from transformers import GenerationConfig
 
 from transforms.batches import Caps, corner, cut, device_is_lost, is_out_of_memory
 from transforms.generation.choice import Choice, Row
-from transforms.generation.columns import Columns, Prefilled
+from transforms.generation.columns import Prefilled
+from transforms.generation.groups import Groups
 from transforms.generation.stepper import Stepper
 from transforms.model import Model
 
@@ -31,6 +32,9 @@ Read = tuple[Prefilled, list[Row], list[int]]
 # once the weights are read for 64 rows or more.
 MAX_ROWS = {"cpu": 96, "cuda": 512, "mps": 64}
 CACHE_TOKENS = 16
+
+# Groups that they are in. On a GPU another launch for each layer and group would cost more than padding does.
+MOST_GROUPS = {"cpu": 16, "cuda": 1, "mps": 1}
 
 
 class Work:
@@ -52,8 +56,9 @@ class Work:
         self.finished: dict[int, tuple[list[int], bool]] = {}
         self.failures: dict[int, Exception] = {}
         self.tokens = self.padded_tokens = 0
-        self.stepper = Stepper(model)
+        self.most = MOST_GROUPS[model.device.type]
         self.choice = Choice(model.network, settings, model.device)
+        self.stepper = Stepper(model, rough=self.choice.takes_rough)
         ends = settings.eos_token_id
         self.ends = frozenset([ends] if isinstance(ends, int) else ends or ())
 
@@ -69,35 +74,29 @@ class Work:
         """Bring some requests through, longest first."""
         arriving = self._read(indices)
         ready: deque[Read] = deque()
-        columns, flight = Columns(1), list[Row]()
+        groups, flight = Groups(self.most), list[Row]()
         while True:
-            self._refill(columns, flight, ready, arriving)
+            self._refill(groups, flight, ready, arriving)
             if not flight:
                 return
             error: Exception | None = None
             try:
-                tokens = self.choice(self.stepper.step(columns, [row.ids[-1] for row in flight]), flight)
+                tokens = self.choice(self.stepper.step(groups, [row.ids[-1] for row in flight]), flight)
             except Exception as raised:
                 if device_is_lost(raised):
                     raise
                 error = raised
             if error is not None:
                 # Outside the except block: its traceback would keep the failed step's tensors alive.
-                columns, stranded, flight = Columns(1), flight, []
+                groups, stranded, flight = Groups(self.most), flight, []
                 self._halve(np.array([row.index for row in stranded]), error)
                 continue
             self.tokens += len(flight)
             self.padded_tokens += len(flight)
-            self._leave(columns, flight, self._settle(flight, tokens))
+            flight[:] = [flight[was] for was in groups.evict(self._settle(flight, tokens))]
 
-    def _refill(
-        self,
-        columns: Columns,
-        flight: list[Row],
-        ready: deque[Read],
-        arriving: Iterator[Read],
-    ) -> None:
-        """Let waiting rows into free columns, a wave at a time: rows of one age share the work of choosing."""
+    def _refill(self, groups: Groups, flight: list[Row], ready: deque[Read], arriving: Iterator[Read]) -> None:
+        """Let waiting rows into free slots, a wave at a time: rows of one age share attention and choosing."""
         while True:
             if not ready:
                 ready.extend(item for item in [next(arriving, None)] if item is not None)
@@ -105,14 +104,12 @@ class Work:
                 return
             prefilled, rows, picks = ready[0]
             longest = max(int(self.lengths[row.index]) for row in [*flight, rows[picks[0]]])
-            capacity = self._capacity(longest)
+            capacity = self._capacity(longest, groups)
             if flight and capacity - len(flight) < max(1, capacity // 8):
                 return
-            if capacity > columns.capacity:
-                columns.resize(capacity)
             admitted = picks[: capacity - len(flight)]
-            columns.admit(prefilled, admitted)
-            flight.extend(rows[pick] for pick in admitted)
+            at = groups.admit(prefilled, admitted, capacity)
+            flight[at:at] = [rows[pick] for pick in admitted]
             ready.popleft()
             if rest := picks[len(admitted) :]:
                 ready.appendleft((prefilled, rows, rest))
@@ -166,14 +163,10 @@ class Work:
     def _new(self, row: Row) -> list[int]:
         return row.ids[1 + len(self.requests[row.index].prefix) :]
 
-    def _leave(self, columns: Columns, flight: list[Row], gone: Sequence[int]) -> None:
-        for slot, was in columns.evict(gone):
-            flight[slot] = flight[was]
-        del flight[columns.rows :]
-
-    def _capacity(self, longest: int) -> int:
+    def _capacity(self, longest: int, groups: Groups) -> int:
         """Rows in flight at most, where the longest has that many source tokens."""
-        rows = min(MAX_ROWS[self.model.device.type], CACHE_TOKENS * self.max_tokens // longest)
+        free = CACHE_TOKENS * self.max_tokens - groups.slots
+        rows = min(MAX_ROWS[self.model.device.type], groups.rows + max(0, free) // longest)
         cap = self.caps.rows(longest)
         return max(1, rows if cap is None else min(rows, cap))
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import weakref
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -14,8 +15,13 @@ from transformers.cache_utils import DynamicLayer
 from transformers.modeling_outputs import BaseModelOutput
 
 from transforms.batches import padded
-from transforms.generation.columns import Columns, Prefilled
+from transforms.generation import groups
+from transforms.generation.columns import Prefilled
+from transforms.generation.groups import Groups
+from transforms.generation.head import Rough, head_of, logits_after
 from transforms.model import Model
+
+Logits = torch.Tensor | Rough
 
 _fitting: weakref.WeakKeyDictionary[Any, bool] = weakref.WeakKeyDictionary()
 
@@ -23,12 +29,17 @@ _fitting: weakref.WeakKeyDictionary[Any, bool] = weakref.WeakKeyDictionary()
 class Stepper:
     """The forward passes of one model.
 
+    Args:
+        model: the model.
+        rough: whether logits may be rough ones.
+
     Attributes:
         longest: tokens that a row of the decoder can have, the start token included.
     """
 
-    def __init__(self, model: Model):
+    def __init__(self, model: Model, rough: bool = False):
         self.model = model
+        self.head = head_of(model.network) if rough else None
         self.network: Any = model.network
         self.pad = model.tokenizer.pad_token_id or 0
         # T5 and its kin have none: their positions are relative.
@@ -37,7 +48,7 @@ class Stepper:
         # The last token is never fed.
         self.longest = 2**31 if self.table is None else len(self.table) + 1
 
-    def read(self, sources: Sequence[Sequence[int]], starts: Sequence[list[int]]) -> tuple[Prefilled, torch.Tensor]:
+    def read(self, sources: Sequence[Sequence[int]], starts: Sequence[list[int]]) -> tuple[Prefilled, Logits]:
         """Encode sources and feed the decoder its first tokens.
 
         Args:
@@ -52,41 +63,45 @@ class Stepper:
         mask = torch.from_numpy((np.arange(ids.shape[1]) < lengths[:, None]).astype(np.int64)).to(self.model.device)
         encoded = self.network.get_encoder()(input_ids=ids, attention_mask=mask, return_dict=True)
         cache = EncoderDecoderCache(*(DynamicCache(config=self.model.config) for _ in range(2)))
-        logits = self.network(
+        forward = partial(
+            self.network,
             encoder_outputs=encoded,
             attention_mask=mask,
             decoder_input_ids=torch.tensor(starts, device=self.model.device),
             past_key_values=cache,
             use_cache=True,
-        ).logits
+        )
+        logits = logits_after(self.head, forward)
         own, cross = _layers(cache.self_attention_cache), _layers(cache.cross_attention_cache)
-        return Prefilled(own, cross, lengths), logits[:, -1]
+        return Prefilled(own, cross, lengths), logits
 
-    def step(self, columns: Columns, tokens: Sequence[int]) -> torch.Tensor:
+    def step(self, flight: Groups, tokens: Sequence[int]) -> Logits:
         """Feed one token a row; give the logits `(rows, vocabulary)` of the next."""
-        cache, mask, source_mask = columns.open(), columns.mask(), columns.source_mask()
-        # The source's keys and values are in the cache; of its hidden states only the shape is asked.
-        shape = (len(tokens), source_mask.shape[-1], self.model.config.hidden_size)
-        encoded = torch.zeros(1, dtype=self.network.dtype, device=self.model.device).expand(shape)
-        with self._at(columns.positions()):
-            logits = self.network(
-                encoder_outputs=BaseModelOutput(last_hidden_state=encoded),
-                attention_mask=source_mask,
-                decoder_input_ids=torch.tensor(tokens, device=self.model.device)[:, None],
-                decoder_attention_mask=mask,
-                past_key_values=cache,
-                use_cache=True,
-            ).logits
-        columns.end += 1
-        return logits[:, -1]
+        # The source's keys and values are in the cache, and so are all masks: what stands here is not looked at.
+        encoded = torch.zeros(1, dtype=self.network.dtype, device=self.model.device)
+        encoded = encoded.expand(len(tokens), 1, self.model.config.hidden_size)
+        seen = torch.ones(1, 1, 1, 1, dtype=torch.bool, device=self.model.device)
+        forward = partial(
+            self.network,
+            encoder_outputs=BaseModelOutput(last_hidden_state=encoded),
+            attention_mask=seen,
+            decoder_input_ids=torch.tensor(tokens, device=self.model.device)[:, None],
+            decoder_attention_mask=seen,
+            past_key_values=flight.open(self.network.dtype),
+            use_cache=True,
+        )
+        with self._at(flight.positions()):
+            logits = logits_after(self.head, forward)
+        flight.close()
+        return logits
 
     @contextmanager
-    def _at(self, positions: torch.Tensor) -> Iterator[None]:
+    def _at(self, positions: np.ndarray) -> Iterator[None]:
         """Give each row the embedding of its own position; by itself a decoder takes one for all."""
         if self.table is None:
             yield
             return
-        embedded = self.table[positions]
+        embedded = self.table[torch.from_numpy(positions[:, None]).to(self.model.device)]
         handle = self.positions.register_forward_hook(lambda *_: embedded)
         try:
             yield
@@ -106,35 +121,38 @@ def _layers(cache: Any) -> list[tuple[torch.Tensor, torch.Tensor]]:
 
 
 def fits(model: Model) -> bool:
-    """Whether rows of different ages can share a batch of this architecture: tried out once a model, on two short rows.
+    """Whether rows of different ages can share a batch of this architecture: tried once a model, on three short rows.
 
     A decoder that ignores the mask of a single token (LED), keeps only a window, or takes its positions from elsewhere
-    cannot; `generate()` is for those.
+    cannot, nor can an attention that is not transformers' sdpa; `generate()` is for those.
     """
     if model.network not in _fitting:
         plain = all(type(layer) is DynamicLayer for layer in DynamicCache(config=model.config).layers)
         with torch.inference_mode():
-            _fitting[model.network] = plain and _agrees(model)
+            _fitting[model.network] = plain and groups.use(model.network) and _agrees(model)
     return _fitting[model.network]
 
 
 def _agrees(model: Model) -> bool:
-    """Let a row join one that is two steps ahead, and compare with each of them alone."""
+    """Let two rows join one that is two steps ahead, and compare with each of them alone."""
     low = min(8, model.config.vocab_size - 6)
     long, short, start = [low + i for i in (1, 3, 0, 2, 4)], [low + i for i in (2, 0, 1)], [low]
     new = [low + i for i in (3, 1, 2)]
-    columns = Columns(2)
+    flight = Groups(2)
     try:
-        stepper = Stepper(model)
-        columns.admit(stepper.read([long], [start])[0], [0])
+        stepper: Any = Stepper(model)
+        flight.admit(stepper.read([long], [start])[0], [0], 3)
         for token in new[:2]:
-            stepper.step(columns, [token])
-        columns.admit(stepper.read([short], [start])[0], [0])
-        together = stepper.step(columns, [new[2], new[2]]).float()
+            stepper.step(flight, [token])
+        flight.admit(stepper.read([short], [start])[0], [0], 3)
+        # There is no third group: this row makes one of the two wider.
+        at = flight.admit(stepper.read([long], [start])[0], [0], 3)
+        together = stepper.step(flight, [new[2]] * 3).float()
     except (TypeError, ValueError, RuntimeError, IndexError, AttributeError):
         # This decoder takes no such mask, position or cache.
         return False
-    alone = [stepper.read([long], [start + new])[1], stepper.read([short], [start + new[2:]])[1]]
-    wanted = torch.cat(alone).float()
+    pairs = [(long, start + new), (short, start + new[2:])]
+    pairs.insert(at, (long, start + new[2:]))
+    wanted = torch.cat([stepper.read([source], [ids])[1] for source, ids in pairs]).float()
     tolerance = 1e-3 if model.network.dtype == torch.float32 else 5e-2
     return bool((together - wanted).norm() <= tolerance * (wanted - wanted.mean()).norm())

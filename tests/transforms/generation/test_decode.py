@@ -8,9 +8,9 @@ from hypothesis import strategies as st
 
 from tests import tiny, tiny_seq2seq
 from transforms.batches import Caps
-from transforms.generation import stepper
-from transforms.generation.columns import Columns
+from transforms.generation import seq2seq, stepper
 from transforms.generation.decode import Decoding, Generation, Request, decode
+from transforms.generation.groups import Groups, Parts
 from transforms.generation.stepper import Stepper
 from transforms.generation.writer import AutoWriter
 from transforms.model import Model, ModelRef, load
@@ -205,10 +205,10 @@ def test_a_row_that_breaks_a_step_is_cornered_and_the_others_are_unharmed(loaded
     hit = {i for i, output in enumerate(clean) if poison in output.ids[:-1]}
     step = Stepper.step
 
-    def fragile(self, columns, tokens):
+    def fragile(self, flight, tokens):
         if poison in tokens:
             raise RuntimeError("index out of range")
-        return step(self, columns, tokens)
+        return step(self, flight, tokens)
 
     monkeypatch.setattr(Stepper, "step", fragile)
     result = decode(model, asked, Decoding(), 400, Caps())
@@ -244,7 +244,7 @@ def test_a_lost_device_is_no_matter_of_one_row(loaded, monkeypatch):
     class LostError(RuntimeError):
         pass
 
-    def lost(self, columns, tokens):
+    def lost(self, flight, tokens):
         raise LostError("CUDA error: an illegal memory access was encountered")
 
     monkeypatch.setattr(torch, "AcceleratorError", LostError)
@@ -253,39 +253,67 @@ def test_a_lost_device_is_no_matter_of_one_row(loaded, monkeypatch):
         decode(model, requests(model), Decoding(), 400, Caps())
 
 
-@settings(deadline=None, max_examples=60)
+@pytest.mark.parametrize("family", [family for family in tiny_seq2seq.FAMILIES if family != "led"])
+@pytest.mark.parametrize("most", [1, 3])
+def test_tokens_are_the_same_in_any_number_of_groups(loaded, monkeypatch, family, most):
+    model = loaded(family)
+    clean = decode(model, requests(model), Decoding(), 400, Caps()).outputs
+    monkeypatch.setitem(seq2seq.MOST_GROUPS, "cpu", most)
+    assert decode(model, requests(model), Decoding(), 400, Caps()).outputs == clean
+
+
+def test_an_attention_that_cannot_read_groups_goes_through_generate(writers):
+    model = load(ModelRef(str(writers("bart")), device="cpu"), AutoWriter)
+    model.network.set_attn_implementation("eager")
+    assert not stepper.fits(model)
+    same(model, requests(model), Decoding())
+
+
+@settings(deadline=None, max_examples=80)
 @given(st.data())
 def test_slots_keep_every_row_s_own_columns_through_coming_and_going(data):
     from transforms.generation.columns import Prefilled
 
-    columns, rows, born = Columns(8), [], 0
+    most = data.draw(st.integers(1, 3))
+    groups, rows, born = Groups(most), [], 0
     for _ in range(data.draw(st.integers(1, 40))):
-        free = columns.capacity - columns.rows
+        free = 8 - groups.rows
         if free and (not rows or data.draw(st.booleans())):
             count, width, source = data.draw(st.tuples(st.integers(1, free), st.integers(1, 5), st.integers(1, 6)))
             own, cross = _numbers(born, count, width), _numbers(born, count, source)
-            columns.admit(Prefilled([(own, -own)], [(cross, -cross)], np.full(count, source)), list(range(count)))
-            rows += [(own[i, 0, :, 0].tolist(), cross[i, 0, :, 0].tolist()) for i in range(count)]
+            waiting = Prefilled([(own, -own)], [(cross, -cross)], np.full(count, source))
+            at = groups.admit(waiting, list(range(count)), 8)
+            rows[at:at] = [(own[i, 0, :, 0].tolist(), cross[i, 0, :, 0].tolist()) for i in range(count)]
             born += count
         if not rows:
             continue
-        if data.draw(st.booleans()):
-            columns.resize(columns.capacity + data.draw(st.integers(0, 2)))
-        cache = columns.open()
-        mask, source_mask = columns.mask()[:, 0, 0], columns.source_mask()[:, 0, 0]
+        cache = groups.open(torch.float32)
+        assert groups.positions().tolist() == [len(own) for own, _ in rows]
         new = torch.arange(len(rows), dtype=torch.float32).reshape(-1, 1, 1, 1) + 0.5
         keys, values = cache.self_attention_cache.update(new, -new, 0)
-        columns.end += 1
+        groups.close()
         cross = cache.cross_attention_cache.layers[0].keys
+        all_keys, all_values = _seen(keys), _seen(values)
+        all_sources = _seen(cross)
         for slot, (own, source) in enumerate(rows):
             own.append(slot + 0.5)
-            assert keys[slot, 0, mask[slot], 0].tolist() == own
-            assert values[slot, 0, mask[slot], 0].tolist() == [-number for number in own]
-            assert cross[slot, 0, source_mask[slot], 0].tolist() == source
+            assert all_keys[slot] == own
+            assert all_values[slot] == [-number for number in own]
+            assert all_sources[slot] == source
         gone = data.draw(st.sets(st.integers(0, len(rows) - 1)))
-        for slot, was in columns.evict(sorted(gone)):
-            rows[slot] = rows[was]
-        del rows[columns.rows :]
+        left = groups.evict(sorted(gone))
+        assert sorted(left) == sorted(set(range(len(rows))) - gone)
+        rows = [rows[was] for was in left]
+        assert len(groups.groups) <= most
+
+
+def _seen(held: Parts) -> list[list[float]]:
+    """What each row's mask lets through."""
+    found = []
+    for part, added in zip(held.tensors, held.masks, strict=True):
+        seen = torch.ones(len(part), part.shape[2]) if added is None else added[:, 0, 0] == 0
+        found += [row[0, one.bool(), 0].tolist() for row, one in zip(part, seen, strict=True)]
+    return found
 
 
 def _numbers(first: int, rows: int, width: int) -> torch.Tensor:
