@@ -98,8 +98,9 @@ class Choice:
             self._process(logits.scores, rows)
             if (likeliest := logits.best()) is not None:
                 return likeliest.tolist()
-            logits = logits.exact()
-        scores = self._process(logits.float(), rows)
+            scores = logits.exact()
+        else:
+            scores = self._process(logits.float(), rows)
         best = _likeliest(scores)
         # nan counts as the largest number, so one pass finds both.
         broken = scores.gather(1, best[:, None])[:, 0].isnan().tolist()

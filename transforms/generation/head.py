@@ -134,8 +134,8 @@ class Rough:
         return self.padded[:, : len(self.head.table[0])]
 
     def exact(self) -> torch.Tensor:
-        """The logits in float32, all tokens allowed."""
-        return self.head(self.hidden)
+        """The logits in float32; what was forbidden still is."""
+        return self.head(self.hidden).masked_fill_(self.scores.isneginf(), -torch.inf)
 
     def best(self) -> torch.Tensor | None:
         """The likeliest allowed token of each row; None where too many could be it."""

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from tests import tiny_seq2seq
+from tests import tiny_causal, tiny_seq2seq
 from tests.transforms.generation.test_decode import requests, same
 from transforms.batches import Caps
 from transforms.engines.packed import PackedLinear, available
@@ -101,6 +101,39 @@ def test_tokens_from_rough_logits_are_those_of_generate(writers, monkeypatch, fa
     same(model, asked[:8], Decoding(repetition_penalty=1.7), repetition_penalty=1.7)
     same(model, asked[:4], Decoding(num_beams=3), num_beams=3)
     same(model, [Request(r.ids, 9, seed=i) for i, r in enumerate(asked[:8])], Decoding(sample=True), do_sample=True)
+
+
+class Even:
+    """A guide that leaves the tokens with even numbers."""
+
+    def __init__(self, vocabulary: int):
+        self.even = np.arange(vocabulary) % 2 == 0
+
+    def allowed(self) -> np.ndarray:
+        return self.even
+
+    def accept(self, token: int) -> bool:
+        assert token % 2 == 0
+        return False
+
+
+@needs_vnni
+@pytest.mark.parametrize("most_blocks", [head.MOST_BLOCKS, 0], ids=["rough", "never rough enough"])
+@pytest.mark.parametrize("family", ["llama", "gpt2"])
+def test_decoder_only_models_look_roughly_too_and_guides_hold(causal_model, monkeypatch, family, most_blocks):
+    folder = str(causal_model(family))
+    plain = load(ModelRef(folder, device="cpu"), AutoWriter)
+    prompts = [plain.tokenizer(f"{text} ->")["input_ids"] for text in tiny_causal.sentences(12, 1)]
+    vocabulary = plain.config.vocab_size
+    asked = [Request(ids, 16) for ids in prompts]
+    asked += [Request(ids, 16, guide=lambda: Even(vocabulary)) for ids in prompts]
+    want = decode(plain, asked, Decoding(), 200, Caps())
+    monkeypatch.setattr(head, "SMALLEST", 0)
+    monkeypatch.setattr(head, "MOST_BLOCKS", most_blocks)
+    model = load(ModelRef(folder, device="cpu"), AutoWriter)
+    assert decode(model, asked, Decoding(), 200, Caps()).outputs == want.outputs
+    assert model.network.lm_head.tries >= 10
+    assert (model.network.lm_head.misses > 0) == (most_blocks == 0)
 
 
 @needs_vnni
