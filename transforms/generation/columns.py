@@ -1,4 +1,4 @@
-"""The key-value cache of an encoder-decoder's rows in flight: rows come and go while the others stay where they are.
+"""The key-value cache of a group of an encoder-decoder's rows: rows come and go while the others stay where they are.
 
 Every row writes its next token's keys and values to the same column, `end`; `start` says where its own begin, and a
 mask hides what lies before. So rows of different ages share one batch, and a row that is finished leaves at the cost
@@ -36,7 +36,7 @@ class Prefilled:
 
 
 class Columns:
-    """Up to `capacity` rows in flight, always in the first `rows` slots.
+    """Up to `capacity` rows in flight, always in the first `rows` slots; at least one once it is in use.
 
     Args:
         capacity: rows at most.
@@ -54,7 +54,7 @@ class Columns:
     @property
     def first(self) -> int:
         """The first column that any row still needs."""
-        return int(self.start[: self.rows].min()) if self.rows else self.end
+        return int(self.start[: self.rows].min())
 
     def admit(self, waiting: Prefilled, picks: Sequence[int]) -> None:
         """Copy some of the waiting rows into the next free slots, in that order."""
@@ -74,17 +74,14 @@ class Columns:
 
     def resize(self, capacity: int) -> None:
         """Have more slots, no wider than the rows in flight need."""
-        wide = int(self.sources[: self.rows].max()) if self.rows else 0
         for numbers in ("start", "sources"):
             grown = np.zeros(capacity, dtype=np.int64)
             grown[: self.rows] = getattr(self, numbers)[: self.rows]
             setattr(self, numbers, grown)
         self.capacity = capacity
-        if self.own and not self.rows:
-            self.own, self.cross = [], []
-        elif self.own:
-            self.cross = [[self._moved(b, slice(0, wide), 0, wide) for b in layer] for layer in self.cross]
-            self._lay(0, 1)
+        every = slice(0, self.width)
+        self.cross = [[self._moved(buffer, every, 0, every.stop) for buffer in layer] for layer in self.cross]
+        self._lay(0, 1)
 
     def evict(self, gone: Sequence[int]) -> list[tuple[int, int]]:
         """Free some slots; the last rows move into them.

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 Read = tuple[Prefilled, list[Row], list[int]]
 
 # Rows in flight at most, and slots of the cache for each slot of `max_tokens`. A step's cost is its matrix products'
-# once the weights are read for 64 rows or more.
+# once the weights are read for 64 rows or more: opus-mt's shape, 500 rows, 64 to 192 in flight are within 7 %.
 MAX_ROWS = {"cpu": 96, "cuda": 512, "mps": 64}
 CACHE_TOKENS = 16
 
