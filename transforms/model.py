@@ -18,7 +18,7 @@ from transformers import AutoConfig, AutoTokenizer, PretrainedConfig, PreTrained
 
 from transforms import adapter as adapters
 from transforms import engines
-from transforms.batches import padded
+from transforms.batches import MAX_TOKENS, padded
 from transforms.device import DTYPES, choose_device, choose_dtype
 from transforms.errors import ModelError
 
@@ -55,6 +55,7 @@ class Model:
         config: the network's configuration, with the adapter's labels where it has a head of its own.
         device: where the network is.
         max_length: tokens that fit in one sequence, special tokens included.
+        max_tokens: slots of an encoder's batch that suit the device and the dtype.
         inputs: names that the tokenizer makes and the network's forward takes.
         compute: the network as its engine runs it: keyword tensors `(batch, seq)` of the host -> ModelOutput.
     """
@@ -64,6 +65,7 @@ class Model:
     config: PretrainedConfig
     device: torch.device
     max_length: int
+    max_tokens: int
     inputs: frozenset[str]
     compute: Callable[..., Any]
 
@@ -130,7 +132,8 @@ def load(ref: ModelRef, architecture: Any) -> Model:
         network.config.pad_token_id = tokenizer.pad_token_id
     names, window = _inputs(tokenizer, network), _max_length(tokenizer, network)
     compute = engines.prepare(network, ref.engine, name, architecture.__name__, names)
-    return Model(tokenizer, network, network.config, device, window, names, compute)
+    budget = MAX_TOKENS["int8" if name == "int8" else device.type]
+    return Model(tokenizer, network, network.config, device, window, budget, names, compute)
 
 
 def forward(model: Model, ids: list[list[int]], type_ids: list[list[int]] | None = None) -> Any:

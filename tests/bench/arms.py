@@ -157,16 +157,16 @@ def loop(order: Order, batches: str, kind: type[Loop] = Loop) -> None:
     table = pq.read_table(order.source)
     ids = worker.tokenise(table["text"].to_pylist())
     labels = [""] * len(ids)
-    for batch in sorted_batches(ids) if batches == "budget" else arrival_batches(len(ids)):
+    for batch in sorted_batches(ids, order.dtype) if batches == "budget" else arrival_batches(len(ids)):
         for i, label in zip(batch, worker.labels([ids[i] for i in batch]), strict=True):
             labels[i] = label
     write(table, labels, order.sink)
 
 
-def sorted_batches(ids: list[list[int]]) -> list[list[int]]:
+def sorted_batches(ids: list[list[int]], dtype: str) -> list[list[int]]:
     """Longest first, as many as the budget has slots for."""
     waiting, batches = sorted(range(len(ids)), key=lambda i: -len(ids[i])), []
-    budget = MAX_TOKENS[choose_device("auto").type]
+    budget = MAX_TOKENS["int8" if dtype == "int8" else choose_device("auto").type]
     while waiting:
         rows = max(1, budget // len(ids[waiting[0]]))
         batches.append(waiting[:rows])

@@ -18,7 +18,7 @@ import torch
 from transformers import AutoModelForQuestionAnswering, PretrainedConfig
 
 from transforms import pairs
-from transforms.batches import MAX_TOKENS, Caps
+from transforms.batches import Caps
 from transforms.errors import ModelError
 from transforms.model import Model, forward
 from transforms.task import Annotation, annotate_rows, column_field, require_head
@@ -142,7 +142,7 @@ class Answerer:
         self.window = min(options.window, model.max_length)
         # Models that pad on the left (XLNet) were trained on context before question.
         self.question_first = model.tokenizer.padding_side == "right"
-        self.max_tokens = max_tokens or MAX_TOKENS[model.device.type]
+        self.max_tokens = max_tokens or model.max_tokens
         self.caps = Caps()
         if options.question is not None:
             try:

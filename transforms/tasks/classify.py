@@ -14,7 +14,7 @@ import pyarrow as pa
 import torch
 from transformers import AutoModelForSequenceClassification, PretrainedConfig
 
-from transforms.batches import MAX_TOKENS, Caps
+from transforms.batches import Caps
 from transforms.model import Model, logits
 from transforms.task import Annotation, Row, annotate_texts, column_field, require_head, typed_labels
 from transforms.tokens import token_ids
@@ -80,7 +80,7 @@ class Classifier:
         self.model = model
         self.labels = pa.array(typed_labels(model.config), pa.string())
         self.gives_list = _gives_list(options, model.config)
-        self.max_tokens = max_tokens or MAX_TOKENS[model.device.type]
+        self.max_tokens = max_tokens or model.max_tokens
         self.caps = Caps()
         # A window must be wider than what two windows share, special tokens apart.
         self.stride = min(options.stride, (model.max_length - model.tokenizer.num_special_tokens_to_add()) // 2)

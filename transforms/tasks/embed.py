@@ -18,7 +18,7 @@ from transformers import AutoModel, AutoModelForTextEncoding, PretrainedConfig, 
 from transformers.models.auto.modeling_auto import MODEL_FOR_TEXT_ENCODING_MAPPING
 
 from transforms import sentence
-from transforms.batches import MAX_TOKENS, Caps
+from transforms.batches import Caps
 from transforms.errors import ModelError
 from transforms.frame import frame
 from transforms.model import Model, forward
@@ -164,7 +164,7 @@ class Embedder:
         if self.max_length <= self.head + self.tail:
             raise ModelError(f"the prompt {self.prompt[:40]!r} leaves no room in {self.max_length} tokens; shorten it")
         self.skip = self.head if self.prompt and not layout.pools_prompt else 0
-        self.max_tokens = max_tokens or MAX_TOKENS[model.device.type]
+        self.max_tokens = max_tokens or model.max_tokens
         self.caps = Caps()
         # A decoder would keep keys and values that nothing reads again.
         model.network.config.use_cache = False

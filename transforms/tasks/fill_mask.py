@@ -16,7 +16,7 @@ import pyarrow as pa
 import torch
 from transformers import AutoModelForMaskedLM, PretrainedConfig
 
-from transforms.batches import MAX_TOKENS, Caps
+from transforms.batches import Caps
 from transforms.errors import ModelError
 from transforms.frame import frame
 from transforms.model import Model, logits
@@ -90,7 +90,7 @@ class MaskFiller:
             raise ModelError("fill_mask needs a tokenizer with a mask token; this model's has none")
         self.options = options
         self.model = model
-        self.max_tokens = max_tokens or MAX_TOKENS[model.device.type]
+        self.max_tokens = max_tokens or model.max_tokens
         self.caps = Caps()
         self.before, self.after = frame(self.tokenizer)
         self.special = {token for token, added in self.tokenizer.added_tokens_decoder.items() if added.special}

@@ -17,7 +17,7 @@ import pyarrow as pa
 import torch
 from transformers import AutoModelForTokenClassification, PretrainedConfig
 
-from transforms.batches import MAX_TOKENS, Caps
+from transforms.batches import Caps
 from transforms.errors import ModelError
 from transforms.model import Model, logits
 from transforms.spans import Aggregation, Scheme, Spans, concatenate, merge_windows, spans
@@ -104,7 +104,7 @@ class EntityRecogniser:
         self.options = options
         self.model = model
         self.scheme = Scheme(typed_labels(model.config))
-        self.max_tokens = max_tokens or MAX_TOKENS[model.device.type]
+        self.max_tokens = max_tokens or model.max_tokens
         self.caps = Caps()
         # A WordPiece-like tokenizer marks continuations, so a token longer than its text continues a word.
         backend = model.tokenizer.backend_tokenizer.model

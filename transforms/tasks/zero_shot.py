@@ -16,7 +16,7 @@ import torch
 from transformers import AutoModelForSequenceClassification, PretrainedConfig
 
 from transforms import pairs
-from transforms.batches import MAX_TOKENS, Caps
+from transforms.batches import Caps
 from transforms.errors import ModelError
 from transforms.model import Model, logits
 from transforms.task import Annotation, annotate_rows, column_field, require_head, typed_labels
@@ -119,7 +119,7 @@ class ZeroShotClassifier:
         self.entailment = entailment(model.config)
         # The pipeline's rule: the first label speaks against, or the last one where the first is entailment.
         self.contradiction = -1 if self.entailment == 0 else 0
-        self.max_tokens = max_tokens or MAX_TOKENS[model.device.type]
+        self.max_tokens = max_tokens or model.max_tokens
         self.caps = Caps()
         self.template = pairs.learn(model.tokenizer)
 
