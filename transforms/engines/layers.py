@@ -8,8 +8,13 @@ from torch import nn
 from transformers.activations import GELUActivation
 
 # Modules in which a linear layer is followed by the activation and nothing in between: (linear, activation), as BERT,
-# RoBERTa, ELECTRA, DeBERTa and their kin name them, DistilBERT, and our own `EncoderLayer`.
-FOLLOWED = (("dense", "intermediate_act_fn"), ("lin1", "activation"), ("up", "activation"))
+# RoBERTa, ELECTRA, DeBERTa and their kin name them, DistilBERT, BART and its kin, and our own `EncoderLayer`.
+FOLLOWED = (
+    ("dense", "intermediate_act_fn"),
+    ("lin1", "activation"),
+    ("fc1", "activation_fn"),
+    ("up", "activation"),
+)
 
 
 def replace_linear(network: nn.Module, make: Callable[[nn.Linear, bool], nn.Module]) -> None:
