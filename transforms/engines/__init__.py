@@ -1,7 +1,8 @@
 """What computes a loaded network: torch with its layers laid out for the device, or ONNX Runtime.
 
     auto    what measured fastest on the hardware at hand, which so far is torch on all of it
-    torch   oneDNN's layout with the GELU in the same pass, last layers no wider than their head reads, int8 on request
+    torch   last layers no wider than their head reads; on a CPU oneDNN's layout with the GELU in the same pass, int8
+            on request; on a GPU in half precision batches without padding
     onnx    ONNX Runtime on a CPU, in float32 (the extra `[onnx]`)
 
 ONNX Runtime was 0.90 of torch as it comes on a Xeon with VNNI, where engine torch is 1.05, and 1.19 with the last
@@ -77,8 +78,8 @@ def _computes_unpadded(network: Any) -> bool:
     want = encoder.sample_output(network, network)
     try:
         got = encoder.sample_output(network, unpadded.unpad(network))
-    except RuntimeError as error:
-        LOG.warning("batches keep their padding: the kernel for batches without says %s", error)
+    except (RuntimeError, TypeError) as error:
+        LOG.warning("batches keep their padding: %s cannot be given them without: %s", type(network).__name__, error)
         return False
     if not encoder.same(got, want):
         LOG.warning("batches keep their padding: without it %s gives something else", type(network).__name__)

@@ -178,7 +178,8 @@ def _layers(network: Any) -> nn.ModuleList | None:
     """The encoder's layers, if `EncoderLayer` can stand in for every one of them."""
     lists = (module for module in network.modules() if isinstance(module, nn.ModuleList) and len(module))
     layers = next((found for found in lists if all(type(layer) in LAYERS for layer in found)), None)
-    if layers is None or network.config._attn_implementation != "sdpa":
+    config = network.config
+    if layers is None or config.is_encoder_decoder or config._attn_implementation != "sdpa":
         return None
     return None if any(getattr(layer, "is_decoder", False) for layer in layers) else layers
 

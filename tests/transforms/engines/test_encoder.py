@@ -13,6 +13,8 @@ from transformers import (
     DebertaV2ForSequenceClassification,
     DistilBertConfig,
     DistilBertForTokenClassification,
+    EncoderDecoderConfig,
+    EncoderDecoderModel,
     GPT2Config,
     GPT2ForSequenceClassification,
     RobertaConfig,
@@ -34,7 +36,7 @@ HEADS = [
 UNKNOWN = [
     (GPT2ForSequenceClassification, GPT2Config, {"n_embd": 32, "n_layer": 2, "n_head": 2}),
     (DebertaV2ForSequenceClassification, DebertaV2Config, SHAPE),
-    # Alone in the network that it is a part of, and causal.
+    # Causal.
     (BertForSequenceClassification, BertConfig, {**SHAPE, "is_decoder": True}),
 ]
 
@@ -61,6 +63,14 @@ def test_fused_layers_give_the_same(family, padding):
         assert layers(network)[-1].first_token == (family in FAMILIES)
         compute = network if padding == "padded" else unpadded.unpad(network)
         torch.testing.assert_close(of_tokens(compute(**inputs)), want, atol=5e-5, rtol=1e-5)
+
+
+def test_an_encoder_that_is_half_of_a_network_is_left_alone():
+    halves = [BertConfig(vocab_size=120, **SHAPE), BertConfig(vocab_size=120, **SHAPE, is_decoder=True)]
+    config = EncoderDecoderConfig.from_encoder_decoder_configs(*halves)
+    network = EncoderDecoderModel(config).eval()
+    assert not encoder.fuse(network, first_token=False)
+    assert not layers(network)
 
 
 @pytest.mark.parametrize("family", UNKNOWN, ids=lambda family: f"{family[0].__name__}-{len(family[2])}")
