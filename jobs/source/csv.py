@@ -130,6 +130,7 @@ class _Range(io.RawIOBase):
     def readable(self) -> bool:
         return True
 
+    # The stub allows any buffer; BufferedReader, which alone reads this, gives a memoryview.
     def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]
         block = self.stream.read(len(buffer) if self.left is None else min(len(buffer), self.left))
         if not block and self.left:

@@ -31,7 +31,6 @@ def test_ids_are_those_of_the_tokenizer(models, folder, max_length, split):
 
 
 def test_a_tokenizer_in_python_gives_its_ids():
-
     tokenizer = CanineTokenizer()
     assert not tokenizer.is_fast
     assert (

@@ -70,14 +70,18 @@ def round_rows(rows: torch.Tensor) -> tuple[torch.Tensor, float, int]:
     return bare.set_(quantised.untyped_storage(), 0, quantised.shape, quantised.stride()), scale, zero
 
 
+def has_operators() -> bool:
+    """Whether this build of torch has oneDNN's products of eight bits."""
+    return torch.backends.mkldnn.is_available() and hasattr(torch.ops.onednn, "qlinear_prepack")
+
+
 def check(device: torch.device) -> None:
     """Refuse what cannot compute it.
 
     Raises:
         ModelError: no CPU, or a torch without the operators.
     """
-    has_operators = torch.backends.mkldnn.is_available() and hasattr(torch.ops.onednn, "qlinear_prepack")
-    if device.type != "cpu" or not has_operators:
+    if device.type != "cpu" or not has_operators():
         raise ModelError(
             f"dtype int8 needs a CPU and a torch with oneDNN, and this is {device.type}; "
             f"use dtype: auto, or device: cpu"

@@ -20,6 +20,7 @@ import torch
 from torch import nn
 from transformers import PreTrainedModel
 
+from transforms.engines import int8
 from transforms.engines.packed import PackedLinear
 
 # Tokens whose logits are looked at together, and how many such blocks may be worth a second look, for each row.
@@ -166,8 +167,7 @@ def logits_after(head: Head | None, forward: Callable[[], Any]) -> torch.Tensor 
 
 def supported() -> bool:
     """Whether this CPU and this torch multiply eight bits without saturating on the way."""
-    has_operators = torch.backends.mkldnn.is_available() and hasattr(torch.ops.onednn, "qlinear_prepack")
-    return has_operators and torch.cpu._is_vnni_supported()
+    return int8.has_operators() and torch.cpu._is_vnni_supported()
 
 
 def head_of(network: Any) -> Head | None:
