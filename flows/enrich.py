@@ -23,10 +23,10 @@ from prefect.states import Cancelled, State
 from prefect.tasks import Task, exponential_backoff
 
 from flows import events, form, gpu, logs, nights
-from jobs import history, page, run, spec
+from jobs import run, spec
+from jobs.execute.progress import Progress, Timeline
 from jobs.plan import Plan
-from jobs.progress import Progress, Timeline
-from jobs.report import Report
+from jobs.report import Report, history, page
 from jobs.spec import JobSpec
 from jobs.store import Store
 from transforms.errors import NightscribeError, RunError, SinkBusy, Stopped, TooManyRejects

@@ -92,7 +92,8 @@ def run_command(arguments: argparse.Namespace) -> None:
 
     job = spec.read(arguments.spec, arguments.overrides)
     # Beam takes seconds to import; a slip in the job file is told before that.
-    from jobs import bar, run
+    from jobs import run
+    from jobs.execute import bar
 
     with run.stopping_cleanly(), bar.shown(arguments.quiet) as update:
         report = run.run(job, watch=update)
@@ -101,7 +102,8 @@ def run_command(arguments: argparse.Namespace) -> None:
 
 def plan_command(arguments: argparse.Namespace) -> None:
     """Show what would run: every revision pinned, what the ledger lets it skip. Loads no weights, writes nothing."""
-    from jobs import planning, spec
+    from jobs import spec
+    from jobs.plan import planning
 
     planned = planning.make(spec.read(arguments.spec, arguments.overrides))
     print(planned.to_json() if arguments.json else _plan_text(planned))
@@ -109,7 +111,8 @@ def plan_command(arguments: argparse.Namespace) -> None:
 
 def report_command(arguments: argparse.Namespace) -> None:
     """Write the report of a run, with its pictures and a comparison with the runs before, as one HTML file."""
-    from jobs import history, page, spec
+    from jobs import spec
+    from jobs.report import history, page
     from jobs.store import Store
 
     store = Store(arguments.sink or spec.read(arguments.job).sink.path)

@@ -14,15 +14,16 @@ from contextlib import contextmanager, suppress
 
 import psutil
 
-from jobs import agreement, enrich, history, lock, planning, progress
-from jobs.findings import look
-from jobs.ledger import Ledger
-from jobs.plan import Plan
-from jobs.progress import Progress, Timeline
-from jobs.report import Report, account, details
-from jobs.sink import superseded
+from jobs.execute import pipeline, progress
+from jobs.execute.progress import Progress, Timeline
+from jobs.models import agreement
+from jobs.plan import Plan, planning
+from jobs.report import Report, account, details, history
+from jobs.report.findings import look
+from jobs.sink.ledger import Ledger
+from jobs.sink.parts import superseded
 from jobs.spec import JobSpec
-from jobs.store import Store, explain
+from jobs.store import Store, explain, lease
 from transforms import errors
 from transforms.errors import NightscribeError, RunError, Stopped
 
@@ -60,7 +61,7 @@ def prepare(spec: JobSpec) -> Plan:
     Raises:
         UserError: what the job file says does not fit what is there.
     """
-    enrich.check_runner(spec.runner)
+    pipeline.check_runner(spec.runner)
     return planning.make(spec)
 
 
@@ -75,7 +76,7 @@ def holding(plan: Plan) -> Iterator[Plan]:
     """
     store = Store(plan.spec.sink.path)
     try:
-        with lock.hold(store):
+        with lease.hold(store):
             plan = agreement.check(planning.refresh(plan))
             store.clear_temporary()
             store.put(f"_nightscribe/plans/{plan.run_id}.json", plan.to_json().encode())
@@ -84,7 +85,7 @@ def holding(plan: Plan) -> Iterator[Plan]:
     except OSError as error:
         raise explain(error, store.url) from error
     finally:
-        enrich.forget()
+        pipeline.forget()
 
 
 def execute(plan: Plan) -> None:
@@ -95,11 +96,11 @@ def execute(plan: Plan) -> None:
     """
     # In a thread, with this one awake: a signal was seen to wait for as long as Beam waited for its workers.
     with ThreadPoolExecutor(1, "pipeline") as pool:
-        pipeline = pool.submit(enrich.execute, plan)
-        while not wait([pipeline], AWAKE_S).done:
+        future = pool.submit(pipeline.execute, plan)
+        while not wait([future], AWAKE_S).done:
             continue
     try:
-        pipeline.result()
+        future.result()
     except Exception as error:
         raise worker_error(error) from error
 
@@ -183,7 +184,7 @@ def stopping_cleanly(within_s: float | None = None) -> Iterator[None]:
     deadline.daemon = True
 
     def ask(number: int, frame: object) -> None:
-        enrich.stop.set()
+        pipeline.stop.set()
         for child in psutil.Process().children(recursive=True):
             # Beam's workers and no other child: the embedded Prefect server has the end of the run to record.
             with suppress(psutil.Error):
@@ -200,7 +201,7 @@ def stopping_cleanly(within_s: float | None = None) -> Iterator[None]:
         deadline.cancel()
         for number, handler in before.items():
             signal.signal(number, handler)
-        enrich.stop.clear()
+        pipeline.stop.clear()
 
 
 def _kill_tree() -> None:
@@ -216,7 +217,7 @@ def worker_error(error: Exception) -> NightscribeError:
 
     From a worker process only a text arrives, a traceback whose last line names our error.
     """
-    if enrich.stop.is_set():
+    if pipeline.stop.is_set():
         return Stopped("the run was asked to stop; finished shards are kept, a rerun goes on from there")
     text = re.sub(r"\s*\[while running .*?\]", "", str(error), flags=re.DOTALL)
     if isinstance(error, NightscribeError):

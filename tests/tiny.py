@@ -21,7 +21,7 @@ from transformers import (
     RobertaForTokenClassification,
 )
 
-from jobs.demo.tokenizer import train_tokenizer
+from flows.demo.tokenizer import train_tokenizer
 
 WINDOW = 64
 HARD = [

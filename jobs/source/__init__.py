@@ -17,8 +17,9 @@ from typing import Any
 import fsspec
 import pyarrow as pa
 
-from jobs.source import arrow, csv, jsonl, parquet, rows
+from jobs.source import rows
 from jobs.source.files import File, find, partition
+from jobs.source.formats import arrow, csv, jsonl, parquet
 from jobs.source.shard import BadRow, Layout, Shard
 from jobs.spec import SourceSpec
 from transforms.errors import SourceError, SpecError

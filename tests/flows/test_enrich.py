@@ -91,7 +91,7 @@ def test_an_error_that_may_pass_is_retried_and_the_retry_resumes(tmp_path, model
     def flaky(plan):
         attempts.append(len(plan.shards_todo))
         if len(attempts) == 1:
-            from jobs import enrich as pipeline
+            from jobs.execute import pipeline
 
             pipeline.execute(plan, plan.shards_todo[:1])
             raise SinkError("the store is away")

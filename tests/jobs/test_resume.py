@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 from filelock import FileLock
 
-from jobs.source import parquet
+from jobs.source.formats import parquet
 from tests import lake
 from tests.lake import execute, make_lake
 from transforms.errors import SinkBusy, SpecError

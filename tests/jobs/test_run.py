@@ -8,8 +8,9 @@ import pyarrow.parquet as pq
 import pytest
 from transformers import pipeline
 
-from jobs import planning, progress, run, spec
-from jobs.plan import Plan
+from jobs import run, spec
+from jobs.execute import progress
+from jobs.plan import Plan, planning
 from jobs.store import Store
 from tests import lake
 from tests.lake import execute, make_lake
@@ -109,14 +110,14 @@ def test_several_processes_give_the_same_files_as_one(tmp_path, models):
 
 
 def test_a_plan_can_be_executed_in_parts_by_others(tmp_path, models):
-    from jobs import enrich
+    from jobs.execute import pipeline
 
     source = make_lake(tmp_path / "in")
     plan = Plan.from_json(planning.make(spec.parse(lake.job(source, tmp_path / "out", models))).to_json())
-    enrich.execute(plan, plan.shards[2:])
+    pipeline.execute(plan, plan.shards[2:])
     with pytest.raises(SinkError, match=r"2 of 3 shards are not done, first 'lang=de/part-0.parquet'; run again"):
         run.finish(plan, 0.0)
-    enrich.execute(plan, plan.shards[:2])
+    pipeline.execute(plan, plan.shards[:2])
     assert run.finish(plan, 0.0).rows_out == 180
 
 

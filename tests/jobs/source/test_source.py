@@ -13,7 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jobs import source
-from jobs.source import BadRow, csv, jsonl, parquet, rows
+from jobs.source import BadRow, rows
+from jobs.source.formats import csv, jsonl, parquet
 from jobs.spec import SourceSpec
 from tests import lake
 from transforms.errors import SourceError, SpecError

@@ -7,7 +7,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from jobs import source
-from jobs.source import csv, jsonl
+from jobs.source.formats import csv, jsonl
 from jobs.spec import SourceSpec
 from tests import lake
 from transforms.errors import SourceError, SpecError

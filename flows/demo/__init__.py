@@ -1,0 +1,97 @@
+"""`nightscribe demo`: make a lake, train two tiny models on part of it, enrich it through the flow, score it."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+ROWS = 6000
+
+
+def register(commands: Any) -> None:
+    """Add the command to the `nightscribe` parser; Prefect is imported only when it is called."""
+    parser = commands.add_parser("demo", help="make a lake, enrich it, show the result", description=__doc__)
+    parser.add_argument("--folder", type=Path, default=Path("nightscribe-demo"), help="where everything goes")
+    parser.add_argument("--rows", type=int, default=ROWS, help=f"reviews to make (default {ROWS})")
+    parser.set_defaults(call=demo)
+
+
+def demo(arguments: argparse.Namespace) -> int:
+    """Run the demo; a second time only what is missing is done."""
+    import pyarrow.dataset as pads
+    import pyarrow.parquet as pq
+
+    from flows.demo.lake import write_lake
+    from flows.demo.models import train_models
+    from flows.demo.score import score
+
+    # The server that runs inside this process phones home by default.
+    os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
+    os.environ.setdefault("DO_NOT_TRACK", "1")
+    folder: Path = arguments.folder
+    lake = folder / f"lake-{arguments.rows}"
+    if not (lake / "gold").exists():
+        say(f"making a lake of {arguments.rows:,} reviews in {lake}")
+        write_lake(lake, arguments.rows)
+    models = train_models(lake, folder / "models", progress=say)
+    job = write_job(
+        folder, lake, *(point_to(folder / "models" / path.name, path) for path in (models.classify, models.ner))
+    )
+
+    say("enriching it through the Prefect flow `enrich`")
+    from flows.enrich import enrich
+
+    report = enrich(str(job))
+    if not isinstance(report, dict):
+        return 1
+    enriched = pads.dataset(report["output"], format="parquet", ignore_prefixes=["_"]).to_table()
+    scores = score(enriched, pq.read_table(lake / "gold" / "reviews.parquet"))
+    # As it can be typed here: the environment that this runs in need not be active.
+    commands = os.path.relpath(Path(sys.executable).parent)
+    print(f"""
+rows       {report["rows_in"]:,} enriched now, {report["rows_rejected"]:,} rejected
+shards     {report["shards"]}, of which {report["shards_skipped"]} were done before
+held out   {scores.rows:,} rows that the models never saw
+sentiment  accuracy {scores.accuracy:.3f}, macro F1 {scores.macro_f1:.3f}
+entities   precision {scores.entity_precision:.3f}, recall {scores.entity_recall:.3f}, F1 {scores.entity_f1:.3f}
+
+look       {commands}/python -c "import pyarrow.dataset as d; print(d.dataset('{report["output"]}').head(5))"
+again      {commands}/nightscribe run {job}     (only what is new)
+the UI     {commands}/prefect server start     (this run and its report are in it)
+""")
+    print(json.dumps(report))
+    return 0
+
+
+def write_job(folder: Path, lake: Path, classify: Path, ner: Path) -> Path:
+    """The job file of the demo, to read, change and run."""
+    job = {
+        "name": "demo",
+        "source": {"path": f"{lake}/reviews/**/*.parquet"},
+        "tasks": [
+            {"task": "classify", "column": "text", "model": str(classify), "into": "sentiment"},
+            {"task": "ner", "column": "text", "model": str(ner), "into": "entities", "aggregation": "first"},
+        ],
+        "sink": {"path": str(folder / "enriched")},
+    }
+    file = folder / "job.yaml"
+    file.write_text(yaml.safe_dump(job, sort_keys=False))
+    return file
+
+
+def point_to(link: Path, target: Path) -> Path:
+    """A name for the models that stays when they are trained anew, for job files."""
+    link.unlink(missing_ok=True)
+    link.symlink_to(target.relative_to(link.parent))
+    return link
+
+
+def say(line: str) -> None:
+    """A line of progress."""
+    print(line, file=sys.stderr, flush=True)

@@ -1,0 +1,1 @@
+"""Executing a plan: shards in, part files out."""

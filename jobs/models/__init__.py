@@ -1,0 +1,1 @@
+"""Model and adapter names become pinned folders; int8 is compared with float32."""

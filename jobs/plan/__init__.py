@@ -1,0 +1,152 @@
+"""A plan: every revision pinned, every adapter resolved, the list of shards, minus what the ledger has.
+
+A plan is a plain file. Executing takes a plan and some of its shards, anywhere, any number of times.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import pyarrow as pa
+
+from jobs.models.hub import Pin
+from jobs.source import Shard, Source
+from jobs.spec import JobSpec, TaskSpec
+from transforms import task as tasks
+from transforms.model import ModelRef
+
+
+@dataclass(frozen=True)
+class TaskPlan:
+    """One task with everything resolved.
+
+    Attributes:
+        spec: the job file's entry.
+        model: its weights at one commit, or None for a task without a model.
+        adapter: the adapter at one commit, or None.
+        dtype: never auto.
+        engine: never auto.
+        agreement: of dtype int8 with float32 on a sample of the rows, from 0 to 1; None where nothing is rounded.
+    """
+
+    spec: TaskSpec
+    model: Pin | None
+    adapter: Pin | None
+    dtype: str
+    engine: str = "torch"
+    agreement: float | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain JSON."""
+        return {
+            "spec": self.spec.model_dump(exclude_unset=True),
+            "model": self.model and self.model.to_json(),
+            "adapter": self.adapter and self.adapter.to_json(),
+            "dtype": self.dtype,
+            "engine": self.engine,
+            "agreement": self.agreement,
+        }
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> TaskPlan:
+        """The inverse of `to_json`."""
+        model, adapter = (Pin(**data[key]) if data[key] else None for key in ("model", "adapter"))
+        spec = TaskSpec.model_validate(data["spec"])
+        return cls(spec, model, adapter, data["dtype"], data["engine"], data["agreement"])
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """Everything that can change what the task gives."""
+        options = asdict(self.spec.options)
+        commits = {"model": self.model and self.model.commit, "adapter": self.adapter and self.adapter.commit}
+        version = tasks.get(self.spec.task).VERSION
+        computed = {"dtype": self.dtype, "engine": self.engine}
+        return {"task": self.spec.task, "version": version, "into": self.spec.into} | computed | commits | options
+
+    def reference(self, weights: bool = True) -> ModelRef:
+        """Folders to load from, downloaded if need be."""
+        assert self.model is not None
+        adapter = self.adapter.folder(weights) if self.adapter else None
+        return ModelRef(self.model.folder(weights), adapter, self.dtype, self.spec.device, self.engine)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A run as a plain file.
+
+    Attributes:
+        run_id: sortable by time, unique.
+        spec: the job file, overrides included.
+        source: what all shards share, revision pinned.
+        tasks: the tasks, resolved.
+        schema: columns of every part file.
+        fingerprint: hash of everything but the source rows that can change an output row.
+        shards: every shard of the source, in order.
+        todo: slots of the shards that the ledger does not have.
+        chunk_rows: rows that are sorted and batched together.
+    """
+
+    run_id: str
+    spec: JobSpec
+    source: Source
+    tasks: tuple[TaskPlan, ...]
+    schema: pa.Schema
+    fingerprint: str
+    shards: tuple[Shard, ...]
+    todo: frozenset[str]
+    chunk_rows: int
+
+    @property
+    def shards_todo(self) -> list[Shard]:
+        """The shards to execute, in order."""
+        return [shard for shard in self.shards if shard.slot in self.todo]
+
+    @property
+    def rows_todo(self) -> int | None:
+        """Rows to execute; None where only reading would tell."""
+        return self._sum([shard.rows if shard.limit is None else shard.limit for shard in self.shards_todo])
+
+    @property
+    def rows_expected(self) -> int | None:
+        """`rows_todo`, guessed where only reading would tell: what progress is measured by. None if nobody can say."""
+        guessed = (shard.about_rows if shard.rows is None else shard.rows for shard in self.shards_todo)
+        return self._sum([g if s.limit is None else s.limit for g, s in zip(guessed, self.shards_todo, strict=True)])
+
+    def _sum(self, rows: list[int | None]) -> int | None:
+        known = [count for count in rows if count is not None]
+        filtered = self.spec.source.where is not None or self.spec.source.prepare is not None
+        return None if filtered or len(known) < len(rows) else sum(known)
+
+    def to_json(self) -> str:
+        """The plan as a file."""
+        data = {
+            "run_id": self.run_id,
+            "spec": self.spec.model_dump(exclude_unset=True),
+            "source": self.source.to_json(),
+            "tasks": [task.to_json() for task in self.tasks],
+            "schema": base64.b64encode(self.schema.serialize()).decode(),
+            "fingerprint": self.fingerprint,
+            "shards": [asdict(shard) for shard in self.shards],
+            "todo": sorted(self.todo),
+            "chunk_rows": self.chunk_rows,
+        }
+        return json.dumps(data, indent=1)
+
+    @classmethod
+    def from_json(cls, text: str | bytes) -> Plan:
+        """The inverse of `to_json`."""
+        data = json.loads(text)
+        return cls(
+            run_id=data["run_id"],
+            spec=JobSpec.model_validate(data["spec"]),
+            source=Source.from_json(data["source"]),
+            tasks=tuple(TaskPlan.from_json(item) for item in data["tasks"]),
+            schema=pa.ipc.read_schema(pa.py_buffer(base64.b64decode(data["schema"]))),
+            fingerprint=data["fingerprint"],
+            shards=tuple(Shard(**item) for item in data["shards"]),
+            todo=frozenset(data["todo"]),
+            chunk_rows=data["chunk_rows"],
+        )

@@ -1,0 +1,74 @@
+"""The reports that a sink keeps, one JSON file a run, and the runs before a run."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from jobs.report.drift import NIGHTS
+from jobs.report.findings import Findings
+from jobs.store import Store
+from transforms.errors import SpecError
+
+FOLDER = "_nightscribe/reports"
+LATEST = "latest"
+
+
+@dataclass(frozen=True)
+class Kept:
+    """A run as its sink remembers it.
+
+    Attributes:
+        numbers: the report's numbers, the job's name, tasks, versions and the time; `jobs.report.details` says which.
+        findings: histograms of what it wrote.
+        timeline: (seconds, rows, tokens) since the start.
+    """
+
+    numbers: dict[str, Any]
+    findings: Findings
+    timeline: Sequence[tuple[float, int, int]]
+
+    @property
+    def run_id(self) -> str:
+        """Names the run; sortable by time."""
+        return str(self.numbers["run_id"])
+
+
+def read(store: Store, run_id: str) -> Kept:
+    """The report of a run.
+
+    Args:
+        store: the sink.
+        run_id: a run, or `latest`.
+
+    Raises:
+        SpecError: the sink has no report of that run.
+    """
+    known = run_ids(store)
+    if run_id == LATEST and known:
+        run_id = known[-1]
+    if run_id not in known:
+        some = f"runs: {', '.join(known[-5:])}" if known else "it has no finished run"
+        raise SpecError(f"run {run_id!r} has no report in {store.url!r}; {some}")
+    data = json.loads(store.get(f"{FOLDER}/{run_id}.json"))
+    # Reports of version 0.1.0 have neither.
+    findings, timeline = data.pop("findings", {}), data.pop("timeline", [])
+    return Kept(data, Findings(**findings), [(s, rows, tokens) for s, rows, tokens in timeline])
+
+
+def before(store: Store, run_id: str, nights: int = NIGHTS) -> list[Kept]:
+    """The last runs before one that enriched any rows, oldest first."""
+    found: list[Kept] = []
+    for earlier in reversed([name for name in run_ids(store) if name < run_id]):
+        if len(found) == nights:
+            break
+        if (kept := read(store, earlier)).findings.rows:
+            found.insert(0, kept)
+    return found
+
+
+def run_ids(store: Store) -> list[str]:
+    """Every run that has a report, oldest first."""
+    return [name.rsplit("/", 1)[-1].removesuffix(".json") for name in store.names(FOLDER) if name.endswith(".json")]

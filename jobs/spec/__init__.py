@@ -1,0 +1,276 @@
+"""What a job file may say, and the one sentence a person gets when it says something else."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import pydantic
+import yaml
+from pydantic import BaseModel, ConfigDict, Field
+
+from jobs.spec.schedule import ScheduleSpec, TriggerSpec
+from transforms import task as tasks
+from transforms.errors import SpecError
+
+Format = Literal["parquet", "csv", "jsonl", "arrow"]
+Dtype = Literal["auto", "float32", "bfloat16", "float16", "int8"]
+
+
+class Section(BaseModel):
+    """A mapping in a job file; unknown keys are errors."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=False)
+
+
+class SourceSpec(Section):
+    """Where the rows come from: files (`path`) or a Hub or local dataset (`dataset`)."""
+
+    path: str | list[str] | None = Field(None, description="file, folder, glob, list of them, or any fsspec URL")
+    format: Format | None = Field(None, description="how the files are read; by their ending if not given")
+    dataset: str | None = Field(None, description="a Hub dataset org/name, or a local dataset folder")
+    config: str | None = Field(None, description="dataset configuration")
+    split: str = Field("train", description="dataset split")
+    revision: str | None = Field(None, description="dataset branch, tag or commit; pinned when the run is planned")
+    columns: list[str] | None = Field(None, description="columns to read; all if not given")
+    where: str | None = Field(None, description="SQL condition that a row must meet, e.g. lang = 'en'")
+    prepare: str | None = Field(None, description="module:function, RecordBatch -> RecordBatch")
+    limit: int | None = Field(None, gt=0, description="rows to enrich at most, after where and prepare")
+
+    @pydantic.model_validator(mode="after")
+    def _one_source(self) -> SourceSpec:
+        if (self.path is None) == (self.dataset is None):
+            raise ValueError("give either path (files) or dataset (a Hub or local dataset), and not both")
+        only = ("config", "revision", "split") if self.path is not None else ("format",)
+        if wrong := [key for key in only if key in self.model_fields_set]:
+            kind = "dataset" if self.path is not None else "path"
+            raise ValueError(f"{wrong[0]} goes with {kind}, which is not given")
+        return self
+
+
+class TaskSpec(BaseModel):
+    """One model task; keys beside these are the task's own options (`nightscribe tasks` lists them)."""
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+
+    task: str
+    into: str = Field(description="name of the new column")
+    model: str | None = Field(None, description="Hub name org/model, or a folder")
+    revision: str | None = Field(None, description="branch, tag or commit of a Hub model")
+    adapter: str | None = Field(None, description="PEFT adapter over the model: Hub name or folder")
+    adapter_revision: str | None = None
+    dtype: Dtype = "auto"
+    min_agreement: float = Field(0.98, ge=0, le=1, description="what dtype int8 must share with float32, on a sample")
+    engine: Literal["auto", "torch", "onnx"] = Field("auto", description="what computes the network")
+    device: str = Field("auto", pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$")
+    max_tokens: int | None = Field(None, gt=0, description="slots of a batch, padding included; by device if not given")
+
+    @property
+    def options(self) -> Any:
+        """The task's own options, an instance of its `Options`."""
+        validated = _options_adapter(self.task).validate_python(self.model_extra or {})
+        # Pydantic validates with a subclass of its own; the task gets the plain dataclass, which pickles.
+        return tasks.get(self.task).Options(**vars(validated))
+
+
+class SinkSpec(Section):
+    """Where the enriched rows go."""
+
+    path: str = Field(description="folder or fsspec URL of a folder")
+    on_vanished: Literal["keep", "remove"] = Field(
+        "keep", description="what happens to the output of a source file that is no longer there"
+    )
+    on_model_change: Literal["redo", "keep"] = Field(
+        "redo", description="whether finished rows are enriched again when a model, adapter or option changes"
+    )
+
+
+class ErrorSpec(Section):
+    """How much may go wrong."""
+
+    max_fraction: float = Field(0.01, ge=0, le=1, description="fraction of rows that may be rejected")
+
+
+class RunnerSpec(Section):
+    """Which Beam runner executes the plan."""
+
+    name: str = Field("local", description="local, or any Beam runner by name or dotted path")
+    workers: int | Literal["auto"] = Field("auto", description="processes of the local runner; auto is one")
+    options: dict[str, Any] = Field(default_factory=dict, description="Beam pipeline options, word for word")
+
+    @pydantic.field_validator("workers")
+    @classmethod
+    def _positive(cls, workers: int | str) -> int | str:
+        if isinstance(workers, int) and workers < 1:
+            raise ValueError(f"{workers} workers cannot run anything; give a number from 1, or auto")
+        return workers
+
+
+class JobSpec(Section):
+    """A job file."""
+
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+    source: SourceSpec
+    tasks: list[TaskSpec] = Field(min_length=1)
+    sink: SinkSpec
+    errors: ErrorSpec = ErrorSpec()
+    runner: RunnerSpec = RunnerSpec()
+    description: str | None = Field(None, description="what the job is for, in a sentence or two")
+    tags: list[str] = Field(default_factory=list, description="words to find its runs by")
+    schedule: ScheduleSpec | None = Field(None, description="when it runs by itself, once it is deployed")
+    trigger: TriggerSpec | None = Field(None, description="the event that starts it, once it is deployed")
+
+    @pydantic.model_validator(mode="after")
+    def _columns_are_new(self) -> JobSpec:
+        seen: dict[str, int] = {}
+        for i, item in enumerate(self.tasks):
+            if item.into in seen:
+                raise ValueError(
+                    f"tasks.{i}.into and tasks.{seen[item.into]}.into are both {item.into!r}; name them apart"
+                )
+            seen[item.into] = i
+        return self
+
+
+def read(path: str | Path, overrides: Sequence[str] = ()) -> JobSpec:
+    """Read a job file and lay `key=value` overrides over it.
+
+    Args:
+        path: YAML file.
+        overrides: such as `source.limit=1000` or `tasks.0.dtype=float32`; values are YAML.
+
+    Raises:
+        SpecError: one sentence on what is wrong, where, and what would be right.
+    """
+    try:
+        content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise SpecError(f"job file {str(path)!r} cannot be read: {error.strerror}") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        where = f" in line {mark.line + 1}" if (mark := getattr(error, "problem_mark", None)) else ""
+        raise SpecError(f"{path} is not YAML{where}: {getattr(error, 'problem', None) or error}") from error
+    if not isinstance(content, dict):
+        raise SpecError(
+            f"{path} holds {type(content).__name__}; a job file is a mapping: {', '.join(JobSpec.model_fields)}"
+        )
+    for override in overrides:
+        override_key(content, override)
+    return parse(content, str(path))
+
+
+def parse(content: dict[str, Any], origin: str = "job") -> JobSpec:
+    """Validate the content of a job file.
+
+    Raises:
+        SpecError: one sentence on what is wrong, where, and what would be right.
+    """
+    try:
+        spec = JobSpec.model_validate(content)
+    except pydantic.ValidationError as error:
+        raise SpecError(f"{origin}: {_sentence(error, JobSpec)}") from error
+    for i, item in enumerate(spec.tasks):
+        if item.task not in tasks.names():
+            raise SpecError(f"{origin}: tasks.{i}.task is {item.task!r}{_suggest(item.task, tasks.names(), 'tasks')}")
+        module = tasks.get(item.task)
+        if module.ARCHITECTURE is not None and item.model is None:
+            raise SpecError(f"{origin}: tasks.{i}.model is missing; {item.task} needs a Hub name or a model folder")
+        try:
+            _ = item.options
+        except pydantic.ValidationError as error:
+            raise SpecError(f"{origin}: {_sentence(error, module.Options, f'tasks.{i}.')}") from error
+    return spec
+
+
+def override_key(content: dict[str, Any], override: str) -> None:
+    """Set one `dotted.key=value` in the content of a job file.
+
+    Raises:
+        SpecError: there is no `=`, or the key leads through something that has no keys.
+    """
+    key, equals, value = override.partition("=")
+    if not equals or not key:
+        raise SpecError(f"override {override!r} is not key=value; write for example source.limit=1000")
+    at: Any = content
+    *parents, last = key.split(".")
+    for name in parents:
+        at = _step(at, name, key, {})
+        if at is None:
+            raise SpecError(f"override {override!r}: {name!r} of {key!r} is not in the job file")
+    try:
+        parsed = yaml.safe_load(value)
+    except yaml.YAMLError as error:
+        raise SpecError(f"override {override!r}: {value!r} is not a YAML value") from error
+    if isinstance(at, list):
+        _step(at, last, key, None)
+        at[int(last)] = parsed
+    elif isinstance(at, dict):
+        at[last] = parsed
+    else:
+        raise SpecError(f"override {override!r}: what {last!r} would be set in is {at!r}, not a mapping")
+
+
+def _step(at: Any, name: str, key: str, default: Any) -> Any:
+    if isinstance(at, list):
+        if not name.isdigit() or int(name) >= len(at):
+            raise SpecError(f"override {key!r}: {name!r} is not an entry of a list of {len(at)}; count from 0")
+        return at[int(name)]
+    return at.setdefault(name, default) if isinstance(at, dict) else None
+
+
+def _options_adapter(task: str) -> pydantic.TypeAdapter[Any]:
+    options = tasks.get(task).Options
+    strict = pydantic.dataclasses.dataclass(options, config=ConfigDict(extra="forbid"), frozen=True)
+    return pydantic.TypeAdapter(strict)
+
+
+def _sentence(error: pydantic.ValidationError, root: Any, prefix: str = "") -> str:
+    """The first complaint of pydantic as one sentence with key, value, valid values."""
+    first, *more = error.errors()
+    place = [str(part) for part in first["loc"] if not _is_branch(part)]
+    where = (prefix + ".".join(place)).rstrip(".")
+    value = first.get("input")
+    match first["type"]:
+        case "extra_forbidden" | "unexpected_keyword_argument":
+            text = f"{where} is not a key{_suggest(place[-1], _keys(root, place[:-1], prefix), 'keys')}"
+        case "missing" | "missing_argument":
+            text = f"{where} is missing"
+        case "literal_error":
+            text = f"{where} is {value!r}; choices: {first['ctx']['expected']}"
+        case "value_error":
+            text = f"{where}{': ' if where else ''}{first['ctx']['error']}"
+        case _:
+            text = f"{where} is {_short(value)}; {first['msg'][0].lower()}{first['msg'][1:]}"
+    others = len({tuple(e["loc"]) for e in more} - {first["loc"]})
+    return text + (f" (and {others} more)" if others else "")
+
+
+def _is_branch(part: Any) -> bool:
+    """Pydantic puts the names of union members into a location; a person knows only the keys."""
+    return isinstance(part, str) and (part in ("str", "int") or part.startswith(("list[", "literal[")))
+
+
+def _keys(root: Any, place: Sequence[str], prefix: str) -> list[str]:
+    """The keys that are valid at a place of a job file."""
+    if dataclasses.is_dataclass(root):
+        return [f.name for f in dataclasses.fields(root)] + [key for key in TaskSpec.model_fields if key != "task"]
+    fields: dict[str, Any] = root.model_fields
+    for part in place:
+        annotation = fields[part].annotation if part in fields else None
+        # `Section | None` is a section that may be left out.
+        for section in (annotation, *get_args(annotation)):
+            if hasattr(section, "model_fields"):
+                fields = section.model_fields
+    return list(fields)
+
+
+def _suggest(word: str, choices: Sequence[str], noun: str) -> str:
+    close = difflib.get_close_matches(word, choices, 1)
+    return (f"; did you mean {close[0]}?" if close else "") + f"; {noun}: {', '.join(choices)}"
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 80 else text[:77] + "..."
