@@ -7,12 +7,15 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from jobs.plan import Plan
-from jobs.report.findings import Findings
-from jobs.sink.ledger import Entry
 from transforms.errors import SinkError, TooManyRejects
+
+if TYPE_CHECKING:
+    # What writes part files observes them with `jobs.report.findings`, so this package must not import it in turn.
+    from jobs.plan import Plan
+    from jobs.report.findings import Findings
+    from jobs.sink.ledger import Entry
 
 LIBRARIES = ("apache-beam", "datasets", "peft", "pyarrow", "torch", "transformers")
 

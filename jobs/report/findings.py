@@ -1,27 +1,42 @@
-"""What a run found, as histograms small enough to keep for every run: labels, scores, text lengths, rejects."""
+"""What a run found, small enough to keep: labels, scores, text lengths, rejects, and a few rows to look at.
+
+An `Observer` looks at each batch as it is written, so that no part file is read again for the report.
+"""
 
 from __future__ import annotations
 
+import heapq
 from collections import Counter
-from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass, field
-from typing import Any
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields
+from itertools import chain
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from jobs.plan import Plan
-from jobs.sink.ledger import Entry
+from jobs.report.shown import CHARACTERS, cut, shown
+from jobs.source.files import partition
+from jobs.spec import TaskSpec
 from jobs.store import Store
 from transforms import task as tasks
 
-# Part files looked at: enough for a distribution, few enough for any lake.
+if TYPE_CHECKING:
+    from jobs.plan import Plan
+    from jobs.sink.ledger import Entry
+
+# Part files that are read again where the ledger is an older version's, which has no findings.
 MAX_PARTS = 200
-# Labels kept of a column; what is rarer counts together.
+# Labels and partition folders kept of a column; what is rarer counts together.
 MAX_LABELS = 200
+MAX_PARTITIONS = 24
 OTHER = "(other)"
+# Rows kept of a shard, and of a run.
+EXAMPLES, EXAMPLES_A_SHARD = 6, 2
+LEAST_CERTAIN = 6
+FAILURES, FAILURES_A_SHARD = 50, 10
 
 # Characters, by powers of two; the last bin is open.
 LENGTH_EDGES = np.array([0, *(2**i for i in range(18)), np.inf])
@@ -31,15 +46,19 @@ SCORE_EDGES = np.array([-np.inf, -100, -10, -1, *np.linspace(0, 1, 21), 2, 3, 4,
 
 @dataclass(frozen=True)
 class Findings:
-    """Histograms of the rows that a run wrote.
+    """Histograms of rows that were written, and a few of the rows. The rows are the lake's: they stay in the sink.
 
     Attributes:
-        rows: rows looked at.
-        parts: part files looked at, at most MAX_PARTS, spread evenly over those that the run wrote.
+        rows: rows looked at, rejected ones not included.
+        parts: part files looked at.
         labels: new column -> label -> how often.
         scores: new column -> counts by SCORE_EDGES.
         lengths: texts by LENGTH_EDGES, those of the column that the first task reads.
         rejects: `task: error type` -> rows.
+        partitions: new column -> partition folder such as `lang=en` -> label -> how often.
+        examples: rows as `{file, text, found: {new column: value}}`.
+        least_certain: new column -> rows with the lowest scores as `{file, text, found, score}`, lowest first.
+        failures: the first rejected rows as `{file, row, column, task, reason, message}`; `row` counts from 1.
     """
 
     rows: int = 0
@@ -48,76 +67,248 @@ class Findings:
     scores: dict[str, list[int]] = field(default_factory=dict)
     lengths: list[int] = field(default_factory=lambda: [0] * (len(LENGTH_EDGES) - 1))
     rejects: dict[str, int] = field(default_factory=dict)
+    partitions: dict[str, dict[str, dict[str, int]]] = field(default_factory=dict)
+    examples: list[dict[str, Any]] = field(default_factory=list)
+    least_certain: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
+    failures: list[dict[str, Any]] = field(default_factory=list)
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON."""
         return asdict(self)
 
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Findings:
+        """The inverse of `to_json`; keys that another version wrote are left out."""
+        known = {each.name for each in fields(cls)}
+        return cls(**{key: value for key, value in data.items() if key in known})
+
+    @classmethod
+    def merge(cls, found: Iterable[Findings]) -> Findings:
+        """The findings of several shards, or of several runs, as one."""
+        every = list(found)
+        examples = list(chain.from_iterable(each.examples for each in every))
+        chosen = np.linspace(0, len(examples) - 1, min(EXAMPLES, len(examples))).astype(int)
+        columns = dict.fromkeys(name for each in every for name in each.partitions)
+        uncertain = dict.fromkeys(name for each in every for name in each.least_certain)
+        return cls(
+            rows=sum(each.rows for each in every),
+            parts=sum(each.parts for each in every),
+            labels={name: _most_common(counts) for name, counts in _summed(each.labels for each in every).items()},
+            scores=_added(each.scores for each in every),
+            lengths=np.sum([cls().lengths, *(each.lengths for each in every)], axis=0, dtype=int).tolist(),
+            rejects=dict(_summed({"": each.rejects} for each in every).get("", Counter()).most_common()),
+            partitions={name: _partitions(each.partitions.get(name, {}) for each in every) for name in columns},
+            examples=[examples[i] for i in chosen],
+            least_certain={name: _lowest(each.least_certain.get(name, []) for each in every) for name in uncertain},
+            failures=list(chain.from_iterable(each.failures for each in every))[:FAILURES],
+        )
+
+
+class Observer:
+    """Counts what is written of one shard.
+
+    Args:
+        specs: the job's tasks.
+        key: the shard's source file, below the root of its source.
+    """
+
+    def __init__(self, specs: Sequence[TaskSpec], key: str):
+        self.columns = [spec.into for spec in specs]
+        read = (column for spec in specs for column in tasks.columns_read(spec.options))
+        self.text = next(read, None)
+        self.key = key
+        self.folder = "/".join(f"{name}={value}" for name, value in partition(key).items())
+        self.rows = 0
+        self.labels: dict[str, Counter[str]] = {}
+        self.scores: dict[str, np.ndarray] = {}
+        self.lengths = np.zeros(len(LENGTH_EDGES) - 1, int)
+        self.rejects: Counter[str] = Counter()
+        self.examples: list[dict[str, Any]] = []
+        self.least_certain: dict[str, list[dict[str, Any]]] = {}
+        self.failures: list[dict[str, Any]] = []
+
+    def observe(self, batch: pa.RecordBatch, rejected: pa.RecordBatch | None = None) -> None:
+        """Look at a batch that is being written.
+
+        Args:
+            batch: source columns and new columns.
+            rejected: rows rejected with it, as in a rejected file.
+        """
+        self.rows += len(batch)
+        for name in self.columns:
+            if name in batch.schema.names:
+                self._count(name, batch)
+        if self.text in batch.schema.names and _is_text(batch.schema.field(self.text).type):
+            lengths = pc.utf8_length(batch[self.text].cast(pa.string())).drop_null()
+            self.lengths += np.histogram(lengths.to_numpy(zero_copy_only=False), LENGTH_EDGES)[0]
+        if len(self.examples) < EXAMPLES_A_SHARD:
+            self._exemplify(batch)
+        if rejected is not None:
+            self._reject(rejected)
+
+    def findings(self) -> Findings:
+        """What was seen so far."""
+        labels = {name: _most_common(counts) for name, counts in self.labels.items()}
+        return Findings(
+            rows=self.rows,
+            parts=1,
+            labels=labels,
+            scores={name: counts.tolist() for name, counts in self.scores.items()},
+            lengths=self.lengths.tolist(),
+            rejects=dict(self.rejects.most_common()),
+            partitions={name: {self.folder: counts} for name, counts in labels.items()} if self.folder else {},
+            examples=self.examples,
+            least_certain=self.least_certain,
+            failures=self.failures,
+        )
+
+    def _count(self, name: str, batch: pa.RecordBatch) -> None:
+        rows = None
+        found = batch[name]
+        if pa.types.is_list(found.type) or pa.types.is_large_list(found.type):
+            rows = pc.list_parent_indices(found).to_numpy()
+            found = pc.list_flatten(found)
+        if not pa.types.is_struct(found.type):
+            return
+        names = {each.name for each in found.type}
+        if "label" in names:
+            counted = pc.value_counts(pc.struct_field(found, "label").drop_null()).to_pylist()
+            self.labels.setdefault(name, Counter()).update({str(each["values"]): each["counts"] for each in counted})
+        if "score" in names:
+            scores = pc.struct_field(found, "score").to_numpy(zero_copy_only=False)
+            counts = np.histogram(scores[~np.isnan(scores)], SCORE_EDGES)[0]
+            self.scores[name] = self.scores[name] + counts if name in self.scores else counts
+            if rows is not None:
+                # Of spans the least certain one speaks for the row, of ranked labels the best one.
+                spans = "start" in names
+                scores = _by_row(scores, rows, len(batch), lowest=spans)
+            self._keep_least_certain(name, scores, batch)
+
+    def _keep_least_certain(self, name: str, scores: np.ndarray, batch: pa.RecordBatch) -> None:
+        """Keep the rows with the lowest of the scores, one a row, NaN where a row has none."""
+        kept = self.least_certain.setdefault(name, [])
+        below = kept[-1]["score"] if len(kept) == LEAST_CERTAIN else np.inf
+        rows = np.flatnonzero(scores < below)
+        if len(rows) > LEAST_CERTAIN:
+            rows = rows[np.argpartition(scores[rows], LEAST_CERTAIN)[:LEAST_CERTAIN]]
+        new = [self._row(batch, int(row), [name]) | {"score": round(float(scores[row]), 4)} for row in rows]
+        self.least_certain[name] = _lowest([kept, new])
+
+    def _exemplify(self, batch: pa.RecordBatch) -> None:
+        """Keep the first rows that have a text."""
+        for row in range(min(len(batch), 20)):
+            example = self._row(batch, row, self.columns)
+            if len(self.examples) < EXAMPLES_A_SHARD and any([example["text"], *example["found"].values()]):
+                self.examples.append(example)
+
+    def _row(self, batch: pa.RecordBatch, row: int, columns: Sequence[str]) -> dict[str, Any]:
+        text = batch[self.text][row].as_py() if self.text in batch.schema.names else None
+        found = {name: shown(batch[name][row].as_py()) for name in columns if name in batch.schema.names}
+        return {"file": self.key, "text": None if text is None else cut(str(text), CHARACTERS), "found": found}
+
+    def _reject(self, rejected: pa.RecordBatch) -> None:
+        names = rejected.schema.names
+        self.rejects.update(
+            ": ".join(part for part in pair if part)
+            for pair in zip(*(_values(rejected, name) for name in ("_task", "_error_type")), strict=True)
+        )
+        for row in range(min(len(rejected), FAILURES_A_SHARD - len(self.failures))):
+            about = {name: rejected[name][row].as_py() for name in names if name.startswith("_")}
+            self.failures.append(
+                {
+                    "file": self.key,
+                    "row": about.get("_row"),
+                    "column": about.get("_column"),
+                    "task": about.get("_task"),
+                    "reason": about.get("_error_type"),
+                    "message": cut(str(about.get("_message") or ""), CHARACTERS),
+                }
+            )
+
 
 def look(plan: Plan, entries: Iterable[Entry]) -> Findings:
-    """Read what a run wrote, only the columns that have labels, scores or the text.
+    """The findings of a run: those that its entries hold, and for entries without any, what their part files hold.
 
     Args:
         plan: the run.
         entries: those of its shards.
     """
+    found, unseen = [], []
+    for entry in entries:
+        if (kept := getattr(entry, "findings", None)) is not None:
+            found.append(Findings.from_json(kept))
+        else:
+            unseen.append(entry)
+    chosen = np.linspace(0, len(unseen) - 1, min(len(unseen), MAX_PARTS)).astype(int)
     store = Store(plan.spec.sink.path)
-    own = list(entries)
-    chosen = [own[i] for i in np.linspace(0, len(own) - 1, min(len(own), MAX_PARTS)).astype(int)]
-    text = next((column for task in plan.tasks for column in tasks.columns_read(task.spec.options)), None)
-    labels: dict[str, Counter[str]] = {}
-    scores: dict[str, np.ndarray] = {}
-    lengths = np.zeros(len(LENGTH_EDGES) - 1, int)
-    rows = 0
-    for batch in _batches(store, (entry.part for entry in chosen), [*(task.spec.into for task in plan.tasks), text]):
-        rows += len(batch)
-        for task in plan.tasks:
-            if (found := _structs(batch[task.spec.into])) is None:
-                continue
-            if found.type.get_field_index("label") >= 0:
-                counted = pc.value_counts(pc.struct_field(found, "label").drop_null())
-                labels.setdefault(task.spec.into, Counter()).update(_counts(counted))
-            if found.type.get_field_index("score") >= 0:
-                values = pc.struct_field(found, "score").drop_null().to_numpy(zero_copy_only=False)
-                counts = np.histogram(values, SCORE_EDGES)[0]
-                scores[task.spec.into] = scores.get(task.spec.into, 0) + counts
-        if text in batch.schema.names:
-            lengths += np.histogram(pc.utf8_length(batch[text].cast(pa.string())).drop_null(), LENGTH_EDGES)[0]
-    rejects: Counter[str] = Counter()
-    rejected = (entry.rejected for entry in chosen if entry.rejected is not None)
-    for batch in _batches(store, rejected, ["_task", "_error_type"]):
-        reasons = pc.binary_join_element_wise(batch["_task"], batch["_error_type"], ": ", null_handling="skip")
-        rejects.update(_counts(pc.value_counts(reasons)))
-    return Findings(
-        rows=rows,
-        parts=len(chosen),
-        labels={name: _most_common(counter) for name, counter in labels.items()},
-        scores={name: counts.tolist() for name, counts in scores.items()},
-        lengths=lengths.tolist(),
-        rejects=dict(rejects.most_common()),
-    )
+    found += [_read_back(plan, unseen[i], store) for i in chosen]
+    return Findings.merge(found)
 
 
-def _batches(store: Store, names: Iterable[str], columns: Iterable[str | None]) -> Iterator[pa.RecordBatch]:
-    wanted = {column for column in columns if column is not None}
-    for name in names:
-        with store.fs.open(store.path(name), "rb") as stream:
-            file = pq.ParquetFile(stream)
-            yield from file.iter_batches(columns=[name for name in file.schema_arrow.names if name in wanted])
+def _read_back(plan: Plan, entry: Entry, store: Store) -> Findings:
+    """The findings of an entry that an older version wrote."""
+    observer = Observer([task.spec for task in plan.tasks], entry.key)
+    wanted = {*observer.columns, observer.text}
+    with store.fs.open(store.path(entry.part), "rb") as stream:
+        file = pq.ParquetFile(stream)
+        for batch in file.iter_batches(columns=[name for name in file.schema_arrow.names if name in wanted]):
+            observer.observe(batch)
+    if entry.rejected is not None:
+        with store.fs.open(store.path(entry.rejected), "rb") as stream:
+            for batch in pq.ParquetFile(stream).iter_batches():
+                observer.observe(batch.slice(0, 0), batch)
+    return observer.findings()
 
 
-def _structs(column: pa.Array) -> pa.Array | None:
-    """The structs in a struct<…> column or in a list of such; None for any other column."""
-    if pa.types.is_list(column.type) or pa.types.is_large_list(column.type):
-        column = pc.list_flatten(column)
-    return column if pa.types.is_struct(column.type) else None
+def _by_row(scores: np.ndarray, rows: np.ndarray, n: int, lowest: bool) -> np.ndarray:
+    """One score a row, NaN for a row without any."""
+    found = np.full(n, np.inf if lowest else -np.inf)
+    (np.minimum if lowest else np.maximum).at(found, rows, scores)
+    found[np.isinf(found)] = np.nan
+    return found
 
 
-def _counts(value_counts: pa.StructArray) -> dict[str, int]:
-    return {item["values"]: item["counts"] for item in value_counts.to_pylist()}
+def _values(batch: pa.RecordBatch, name: str) -> list[Any]:
+    return batch[name].to_pylist() if name in batch.schema.names else [None] * len(batch)
+
+
+def _is_text(type_: pa.DataType) -> bool:
+    if pa.types.is_dictionary(type_):
+        type_ = type_.value_type
+    return pa.types.is_string(type_) or pa.types.is_large_string(type_) or pa.types.is_string_view(type_)
+
+
+def _summed(found: Iterable[Mapping[str, Mapping[str, int]]]) -> dict[str, Counter[str]]:
+    sums: dict[str, Counter[str]] = {}
+    for each in found:
+        for name, counts in each.items():
+            sums.setdefault(name, Counter()).update(counts)
+    return sums
+
+
+def _added(found: Iterable[Mapping[str, Sequence[int]]]) -> dict[str, list[int]]:
+    sums: dict[str, np.ndarray] = {}
+    for each in found:
+        for name, counts in each.items():
+            sums[name] = sums.get(name, 0) + np.array(counts)
+    return {name: counts.tolist() for name, counts in sums.items()}
+
+
+def _partitions(found: Iterable[Mapping[str, Mapping[str, int]]]) -> dict[str, dict[str, int]]:
+    """Labels by partition folder, the largest folders apart and the rest together."""
+    sums = _summed(found)
+    names = sorted(sums, key=lambda name: (name == OTHER, -sums[name].total(), name))
+    kept = {name: _most_common(sums[name]) for name in names[:MAX_PARTITIONS]}
+    if rest := names[MAX_PARTITIONS:]:
+        kept[OTHER] = _most_common(sum((sums[name] for name in rest), Counter()))
+    return kept
+
+
+def _lowest(found: Iterable[Iterable[dict[str, Any]]]) -> list[dict[str, Any]]:
+    return heapq.nsmallest(LEAST_CERTAIN, chain.from_iterable(found), key=lambda row: row["score"])
 
 
 def _most_common(counter: Counter[str]) -> dict[str, int]:
-    kept = dict(counter.most_common(MAX_LABELS))
-    rest = counter.total() - sum(kept.values())
-    return kept | ({OTHER: rest} if rest else {})
+    named = [(label, count) for label, count in counter.most_common() if label != OTHER]
+    rest = counter[OTHER] + sum(count for _, count in named[MAX_LABELS:])
+    return dict(named[:MAX_LABELS]) | ({OTHER: rest} if rest else {})

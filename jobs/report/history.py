@@ -55,7 +55,7 @@ def read(store: Store, run_id: str) -> Kept:
     data = json.loads(store.get(f"{FOLDER}/{run_id}.json"))
     # Reports of version 0.1.0 have neither.
     findings, timeline = data.pop("findings", {}), data.pop("timeline", [])
-    return Kept(data, Findings(**findings), [(s, rows, tokens) for s, rows, tokens in timeline])
+    return Kept(data, Findings.from_json(findings), [(s, rows, tokens) for s, rows, tokens in timeline])
 
 
 def before(store: Store, run_id: str, nights: int = NIGHTS) -> list[Kept]:
