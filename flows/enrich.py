@@ -24,7 +24,9 @@ from prefect.tasks import Task, exponential_backoff
 
 from flows import events, form, gpu, logs, nights
 from jobs import run, spec
+from jobs.execute import stop
 from jobs.execute.progress import Progress, Timeline
+from jobs.execute.stop import NEVER, StopToken
 from jobs.plan import Plan
 from jobs.report import Report, history, page
 from jobs.spec import JobSpec
@@ -58,11 +60,11 @@ def may_pass(_: Task[..., Any], __: TaskRun, state: State[Any]) -> bool:
     persist_result=False,
     cache_policy=NO_CACHE,
 )
-def execute(plan: Plan, timeline: Timeline) -> None:
+def execute(held: run.Held, timeline: Timeline) -> None:
     """Enrich every shard that is not done; a retry goes on with the first unfinished one."""
     log = get_run_logger()
     progress_id: Any = create_progress_artifact(
-        0.0, key=artifact_key(plan.spec, "progress"), description=f"{plan.spec.name} {plan.run_id}"
+        0.0, key=artifact_key(held.plan.spec, "progress"), description=f"{held.plan.spec.name} {held.plan.run_id}"
     )
 
     def watch(plan: Plan, progress: Progress) -> None:
@@ -72,8 +74,8 @@ def execute(plan: Plan, timeline: Timeline) -> None:
             # A server that restarts stops the picture of the work, not the work.
             log.warning("the server did not take the progress: %s", error)
 
-    with run.watching(plan, watch, every_s=2.0, timeline=timeline):
-        run.execute(plan)
+    with run.watching(held, watch, every_s=2.0, timeline=timeline):
+        run.execute(held)
 
 
 def name_of_run() -> str:
@@ -110,11 +112,11 @@ def enrich(
     if why := nights.superfluous(parsed.schedule.timezone if parsed.schedule else "UTC"):
         return Cancelled(name="Skipped", message=why)
     try:
-        with logs.forwarded(), run.stopping_cleanly(within_s=STOP_WITHIN_S):
+        with logs.forwarded(), stop.on_signals(within_s=STOP_WITHIN_S) as stopped:
             if dry_run:
                 create_markdown_artifact(page.plan_page(run.prepare(parsed)), key=artifact_key(parsed, "plan"))
                 return None
-            report = run_job(parsed)
+            report = run_job(parsed, stopped)
     except Stopped as error:
         return Cancelled(message=str(error))
     except Exception as error:
@@ -124,17 +126,17 @@ def enrich(
     return report
 
 
-def run_job(parsed: JobSpec) -> dict[str, Any]:
+def run_job(parsed: JobSpec, stopped: StopToken = NEVER) -> dict[str, Any]:
     """Plan a job, execute it, finish it, and show what came of it; its report as a dict."""
     log = get_run_logger()
     started = time.monotonic()
     planned = run.prepare(parsed)
     log.info("%d shards, %d to do, into %s", len(planned.shards), len(planned.todo), parsed.sink.path)
     timeline = Timeline()
-    with gpu.slot(planned), run.holding(planned) as plan:
-        execute(plan, timeline)
-        report = run.finish(plan, time.monotonic() - started, timeline)
-    publish(plan, report)
+    with gpu.slot(planned), run.holding(planned, stopped) as held:
+        execute(held, timeline)
+        report = run.finish(held, time.monotonic() - started, timeline)
+    publish(held.plan, report)
     return report.as_dict()
 
 

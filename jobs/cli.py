@@ -93,10 +93,10 @@ def run_command(arguments: argparse.Namespace) -> None:
     job = spec.read(arguments.spec, arguments.overrides)
     # Beam takes seconds to import; a slip in the job file is told before that.
     from jobs import run
-    from jobs.execute import bar
+    from jobs.execute import bar, stop
 
-    with run.stopping_cleanly(), bar.shown(arguments.quiet) as update:
-        report = run.run(job, watch=update)
+    with stop.on_signals() as stopped, bar.shown(arguments.quiet) as update:
+        report = run.run(job, watch=update, stop=stopped)
     print(report.to_json())
 
 

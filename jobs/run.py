@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import logging
-import os
 import re
-import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor, wait
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
+from dataclasses import dataclass
 
-import psutil
+from apache_beam.utils.shared import Shared
 
 from jobs.execute import pipeline, progress
 from jobs.execute.progress import Progress, Timeline
+from jobs.execute.stop import NEVER, StopToken
 from jobs.models import agreement
+from jobs.models.pool import ModelPool
 from jobs.plan import Plan, planning
 from jobs.report import Report, account, details, history
 from jobs.report.findings import look
@@ -35,24 +36,42 @@ AWAKE_S = 0.5
 Watcher = Callable[[Plan, Progress], None]
 
 
-def run(spec: JobSpec, watch: Watcher | None = None, every_s: float = 0.5) -> Report:
+@dataclass(frozen=True)
+class Held:
+    """A plan whose sink this process holds, and what executing it needs.
+
+    Attributes:
+        plan: the run, against the ledger as it was when the sink was taken.
+        store: the sink's, opened once.
+        models: Beam's handle of the model pool; a worker process gets a pool of its own from it.
+        stop: asks every process of the run to stop.
+    """
+
+    plan: Plan
+    store: Store
+    models: Shared
+    stop: StopToken
+
+
+def run(spec: JobSpec, watch: Watcher | None = None, every_s: float = 0.5, stop: StopToken = NEVER) -> Report:
     """Enrich everything that is not done yet: plan, one part, finish.
 
     Args:
         spec: the job.
         watch: called about every `every_s` seconds with the plan and the totals so far.
         every_s: seconds between two calls of `watch`.
+        stop: asks the run to stop between two chunks.
 
     Raises:
         UserError: nothing was written.
         RunError: what is finished stays, and a rerun goes on from there.
     """
     started = time.monotonic()
-    with holding(prepare(spec)) as plan:
+    with holding(prepare(spec), stop) as held:
         timeline = Timeline()
-        with watching(plan, watch, every_s, timeline):
-            execute(plan)
-        return finish(plan, time.monotonic() - started, timeline)
+        with watching(held, watch, every_s, timeline):
+            execute(held)
+        return finish(held, time.monotonic() - started, timeline)
 
 
 def prepare(spec: JobSpec) -> Plan:
@@ -66,8 +85,8 @@ def prepare(spec: JobSpec) -> Plan:
 
 
 @contextmanager
-def holding(plan: Plan) -> Iterator[Plan]:
-    """Hold the sink for a plan, and give the plan against the ledger as it is once nobody else writes.
+def holding(plan: Plan, stop: StopToken = NEVER) -> Iterator[Held]:
+    """Hold the sink for a plan, against the ledger as it is once nobody else writes.
 
     Raises:
         SinkBusy: another run holds the sink.
@@ -75,48 +94,56 @@ def holding(plan: Plan) -> Iterator[Plan]:
         ModelError: a task in int8 agrees too little with float32.
     """
     store = Store(plan.spec.sink.path)
+    models = Shared()
+    pool = models.acquire(ModelPool)
     try:
         with lease.hold(store):
-            plan = agreement.check(planning.refresh(plan))
+            plan = agreement.check(planning.refresh(plan, store), pool, store)
+            if plan.spec.runner.name != "local" or plan.spec.runner.workers not in ("auto", 1):
+                # Worker processes load models of their own.
+                pool.clear()
             store.clear_temporary()
             store.put(f"_nightscribe/plans/{plan.run_id}.json", plan.to_json().encode())
             LOG.info("run %s: %d of %d shards to do", plan.run_id, len(plan.todo), len(plan.shards))
-            yield plan
+            yield Held(plan, store, models, stop)
     except OSError as error:
         raise explain(error, store.url) from error
     finally:
-        pipeline.forget()
+        pool.clear()
 
 
-def execute(plan: Plan) -> None:
-    """Execute all that is to do, with the errors of workers told as they were raised.
+def execute(held: Held) -> None:
+    """Execute all that is not done by now, with the errors of workers as they were raised there.
+
+    What an earlier attempt finished is looked up in the ledger, so that a second attempt does only the rest.
 
     Raises:
         RunError: as raised in a worker.
     """
+    todo = planning.refresh(held.plan, held.store).shards_todo
     # In a thread, with this one awake: a signal was seen to wait for as long as Beam waited for its workers.
-    with ThreadPoolExecutor(1, "pipeline") as pool:
-        future = pool.submit(pipeline.execute, plan)
+    with ThreadPoolExecutor(1, "pipeline") as threads:
+        future = threads.submit(pipeline.execute, held.plan, todo, held.models, held.stop)
         while not wait([future], AWAKE_S).done:
             continue
     try:
         future.result()
     except Exception as error:
-        raise worker_error(error) from error
+        raise worker_error(error, held.stop) from error
 
 
-def finish(plan: Plan, seconds: float, timeline: Timeline | None = None) -> Report:
+def finish(held: Held, seconds: float, timeline: Timeline | None = None) -> Report:
     """Check the accounts and publish: rows of changed sources go, the report is written.
 
     Args:
-        plan: the run, executed.
+        held: the run, executed.
         seconds: how long that took.
         timeline: how it went, for the report.
 
     Raises:
         RunError: the accounts do not add up, or too many rows were rejected.
     """
-    store = Store(plan.spec.sink.path)
+    plan, store = held.plan, held.store
     ledger = Ledger(store)
     entries = ledger.read()
     for entry in superseded(plan, entries.values()):
@@ -135,16 +162,16 @@ def finish(plan: Plan, seconds: float, timeline: Timeline | None = None) -> Repo
 
 
 @contextmanager
-def watching(plan: Plan, watch: Watcher | None, every_s: float, timeline: Timeline | None = None) -> Iterator[None]:
+def watching(held: Held, watch: Watcher | None, every_s: float, timeline: Timeline | None = None) -> Iterator[None]:
     """Call `watch` with the totals from a thread for as long as the block runs, and once at its end.
 
     Args:
-        plan: the run.
+        held: the run.
         watch: called with the plan and the totals so far.
         every_s: seconds between two looks.
         timeline: takes a sample at each.
     """
-    store = Store(plan.spec.sink.path)
+    plan, store = held.plan, held.store
     done = threading.Event()
 
     def look_once() -> None:
@@ -171,53 +198,12 @@ def watching(plan: Plan, watch: Watcher | None, every_s: float, timeline: Timeli
         look_once()
 
 
-@contextmanager
-def stopping_cleanly(within_s: float | None = None) -> Iterator[None]:
-    """Turn SIGTERM and Ctrl-C into a stop between two chunks; worker processes end with this one.
-
-    A second signal ends the process at once, which loses no finished shard either.
-
-    Args:
-        within_s: after so many seconds what has not stopped is killed, this process and all below it.
-    """
-    deadline = threading.Timer(within_s or 0, _kill_tree)
-    deadline.daemon = True
-
-    def ask(number: int, frame: object) -> None:
-        pipeline.stop.set()
-        for child in psutil.Process().children(recursive=True):
-            # Beam's workers and no other child: the embedded Prefect server has the end of the run to record.
-            with suppress(psutil.Error):
-                if "apache_beam.runners.worker.sdk_worker_main" in child.cmdline():
-                    child.terminate()
-        signal.signal(number, signal.SIG_DFL)
-        if within_s is not None:
-            deadline.start()
-
-    before = {number: signal.signal(number, ask) for number in (signal.SIGTERM, signal.SIGINT)}
-    try:
-        yield
-    finally:
-        deadline.cancel()
-        for number, handler in before.items():
-            signal.signal(number, handler)
-        pipeline.stop.clear()
-
-
-def _kill_tree() -> None:
-    """Kill every process below this one, then this one: nothing interrupts a forward pass, or Beam without workers."""
-    for child in psutil.Process().children(recursive=True):
-        with suppress(psutil.Error):
-            child.kill()
-    os.kill(os.getpid(), signal.SIGKILL)
-
-
-def worker_error(error: Exception) -> NightscribeError:
+def worker_error(error: Exception, stop: StopToken) -> NightscribeError:
     """What a worker raised, without what Beam adds to it.
 
     From a worker process only a text arrives, a traceback whose last line names our error.
     """
-    if pipeline.stop.is_set():
+    if stop.is_set():
         return Stopped("the run was asked to stop; finished shards are kept, a rerun goes on from there")
     text = re.sub(r"\s*\[while running .*?\]", "", str(error), flags=re.DOTALL)
     if isinstance(error, NightscribeError):

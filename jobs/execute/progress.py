@@ -6,8 +6,8 @@ import json
 import os
 import socket
 import time
+import uuid
 from dataclasses import asdict, dataclass
-from functools import cache
 
 from jobs.store import Store
 
@@ -62,7 +62,7 @@ class Heartbeat:
 
     def __init__(self, store: Store, run_id: str):
         self.store = store
-        self.name = f"{folder(run_id)}/{socket.gethostname()}-{os.getpid()}.json"
+        self.name = f"{folder(run_id)}/{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:8]}.json"
         self.total = Progress()
         self.written = 0.0
 
@@ -76,12 +76,6 @@ class Heartbeat:
         """Write the totals now."""
         self.written = time.monotonic()
         self.store.put(self.name, json.dumps(asdict(self.total)).encode())
-
-
-@cache
-def heartbeat(url: str, run_id: str) -> Heartbeat:
-    """This process's heartbeat for a run."""
-    return Heartbeat(Store(url), run_id)
 
 
 def read(store: Store, run_id: str) -> Progress:

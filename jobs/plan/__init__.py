@@ -7,16 +7,22 @@ from __future__ import annotations
 
 import base64
 import json
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import pyarrow as pa
 
 from jobs.models.hub import Pin
+from jobs.plan.fingerprint import Fingerprint
 from jobs.source import Shard, Source
 from jobs.spec import JobSpec, TaskSpec
 from transforms import task as tasks
+from transforms.errors import RunError
 from transforms.model import ModelRef
+
+# Raised whenever a plan file would be read wrongly by an older version, or an older plan by this one.
+FORMAT = 2
 
 
 @dataclass(frozen=True)
@@ -27,9 +33,9 @@ class TaskPlan:
         spec: the job file's entry.
         model: its weights at one commit, or None for a task without a model.
         adapter: the adapter at one commit, or None.
-        dtype: never auto.
-        engine: never auto.
-        agreement: of dtype int8 with float32 on a sample of the rows, from 0 to 1; None where nothing is rounded.
+        dtype: what is computed where the plan was made; never auto.
+        engine: likewise.
+        agreement: of dtype int8 with float32 on a sample of the rows, from 0 to 1; None for other dtypes.
     """
 
     spec: TaskSpec
@@ -42,7 +48,7 @@ class TaskPlan:
     def to_json(self) -> dict[str, Any]:
         """Plain JSON."""
         return {
-            "spec": self.spec.model_dump(exclude_unset=True),
+            "spec": self.spec.frozen(),
             "model": self.model and self.model.to_json(),
             "adapter": self.adapter and self.adapter.to_json(),
             "dtype": self.dtype,
@@ -59,12 +65,17 @@ class TaskPlan:
 
     @property
     def identity(self) -> dict[str, Any]:
-        """Everything that can change what the task gives."""
-        options = asdict(self.spec.options)
-        commits = {"model": self.model and self.model.commit, "adapter": self.adapter and self.adapter.commit}
-        version = tasks.get(self.spec.task).VERSION
-        computed = {"dtype": self.dtype, "engine": self.engine}
-        return {"task": self.spec.task, "version": version, "into": self.spec.into} | computed | commits | options
+        """Everything of its own that can change what the task gives, as the job file asks for it."""
+        return {
+            "task": self.spec.task,
+            "version": tasks.get(self.spec.task).VERSION,
+            "options": asdict(self.spec.options),
+            "model": self.model and self.model.commit,
+            "adapter": self.adapter and self.adapter.commit,
+            # Not what `auto` is on this machine: another one would redo the lake.
+            "dtype": self.spec.dtype,
+            "engine": self.spec.engine,
+        }
 
     def reference(self, weights: bool = True) -> ModelRef:
         """Folders to load from, downloaded if need be."""
@@ -83,9 +94,10 @@ class Plan:
         source: what all shards share, revision pinned.
         tasks: the tasks, resolved.
         schema: columns of every part file.
-        fingerprint: hash of everything but the source rows that can change an output row.
+        fingerprint: everything but the source rows that can change an output row.
+        prepare_version: hash of the module that `source.prepare` names, or None.
         shards: every shard of the source, in order.
-        todo: slots of the shards that the ledger does not have.
+        todo: slot of each shard that is to do -> why.
         chunk_rows: rows that are sorted and batched together.
     """
 
@@ -94,9 +106,10 @@ class Plan:
     source: Source
     tasks: tuple[TaskPlan, ...]
     schema: pa.Schema
-    fingerprint: str
+    fingerprint: Fingerprint
+    prepare_version: str | None
     shards: tuple[Shard, ...]
-    todo: frozenset[str]
+    todo: Mapping[str, str]
     chunk_rows: int
 
     @property
@@ -111,7 +124,7 @@ class Plan:
 
     @property
     def rows_expected(self) -> int | None:
-        """`rows_todo`, guessed where only reading would tell: what progress is measured by. None if nobody can say."""
+        """`rows_todo`, estimated where only reading would tell: what progress is measured by. None if unknown."""
         guessed = (shard.about_rows if shard.rows is None else shard.rows for shard in self.shards_todo)
         return self._sum([g if s.limit is None else s.limit for g, s in zip(guessed, self.shards_todo, strict=True)])
 
@@ -121,32 +134,44 @@ class Plan:
         return None if filtered or len(known) < len(rows) else sum(known)
 
     def to_json(self) -> str:
-        """The plan as a file."""
+        """The plan as a file: every default is written out, so that it means the same wherever it is executed."""
         data = {
+            "format": FORMAT,
             "run_id": self.run_id,
-            "spec": self.spec.model_dump(exclude_unset=True),
+            "spec": self.spec.frozen(),
             "source": self.source.to_json(),
             "tasks": [task.to_json() for task in self.tasks],
             "schema": base64.b64encode(self.schema.serialize()).decode(),
-            "fingerprint": self.fingerprint,
+            "fingerprint": self.fingerprint.to_json(),
+            "prepare_version": self.prepare_version,
             "shards": [asdict(shard) for shard in self.shards],
-            "todo": sorted(self.todo),
+            "todo": dict(self.todo),
             "chunk_rows": self.chunk_rows,
         }
         return json.dumps(data, indent=1)
 
     @classmethod
     def from_json(cls, text: str | bytes) -> Plan:
-        """The inverse of `to_json`."""
+        """The inverse of `to_json`.
+
+        Raises:
+            RunError: another version of nightscribe made the plan.
+        """
         data = json.loads(text)
+        if data.get("format") != FORMAT:
+            raise RunError(
+                f"the plan has format {data.get('format')}, and this version of nightscribe reads format {FORMAT}; "
+                f"install the same version everywhere, or plan again"
+            )
         return cls(
             run_id=data["run_id"],
             spec=JobSpec.model_validate(data["spec"]),
             source=Source.from_json(data["source"]),
             tasks=tuple(TaskPlan.from_json(item) for item in data["tasks"]),
             schema=pa.ipc.read_schema(pa.py_buffer(base64.b64decode(data["schema"]))),
-            fingerprint=data["fingerprint"],
+            fingerprint=Fingerprint.from_json(data["fingerprint"]),
+            prepare_version=data["prepare_version"],
             shards=tuple(Shard(**item) for item in data["shards"]),
-            todo=frozenset(data["todo"]),
+            todo=data["todo"],
             chunk_rows=data["chunk_rows"],
         )

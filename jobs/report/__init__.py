@@ -65,7 +65,7 @@ def account(plan: Plan, entries: dict[str, Entry], seconds: float) -> Report:
         TooManyRejects: over the whole plan, past `errors.max_fraction`.
     """
     own = [entries[shard.slot] for shard in plan.shards_todo if shard.slot in entries]
-    undone = [shard for shard in plan.shards_todo if not _matches(entries.get(shard.slot), shard.id, plan.fingerprint)]
+    undone = [shard for shard in plan.shards_todo if not _matches(entries.get(shard.slot), shard.id, plan)]
     if undone:
         raise SinkError(f"{len(undone)} of {len(plan.shards)} shards are not done, first {undone[0].key!r}; run again")
     for entry in entries.values():
@@ -109,7 +109,7 @@ def details(plan: Plan, report: Report, findings: Findings, timeline: Sequence[t
     kept = asdict(report) | {
         "name": plan.spec.name,
         "finished": datetime.now(UTC).isoformat(timespec="seconds"),
-        "fingerprint": plan.fingerprint,
+        "fingerprint": plan.fingerprint.digest,
         "tasks": [task.to_json() for task in plan.tasks],
         "versions": versions,
         "findings": findings.to_json(),
@@ -118,5 +118,5 @@ def details(plan: Plan, report: Report, findings: Findings, timeline: Sequence[t
     return json.dumps(kept, indent=1)
 
 
-def _matches(entry: Entry | None, shard: str, fingerprint: str) -> bool:
-    return entry is not None and entry.shard == shard and entry.fingerprint == fingerprint
+def _matches(entry: Entry | None, shard: str, plan: Plan) -> bool:
+    return entry is not None and entry.shard == shard and entry.fingerprint == plan.fingerprint

@@ -10,8 +10,9 @@ import re
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
+from typing import Any
 
-from jobs.source import Shard
+from jobs.plan.fingerprint import Fingerprint
 from jobs.store import Store
 
 FOLDER = "_nightscribe/ledger"
@@ -32,7 +33,7 @@ class Entry:
         start: where the shard's range begins.
         stop: where it ends.
         limit: rows that `source.limit` left of it, or None.
-        fingerprint: hash of everything that could change its output.
+        fingerprint: everything beside its source rows that could change its output.
         rows_in: rows that entered the tasks, unreadable ones included.
         rows_out: rows in the part file.
         rows_rejected: rows in the rejected file.
@@ -51,7 +52,7 @@ class Entry:
     start: int
     stop: int
     limit: int | None
-    fingerprint: str
+    fingerprint: Fingerprint
     rows_in: int
     rows_out: int
     rows_rejected: int
@@ -67,9 +68,14 @@ class Entry:
         """The files that it stands for, below the sink."""
         return [self.part] + ([self.rejected] if self.rejected is not None else [])
 
-    def finishes(self, shard: Shard, fingerprint: str) -> bool:
-        """Whether this entry means that a shard is done."""
-        return self.shard == shard.id and self.fingerprint == fingerprint
+    def to_json(self) -> dict[str, Any]:
+        """Plain JSON."""
+        return asdict(self) | {"fingerprint": self.fingerprint.to_json()}
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> Entry:
+        """The inverse of `to_json`."""
+        return cls(**data | {"fingerprint": Fingerprint.from_json(data["fingerprint"])})
 
 
 class Ledger:
@@ -85,9 +91,14 @@ class Ledger:
         there: set[str] = set(self.store.find(".parquet")) if entries else set()
         return {entry.slot: entry for entry in entries if entry is not None and there.issuperset(entry.files)}
 
+    def get(self, slot: str) -> Entry | None:
+        """The entry of one slot, if it is whole and its files are there."""
+        entry = self._read_one(f"{FOLDER}/{slot}.json")
+        return entry if entry is not None and all(map(self.store.exists, entry.files)) else None
+
     def write(self, entry: Entry) -> None:
         """Put an entry in place of any older one of its slot, at once and whole."""
-        self.store.put(f"{FOLDER}/{entry.slot}.json", json.dumps(asdict(entry), sort_keys=True).encode())
+        self.store.put(f"{FOLDER}/{entry.slot}.json", json.dumps(entry.to_json(), sort_keys=True).encode())
 
     def remove(self, entry: Entry) -> None:
         """Delete a shard's files and forget it; the entry goes last, so that a crash leaves nothing unaccounted for."""
@@ -101,6 +112,6 @@ class Ledger:
 
     def _read_one(self, name: str) -> Entry | None:
         try:
-            return Entry(**json.loads(self.store.get(name)))
-        except (ValueError, TypeError, FileNotFoundError):
+            return Entry.from_json(json.loads(self.store.get(name)))
+        except (ValueError, TypeError, KeyError, FileNotFoundError):
             return None

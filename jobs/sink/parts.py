@@ -89,12 +89,13 @@ class ShardWriter:
     """Takes the chunks of shards, each shard's whole and in order, and publishes a shard with its last chunk.
 
     Args:
-        plan: the run; its sink, schema and fingerprint.
+        plan: the run; its schema and fingerprint.
+        store: the sink's.
     """
 
-    def __init__(self, plan: Plan):
+    def __init__(self, plan: Plan, store: Store):
         self.plan = plan
-        self.store = Store(plan.spec.sink.path)
+        self.store = store
         self.ledger = Ledger(self.store)
         self.parts: dict[str, Part] = {}
 
@@ -135,7 +136,7 @@ class ShardWriter:
             # A bundle that Beam retries starts its shards anew.
             if (old := self.parts.pop(slot, None)) is not None:
                 old.rows.discard()
-            metadata = {"nightscribe.fingerprint": self.plan.fingerprint, "nightscribe.source": chunk.shard.key}
+            metadata = {"nightscribe.fingerprint": self.plan.fingerprint.digest, "nightscribe.source": chunk.shard.key}
             metadata["nightscribe.source_version"] = chunk.shard.version
             for i, task in enumerate(self.plan.tasks):
                 commits = [f"{pin.name}@{pin.commit}" for pin in (task.model, task.adapter) if pin is not None]

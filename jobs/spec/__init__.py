@@ -45,7 +45,7 @@ class SourceSpec(Section):
         if (self.path is None) == (self.dataset is None):
             raise ValueError("give either path (files) or dataset (a Hub or local dataset), and not both")
         only = ("config", "revision", "split") if self.path is not None else ("format",)
-        if wrong := [key for key in only if key in self.model_fields_set]:
+        if wrong := [key for key in only if getattr(self, key) != type(self).model_fields[key].default]:
             kind = "dataset" if self.path is not None else "path"
             raise ValueError(f"{wrong[0]} goes with {kind}, which is not given")
         return self
@@ -75,6 +75,10 @@ class TaskSpec(BaseModel):
         # Pydantic validates with a subclass of its own; the task gets the plain dataclass, which pickles.
         return tasks.get(self.task).Options(**vars(validated))
 
+    def frozen(self) -> dict[str, Any]:
+        """Plain JSON with every default written out, the task's own included."""
+        return self.model_dump(include=set(type(self).model_fields)) | dataclasses.asdict(self.options)
+
 
 class SinkSpec(Section):
     """Where the enriched rows go."""
@@ -85,6 +89,9 @@ class SinkSpec(Section):
     )
     on_model_change: Literal["redo", "keep"] = Field(
         "redo", description="whether finished rows are enriched again when a model, adapter or option changes"
+    )
+    allow_fewer_rows: bool = Field(
+        False, description="whether source.where, prepare or limit may take away rows that are published"
     )
 
 
@@ -133,6 +140,10 @@ class JobSpec(Section):
                 )
             seen[item.into] = i
         return self
+
+    def frozen(self) -> dict[str, Any]:
+        """Plain JSON with every default written out."""
+        return self.model_dump(mode="json", exclude={"tasks"}) | {"tasks": [task.frozen() for task in self.tasks]}
 
 
 def read(path: str | Path, overrides: Sequence[str] = ()) -> JobSpec:

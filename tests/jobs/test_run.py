@@ -6,10 +6,12 @@ import sys
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from apache_beam.utils.shared import Shared
 from transformers import pipeline
 
 from jobs import run, spec
 from jobs.execute import progress
+from jobs.execute.stop import NEVER
 from jobs.plan import Plan, planning
 from jobs.store import Store
 from tests import lake
@@ -94,12 +96,11 @@ def test_several_processes_give_the_same_files_as_one(tmp_path, models):
     one, two = tmp_path / "one", tmp_path / "two"
     execute(lake.job(source, one, models))
     parsed = spec.parse(lake.job(source, two, models, runner={"name": "local", "workers": 2}))
-    with run.holding(run.prepare(parsed)) as plan:
-        run.execute(plan)
-        store = Store(str(two))
-        told = [json.loads(store.get(name)) for name in store.names(progress.folder(plan.run_id))]
+    with run.holding(run.prepare(parsed)) as held:
+        run.execute(held)
+        told = [json.loads(held.store.get(name)) for name in held.store.names(progress.folder(held.plan.run_id))]
         assert sorted(worker["shards"] for worker in told) == [1, 2]
-        run.finish(plan, 0.0)
+        run.finish(held, 0.0)
     assert lake.contents(one).keys() == lake.contents(two).keys()
     assert (
         lake.read(one)["sentiment"]
@@ -115,10 +116,11 @@ def test_a_plan_can_be_executed_in_parts_by_others(tmp_path, models):
     source = make_lake(tmp_path / "in")
     plan = Plan.from_json(planning.make(spec.parse(lake.job(source, tmp_path / "out", models))).to_json())
     pipeline.execute(plan, plan.shards[2:])
+    held = run.Held(plan, Store(str(tmp_path / "out")), Shared(), NEVER)
     with pytest.raises(SinkError, match=r"2 of 3 shards are not done, first 'lang=de/part-0.parquet'; run again"):
-        run.finish(plan, 0.0)
+        run.finish(held, 0.0)
     pipeline.execute(plan, plan.shards[:2])
-    assert run.finish(plan, 0.0).rows_out == 180
+    assert run.finish(held, 0.0).rows_out == 180
 
 
 def test_a_sink_inside_its_source_is_not_read_again(tmp_path, models):

@@ -8,17 +8,12 @@ import pyarrow.parquet as pq
 import pytest
 
 from jobs import run, spec
-from jobs.execute import pipeline
-from jobs.models import agreement
+from jobs.models import agreement, pool
+from jobs.models.pool import ModelPool
 from jobs.plan import Plan, planning
+from jobs.store import Store
 from tests import tiny
 from transforms.errors import ModelError
-
-
-@pytest.fixture(autouse=True)
-def nothing_is_left():
-    yield
-    pipeline.forget()
 
 
 def job(tmp_path, models, **more):
@@ -65,17 +60,22 @@ def test_too_little_agreement_refuses_the_job_and_writes_no_rows(tmp_path, model
     assert not list(Path(tmp_path / "sink").glob("*.parquet"))
 
 
+def check(parsed):
+    """The plan with its agreement, and nothing executed."""
+    return agreement.check(planning.make(parsed), ModelPool(), Store(parsed.sink.path))
+
+
 def watched(monkeypatch):
     """The rows of each look at the sample, by dtype, and the models that were loaded."""
     looks, loads = [], []
-    load, load_model = pipeline.load, pipeline.models.load
+    load, load_model = pool.load, pool.models.load
 
     def watched_load(task):
         annotator = load(task)
         return lambda batch: looks.append((task.dtype, batch)) or annotator(batch)
 
-    monkeypatch.setattr(pipeline, "load", watched_load)
-    monkeypatch.setattr(pipeline.models, "load", lambda ref, kind: loads.append(ref.dtype) or load_model(ref, kind))
+    monkeypatch.setattr(pool, "load", watched_load)
+    monkeypatch.setattr(pool.models, "load", lambda ref, kind: loads.append(ref.dtype) or load_model(ref, kind))
     return looks, loads
 
 
@@ -86,14 +86,14 @@ def rows_of(looks):
 def test_64_rows_are_enough_where_all_of_them_agree(tmp_path, models, monkeypatch):
     monkeypatch.setattr(agreement, "agreement", lambda exact, rounded: 1.0)
     looks, _ = watched(monkeypatch)
-    agreement.check(planning.make(job(tmp_path, models, min_agreement=0.98)))
+    check(job(tmp_path, models, min_agreement=0.98))
     assert rows_of(looks) == [("float32", 64), ("int8", 64)]
 
 
 def test_128_rows_decide_where_some_of_64_do_not_agree(tmp_path, models, monkeypatch):
     monkeypatch.setattr(agreement, "agreement", lambda exact, rounded: 0.985)
     looks, _ = watched(monkeypatch)
-    plan = agreement.check(planning.make(job(tmp_path, models, min_agreement=0.98)))
+    plan = check(job(tmp_path, models, min_agreement=0.98))
     assert rows_of(looks) == [("float32", 64), ("int8", 64)] * 2
     assert plan.tasks[0].agreement == 0.985
 
@@ -101,7 +101,7 @@ def test_128_rows_decide_where_some_of_64_do_not_agree(tmp_path, models, monkeyp
 def test_both_looks_together_are_one_agreement(tmp_path, models, monkeypatch):
     seen = []
     monkeypatch.setattr(agreement, "agreement", lambda exact, rounded: seen.append(len(exact)) or 0.9)
-    agreement.check(planning.make(job(tmp_path, models, min_agreement=0.85)))
+    check(job(tmp_path, models, min_agreement=0.85))
     assert seen == [64, 128]
 
 
@@ -109,7 +109,7 @@ def test_long_texts_are_looked_at_by_their_beginnings(tmp_path, models, monkeypa
     parsed = job(tmp_path, models)
     pq.write_table(pa.table({"text": ["☃x" * 2000]}), tmp_path / "source" / "a-book.parquet")
     looks, _ = watched(monkeypatch)
-    agreement.check(planning.make(parsed))
+    check(parsed)
     assert looks[0][1]["text"][0].as_py() == "☃x" * 500
 
 
@@ -119,23 +119,22 @@ def test_the_run_takes_over_the_model_that_was_measured(tmp_path, models, monkey
     assert loads == ["float32", "int8"]
 
 
-def test_what_no_run_takes_over_is_let_go(tmp_path, models):
-    with run.holding(run.prepare(job(tmp_path, models))):
-        assert len(pipeline._kept) == 1
-    assert not pipeline._kept
+def test_a_run_with_worker_processes_keeps_no_model_in_its_own(tmp_path, models):
+    with run.holding(run.prepare(job(tmp_path, models))) as held:
+        assert len(held.models.acquire(ModelPool).loaded) == 1
     more = spec.parse(job(tmp_path, models).model_dump(exclude_unset=True) | {"runner": {"workers": 2}})
     (tmp_path / "sink/_nightscribe/agreement").rename(tmp_path / "elsewhere")
-    with run.holding(run.prepare(more)):
-        assert not pipeline._kept
+    with run.holding(run.prepare(more)) as held:
+        assert not held.models.acquire(ModelPool).loaded
 
 
 def test_the_dtype_and_the_engine_are_part_of_the_fingerprint(tmp_path, models):
     exact = planning.make(job(tmp_path, models, dtype="float32"))
     rounded = planning.make(job(tmp_path, models))
     assert exact.fingerprint != rounded.fingerprint
-    assert Plan.from_json(rounded.to_json()) == rounded
+    assert Plan.from_json(rounded.to_json()).to_json() == rounded.to_json()
 
 
 def test_a_job_in_float32_measures_nothing(tmp_path, models, monkeypatch):
     monkeypatch.setattr(agreement, "SAMPLE_ROWS", None)
-    assert agreement.check(planning.make(job(tmp_path, models, dtype="float32"))).tasks[0].agreement is None
+    assert check(job(tmp_path, models, dtype="float32")).tasks[0].agreement is None

@@ -11,10 +11,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from jobs import run, spec
-from jobs.execute import pipeline
+from jobs.execute import shard as shards
+from jobs.models.pool import ModelPool
 from jobs.plan import planning
 from jobs.sink.ledger import Ledger
-from jobs.sink.parts import ShardWriter
 from jobs.source.formats import parquet
 from jobs.store import Store
 from tests import lake
@@ -44,19 +44,11 @@ class Faulty:
 
 def run_once(content, patch):
     """A run without a Beam runner: the same plain functions, in one thread, so that thousands of crashes are cheap."""
-    with run.holding(planning.make(spec.parse(content))) as plan:
+    with run.holding(planning.make(spec.parse(content))) as held:
         patch()
-        writer = ShardWriter(plan)
-        for shard in plan.shards_todo:
-            for chunk in pipeline.read(plan, shard):
-                writer.write(pipeline.annotate(chunk, annotator, "noop", "nothing", plan))
-        return run.finish(plan, 0.0)
-
-
-def annotator(batch):
-    from tests.bench.tasks import noop
-
-    return noop.load(None, None)(batch)
+        for shard in held.plan.shards_todo:
+            shards.execute(held.plan, shard, ModelPool(), held.store)
+        return run.finish(held, 0.0)
 
 
 change = st.tuples(st.sampled_from(["write", "delete", "none"]), st.integers(0, 2), st.integers(0, 7))

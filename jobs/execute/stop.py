@@ -1,0 +1,79 @@
+"""A request to stop, seen by every process of a run on this machine, and the signals that make it."""
+
+from __future__ import annotations
+
+import os
+import signal
+import tempfile
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+
+
+@dataclass(frozen=True)
+class StopToken:
+    """A file whose existence asks a run to stop. It can be pickled; a look costs two microseconds.
+
+    Attributes:
+        path: the file; None for a run that cannot be asked to stop.
+    """
+
+    path: str | None = None
+
+    def set(self) -> None:
+        """Ask the run to stop. Safe in a signal handler."""
+        if self.path is not None:
+            Path(self.path).touch()
+
+    def is_set(self) -> bool:
+        """Whether the run was asked to stop."""
+        return self.path is not None and os.path.exists(self.path)
+
+
+NEVER = StopToken()
+
+
+@contextmanager
+def on_signals(within_s: float | None = None) -> Iterator[StopToken]:
+    """Turn SIGTERM and Ctrl-C into a stop between two chunks; worker processes end with this one.
+
+    A second signal ends the process at once, which loses no finished shard either.
+
+    Args:
+        within_s: after so many seconds what has not stopped is killed, this process and all below it.
+    """
+    deadline = threading.Timer(within_s or 0, _kill_tree)
+    deadline.daemon = True
+    with tempfile.TemporaryDirectory(prefix="nightscribe-") as folder:
+        stop = StopToken(f"{folder}/stop")
+
+        def ask(number: int, frame: object) -> None:
+            stop.set()
+            for child in psutil.Process().children(recursive=True):
+                # Beam's workers and no other child: the embedded Prefect server has the end of the run to record.
+                with suppress(psutil.Error):
+                    if "apache_beam.runners.worker.sdk_worker_main" in child.cmdline():
+                        child.terminate()
+            signal.signal(number, signal.SIG_DFL)
+            if within_s is not None:
+                deadline.start()
+
+        before = {number: signal.signal(number, ask) for number in (signal.SIGTERM, signal.SIGINT)}
+        try:
+            yield stop
+        finally:
+            deadline.cancel()
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+
+def _kill_tree() -> None:
+    """Kill every process below this one, then this one: nothing interrupts a forward pass, or Beam without workers."""
+    for child in psutil.Process().children(recursive=True):
+        with suppress(psutil.Error):
+            child.kill()
+    os.kill(os.getpid(), signal.SIGKILL)

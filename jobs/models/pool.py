@@ -1,0 +1,53 @@
+"""Loaded tasks of one process: each is loaded once, whoever asks for it, and kept as long as the pool."""
+
+from __future__ import annotations
+
+import json
+import threading
+from dataclasses import replace
+
+from jobs.plan import TaskPlan
+from transforms import model as models
+from transforms import task as tasks
+from transforms.task import Annotator
+
+
+class ModelPool:
+    """The annotators of a run in this process. Passed to whoever executes; safe to share between threads."""
+
+    def __init__(self) -> None:
+        self.loaded: dict[str, Annotator] = {}
+        self.lock = threading.Lock()
+
+    def annotator(self, task: TaskPlan) -> Annotator:
+        """A task with its weights, ready to annotate.
+
+        Raises:
+            ModelError: the weights do not fit the task.
+        """
+        with self.lock:
+            key = _key(task)
+            if key not in self.loaded:
+                self.loaded[key] = load(task)
+            return self.loaded[key]
+
+    def clear(self) -> None:
+        """Let go of every model."""
+        self.loaded.clear()
+
+
+def load(task: TaskPlan) -> Annotator:
+    """A task with its weights, ready to annotate; kept by nobody.
+
+    Raises:
+        ModelError: the weights do not fit the task.
+    """
+    module = tasks.get(task.spec.task)
+    model = None if module.ARCHITECTURE is None else models.load(task.reference(), module.ARCHITECTURE)
+    annotator = module.load(task.spec.options, model, task.spec.max_tokens)
+    columns = tasks.columns_read(task.spec.options)
+    return lambda batch: annotator(tasks.with_fields(batch, columns))
+
+
+def _key(task: TaskPlan) -> str:
+    return json.dumps(replace(task, agreement=None).to_json(), sort_keys=True)

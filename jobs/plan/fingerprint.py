@@ -1,0 +1,105 @@
+"""A fingerprint: what a finished shard's values depend on beside its source rows, part by part.
+
+The parts are kept apart so that a job that gains or changes a task computes that column only: the others are taken from
+the part file that is there. A fingerprint holds what a job asks for, not what a machine made of it (`dtype: auto` stays
+auto), so that a night on another machine redoes nothing.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import pyarrow as pa
+
+
+@dataclass(frozen=True)
+class Fingerprint:
+    """Hashes of everything but the source rows that can change an output row.
+
+    Attributes:
+        columns: names and types of the columns of a part file.
+        rows: which rows of the source are read and how (where, prepare, types, dialect).
+        tasks: (column, hash) of each task: its name, version, options, weights, and the tasks that it reads from.
+    """
+
+    columns: str
+    rows: str
+    tasks: tuple[tuple[str, str], ...]
+
+    @property
+    def digest(self) -> str:
+        """One short name for all of it."""
+        return digest(asdict(self))
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain JSON."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any] | str) -> Fingerprint:
+        """The inverse of `to_json`. Version 0.1.0 wrote one string, which equals no fingerprint of today."""
+        if isinstance(data, str):
+            return cls(data, "", ())
+        return cls(data["columns"], data["rows"], tuple((into, value) for into, value in data["tasks"]))
+
+    def accepts(self, done: Fingerprint, keep_models: bool) -> bool:
+        """Whether rows that were finished under another fingerprint are finished under this one.
+
+        Args:
+            done: the fingerprint that they were finished under.
+            keep_models: accept other models, adapters and options for the same columns (`on_model_change: keep`).
+        """
+        return done == self or (keep_models and (done.columns, done.rows) == (self.columns, self.rows))
+
+    def difference(self, done: Fingerprint) -> str:
+        """Why rows finished under `done` are not finished under this one, for people."""
+        if not done.tasks:
+            return "written by an older version"
+        if done.rows != self.rows:
+            return "other rows are read (where, prepare, types)"
+        mine, theirs = dict(self.tasks), dict(done.tasks)
+        if changed := [into for into in mine if into in theirs and mine[into] != theirs[into]]:
+            return f"another model, adapter or option for {', '.join(changed)}"
+        if new := [into for into in mine if into not in theirs]:
+            return f"new column {', '.join(new)}"
+        return "other columns"
+
+    def reusable(self, done: Fingerprint) -> dict[str, str]:
+        """Columns of this fingerprint whose values stand in a part file written under another.
+
+        Returns:
+            New column -> the part file's column with the same values.
+        """
+        if done.rows != self.rows:
+            return {}
+        there = {value: into for into, value in done.tasks}
+        return {into: there[value] for into, value in self.tasks if value in there}
+
+
+def of_tasks(identities: Sequence[tuple[str, Mapping[str, Any], Sequence[str]]]) -> tuple[tuple[str, str], ...]:
+    """The hash of each task, in order.
+
+    Args:
+        identities: (column it adds, everything of its own that can change it, columns that it reads); a task that reads
+            the column of an earlier one changes with it.
+    """
+    hashes: dict[str, str] = {}
+    for into, identity, reads in identities:
+        upstream = {name: hashes[name] for column in reads if (name := column.split(".")[0]) in hashes}
+        hashes[into] = digest([identity, upstream])
+    return tuple(hashes.items())
+
+
+def of_schema(schema: pa.Schema) -> str:
+    """The hash of the columns of a part file."""
+    return digest(schema.remove_metadata().to_string())
+
+
+def digest(value: Any) -> str:
+    """A short hash of plain JSON."""
+    text = json.dumps(value, sort_keys=True, default=str)
+    return hashlib.blake2b(text.encode(), digest_size=10).hexdigest()

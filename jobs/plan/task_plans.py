@@ -1,0 +1,107 @@
+"""Tasks of a job file, resolved: models pinned, engine and dtype chosen, columns checked."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+
+import pyarrow as pa
+import torch
+
+from jobs.models import hub
+from jobs.plan import TaskPlan
+from jobs.spec import JobSpec, TaskSpec
+from transforms import adapter as adapters
+from transforms import engines
+from transforms import task as tasks
+from transforms.device import choose_device, choose_dtype
+from transforms.errors import ModelError, NightscribeError, SpecError
+from transforms.model import read_config
+
+
+def resolve(spec: JobSpec, schema: pa.Schema) -> tuple[list[TaskPlan], pa.Schema]:
+    """Resolve each task and check it against the columns that it will find.
+
+    Args:
+        spec: the job.
+        schema: columns of the source.
+
+    Returns:
+        The tasks, and the schema with the column that each of them adds.
+
+    Raises:
+        SpecError: a column is missing, of another type, or there already.
+        ModelError: a model or adapter does not fit its task.
+    """
+    planned = []
+    for i, item in enumerate(spec.tasks):
+        module = tasks.get(item.task)
+        options = item.options
+        columns = dict(_columns(schema)) | dict(zip(schema.names, schema.types, strict=True))
+        for column, kind in tasks.column_kinds(options):
+            if column not in columns:
+                raise SpecError(f"tasks.{i}: column {column!r} is not in the source; columns: {', '.join(columns)}")
+            if not _holds(type_ := columns[column], kind):
+                right = [name for name, type_ in columns.items() if _holds(type_, kind)]
+                raise SpecError(
+                    f"tasks.{i}: column {column!r} is {type_}, and {item.task} reads {kind}; "
+                    f"{kind} columns: {', '.join(right) or 'none'}"
+                )
+        if item.into in schema.names:
+            raise SpecError(f"tasks.{i}.into is {item.into!r}, which the source already has; choose another name")
+        if item.device.startswith("cuda") and spec.runner.name == "local" and not torch.cuda.is_available():
+            raise SpecError(f"tasks.{i}.device is {item.device!r}, and torch sees no GPU here; choose auto or cpu")
+        config = None
+        task_plan = _computed(item, i)
+        if module.ARCHITECTURE is not None and item.model is not None:
+            task_plan = _pinned(task_plan, i)
+            try:
+                reference = task_plan.reference(weights=False)
+                config = read_config(reference)
+                if reference.adapter is not None:
+                    adapters.check(reference.adapter, reference.path, item.model)
+                # An adapter may bring the head that its base lacks.
+                if item.adapter is None:
+                    module.check(options, config)
+            except NightscribeError as error:
+                raise ModelError(f"tasks.{i}: {error}") from error
+        schema = schema.append(pa.field(item.into, module.output_type(options, config)))
+        planned.append(task_plan)
+    return planned, schema
+
+
+def _computed(item: TaskSpec, i: int) -> TaskPlan:
+    """The task with its engine and its dtype, nothing pinned yet."""
+    try:
+        engine = engines.choose(item.engine, item.dtype, choose_device(item.device))
+    except ModelError as error:
+        raise ModelError(f"tasks.{i}: {error}") from error
+    dtype = "float32" if engine == "onnx" else choose_dtype(item.dtype, item.device)
+    return TaskPlan(item, None, None, dtype, engine)
+
+
+def _pinned(task_plan: TaskPlan, i: int) -> TaskPlan:
+    item = task_plan.spec
+    assert item.model is not None
+    model = hub.pin(item.model, item.revision, f"tasks.{i}.model")
+    adapter = hub.pin(item.adapter, item.adapter_revision, f"tasks.{i}.adapter") if item.adapter else None
+    return replace(task_plan, model=model, adapter=adapter)
+
+
+def _columns(fields: Iterable[pa.Field], above: str = "") -> Iterator[tuple[str, pa.DataType]]:
+    """Every column, and the fields of structs as `column.field`, with their types."""
+    for field in fields:
+        if not above or "." not in field.name:
+            yield above + field.name, field.type
+            if pa.types.is_struct(field.type):
+                yield from _columns(field.type, f"{above}{field.name}.")
+
+
+def _holds(type_: pa.DataType, kind: tasks.ColumnKind) -> bool:
+    """Whether a column of that Arrow type is what a task reads."""
+    if kind == "list<string>":
+        lists = (pa.types.is_list, pa.types.is_large_list, pa.types.is_fixed_size_list)
+        return any(is_list(type_) for is_list in lists) and _holds(type_.value_type, "text")
+    if pa.types.is_dictionary(type_):
+        type_ = type_.value_type
+    return pa.types.is_string(type_) or pa.types.is_large_string(type_) or pa.types.is_string_view(type_)

@@ -1,0 +1,114 @@
+"""Which shards of a plan are to do: those that the ledger does not have, each with the reason."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+
+from jobs import source
+from jobs.plan import Plan
+from jobs.sink.ledger import Entry, Ledger
+from jobs.source import Shard
+from jobs.store import Store
+from transforms.errors import SpecError
+
+NEW = "new file"
+CHANGED = "changed file"
+LIMITED = "another source.limit"
+
+
+def subtract(plan: Plan, store: Store) -> Plan:
+    """The plan with the shards that are to do, against the ledger as it is now.
+
+    Raises:
+        SpecError: the run would leave fewer rows of a source file than are published.
+    """
+    ledger = Ledger(store).read()
+    shards = [replace(shard, limit=None) for shard in plan.shards]
+    reasons = {shard.slot: why for shard in shards if (why := _reason(plan, shard, ledger)) is not None}
+    if plan.spec.source.limit is not None:
+        shards, reasons = _limited(plan, shards, reasons, ledger)
+    found = replace(plan, shards=tuple(shards), todo=reasons)
+    if not plan.spec.sink.allow_fewer_rows:
+        _refuse_fewer_rows(found, ledger)
+    return found
+
+
+def _reason(plan: Plan, shard: Shard, ledger: Mapping[str, Entry]) -> str | None:
+    """Why a shard is to do; None if it is done."""
+    if (entry := ledger.get(shard.slot)) is None:
+        known = any(other.key == shard.key for other in ledger.values())
+        return CHANGED if known else NEW
+    if entry.version != shard.version:
+        return CHANGED
+    if not plan.fingerprint.accepts(entry.fingerprint, plan.spec.sink.on_model_change == "keep"):
+        return plan.fingerprint.difference(entry.fingerprint)
+    return None if entry.shard == shard.id else LIMITED
+
+
+def _limited(
+    plan: Plan, shards: list[Shard], reasons: dict[str, str], ledger: Mapping[str, Entry]
+) -> tuple[list[Shard], dict[str, str]]:
+    """The first shards that together give `source.limit` rows, the last of them cut short."""
+    left = plan.spec.source.limit or 0
+    kept: list[Shard] = []
+    for shard in shards:
+        if not left:
+            break
+        entry, done = ledger.get(shard.slot), shard.slot not in reasons
+        rows = entry.rows_in if entry is not None and done else source.count(plan.source, shard, left + 1)
+        if rows > left and not done:
+            shard = replace(shard, limit=left)
+            if _reason(plan, shard, ledger) is None:
+                del reasons[shard.slot]
+        kept.append(shard)
+        left -= min(rows, left)
+    slots = {shard.slot for shard in kept}
+    return kept, {slot: why for slot, why in reasons.items() if slot in slots}
+
+
+def _refuse_fewer_rows(plan: Plan, ledger: Mapping[str, Entry]) -> None:
+    """Refuse a condition, a prepare function or a limit that would take published rows away.
+
+    A source file that became shorter by itself is no reason: its rows are gone at the source too.
+
+    Raises:
+        SpecError: with the file and both counts.
+    """
+    replaced = [shard for shard in plan.shards_todo if shard.slot in ledger and _selects(plan, shard, ledger)]
+    keys = {shard.key for shard in replaced}
+    before: Counter[str] = Counter()
+    after: Counter[str] = Counter()
+    for shard in replaced:
+        entry = ledger[shard.slot]
+        before[shard.key] += entry.rows_in
+        enough = entry.rows_in if shard.limit is None else min(entry.rows_in, shard.limit)
+        after[shard.key] += source.count(plan.source, shard, enough)
+    if not (fewer := [key for key in sorted(keys) if after[key] < before[key]]):
+        return
+    key = fewer[0]
+    cause = _cause(plan)
+    raise SpecError(
+        f"{cause} would leave {after[key]:,} of the {before[key]:,} published rows of {key!r}"
+        f"{_others(fewer)}; give this run a sink.path of its own, or take the rows away on purpose with "
+        f"sink.allow_fewer_rows=true"
+    )
+
+
+def _selects(plan: Plan, shard: Shard, ledger: Mapping[str, Entry]) -> bool:
+    """Whether a shard is redone with another selection of rows, and not only because its file changed."""
+    entry = ledger[shard.slot]
+    return entry.fingerprint.rows != plan.fingerprint.rows or shard.limit is not None
+
+
+def _cause(plan: Plan) -> str:
+    spec = plan.spec.source
+    causes = [(spec.limit, f"source.limit {spec.limit}"), (spec.where, f"source.where {spec.where!r}")]
+    causes.append((spec.prepare, f"source.prepare {spec.prepare!r}"))
+    return next((text for value, text in causes if value is not None), "the source as it is selected now")
+
+
+def _others(files: Iterable[str]) -> str:
+    more = len(list(files)) - 1
+    return f" and rows of {more} more file{'s' if more > 1 else ''}" if more else ""
