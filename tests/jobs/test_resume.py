@@ -72,7 +72,8 @@ def test_a_limited_run_then_a_whole_run_gives_every_row_once(tmp_path, models):
     assert execute(limited).shards_skipped == 2
     limited["tasks"][0]["long_text"] = "window"
     with pytest.raises(
-        SpecError, match=r"would replace 60 finished rows of .* by 10; give a limited run a sink.path of its own"
+        SpecError,
+        match=r"source.limit 70 would leave 10 of the 60 published rows of .*; give this run a sink.path",
     ):
         execute(limited)
     assert len(lake.read(tmp_path / "out")) == 180

@@ -1,0 +1,82 @@
+"""A fingerprint changes with what a job asks for, part by part, and not with the machine that plans it."""
+
+import pytest
+
+from jobs import spec
+from jobs.plan import Plan, planning
+from jobs.plan.fingerprint import Fingerprint
+from tests import lake
+from transforms import device
+from transforms.errors import RunError
+
+
+def plan_of(tmp_path, models, tasks=None, **source):
+    content = lake.job({"path": str(tmp_path / "in")} | source, tmp_path / "out", models)
+    content["tasks"] = tasks or [content["tasks"][0] | {"dtype": "auto"}]
+    return planning.make(spec.parse(content))
+
+
+def task(models, **more):
+    return {"task": "classify", "column": "text", "model": str(models / "sentiment"), "into": "sentiment"} | more
+
+
+@pytest.fixture
+def files(tmp_path):
+    return lake.make_lake(tmp_path / "in", files=1, n=4)
+
+
+def test_dtype_auto_gives_the_same_fingerprint_on_a_cpu_that_prefers_bfloat16(tmp_path, models, files, monkeypatch):
+    plans = []
+    for speedup in (0.6, 3.0):
+        monkeypatch.setattr(device, "has_bfloat16", lambda: True)
+        monkeypatch.setattr(device, "bfloat16_speedup", lambda speedup=speedup: speedup)
+        plans.append(plan_of(tmp_path, models))
+    assert [plan.tasks[0].dtype for plan in plans] == ["float32", "bfloat16"]
+    assert plans[0].fingerprint == plans[1].fingerprint
+
+
+@pytest.mark.parametrize("change", [{"dtype": "float32"}, {"top_k": 2}, {"model": "topics"}, {"long_text": "window"}])
+def test_a_changed_task_changes_its_own_part_only(tmp_path, models, files, change):
+    change = {key: str(models / value) if key == "model" else value for key, value in change.items()}
+    other = task(models, into="other", dtype="int8")
+    before = plan_of(tmp_path, models, [task(models), other]).fingerprint
+    after = plan_of(tmp_path, models, [task(models, **change), other]).fingerprint
+    assert dict(before.tasks)["sentiment"] != dict(after.tasks)["sentiment"]
+    assert dict(before.tasks)["other"] == dict(after.tasks)["other"]
+    assert after.reusable(before) == {"other": "other"}
+
+
+def test_a_task_that_reads_the_column_of_another_changes_with_it(tmp_path, models, files):
+    reader = {"task": "classify", "column": "first.label", "model": str(models / "spam"), "into": "second"}
+    one = plan_of(tmp_path, models, [task(models, into="first"), reader]).fingerprint
+    two = plan_of(tmp_path, models, [task(models, into="first", model=str(models / "spam")), reader]).fingerprint
+    assert dict(one.tasks)["second"] != dict(two.tasks)["second"]
+
+
+def test_another_selection_of_rows_leaves_nothing_to_reuse(tmp_path, models, files):
+    before = plan_of(tmp_path, models).fingerprint
+    after = plan_of(tmp_path, models, where="stars > 1").fingerprint
+    assert before.rows != after.rows
+    assert after.reusable(before) == {}
+    assert not after.accepts(before, keep_models=True)
+    assert after.difference(before) == "other rows are read (where, prepare, types)"
+
+
+def test_a_fingerprint_is_the_same_after_a_round_trip_through_json():
+    fingerprint = Fingerprint("c", "r", (("b", "1"), ("a", "2")))
+    assert Fingerprint.from_json(fingerprint.to_json()) == fingerprint
+    assert Fingerprint.from_json("c-w") != fingerprint
+
+
+def test_a_plan_file_holds_every_default_and_survives_a_round_trip(tmp_path, models, files):
+    plan = plan_of(tmp_path, models)
+    text = plan.to_json()
+    assert Plan.from_json(text).to_json() == text
+    assert '"stride": 64' in text
+    assert '"max_fraction": 0.01' in text
+
+
+def test_a_plan_of_another_format_is_refused(tmp_path, models, files):
+    text = plan_of(tmp_path, models).to_json().replace('"format": 2', '"format": 1')
+    with pytest.raises(RunError, match=r"the plan has format 1, and this version of nightscribe reads format 2"):
+        Plan.from_json(text)
