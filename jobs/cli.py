@@ -127,13 +127,13 @@ def report_command(arguments: argparse.Namespace) -> None:
 
 def tasks_command(arguments: argparse.Namespace) -> None:
     """Show what each task takes and gives."""
-    from transforms import task as tasks
+    from transforms import options, registry
 
-    for name in [arguments.task] if arguments.task else tasks.names():
-        module = tasks.get(name)
+    for name in [arguments.task] if arguments.task else registry.names():
+        module = registry.get(name)
         print(f"{name:<10}{inspect.cleandoc(module.__doc__ or '').splitlines()[0]}")
         print(f"{'':<10}gives {inspect.cleandoc(module.output_type.__doc__ or '').splitlines()[0]}")
-        for option in tasks.describe_options(module.Options):
+        for option in options.describe(module.Options):
             print(f"{'':<10}  {option}")
         if arguments.task:
             print("\n" + inspect.cleandoc(module.Options.__doc__ or ""))

@@ -5,13 +5,15 @@ from __future__ import annotations
 import json
 import warnings
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from safetensors import safe_open
-from transformers import AutoConfig, PretrainedConfig, PreTrainedModel
 
 from transforms.digest import digest
 from transforms.errors import ModelError
+
+if TYPE_CHECKING:
+    from transformers import PretrainedConfig, PreTrainedModel
 
 # The last layer of a classification head, by the names transformers' architectures give it.
 HEADS = ("classifier", "score", "out_proj")
@@ -63,6 +65,8 @@ def with_labels(config: PretrainedConfig, adapter: str) -> PretrainedConfig:
     read(adapter)
     own = Path(adapter) / "config.json"
     if own.is_file():
+        from transformers import AutoConfig
+
         labels = AutoConfig.from_pretrained(adapter)
         config.id2label, config.label2id = labels.id2label, labels.label2id
         config.problem_type = labels.problem_type

@@ -13,36 +13,18 @@ from typing import Any
 
 import numpy as np
 import torch
-import transformers
-from transformers import AutoConfig, AutoTokenizer, PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import AutoTokenizer, PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from transforms import adapter as adapters
 from transforms import engines
+from transforms.architecture import resolve
 from transforms.batches import MAX_TOKENS, padded
 from transforms.device import DTYPES, choose_device, choose_dtype
 from transforms.errors import ModelError
+from transforms.reference import ModelRef, read_config
 
 # A tokenizer without a limit of its own says 1e30.
 NO_LIMIT = 1_000_000
-
-
-@dataclass(frozen=True)
-class ModelRef:
-    """Which weights to load and how; every field is already resolved, none says auto but `device`.
-
-    Attributes:
-        path: folder with config.json, tokenizer files and weights.
-        adapter: PEFT adapter folder laid over it, or None.
-        dtype: float32, bfloat16, float16 or int8.
-        device: auto, cpu, cuda, cuda:N or mps.
-        engine: torch or onnx.
-    """
-
-    path: str
-    adapter: str | None = None
-    dtype: str = "float32"
-    device: str = "auto"
-    engine: str = "torch"
 
 
 @dataclass(frozen=True)
@@ -70,33 +52,12 @@ class Model:
     compute: Callable[..., Any]
 
 
-def read_config(ref: ModelRef) -> PretrainedConfig:
-    """Read a model's configuration, labels of its adapter included, without loading any weights.
-
-    Raises:
-        ModelError: the folder is missing, is no model, or the adapter is missing.
-    """
-    folder = Path(ref.path)
-    if not (folder / "config.json").is_file():
-        what = "has no config.json" if folder.is_dir() else "is not a folder"
-        raise ModelError(
-            f"model {ref.path!r} {what}; give a folder that save_pretrained wrote, or a Hub name org/model"
-        )
-    try:
-        config = AutoConfig.from_pretrained(folder)
-    except (ValueError, OSError, KeyError) as error:
-        raise ModelError(
-            f"model {ref.path!r} cannot be read by transformers {transformers.__version__}: {error}"
-        ) from error
-    return config if ref.adapter is None else adapters.with_labels(config, ref.adapter)
-
-
-def load(ref: ModelRef, architecture: Any) -> Model:
+def load(ref: ModelRef, architecture: str) -> Model:
     """Load tokenizer and weights, lay the adapter over them, move them to the device.
 
     Args:
         ref: what to load.
-        architecture: a transformers auto class, such as AutoModelForTokenClassification.
+        architecture: a task's ARCHITECTURE, such as `AutoModelForTokenClassification`.
 
     Returns:
         The model in eval mode; LoRA-like adapters are merged, so they cost nothing per token.
@@ -110,7 +71,7 @@ def load(ref: ModelRef, architecture: Any) -> Model:
     config = read_config(ref)
     tokenizer = AutoTokenizer.from_pretrained(_tokenizer_folder(ref))
     # An adapter is merged in float32 and rounded once.
-    network, report = architecture.from_pretrained(
+    network, report = resolve(architecture).from_pretrained(
         ref.path,
         config=config,
         dtype=torch.float32 if ref.adapter else dtype,
@@ -123,7 +84,7 @@ def load(ref: ModelRef, architecture: Any) -> Model:
     if missing:
         raise ModelError(
             f"model {ref.path!r} has no weights for {', '.join(sorted(missing)[:4])}; "
-            f"it was not trained for this task ({architecture.__name__})"
+            f"it was not trained for this task ({architecture})"
         )
     network = network.to(device=device, dtype=dtype).eval()
     if tokenizer.pad_token_id is None:
@@ -131,7 +92,7 @@ def load(ref: ModelRef, architecture: Any) -> Model:
     if network.config.pad_token_id is None:
         network.config.pad_token_id = tokenizer.pad_token_id
     names, window = _inputs(tokenizer, network), _max_length(tokenizer, network)
-    compute = engines.prepare(network, ref.engine, name, architecture.__name__, names)
+    compute = engines.prepare(network, ref.engine, name, architecture, names)
     budget = MAX_TOKENS["int8" if name == "int8" else device.type]
     return Model(tokenizer, network, network.config, device, window, budget, names, compute)
 

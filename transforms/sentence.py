@@ -11,10 +11,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import torch
-from safetensors.torch import load_file
-from torch import nn
-
 from transforms.errors import ModelError
 
 POOLINGS = {"mean": "mean", "cls": "cls", "lasttoken": "last"}
@@ -79,10 +75,10 @@ def read(folder: str | Path) -> Layout:
             case "Transformer" | "Dropout":
                 pass
             case "Pooling":
-                pooling = _json(place / "config.json")
+                pooling = read_json(place / "config.json")
             case "Dense":
                 dense.append(str(place))
-                width = int(_json(place / "config.json")["out_features"])
+                width = int(read_json(place / "config.json")["out_features"])
             case "Normalize":
                 normalize = True
             case _:
@@ -90,8 +86,8 @@ def read(folder: str | Path) -> Layout:
                     f"{root / 'modules.json'} has a step {module['type']}; embed knows Transformer, Pooling, Dense "
                     "and Normalize; choose a model made of these"
                 )
-    texts = _json(next(root.glob("sentence_*_config.json"), root / "sentence_bert_config.json"))
-    prompts = _json(root / "config_sentence_transformers.json")
+    texts = read_json(next(root.glob("sentence_*_config.json"), root / "sentence_bert_config.json"))
+    prompts = read_json(root / "config_sentence_transformers.json")
     named = dict(prompts.get("prompts") or {})
     return Layout(
         pooling=_pooling(pooling),
@@ -106,49 +102,11 @@ def read(folder: str | Path) -> Layout:
     )
 
 
-def _json(file: Path) -> dict[str, Any]:
+def read_json(file: Path) -> dict[str, Any]:
+    """A small JSON file of a folder; empty if it is not there."""
     return json.loads(file.read_text()) if file.is_file() else {}
 
 
 def _pooling(config: dict[str, Any]) -> str:
     modes = config.get("pooling_mode") or [mode for key, mode in OLD_POOLINGS.items() if config.get(key)] or "mean"
     return modes if isinstance(modes, str) else "+".join(modes)
-
-
-class Dense(nn.Module):
-    """A linear layer with an activation, and a residual where the folder has one: `(batch, in)` -> `(batch, out)`."""
-
-    def __init__(self, folder: str):
-        super().__init__()
-        config = _json(Path(folder) / "config.json")
-        size = config["in_features"], config["out_features"]
-        self.linear = nn.Linear(*size, bias=config.get("bias", True))
-        self.activation = _activation(config.get("activation_function"), folder)
-        self.adds_input = config.get("use_residual", False)
-        if self.adds_input and size[0] != size[1]:
-            self.residual = nn.Linear(*size, bias=False)
-        self.load_state_dict(_weights(Path(folder)))
-
-    def forward(self, vectors: torch.Tensor) -> torch.Tensor:
-        """Project."""
-        projected = self.activation(self.linear(vectors))
-        if not self.adds_input:
-            return projected
-        return projected + (self.residual(vectors) if hasattr(self, "residual") else vectors)
-
-
-def _activation(name: str | None, folder: str) -> nn.Module:
-    """The activation that a folder names, which is torch's own: nothing else is imported on a model's word."""
-    if name is None:
-        return nn.Tanh()
-    module, _, kind = name.rpartition(".")
-    found = getattr(nn, kind, None)
-    if not (module.startswith("torch.nn.modules") and isinstance(found, type) and issubclass(found, nn.Module)):
-        raise ModelError(f"{folder} has the activation {name!r}; embed takes those of torch.nn only")
-    return found()
-
-
-def _weights(folder: Path) -> dict[str, torch.Tensor]:
-    if (folder / "model.safetensors").is_file():
-        return load_file(folder / "model.safetensors")
-    return torch.load(folder / "pytorch_model.bin", map_location="cpu", weights_only=True)

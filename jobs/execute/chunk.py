@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 import pyarrow as pa
 
 from jobs.source import BadRow, Shard
-from transforms.task import Failure
+from transforms.contract import Failure
 
 REJECT_FIELDS = [
     pa.field("_task", pa.string()),

@@ -20,7 +20,7 @@ from jobs.sink.parts import ShardWriter
 from jobs.source import BadRow, Shard
 from jobs.store import Store, explain
 from transforms.errors import Stopped
-from transforms.task import Annotator
+from transforms.contract import Annotator
 
 Watch = Callable[[Progress], None]
 

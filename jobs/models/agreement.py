@@ -14,7 +14,7 @@ from jobs.models import pool
 from jobs.models.pool import ModelPool
 from jobs.plan import Plan, TaskPlan
 from jobs.store import Store
-from transforms import task as tasks
+from transforms.options import columns_read
 from transforms.agreement import agreement
 from transforms.errors import ModelError
 
@@ -102,7 +102,7 @@ def _is_read(task: TaskPlan, plan: Plan) -> bool:
     readers = [
         other
         for other in plan.tasks
-        if task.spec.into in (column.split(".")[0] for column in tasks.columns_read(other.spec.options))
+        if task.spec.into in (column.split(".")[0] for column in columns_read(other.spec.options))
     ]
     return any(reader.dtype == "int8" or _is_read(reader, plan) for reader in readers)
 

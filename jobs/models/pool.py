@@ -8,8 +8,9 @@ from dataclasses import replace
 
 from jobs.plan import TaskPlan
 from transforms import model as models
-from transforms import task as tasks
-from transforms.task import Annotator
+from transforms import registry
+from transforms.options import columns_read, with_fields
+from transforms.contract import Annotator
 
 
 class ModelPool:
@@ -42,11 +43,11 @@ def load(task: TaskPlan) -> Annotator:
     Raises:
         ModelError: the weights do not fit the task.
     """
-    module = tasks.get(task.spec.task)
+    module = registry.get(task.spec.task)
     model = None if module.ARCHITECTURE is None else models.load(task.reference(), module.ARCHITECTURE)
     annotator = module.load(task.spec.options, model, task.spec.max_tokens)
-    columns = tasks.columns_read(task.spec.options)
-    return lambda batch: annotator(tasks.with_fields(batch, columns))
+    columns = columns_read(task.spec.options)
+    return lambda batch: annotator(with_fields(batch, columns))
 
 
 def _key(task: TaskPlan) -> str:

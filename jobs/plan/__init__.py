@@ -17,9 +17,9 @@ from jobs.models.hub import Pin
 from jobs.plan.fingerprint import Fingerprint
 from jobs.source import Shard, Source
 from jobs.spec import JobSpec, TaskSpec
-from transforms import task as tasks
+from transforms import registry
 from transforms.errors import RunError
-from transforms.model import ModelRef
+from transforms.reference import ModelRef
 
 # Raised whenever a plan file would be read wrongly by an older version, or an older plan by this one.
 FORMAT = 2
@@ -68,7 +68,7 @@ class TaskPlan:
         """Everything of its own that can change what the task gives, as the job file asks for it."""
         return {
             "task": self.spec.task,
-            "version": tasks.get(self.spec.task).VERSION,
+            "version": registry.get(self.spec.task).VERSION,
             "options": asdict(self.spec.options),
             "model": self.model and self.model.commit,
             "adapter": self.adapter and self.adapter.commit,

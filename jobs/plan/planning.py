@@ -14,7 +14,7 @@ from jobs.source import Source
 from jobs.source.rows import prepare_version
 from jobs.spec import JobSpec
 from jobs.store import Store
-from transforms import task as tasks
+from transforms.options import column_kinds, columns_read
 from transforms.device import choose_device
 
 # Rows of a chunk: what is sorted by length together. A CPU shows progress and stops within seconds; a GPU stays full.
@@ -30,7 +30,7 @@ def make(spec: JobSpec) -> Plan:
         UserError: what the job file says does not fit what is there.
         SourceError: a source file cannot be read.
     """
-    kinds_read = [pair for item in spec.tasks for pair in tasks.column_kinds(item.options)]
+    kinds_read = [pair for item in spec.tasks for pair in column_kinds(item.options)]
     texts = {column for column, kind in kinds_read if kind == "text"}
     planned_source, shards = source.plan(spec.source, outside=spec.sink.path, texts=texts)
     planned_tasks, schema = task_plans.resolve(spec, planned_source.schema)
@@ -67,7 +67,7 @@ def refresh(plan: Plan, store: Store | None = None) -> Plan:
 
 
 def _fingerprint(planned: Source, planned_tasks: list[TaskPlan], schema: pa.Schema) -> Fingerprint:
-    identities = [(task.spec.into, task.identity, tasks.columns_read(task.spec.options)) for task in planned_tasks]
+    identities = [(task.spec.into, task.identity, columns_read(task.spec.options)) for task in planned_tasks]
     prepare = planned.spec.prepare
     rows = {"where": planned.spec.where, "prepare": prepare and [prepare, prepare_version(prepare)]}
     return Fingerprint(

@@ -13,10 +13,11 @@ from jobs.plan import TaskPlan
 from jobs.spec import JobSpec, TaskSpec
 from transforms import adapter as adapters
 from transforms import engines
-from transforms import task as tasks
+from transforms import registry
+from transforms.options import ColumnKind, column_kinds
 from transforms.device import choose_device, choose_dtype
 from transforms.errors import ModelError, NightscribeError, SpecError
-from transforms.model import read_config
+from transforms.reference import read_config
 
 
 def resolve(spec: JobSpec, schema: pa.Schema) -> tuple[list[TaskPlan], pa.Schema]:
@@ -35,10 +36,10 @@ def resolve(spec: JobSpec, schema: pa.Schema) -> tuple[list[TaskPlan], pa.Schema
     """
     planned = []
     for i, item in enumerate(spec.tasks):
-        module = tasks.get(item.task)
+        module = registry.get(item.task)
         options = item.options
         columns = dict(_columns(schema)) | dict(zip(schema.names, schema.types, strict=True))
-        for column, kind in tasks.column_kinds(options):
+        for column, kind in column_kinds(options):
             if column not in columns:
                 raise SpecError(f"tasks.{i}: column {column!r} is not in the source; columns: {', '.join(columns)}")
             if not _holds(type_ := columns[column], kind):
@@ -97,7 +98,7 @@ def _columns(fields: Iterable[pa.Field], above: str = "") -> Iterator[tuple[str,
                 yield from _columns(field.type, f"{above}{field.name}.")
 
 
-def _holds(type_: pa.DataType, kind: tasks.ColumnKind) -> bool:
+def _holds(type_: pa.DataType, kind: ColumnKind) -> bool:
     """Whether a column of that Arrow type is what a task reads."""
     if kind == "list<string>":
         lists = (pa.types.is_list, pa.types.is_large_list, pa.types.is_fixed_size_list)

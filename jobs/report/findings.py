@@ -21,7 +21,7 @@ from jobs.report.shown import CHARACTERS, cut, shown
 from jobs.source.files import partition
 from jobs.spec import TaskSpec
 from jobs.store import Store
-from transforms import task as tasks
+from transforms.options import columns_read
 
 if TYPE_CHECKING:
     from jobs.plan import Plan
@@ -114,7 +114,7 @@ class Observer:
 
     def __init__(self, specs: Sequence[TaskSpec], key: str):
         self.columns = [spec.into for spec in specs]
-        read = (column for spec in specs for column in tasks.columns_read(spec.options))
+        read = (column for spec in specs for column in columns_read(spec.options))
         self.text = next(read, None)
         self.key = key
         self.folder = "/".join(f"{name}={value}" for name, value in partition(key).items())

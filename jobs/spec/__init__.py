@@ -13,7 +13,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field
 
 from jobs.spec.schedule import ScheduleSpec, TriggerSpec
-from transforms import task as tasks
+from transforms import registry
 from transforms.errors import SpecError
 
 Format = Literal["parquet", "csv", "jsonl", "arrow"]
@@ -73,7 +73,7 @@ class TaskSpec(BaseModel):
         """The task's own options, an instance of its `Options`."""
         validated = _options_adapter(self.task).validate_python(self.model_extra or {})
         # Pydantic validates with a subclass of its own; the task gets the plain dataclass, which pickles.
-        return tasks.get(self.task).Options(**vars(validated))
+        return registry.get(self.task).Options(**vars(validated))
 
     def frozen(self) -> dict[str, Any]:
         """Plain JSON with every default written out, the task's own included."""
@@ -183,9 +183,11 @@ def parse(content: dict[str, Any], origin: str = "job") -> JobSpec:
     except pydantic.ValidationError as error:
         raise SpecError(f"{origin}: {_sentence(error, JobSpec)}") from error
     for i, item in enumerate(spec.tasks):
-        if item.task not in tasks.names():
-            raise SpecError(f"{origin}: tasks.{i}.task is {item.task!r}{_suggest(item.task, tasks.names(), 'tasks')}")
-        module = tasks.get(item.task)
+        if item.task not in registry.names():
+            raise SpecError(
+                f"{origin}: tasks.{i}.task is {item.task!r}{_suggest(item.task, registry.names(), 'tasks')}"
+            )
+        module = registry.get(item.task)
         if module.ARCHITECTURE is not None and item.model is None:
             raise SpecError(f"{origin}: tasks.{i}.model is missing; {item.task} needs a Hub name or a model folder")
         try:
@@ -232,7 +234,7 @@ def _step(at: Any, name: str, key: str, default: Any) -> Any:
 
 
 def _options_adapter(task: str) -> pydantic.TypeAdapter[Any]:
-    options = tasks.get(task).Options
+    options = registry.get(task).Options
     strict = pydantic.dataclasses.dataclass(options, config=ConfigDict(extra="forbid"), frozen=True)
     return pydantic.TypeAdapter(strict)
 

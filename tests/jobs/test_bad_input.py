@@ -29,7 +29,7 @@ def test_rejected_rows_keep_their_columns_and_their_reason(tmp_path, models):
 
 
 def test_a_row_that_breaks_a_task_is_rejected_with_its_input(tmp_path, models, monkeypatch):
-    from transforms.tasks.classify import Classifier
+    from transforms.annotators.classify import Classifier
 
     source = make_lake(tmp_path / "in", files=1)
     poison = lake.rows(60, start=1000)["text"][7].as_py()

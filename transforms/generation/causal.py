@@ -13,7 +13,6 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Sequence
 from functools import partial
-from typing import TYPE_CHECKING
 
 import numpy as np
 import psutil
@@ -25,10 +24,8 @@ from transforms.generation.choice import Choice, Row
 from transforms.generation.guide import Guide
 from transforms.generation.head import Rough, head_of, logits_after
 from transforms.generation.lanes import Lanes, forward, token_bytes
+from transforms.generation.request import Request
 from transforms.model import Model
-
-if TYPE_CHECKING:
-    from transforms.generation.decode import Request
 
 # Rows that a step computes at most.
 ROWS = {"cpu": 64, "cuda": 256, "mps": 64}

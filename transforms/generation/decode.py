@@ -7,7 +7,7 @@ What comes out is what `model.generate()` gives one row at a time; what the mode
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from typing import Any
@@ -18,28 +18,8 @@ from transformers import GenerationConfig, LogitsProcessor, PreTrainedModel
 
 from transforms.batches import Caps, corner, cut, padded
 from transforms.generation import causal, lanes, seq2seq, stepper
-from transforms.generation.guide import Guide
+from transforms.generation.request import Request
 from transforms.model import Model
-
-
-@dataclass(frozen=True)
-class Request:
-    """One text to generate.
-
-    Attributes:
-        ids: the encoder's source tokens, special tokens included; or a decoder-only model's prompt.
-        max_new_tokens: tokens to generate at most, `prefix` and the end token counted, as `generate()` counts.
-        prefix: what an encoder-decoder's first new tokens have to be (a target language), instead of the model's own
-            forced_bos_token_id; not given back.
-        seed: where this row's random numbers start when sampling, whatever rows are computed beside it.
-        guide: makes what steers this text token by token; for a decoder-only model that fits lanes, without beams.
-    """
-
-    ids: Sequence[int]
-    max_new_tokens: int
-    prefix: tuple[int, ...] = ()
-    seed: int = 0
-    guide: Callable[[], Guide] | None = None
 
 
 @dataclass(frozen=True)

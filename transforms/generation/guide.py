@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import lru_cache
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
-from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from transforms.errors import SpecError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 
 class Guide(Protocol):
@@ -86,6 +88,8 @@ def json_texts(tokenizer: PreTrainedTokenizerBase, schema: str, vocabulary: int,
     """
     guidance = _llguidance()
     grammar = _grammar(schema)
+    from transformers import PreTrainedTokenizerFast
+
     if not isinstance(tokenizer, PreTrainedTokenizerFast):
         raise SpecError("json_schema needs a fast tokenizer (tokenizer.json), and this model has none")
     from llguidance.hf import from_tokenizer

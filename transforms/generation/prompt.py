@@ -3,44 +3,17 @@
 from __future__ import annotations
 
 import re
-import string
 from collections.abc import Iterable, Sequence
-from typing import Any, Literal
+from typing import Any
 
 from jinja2 import TemplateError
 
 from transforms.errors import ModelError
 from transforms.model import Model
-
-Chat = Literal["auto", "always", "never"]
+from transforms.template import Chat
 
 # Stands for a column's text while the chat template is rendered: two private-use characters around its number.
 MARK = re.compile("\ue0f0(\\d+)\ue0f1")
-
-
-def parse(template: str) -> list[str]:
-    """A template's own texts (even places) and the columns it names in braces (odd ones); `{{` and `}}` are braces.
-
-    Raises:
-        ValueError: a brace that is not closed, or braces without a column name.
-    """
-    parts = [""]
-    try:
-        for text, name, form, conversion in string.Formatter().parse(template):
-            parts[-1] += text
-            if name is None:
-                continue
-            if not name or form or conversion:
-                raise ValueError("braces without a plain column name")
-            parts += [name, ""]
-    except ValueError as error:
-        raise ValueError(f"{template!r}: {error}; write {{column}}, and a brace itself twice") from error
-    return parts
-
-
-def columns(template: str) -> list[str]:
-    """The columns that a template names, each once; raises as `parse` does."""
-    return list(dict.fromkeys(parse(template)[1::2]))
 
 
 class Prompts:
@@ -48,7 +21,7 @@ class Prompts:
 
     Args:
         model: whose tokenizer, chat template and window.
-        parts: a template as `parse` gives it.
+        parts: a template as `template.parse` gives it.
         room: tokens a prompt may have.
         system: what the model is told beforehand; in front of the prompt where a chat template has no place for it.
         chat: whether the tokenizer's chat template is used: where there is one, always, never.

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -19,11 +18,9 @@ from transforms.batches import Caps, corner, cut, device_is_lost, is_out_of_memo
 from transforms.generation.choice import Choice, Row
 from transforms.generation.columns import Prefilled
 from transforms.generation.groups import Groups
+from transforms.generation.request import Request
 from transforms.generation.stepper import Stepper
 from transforms.model import Model
-
-if TYPE_CHECKING:
-    from transforms.generation.decode import Request
 
 # What was read: its keys and values, its rows, and which of them go on after their first token.
 Read = tuple[Prefilled, list[Row], list[int]]

@@ -8,8 +8,9 @@ from typing import Any
 from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM, PretrainedConfig
 
 from transforms.batches import Caps
-from transforms.errors import ModelError
-from transforms.generation.decode import Decoding, Generation, Generations, Request, decode
+from transforms.distinct import places
+from transforms.generation.decode import Decoding, Generation, Generations, decode
+from transforms.generation.request import Request
 from transforms.model import Model
 
 
@@ -21,26 +22,6 @@ class AutoWriter:
         """As of the auto class that fits the configuration."""
         auto = AutoModelForSeq2SeqLM if config.is_encoder_decoder else AutoModelForCausalLM
         return auto.from_pretrained(path, config=config, **how)
-
-    @staticmethod
-    def check(config: PretrainedConfig | None, task: str, causal: bool = True) -> None:
-        """Refuse a model without a language head.
-
-        Args:
-            config: the model's, if it is known.
-            task: who asks.
-            causal: whether a decoder-only model will do.
-
-        Raises:
-            ModelError: its config.json names another head, or a decoder-only model where that will not do.
-        """
-        endings = ["ForConditionalGeneration", "MTModel"] + ["ForCausalLM", "LMHeadModel"] * causal
-        architectures = getattr(config, "architectures", None) or []
-        if architectures and not any(name.endswith(tuple(endings)) for name in architectures):
-            raise ModelError(
-                f"{task} needs a model that writes text (…{', …'.join(endings)}), and this one is a "
-                f"{', '.join(architectures)}; choose a model that was trained for {task}"
-            )
 
 
 def new_tokens(model: Model, own: dict[str, Any], default: int) -> int:
@@ -62,10 +43,8 @@ def new_tokens(model: Model, own: dict[str, Any], default: int) -> int:
 
 def write(model: Model, requests: Sequence[Request], how: Decoding, max_tokens: int, caps: Caps) -> Generations:
     """`decode`, with equal requests generated, and counted, once."""
-    same: dict[tuple[Any, ...], list[int]] = {}
-    for i, request in enumerate(requests):
-        same.setdefault((tuple(request.ids), request.max_new_tokens, request.prefix, request.seed), []).append(i)
-    members = list(same.values())
+    keys = ((tuple(request.ids), request.max_new_tokens, request.prefix, request.seed) for request in requests)
+    members = list(places(keys).values())
     result = decode(model, [requests[first] for first, *_ in members], how, max_tokens, caps)
     outputs: list[Generation | None] = [None] * len(requests)
     for indices, output in zip(members, result.outputs, strict=True):

@@ -1,1 +1,1 @@
-"""One file a task; adding a file here adds a task (see transforms/task.py)."""
+"""One file a task; adding a file here adds a task (see transforms/contract.py)."""

@@ -7,19 +7,20 @@ gives (softmax for one label, sigmoid for several or for a single logit, the bar
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-import numpy as np
 import pyarrow as pa
-import torch
-from transformers import AutoModelForSequenceClassification, PretrainedConfig
 
-from transforms.batches import Caps
-from transforms.model import Model, logits
-from transforms.task import Annotation, Row, annotate_texts, column_field, require_head, typed_labels
-from transforms.tokens import token_ids
+from transforms import heads
+from transforms.options import column_field
 
-ARCHITECTURE = AutoModelForSequenceClassification
+if TYPE_CHECKING:
+    from transformers import PretrainedConfig
+
+    from transforms.annotators.classify import Classifier
+    from transforms.model import Model
+
+ARCHITECTURE = "AutoModelForSequenceClassification"
 VERSION = 1
 
 LABEL = pa.struct([("label", pa.string()), ("score", pa.float32())])
@@ -51,111 +52,23 @@ class Options:
 
 def check(options: Options, config: PretrainedConfig | None) -> None:
     """Refuse a model without a classification head."""
-    require_head(config, "ForSequenceClassification", "classify")
+    heads.require(config, "ForSequenceClassification", "classify")
 
 
 def output_type(options: Options, config: PretrainedConfig | None) -> pa.DataType:
     """struct<label: string, score: float32>; a list of them, best first, with `top_k` or a multi-label model."""
-    return pa.list_(LABEL) if _gives_list(options, config) else LABEL
+    return pa.list_(LABEL) if gives_list(options, config) else LABEL
 
 
-def _gives_list(options: Options, config: PretrainedConfig | None) -> bool:
+def gives_list(options: Options, config: PretrainedConfig | None) -> bool:
+    """Whether a row gets a list of labels, not one."""
     problem = getattr(config, "problem_type", None)
-    several_numbers = problem == "regression" and config is not None and len(typed_labels(config)) > 1
+    several_numbers = problem == "regression" and config is not None and len(heads.labels(config)) > 1
     return options.top_k is not None or problem == "multi_label_classification" or several_numbers
-
-
-@dataclass(frozen=True)
-class Sequence:
-    """Token ids of one window."""
-
-    ids: list[int]
-
-
-class Classifier:
-    """Texts in, labels out."""
-
-    def __init__(self, options: Options, model: Model, max_tokens: int | None):
-        self.options = options
-        self.model = model
-        self.labels = pa.array(typed_labels(model.config), pa.string())
-        self.gives_list = _gives_list(options, model.config)
-        self.max_tokens = max_tokens or model.max_tokens
-        self.caps = Caps()
-        # A window must be wider than what two windows share, special tokens apart.
-        self.stride = min(options.stride, (model.max_length - model.tokenizer.num_special_tokens_to_add()) // 2)
-
-    def __call__(self, batch: pa.RecordBatch) -> Annotation:
-        """Classify the rows of a batch."""
-        texts = batch.column(self.options.column)
-        gathered, failures, tokens, slots = annotate_texts(
-            texts, self.tokenise, lambda s: len(s.ids), self.forward, self.max_tokens, self.caps
-        )
-        scores = np.zeros((len(texts), len(self.labels)), dtype=np.float32)
-        present = np.zeros(len(texts), dtype=bool)
-        if gathered:
-            present[list(gathered)] = True
-            scores[present] = self.scores(gathered)
-        return Annotation(self.column(scores, present), failures, tokens, slots)
-
-    def tokenise(self, rows: list[Row]) -> list[tuple[Row, Sequence]]:
-        """Rows -> their windows; one each unless `long_text: window`."""
-        tokenizer, texts = self.model.tokenizer, [row.text for row in rows]
-        if self.options.long_text == "truncate":
-            every = token_ids(tokenizer, texts, self.model.max_length)
-            return [(row, Sequence(ids)) for row, ids in zip(rows, every, strict=True)]
-        encoded = tokenizer(
-            texts,
-            truncation=True,
-            max_length=self.model.max_length,
-            return_attention_mask=False,
-            return_token_type_ids=False,
-            return_overflowing_tokens=True,
-            stride=self.stride,
-        )
-        windows = zip(encoded["overflow_to_sample_mapping"], encoded["input_ids"], strict=True)
-        return [(rows[i], Sequence(ids)) for i, ids in windows]
-
-    def forward(self, sequences: list[Sequence]) -> torch.Tensor:
-        """Logits `(batch, labels)`."""
-        return logits(self.model, [s.ids for s in sequences])
-
-    def scores(self, gathered: dict[int, list[tuple[Sequence, np.ndarray]]]) -> np.ndarray:
-        """Scores `(rows, labels)` in the order of the rows: the mean of a row's windows, weighted by their tokens."""
-        rows = [gathered[row] for row in sorted(gathered)]
-        scores = self.activate(np.stack([raw for windows in rows for _, raw in windows]))
-        if len(scores) == len(rows):
-            return scores
-        weights = np.array([len(sequence.ids) for windows in rows for sequence, _ in windows])
-        starts = np.cumsum([0, *(len(windows) for windows in rows[:-1])])
-        return np.add.reduceat(scores * weights[:, None], starts) / np.add.reduceat(weights, starts)[:, None]
-
-    def activate(self, raw: np.ndarray) -> np.ndarray:
-        """Logits -> scores, both `(windows, labels)`, as the problem type has it."""
-        problem = self.model.config.problem_type
-        if problem == "regression":
-            return raw
-        if problem == "multi_label_classification" or len(self.labels) == 1:
-            return 1.0 / (1.0 + np.exp(-raw))
-        shifted = np.exp(raw - raw.max(axis=1, keepdims=True))
-        return shifted / shifted.sum(axis=1, keepdims=True)
-
-    def column(self, scores: np.ndarray, present: np.ndarray) -> pa.Array:
-        """Scores `(rows, labels)` -> the Arrow column; rows not present are null."""
-        if not self.gives_list:
-            best = scores.argmax(axis=1)
-            values = [self.labels.take(pa.array(best)), pa.array(scores[np.arange(len(scores)), best])]
-            return pa.StructArray.from_arrays(values, fields=list(LABEL), mask=pa.array(~present))
-        k = len(self.labels) if self.options.top_k in (None, "all") else min(int(self.options.top_k), len(self.labels))
-        best = np.argsort(-scores[present], axis=1, kind="stable")[:, :k]
-        flat = pa.StructArray.from_arrays(
-            [self.labels.take(pa.array(best.ravel())), pa.array(np.take_along_axis(scores[present], best, 1).ravel())],
-            fields=list(LABEL),
-        )
-        offsets = np.concatenate([[0], np.cumsum(present * k)]).astype(np.int32)
-        return pa.ListArray.from_arrays(pa.array(offsets), flat, type=pa.list_(LABEL), mask=pa.array(~present))
 
 
 def load(options: Options, model: Model, max_tokens: int | None = None) -> Classifier:
     """The task on a loaded model."""
+    from transforms.annotators.classify import Classifier
+
     return Classifier(options, model, max_tokens)

@@ -6,26 +6,26 @@ by continuous batching (see generation/causal.py). Texts held to a JSON schema: 
 
 from __future__ import annotations
 
-import hashlib
 import json
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import pyarrow as pa
-from transformers import AutoModelForCausalLM, PretrainedConfig
-from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
-from transforms.batches import MAX_TOKENS, Caps
+from transforms import template
 from transforms.errors import ModelError, SpecError
-from transforms.generation import guide, lanes, prompt
-from transforms.generation.decode import Decoding, Generation, Request, decode
-from transforms.generation.prompt import Chat, Prompts
-from transforms.model import Model
-from transforms.task import Annotation, Failure, column_field, template_field
+from transforms.generation import guide
+from transforms.options import column_field, template_field
+from transforms.template import Chat
 
-ARCHITECTURE = AutoModelForCausalLM
+if TYPE_CHECKING:
+    from transformers import PretrainedConfig
+
+    from transforms.annotators.generate import Generator
+    from transforms.model import Model
+
+ARCHITECTURE = "AutoModelForCausalLM"
 VERSION = 1
 
 
@@ -68,7 +68,7 @@ class Options:
     def __post_init__(self) -> None:
         if (self.prompt is None) == (self.column is None):
             raise ValueError("give either prompt (a template over columns) or column (the prompt itself), and not both")
-        if self.prompt is not None and not prompt.columns(self.prompt):
+        if self.prompt is not None and not template.columns(self.prompt):
             raise ValueError(
                 f"prompt is {self.prompt!r}, the same for every row; name a column in it, such as {{text}}"
             )
@@ -112,6 +112,8 @@ def check(options: Options, config: PretrainedConfig | None) -> None:
         guide.check_schema(json.dumps(options.json_schema))
     if config is None:
         return
+    from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+
     wanted = MODEL_FOR_CAUSAL_LM_MAPPING_NAMES.get(config.model_type)
     architectures = config.architectures or []
     if wanted is None or (architectures and wanted not in architectures):
@@ -132,88 +134,8 @@ def output_type(options: Options, config: PretrainedConfig | None) -> pa.DataTyp
     return pa.string()
 
 
-class Generator:
-    """Columns in, texts out."""
-
-    def __init__(self, options: Options, model: Model, max_tokens: int | None):
-        self.options, self.model = options, model
-        self.max_tokens = max_tokens or MAX_TOKENS[model.device.type]
-        self.caps = Caps()
-        room = model.max_length - options.max_new_tokens
-        cut = options.long_text == "truncate"
-        parts = ["", options.column, ""] if options.column is not None else prompt.parse(options.prompt or "")
-        self.prompts = Prompts(model, parts, room, options.system, options.chat, cut)
-        self.how = Decoding(
-            num_beams=options.num_beams,
-            sample=options.temperature is not None,
-            temperature=options.temperature,
-            top_k=options.top_k,
-            top_p=options.top_p,
-            repetition_penalty=options.repetition_penalty,
-        )
-        self.guide = self._guide()
-
-    def __call__(self, batch: pa.RecordBatch) -> Annotation:
-        """Write the texts of a batch."""
-        texts = zip(*(batch.column(name).to_pylist() for name in self.prompts.names), strict=True)
-        rows = {row: values for row, values in enumerate(texts) if all(values)}
-        failed: dict[int, Exception] = {}
-        # Equal prompts get equal texts, so each is computed once.
-        rows_of: dict[tuple[int, ...], list[int]] = {}
-        for row, ids in zip(rows, self.prompts(list(rows.values())), strict=True):
-            if isinstance(ids, ValueError):
-                failed[row] = ids
-            else:
-                rows_of.setdefault(tuple(ids), []).append(row)
-        requests = [Request(ids, self.options.max_new_tokens, (), self._seed(ids), self.guide) for ids in rows_of]
-        found = decode(self.model, requests, self.how, self.max_tokens, self.caps)
-        values: list[str | None] = [None] * len(batch)
-        for i, members in enumerate(rows_of.values()):
-            error = found.failures.get(i) or self._incomplete(found.outputs[i])
-            for row in members:
-                if error is not None:
-                    failed[row] = error
-                else:
-                    values[row] = self._text(found.outputs[i])
-        failures = [Failure(row, type(error).__name__, str(error)) for row, error in sorted(failed.items())]
-        return Annotation(pa.array(values, pa.string()), failures, found.tokens, found.padded_tokens)
-
-    def _guide(self) -> Any:
-        """What makes each text's guide, or None."""
-        options, network = self.options, self.model.network
-        if options.json_schema is not None:
-            if not lanes.fits(network):
-                raise ModelError(
-                    f"json_schema needs a model that can be batched continuously; {type(network).__name__} cannot"
-                )
-            ends = network.generation_config.eos_token_id
-            ends = ends if isinstance(ends, list) else [ends]
-            size = network.get_output_embeddings().out_features
-            return guide.json_texts(self.model.tokenizer, json.dumps(options.json_schema), size, ends)
-        if options.stop:
-            tokenizer, strings = self.model.tokenizer, options.stop
-            return lambda: guide.StopStrings(tokenizer, strings)
-        return None
-
-    def _seed(self, ids: Sequence[int]) -> int:
-        """63 bits from the job's seed and the prompt, so that no other row has a say in them."""
-        content = hashlib.blake2b(json.dumps([self.options.seed, *ids]).encode(), digest_size=8)
-        return int.from_bytes(content.digest()) >> 1
-
-    def _incomplete(self, output: Generation | None) -> ValueError | None:
-        if self.options.json_schema is None or output is None or output.finished:
-            return None
-        return ValueError(
-            f"the JSON text was not complete after {self.options.max_new_tokens} tokens; raise max_new_tokens"
-        )
-
-    def _text(self, output: Generation | None) -> str | None:
-        if output is None:
-            return None
-        text = str(self.model.tokenizer.decode(output.ids, skip_special_tokens=True))
-        return guide.cut(text, self.options.stop or ())
-
-
 def load(options: Options, model: Model, max_tokens: int | None = None) -> Generator:
     """The task on a loaded model."""
+    from transforms.annotators.generate import Generator
+
     return Generator(options, model, max_tokens)

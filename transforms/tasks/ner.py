@@ -6,24 +6,22 @@ pipeline gives with the same aggregation strategy (and, for long texts, the same
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
-from dataclasses import dataclass, replace
-from functools import cached_property
-from itertools import chain
-from typing import Literal
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
 
-import numpy as np
 import pyarrow as pa
-import torch
-from transformers import AutoModelForTokenClassification, PretrainedConfig
 
-from transforms.batches import Caps
-from transforms.errors import ModelError
-from transforms.model import Model, logits
-from transforms.spans import Aggregation, Scheme, Spans, concatenate, merge_windows, spans
-from transforms.task import Annotation, Row, annotate_texts, column_field, require_head, typed_labels
+from transforms import heads
+from transforms.options import column_field
+from transforms.spans import Aggregation
 
-ARCHITECTURE = AutoModelForTokenClassification
+if TYPE_CHECKING:
+    from transformers import PretrainedConfig
+
+    from transforms.annotators.ner import EntityRecogniser
+    from transforms.model import Model
+
+ARCHITECTURE = "AutoModelForTokenClassification"
 VERSION = 1
 
 ENTITY = pa.struct(
@@ -60,7 +58,7 @@ class Options:
 
 def check(options: Options, config: PretrainedConfig | None) -> None:
     """Refuse a model without a token classification head."""
-    require_head(config, "ForTokenClassification", "ner")
+    heads.require(config, "ForTokenClassification", "ner")
 
 
 def output_type(options: Options, config: PretrainedConfig | None) -> pa.DataType:
@@ -71,186 +69,8 @@ def output_type(options: Options, config: PretrainedConfig | None) -> pa.DataTyp
     return pa.list_(ENTITY)
 
 
-# Tokens whose labels are read together: enough to make numpy's calls cheap, few enough to stay in cache.
-GROUP_TOKENS = 16_384
-
-
-@dataclass(frozen=True)
-class Sequence:
-    """One window: its token ids, and an array each of what is known of its tokens, `(seq, ...)`.
-
-    Attributes:
-        ids: token ids.
-        kept: whether a token is not special.
-        places: first code point and one past the last.
-        subword: whether a token continues the word of the one before.
-    """
-
-    ids: list[int]
-    kept: np.ndarray
-    places: np.ndarray
-    subword: np.ndarray
-
-
-class EntityRecogniser:
-    """Texts in, entities out."""
-
-    def __init__(self, options: Options, model: Model, max_tokens: int | None):
-        if not model.tokenizer.is_fast:
-            raise ModelError("ner needs a fast tokenizer (tokenizer.json) for character offsets; this model has none")
-        # The window must be wider than what two windows share, special tokens apart.
-        room = model.max_length - model.tokenizer.num_special_tokens_to_add()
-        self.stride = min(options.stride, room // 2)
-        self.options = options
-        self.model = model
-        self.scheme = Scheme(typed_labels(model.config))
-        self.max_tokens = max_tokens or model.max_tokens
-        self.caps = Caps()
-        # A WordPiece-like tokenizer marks continuations, so a token longer than its text continues a word.
-        backend = model.tokenizer.backend_tokenizer.model
-        self.marks_subwords = bool(getattr(backend, "continuing_subword_prefix", None))
-
-    @cached_property
-    def token_length(self) -> np.ndarray:
-        """Code points of each token of the vocabulary, `##` included."""
-        vocabulary = self.model.tokenizer.convert_ids_to_tokens(list(range(len(self.model.tokenizer))))
-        return np.array([len(token or "") for token in vocabulary])
-
-    def __call__(self, batch: pa.RecordBatch) -> Annotation:
-        """Find the entities in the rows of a batch."""
-        texts = batch.column(self.options.column)
-        gathered, failures, tokens, slots = annotate_texts(
-            texts, self.tokenise, lambda s: len(s.ids), self.forward, self.max_tokens, self.caps
-        )
-        found = [self.entities(group) for group in _groups(gathered)]
-        return Annotation(column(texts, gathered.keys(), found, self.scheme.names), failures, tokens, slots)
-
-    def tokenise(self, rows: list[Row]) -> list[tuple[Row, Sequence]]:
-        """Rows -> their windows."""
-        window = self.options.long_text == "window"
-        encoded = self.model.tokenizer(
-            [row.text for row in rows],
-            truncation=True,
-            max_length=self.model.max_length,
-            return_attention_mask=False,
-            return_token_type_ids=False,
-            return_offsets_mapping=True,
-            return_special_tokens_mask=True,
-            **({"return_overflowing_tokens": True, "stride": self.stride} if window else {}),
-        )
-        source = encoded["overflow_to_sample_mapping"] if window else range(len(rows))
-        owners = [rows[i] for i in source]
-        all_ids = encoded["input_ids"]
-        edges = np.cumsum([0, *map(len, all_ids)])
-        kept = np.fromiter(chain.from_iterable(encoded["special_tokens_mask"]), np.int8, edges[-1]) == 0
-        offsets = chain.from_iterable(chain.from_iterable(encoded["offset_mapping"]))
-        places = np.fromiter(offsets, np.int32, 2 * edges[-1]).reshape(-1, 2)
-        if self.options.aggregation == "simple":
-            subword = np.zeros(len(kept), dtype=bool)
-        else:
-            subword = self.continues_word([row.text for row in owners], all_ids, edges, places)
-        cuts = zip(owners, all_ids, edges[:-1].tolist(), edges[1:].tolist(), strict=True)
-        return [(row, Sequence(ids, kept[i:j], places[i:j], subword[i:j])) for row, ids, i, j in cuts]
-
-    def continues_word(
-        self, texts: list[str], ids: list[list[int]], edges: np.ndarray, places: np.ndarray
-    ) -> np.ndarray:
-        """Whether each token continues the word of the one before; an unknown token never does.
-
-        Args:
-            texts: the text of each window.
-            ids: token ids of each window.
-            edges: where each window's tokens begin, and the number of all tokens.
-            places: first code point of each token and one past the last `(tokens, 2)`.
-        """
-        flat = np.fromiter(chain.from_iterable(ids), np.int64, edges[-1])
-        if self.marks_subwords:
-            subword = self.token_length[flat] != places[:, 1] - places[:, 0]
-        else:
-            subword = _no_space_before(texts, np.diff(edges), places[:, 0])
-        unknown = self.model.tokenizer.unk_token_id
-        return subword if unknown is None else subword & (flat != unknown)
-
-    def forward(self, sequences: list[Sequence]) -> torch.Tensor:
-        """Logits `(batch, seq, labels)`."""
-        return logits(self.model, [s.ids for s in sequences])
-
-    def entities(self, windows: list[tuple[int, Sequence, np.ndarray]]) -> Spans:
-        """The entities of some texts from all their windows: (number of the text, window, logits), in order."""
-        kept = np.concatenate([sequence.kept for _, sequence, _ in windows])
-        raw = np.concatenate([raw for *_, raw in windows])[kept]
-        places = np.concatenate([sequence.places for _, sequence, _ in windows])[kept]
-        subword = np.concatenate([sequence.subword for _, sequence, _ in windows])[kept]
-        window = np.repeat(np.arange(len(windows)), [len(sequence.ids) for _, sequence, _ in windows])[kept]
-        shifted = np.exp(raw - raw.max(axis=-1, keepdims=True))
-        scores = shifted / shifted.sum(axis=-1, keepdims=True)
-        found = spans(scores, window, places[:, 0], places[:, 1], subword, self.scheme, self.options.aggregation)
-        text = np.array([text for text, *_ in windows])
-        several = np.bincount(text)[text[found.text]] > 1
-        found = replace(found, text=text[found.text])
-        return concatenate([found.take(~several), merge_windows(found.take(several))])
-
-
-def _groups(gathered: dict[int, list[tuple[Sequence, np.ndarray]]]) -> Iterator[list[tuple[int, Sequence, np.ndarray]]]:
-    """The windows of all texts in groups of about GROUP_TOKENS tokens, those of one text together."""
-    group: list[tuple[int, Sequence, np.ndarray]] = []
-    tokens = 0
-    for text, windows in gathered.items():
-        group += [(text, sequence, raw) for sequence, raw in windows]
-        tokens += sum(len(sequence.ids) for sequence, _ in windows)
-        if tokens >= GROUP_TOKENS:
-            yield group
-            group, tokens = [], 0
-    if group:
-        yield group
-
-
-def _no_space_before(texts: list[str], tokens: np.ndarray, starts: np.ndarray) -> np.ndarray:
-    """Whether a token neither begins its text nor has a space around its first code point's left edge.
-
-    Args:
-        texts: the text of each window.
-        tokens: how many tokens each window has.
-        starts: first code point of each token, all windows end to end.
-    """
-    # One more code point after each text, for tokens of nothing at its end.
-    whole = "".join(f"{text}." for text in texts).encode("utf-32-le", "surrogatepass")
-    is_space = np.frombuffer(whole, np.uint32) == ord(" ")
-    begins = np.cumsum([0, *(len(text) + 1 for text in texts)])[:-1]
-    at = np.repeat(begins, tokens) + starts
-    return (starts > 0) & ~is_space[at - 1] & ~is_space[at]
-
-
-def column(texts: pa.Array, read: Collection[int], found: list[Spans], names: list[str]) -> pa.Array:
-    """Spans -> the Arrow column.
-
-    Args:
-        texts: string-like.
-        read: rows that have been read; the others are null.
-        found: their spans, `text` being the row; those of a row together and in order.
-        names: name of each label.
-    """
-    if not read:
-        return pa.nulls(len(texts), pa.list_(ENTITY))
-    whole = concatenate(found)
-    whole = whole.take(np.argsort(whole.text, kind="stable"))
-    start, end = whole.start.tolist(), whole.end.tolist()
-    strings = texts.to_pylist()
-    pieces = [strings[row][i:j] for row, i, j in zip(whole.text.tolist(), start, end, strict=True)]
-    values = [
-        pa.array(names, pa.string()).take(pa.array(whole.label)),
-        pa.array(pieces, pa.string()),
-        pa.array(whole.start, pa.int32()),
-        pa.array(whole.end, pa.int32()),
-        pa.array(whole.score, pa.float32()),
-    ]
-    offsets = np.concatenate([[0], np.cumsum(np.bincount(whole.text, minlength=len(texts)))]).astype(np.int32)
-    missing = np.ones(len(texts), dtype=bool)
-    missing[list(read)] = False
-    entities = pa.StructArray.from_arrays(values, fields=list(ENTITY))
-    return pa.ListArray.from_arrays(pa.array(offsets), entities, type=pa.list_(ENTITY), mask=pa.array(missing))
-
-
 def load(options: Options, model: Model, max_tokens: int | None = None) -> EntityRecogniser:
     """The task on a loaded model."""
+    from transforms.annotators.ner import EntityRecogniser
+
     return EntityRecogniser(options, model, max_tokens)

@@ -8,27 +8,21 @@ window and the summaries summarised again (map-reduce).
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 import pyarrow as pa
-from transformers import PretrainedConfig
 
-from transforms.batches import MAX_TOKENS, Caps
-from transforms.errors import ModelError
-from transforms.generation.decode import Decoding, Request
-from transforms.generation.windows import windows
-from transforms.generation.writer import AutoWriter, new_tokens, texts_of, write
-from transforms.model import Model
-from transforms.task import Annotation, Failure, column_field
+from transforms import heads
+from transforms.options import column_field
 
-ARCHITECTURE = AutoWriter
+if TYPE_CHECKING:
+    from transformers import PretrainedConfig
+
+    from transforms.annotators.summarize import Summarizer
+    from transforms.model import Model
+
+ARCHITECTURE = "transforms.generation.writer:AutoWriter"
 VERSION = 1
-
-# What a causal model is told; the text follows.
-INSTRUCTION = "Summarize the following text in a few sentences. Answer with the summary alone."
-
-# Summaries of summaries, at most so often; then the rest is cut off. Each round divides the text by window / summary.
-ROUNDS = 8
 
 
 @dataclass(frozen=True)
@@ -70,7 +64,7 @@ class Options:
 
 def check(options: Options, config: PretrainedConfig | None) -> None:
     """Refuse a model that writes no text."""
-    AutoWriter.check(config, "summarize")
+    heads.require_language_head(config, "summarize")
 
 
 def output_type(options: Options, config: PretrainedConfig | None) -> pa.DataType:
@@ -78,97 +72,8 @@ def output_type(options: Options, config: PretrainedConfig | None) -> pa.DataTyp
     return pa.string()
 
 
-class Summarizer:
-    """Texts in, summaries out."""
-
-    def __init__(self, options: Options, model: Model, max_tokens: int | None):
-        self.options = options
-        self.model = model
-        self.max_tokens = max_tokens or MAX_TOKENS[model.device.type]
-        self.caps = Caps()
-        own = (getattr(model.config, "task_specific_params", None) or {}).get("summarization", {})
-        prefix = own.get("prefix", getattr(model.config, "prefix", None)) if options.prefix is None else options.prefix
-        self.encoder_decoder = bool(model.config.is_encoder_decoder)
-        self.prefix = prefix or ("" if self.encoder_decoder else INSTRUCTION)
-        if not self.encoder_decoder and not model.tokenizer.chat_template:
-            raise ModelError(
-                "summarize needs an encoder-decoder or a causal model with a chat template; this tokenizer has none"
-            )
-        self.max_new_tokens = options.max_new_tokens or new_tokens(model, own, default=128)
-        own_minimum = own.get("min_length") if options.min_new_tokens is None else None
-        self.how = Decoding(
-            num_beams=options.num_beams,
-            length_penalty=options.length_penalty if options.length_penalty is not None else own.get("length_penalty"),
-            no_repeat_ngram_size=options.no_repeat_ngram_size
-            if options.no_repeat_ngram_size is not None
-            else own.get("no_repeat_ngram_size"),
-            min_new_tokens=options.min_new_tokens if own_minimum is None else max(0, own_minimum - 1),
-        )
-        taken = 0 if self.encoder_decoder else self.max_new_tokens
-        self.window = model.max_length - taken
-        self.room = self.window - len(self.ids([""])[0])
-        if self.room < 1:
-            raise ModelError(
-                f"the model's window of {model.max_length} tokens has no room for a text beside the prefix"
-                + ("" if self.encoder_decoder else f" and {self.max_new_tokens} new tokens; lower max_new_tokens")
-            )
-
-    def __call__(self, batch: pa.RecordBatch) -> Annotation:
-        """Summarise the rows of a batch."""
-        column = batch.column(self.options.column)
-        waiting = {row: text for row, text in enumerate(column.to_pylist()) if text}
-        done: dict[int, str] = {}
-        failed: dict[int, Exception] = {}
-        tokens = slots = 0
-        for last in [False] * (ROUNDS - 1) + [True]:
-            pieces = [
-                (row, piece, whole)
-                for row, text in waiting.items()
-                for found in [[text] if last or self.options.long_text == "truncate" else self.windows(text)]
-                for piece, whole in zip(found, [len(found) == 1] * len(found), strict=True)
-            ]
-            if not pieces:
-                break
-            requests = [Request(ids, self.max_new_tokens) for ids in self.ids([piece for _, piece, _ in pieces])]
-            result = write(self.model, requests, self.how, self.max_tokens, self.caps)
-            tokens, slots = tokens + result.tokens, slots + result.padded_tokens
-            failed |= {pieces[i][0]: error for i, error in sorted(result.failures.items(), reverse=True)}
-            joined: dict[int, list[str]] = {}
-            for (row, _, whole), summary in zip(pieces, texts_of(self.model, result.outputs), strict=True):
-                if summary is not None and row not in failed:
-                    joined.setdefault(row, []).append(summary)
-                    if whole:
-                        done[row] = summary
-            waiting = {row: " ".join(parts) for row, parts in joined.items() if row not in done}
-        values = pa.array([done.get(row) for row in range(len(column))], pa.string())
-        failures = [Failure(row, type(error).__name__, str(error)) for row, error in sorted(failed.items())]
-        return Annotation(values, failures, tokens, slots)
-
-    def windows(self, text: str) -> list[str]:
-        """A text as pieces that fit into the window."""
-        return windows(text, self.count, self.room)
-
-    def count(self, texts: Any) -> list[int]:
-        """Tokens of each text, without special ones."""
-        encoded = self.model.tokenizer(list(texts), add_special_tokens=False, return_attention_mask=False)
-        return [len(ids) for ids in encoded["input_ids"]]
-
-    def ids(self, texts: list[str]) -> list[list[int]]:
-        """What the model reads for each text, cut off at the window."""
-        tokenizer: Any = self.model.tokenizer
-        if self.encoder_decoder:
-            prompts = [self.prefix + text for text in texts]
-            return tokenizer(prompts, truncation=True, max_length=self.window, return_attention_mask=False)["input_ids"]
-        ids = []
-        for text in texts:
-            if (cut := tokenizer(text, add_special_tokens=False)["input_ids"])[self.window :]:
-                text = tokenizer.decode(cut[: getattr(self, "room", self.window)])
-            messages = [{"role": "user", "content": f"{self.prefix}\n\n{text}"}]
-            prompt = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
-            ids.append(tokenizer(prompt, add_special_tokens=False)["input_ids"])
-        return ids
-
-
 def load(options: Options, model: Model, max_tokens: int | None = None) -> Summarizer:
     """The task on a loaded model."""
+    from transforms.annotators.summarize import Summarizer
+
     return Summarizer(options, model, max_tokens)

@@ -6,23 +6,22 @@ Source: the translation models of transformers (Marian, M2M100, NLLB, mBART, T5)
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 import pyarrow as pa
-from transformers import AutoModelForSeq2SeqLM, PretrainedConfig
 
-from transforms.batches import MAX_TOKENS, Caps
+from transforms import heads
 from transforms.errors import ModelError
-from transforms.generation import languages
-from transforms.generation.decode import Decoding, Request
-from transforms.generation.windows import space_after, windows
-from transforms.generation.writer import AutoWriter, new_tokens, texts_of, write
-from transforms.model import Model
-from transforms.task import Annotation, Failure, column_field
+from transforms.options import column_field
 
-ARCHITECTURE = AutoModelForSeq2SeqLM
+if TYPE_CHECKING:
+    from transformers import PretrainedConfig
+
+    from transforms.annotators.translate import Translator
+    from transforms.model import Model
+
+ARCHITECTURE = "AutoModelForSeq2SeqLM"
 VERSION = 1
 
 # Model types whose every text needs a target language.
@@ -72,7 +71,7 @@ class Options:
 
 def check(options: Options, config: PretrainedConfig | None) -> None:
     """Refuse a model that is no encoder-decoder, and languages that a model of its type cannot do without."""
-    AutoWriter.check(config, "translate", causal=False)
+    heads.require_language_head(config, "translate", causal=False)
     if config is not None and config.model_type in MULTILINGUAL:
         for side in ("source", "target"):
             if getattr(options, f"{side}_language") is None and getattr(options, f"{side}_language_column") is None:
@@ -87,148 +86,8 @@ def output_type(options: Options, config: PretrainedConfig | None) -> pa.DataTyp
     return pa.string()
 
 
-@dataclass(frozen=True)
-class Piece:
-    """A text, or a window of one, with its languages and the space behind it."""
-
-    row: int
-    text: str
-    source: str | None
-    target: str | None
-    space: str = ""
-
-
-class Translator:
-    """Texts in, translations out."""
-
-    def __init__(self, options: Options, model: Model, max_tokens: int | None):
-        self.options = options
-        self.model = model
-        self.max_tokens = max_tokens or MAX_TOKENS[model.device.type]
-        self.caps = Caps()
-        self.languages = languages.read(model)
-        if self.languages.start not in (None, options.target_language) and (
-            options.target_language is not None or options.target_language_column is not None
-        ):
-            raise ModelError(
-                f"target_language is {options.target_language or options.target_language_column!r}, and this model "
-                f"writes {self.languages.start} only; leave it out"
-            )
-        if options.source_language_column is None:
-            self.check_language("source", options.source_language)
-        if options.target_language_column is None:
-            self.check_language("target", options.target_language)
-        self.max_new_tokens = options.max_new_tokens or new_tokens(model, {}, default=512)
-        self.how = Decoding(num_beams=options.num_beams)
-
-    def check_language(self, side: str, code: str | None) -> None:
-        """Refuse a language that the model does not have.
-
-        Raises:
-            ModelError: with the languages that it has.
-        """
-        if self.options.prefix is not None:
-            return
-        needed = self.languages.needs_source if side == "source" else self.languages.needs_target
-        # A Marian model is told its target alone, a bilingual one nothing; a job may still say what the texts are.
-        taken = needed or (side == "target" and code is not None and self.languages.start is None)
-        if self.languages.kind == "prefixed" and code is None:
-            raise ModelError(f"{side}_language is missing; a T5 model is told both, or the whole prefix: give `prefix`")
-        if taken:
-            self.languages.check(code, f"{side}_language")
-
-    def __call__(self, batch: pa.RecordBatch) -> Annotation:
-        """Translate the rows of a batch."""
-        texts = batch.column(self.options.column).to_pylist()
-        failed: dict[int, Exception] = {}
-        pieces = self.pieces(texts, self.side(batch, "source"), self.side(batch, "target"), failed)
-        requests = [
-            Request(ids, self.limit(len(ids)), self.languages.forced(piece.target))
-            for piece, ids in zip(pieces, self.ids(pieces), strict=True)
-        ]
-        result = write(self.model, requests, self.how, self.max_tokens, self.caps)
-        failed |= {pieces[i].row: error for i, error in sorted(result.failures.items(), reverse=True)}
-        joined: dict[int, str] = {}
-        for piece, text in zip(pieces, texts_of(self.model, result.outputs), strict=True):
-            joined[piece.row] = joined.get(piece.row, "") + (text or "") + piece.space
-        values = [joined[row].rstrip() if row in joined and row not in failed else None for row in range(len(texts))]
-        failures = [Failure(row, type(error).__name__, str(error)) for row, error in sorted(failed.items())]
-        return Annotation(pa.array(values, pa.string()), failures, result.tokens, result.padded_tokens)
-
-    def side(self, batch: pa.RecordBatch, side: str) -> list[str | None]:
-        """The source or target language of each row."""
-        if (column := getattr(self.options, f"{side}_language_column")) is not None:
-            return batch.column(column).to_pylist()
-        return [getattr(self.options, f"{side}_language")] * len(batch)
-
-    def pieces(
-        self,
-        texts: Sequence[str | None],
-        sources: Sequence[str | None],
-        targets: Sequence[str | None],
-        failed: dict[int, Exception],
-    ) -> list[Piece]:
-        """Every text as pieces that fit; a row with a language that the model does not have fails."""
-        found = []
-        for row, (text, source, target) in enumerate(zip(texts, sources, targets, strict=True)):
-            if not text:
-                continue
-            try:
-                self.check_language("source", source)
-                self.check_language("target", target)
-            except ModelError as error:
-                failed[row] = error
-                continue
-            whole = Piece(row, text, source, target)
-            if self.options.long_text == "truncate":
-                found.append(whole)
-                continue
-            parts = windows(text, self.count, self.room(whole))
-            spaces = [space_after(part) for part in parts[:-1]] + [""]
-            stripped = parts if len(parts) == 1 else [part.strip() for part in parts]
-            found += [
-                Piece(row, part, source, target, space) for part, space in zip(stripped, spaces, strict=True) if part
-            ]
-        return found
-
-    def room(self, piece: Piece) -> int:
-        """Tokens of text that fit beside the languages and special tokens."""
-        return max(1, self.model.max_length - len(self.ids([Piece(0, "", piece.source, piece.target)])[0]))
-
-    def limit(self, source: int) -> int:
-        """New tokens at most for a source of so many."""
-        if self.options.length_ratio is None:
-            return self.max_new_tokens
-        return min(self.max_new_tokens, int(self.options.length_ratio * source) + 16)
-
-    def count(self, texts: Sequence[str]) -> list[int]:
-        """Tokens of each text, without special ones."""
-        encoded = self.model.tokenizer(list(texts), add_special_tokens=False, return_attention_mask=False)
-        return [len(ids) for ids in encoded["input_ids"]]
-
-    def ids(self, pieces: Sequence[Piece]) -> list[list[int]]:
-        """What the model reads for each piece, cut off at the window."""
-        tokenizer: Any = self.model.tokenizer
-        ids: list[list[int]] = [[]] * len(pieces)
-        by_source: dict[str | None, list[int]] = {}
-        for i, piece in enumerate(pieces):
-            by_source.setdefault(piece.source, []).append(i)
-        for source, members in by_source.items():
-            if self.languages.kind == "tokens" and source is not None:
-                tokenizer.src_lang = source
-            texts = [self.prefix(pieces[i]) + pieces[i].text for i in members]
-            encoded = tokenizer(texts, truncation=True, max_length=self.model.max_length, return_attention_mask=False)
-            for i, row in zip(members, encoded["input_ids"], strict=True):
-                ids[i] = row
-        return ids
-
-    def prefix(self, piece: Piece) -> str:
-        """What stands before the text itself."""
-        if self.options.prefix is not None:
-            return self.options.prefix
-        return self.languages.prefix(piece.source, piece.target)
-
-
 def load(options: Options, model: Model, max_tokens: int | None = None) -> Translator:
     """The task on a loaded model."""
+    from transforms.annotators.translate import Translator
+
     return Translator(options, model, max_tokens)

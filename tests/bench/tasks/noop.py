@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 import pyarrow as pa
 
-from transforms.task import Annotation, column_field
+from transforms.contract import Annotation
+from transforms.options import column_field
 
 ARCHITECTURE = None
 VERSION = 1

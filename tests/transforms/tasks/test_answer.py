@@ -10,10 +10,11 @@ from tokenizers import pre_tokenizers, processors
 
 from jobs import spec
 from tests import tiny
-from transforms import pairs
+from transforms import pairs, registry
+from transforms.annotators.answer import Answerer, Item
+from transforms.contract import Annotation
 from transforms.errors import ModelError, SpecError
 from transforms.model import ModelRef, load
-from transforms.task import Annotation
 from transforms.tasks import answer
 
 CONTEXTS = tiny.texts(60)
@@ -21,7 +22,7 @@ QUESTION = "where is São Paulo 😀?"
 STRIDE = 8
 
 
-def task(folder, max_tokens=None, **options) -> answer.Answerer:
+def task(folder, max_tokens=None, **options) -> Answerer:
     options = {"question": QUESTION, "stride": STRIDE} | options
     if "question_column" in options:
         del options["question"]
@@ -126,7 +127,7 @@ def test_windows_over_a_long_context_are_the_tokenizer_s_own(models, name, strid
             "a b?", context, truncation="only_second", max_length=tiny.WINDOW, stride=stride,
             return_overflowing_tokens=True, return_offsets_mapping=True,
         )  # fmt: skip
-        windows = [window for _, window in answerer.tokenise([answer.Item(0, context, "a b?")])]
+        windows = [window for _, window in answerer.tokenise([Item(0, context, "a b?")])]
         assert [window.ids for window in windows] == encoded["input_ids"]
         for i, window in enumerate(windows):
             own = [j for j, sequence in enumerate(encoded.sequence_ids(i)) if sequence == 1]
@@ -198,7 +199,7 @@ def test_a_row_that_breaks_the_model_is_cornered_and_the_others_are_unharmed(mod
     batch = pa.record_batch({"text": CONTEXTS})
     clean = answerer(batch).values.to_pylist()
     forward = answerer.forward
-    poison = answerer.tokenise([answer.Item(17, CONTEXTS[17], QUESTION)])[0][1].ids
+    poison = answerer.tokenise([Item(17, CONTEXTS[17], QUESTION)])[0][1].ids
 
     def fragile(windows):
         if any(window.ids == poison for window in windows):
@@ -230,7 +231,7 @@ def test_a_fixed_question_that_fills_the_window_is_refused_when_the_model_is_the
 
 
 def test_a_model_of_another_kind_is_refused(models):
-    config = load(ModelRef(str(models / "sentiment"), device="cpu"), spec.tasks.get("classify").ARCHITECTURE).config
+    config = load(ModelRef(str(models / "sentiment"), device="cpu"), registry.get("classify").ARCHITECTURE).config
     with pytest.raises(
         ModelError, match=r"answer needs a model with a head \(…ForQuestionAnswering\), and this one is a"
     ):

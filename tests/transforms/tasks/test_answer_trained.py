@@ -9,6 +9,7 @@ import torch
 from transformers import BertForQuestionAnswering
 
 from tests import tiny
+from transforms.annotators.answer import Item
 from transforms.batches import padded
 from transforms.model import ModelRef, load
 from transforms.tasks import answer
@@ -42,7 +43,7 @@ def reader(tmp_path_factory):
     schedule = torch.optim.lr_scheduler.LinearLR(optimizer, 1, 0.05, total_iters=200)
     for _ in range(200):
         told = [story(rng, rng.randint(0, 7)) for _ in range(32)]
-        windows = [w for c, q, _ in told for _, w in answerer.tokenise([answer.Item(0, c, q)])]
+        windows = [w for c, q, _ in told for _, w in answerer.tokenise([Item(0, c, q)])]
         assert len(windows) == len(told)
         targets = torch.zeros(2, len(told), dtype=torch.long)
         for i, ((context, _, reply), window) in enumerate(zip(told, windows, strict=True)):

@@ -7,8 +7,8 @@ import torch
 from transformers import pipeline
 
 from tests import tiny
+from transforms.contract import Annotation
 from transforms.model import ModelRef, load
-from transforms.task import Annotation
 from transforms.tasks import classify
 
 TEXTS = tiny.texts(120)

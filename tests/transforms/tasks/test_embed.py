@@ -20,6 +20,7 @@ from transformers import (
 
 from jobs import run, spec
 from tests import lake, tiny
+from transforms.annotate import Row
 from transforms.errors import ModelError, SpecError
 from transforms.model import ModelRef, load
 from transforms.tasks import embed
@@ -150,7 +151,7 @@ def test_a_row_that_breaks_the_model_is_cornered_and_the_others_are_unharmed(zoo
     loaded = task(zoo / "bert")
     batch = pa.record_batch({"text": TEXTS})
     clean, forward = loaded(batch).values, loaded.forward
-    poison = loaded.tokenise([embed.Row(0, TEXTS[17])])[0][1]
+    poison = loaded.tokenise([Row(0, TEXTS[17])])[0][1]
 
     def fragile(sequences):
         if poison in sequences:

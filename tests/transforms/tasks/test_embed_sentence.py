@@ -10,6 +10,7 @@ import torch
 from safetensors.torch import save_file
 
 from tests.transforms.tasks.test_embed import TEXTS, WIDTH, annotate, matrix, reference
+from transforms import dense
 from transforms.errors import ModelError
 from transforms.model import ModelRef, read_config
 from transforms.tasks import embed
@@ -104,7 +105,7 @@ def test_weights_in_the_old_format_are_read_and_nothing_in_them_is_executed(sent
     folder = sentence_folder({"pooling_mode": "mean"}, "Dense")
     add_dense(folder, "2_Dense", 16)
     new = matrix(annotate(folder).values)
-    weights = embed.sentence._weights(folder / "2_Dense")
+    weights = dense._weights(folder / "2_Dense")
     (folder / "2_Dense" / "model.safetensors").unlink()
     torch.save(weights, folder / "2_Dense" / "pytorch_model.bin")
     np.testing.assert_allclose(matrix(annotate(folder).values), new, atol=1e-6)

@@ -20,6 +20,8 @@ from transformers import (
 
 from jobs import run, spec
 from tests import lake, tiny
+from transforms.annotate import Row
+from transforms.annotators.fill_mask import Sequence
 from transforms.errors import ModelError, SpecError
 from transforms.model import ModelRef, load, read_config
 from transforms.tasks import fill_mask
@@ -89,7 +91,7 @@ def test_the_head_sees_the_masks_only(fillers, name):
     seen = []
     head = loaded.model.network.get_output_embeddings()
     head.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0].shape))
-    sequences = [fill_mask.Sequence([2, 4, 9, 9, 4, 3], [1, 4]), fill_mask.Sequence([2, 9, 4, 3], [2])]
+    sequences = [Sequence([2, 4, 9, 9, 4, 3], [1, 4]), Sequence([2, 9, 4, 3], [2])]
     assert loaded.forward(sequences).shape == (2, 2, 10)
     assert [shape[:2] for shape in seen] == [(2, 2)]
 
@@ -167,7 +169,7 @@ def test_a_row_that_breaks_the_model_is_cornered_and_the_others_are_unharmed(fil
     loaded = task(fillers / "bert")
     batch = pa.record_batch({"text": TEXTS})
     clean, forward = loaded(batch).values.to_pylist(), loaded.forward
-    poison = loaded.tokenise([fill_mask.Row(0, TEXTS[17])])[0][1].ids
+    poison = loaded.tokenise([Row(0, TEXTS[17])])[0][1].ids
 
     def fragile(sequences):
         if any(s.ids == poison for s in sequences):

@@ -20,10 +20,10 @@ from jobs import run as jobs_run
 from jobs import spec
 from tests import lake, tiny_causal
 from tests.tiny import HARD
-from transforms import task
 from transforms.errors import ModelError, SpecError
 from transforms.generation import causal
 from transforms.model import Model, ModelRef, load
+from transforms.options import columns_read
 from transforms.tasks import generate
 from transforms.tasks.generate import Options
 
@@ -87,7 +87,7 @@ def test_a_chat_template_is_used_where_there_is_one(chat: Model) -> None:
 
 def test_a_template_reads_several_columns_and_a_null_or_empty_one_gives_null(llama: Model) -> None:
     options = Options(prompt="{text} and {title} ->", max_new_tokens=24)
-    assert task.columns_read(options) == ["text", "title"]
+    assert columns_read(options) == ["text", "title"]
     rows = batch(["the cat", "the cat", None, "x"], title=["a mat", None, "red", ""])
     annotation = generate.load(options, llama)(rows)
     assert annotation.values.to_pylist() == [alone(llama, "the cat and a mat ->"), None, None, None]

@@ -6,9 +6,11 @@ import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from tests import tiny, tiny_seq2seq
+from transforms.annotators import summarize as annotator
+from transforms.annotators.summarize import INSTRUCTION
+from transforms.contract import Annotation
 from transforms.errors import ModelError
 from transforms.model import ModelRef, load
-from transforms.task import Annotation
 from transforms.tasks import summarize
 
 TEXTS = tiny.texts(28)
@@ -88,10 +90,10 @@ def test_a_long_text_is_summarised_by_windows_until_the_summaries_fit(writers):
 
 
 def test_summaries_that_never_shrink_are_cut_off_at_last(writers, monkeypatch):
-    monkeypatch.setattr(summarize, "ROUNDS", 3)
+    monkeypatch.setattr(annotator, "ROUNDS", 3)
     rounds = []
-    whole = summarize.write
-    monkeypatch.setattr(summarize, "write", lambda *a: rounds.append(len(a[1])) or whole(*a))
+    whole = annotator.write
+    monkeypatch.setattr(annotator, "write", lambda *a: rounds.append(len(a[1])) or whole(*a))
     got = annotate(writers("bart"), ["word " * 60], max_new_tokens=30, min_new_tokens=30)
     assert len(rounds) == 3
     assert rounds[-1] == 1
@@ -123,7 +125,7 @@ def test_a_causal_model_is_told_through_its_chat_template(chat, instruction):
     got = annotate(chat, SHORT, max_new_tokens=10, prefix=instruction).values.to_pylist()
     model = load(ModelRef(str(chat), device="cpu"), summarize.ARCHITECTURE)
     for text, summary in zip(SHORT, got, strict=True):
-        message = {"role": "user", "content": f"{instruction or summarize.INSTRUCTION}\n\n{text}"}
+        message = {"role": "user", "content": f"{instruction or INSTRUCTION}\n\n{text}"}
         prompt = model.tokenizer.apply_chat_template([message], add_generation_prompt=True, return_tensors="pt")
         ids = model.network.generate(**prompt, max_new_tokens=10, do_sample=False)[0, prompt["input_ids"].shape[1] :]
         assert summary == model.tokenizer.decode(ids, skip_special_tokens=True).strip()

@@ -6,9 +6,9 @@ import torch
 
 from jobs import run, spec
 from tests import tiny, tiny_seq2seq
+from transforms.contract import Annotation
 from transforms.errors import ModelError
 from transforms.model import ModelRef, load
-from transforms.task import Annotation
 from transforms.tasks import translate
 
 TEXTS = [text for text in tiny.texts(60) if len(text) < 40]

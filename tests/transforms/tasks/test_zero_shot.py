@@ -9,16 +9,17 @@ from transformers import pipeline
 from jobs import spec
 from tests import tiny
 from transforms import pairs
+from transforms.annotators.zero_shot import Item, ZeroShotClassifier
+from transforms.contract import Annotation
 from transforms.errors import ModelError, SpecError
 from transforms.model import ModelRef, load
-from transforms.task import Annotation
 from transforms.tasks import zero_shot
 
 TEXTS = tiny.texts(60)
 LABELS = ["sports", "Zoë's café", "politics 😀", "שלום", "un e\u0301galite\u0301", "a b c d e f"]
 
 
-def task(folder, max_tokens=None, **options) -> zero_shot.ZeroShotClassifier:
+def task(folder, max_tokens=None, **options) -> ZeroShotClassifier:
     options = {"labels": LABELS} | options if "labels_column" not in options else options
     model = load(ModelRef(str(folder), device="cpu"), zero_shot.ARCHITECTURE)
     return zero_shot.load(zero_shot.Options("text", **options), model, max_tokens)
@@ -69,7 +70,7 @@ def test_long_texts_are_cut_at_the_edge_and_hypotheses_never(models, monkeypatch
     stock = pipeline("zero-shot-classification", model=str(models / "nli"), device="cpu")
     classifier.model.tokenizer.truncation_side = stock.tokenizer.truncation_side = side
     texts = [" ".join(["x"] * words) for words in range(40, 60)] + [TEXTS[20] + " " + TEXTS[21] * 9]
-    lengths = {len(pair.ids) for _, pair in classifier.tokenise([zero_shot.Item(0, t, LABELS[:2]) for t in texts])}
+    lengths = {len(pair.ids) for _, pair in classifier.tokenise([Item(0, t, LABELS[:2]) for t in texts])}
     assert max(lengths) == tiny.WINDOW > min(lengths)
     got = classifier(pa.record_batch({"text": texts})).values.to_pylist()
     assert_same(got, stock(texts, LABELS[:2]))
@@ -140,7 +141,7 @@ def test_a_row_that_breaks_the_model_is_cornered_and_the_others_are_unharmed(mod
     batch = pa.record_batch({"text": TEXTS})
     clean = classifier(batch).values.to_pylist()
     forward = classifier.forward
-    poison = classifier.tokenise([zero_shot.Item(17, TEXTS[17], LABELS)])[3][1]
+    poison = classifier.tokenise([Item(17, TEXTS[17], LABELS)])[3][1]
 
     def fragile(sequences):
         if poison in sequences:

@@ -1,11 +1,9 @@
-"""What every task shares: a repeated text is computed once, struct fields are columns, a refused row is a failure."""
+"""The steps that encoder tasks share: a repeated text is computed once, a refused row is a failure."""
 
-import numpy as np
 import pyarrow as pa
-import pytest
 import torch
 
-from transforms import task
+from transforms.annotate import annotate_texts
 from transforms.batches import Caps
 
 
@@ -21,9 +19,7 @@ def annotate(texts, refuse=(), break_at=()):
         computed.extend(units)
         return torch.tensor([[len(unit)] for unit in units])
 
-    gathered, failures, tokens, slots = task.annotate_texts(
-        pa.array(texts, pa.string()), tokenise, len, compute, 64, Caps()
-    )
+    gathered, failures, tokens, slots = annotate_texts(pa.array(texts, pa.string()), tokenise, len, compute, 64, Caps())
     lengths = [int(gathered[row][0][1][0]) if row in gathered else None for row in range(len(texts))]
     return lengths, [(f.row, f.error_type, f.message) for f in failures], tokens, slots, computed
 
@@ -55,28 +51,7 @@ def test_a_refused_row_costs_no_second_tokenisation():
         calls.append(len(rows))
         return [(row, ValueError("no")) for row in rows]
 
-    gathered, failures, tokens, slots = task.annotate_texts(
+    gathered, failures, tokens, slots = annotate_texts(
         pa.array([str(i) for i in range(50)]), tokenise, len, lambda units: torch.zeros(len(units)), 64, Caps()
     )
     assert (gathered, len(failures), tokens, slots, calls) == ({}, 50, 0, 0, [50])
-
-
-def test_struct_fields_become_columns_and_any_null_on_the_way_is_null():
-    inner = pa.StructArray.from_arrays([pa.array(["a", "b", None])], ["text"], mask=pa.array([False, True, False]))
-    outer = pa.StructArray.from_arrays([inner], ["best"], mask=pa.array([False, False, False]))
-    batch = pa.record_batch({"answer": outer, "other": pa.array([1, 2, 3])})
-    got = task.with_fields(batch, ["answer.best.text", "other"])
-    assert got.schema.names == ["answer", "other", "answer.best.text"]
-    assert got["answer.best.text"].to_pylist() == ["a", None, None]
-    assert task.with_fields(batch.slice(1), ["answer.best.text"])["answer.best.text"].to_pylist() == [None, None]
-
-
-def test_a_column_whose_name_has_a_dot_is_itself():
-    batch = pa.record_batch({"a.b": ["column"], "a": pa.array([{"b": "field"}])})
-    assert task.with_fields(batch, ["a.b"]) is batch
-
-
-@pytest.mark.parametrize("rows", [0, 1])
-def test_fields_of_few_rows_are_no_special_case(rows):
-    batch = pa.record_batch({"a": pa.array([{"b": "x"}] * rows, pa.struct([("b", pa.string())]))})
-    np.testing.assert_array_equal(task.with_fields(batch, ["a.b"])["a.b"].to_pylist(), ["x"] * rows)

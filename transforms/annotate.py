@@ -1,0 +1,124 @@
+"""The steps that every encoder task shares: tokenise ahead, batch by budget, compute, gather by row."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any, Protocol, TypeVar
+
+import numpy as np
+import pyarrow as pa
+
+from transforms import batches
+from transforms.contract import Failure, failures_of
+from transforms.distinct import places
+
+R = TypeVar("R")
+
+
+class Indexed(Protocol):
+    """What a task makes of a row that it annotates."""
+
+    @property
+    def index(self) -> int:
+        """Where the row is in the batch."""
+        ...
+
+
+AnyRow = TypeVar("AnyRow", bound=Indexed)
+
+
+@dataclass(frozen=True)
+class Row:
+    """One text to annotate: its index in the batch and its code points."""
+
+    index: int
+    text: str
+
+
+def annotate_texts(
+    texts: pa.Array,
+    tokenise: Callable[[list[Row]], list[tuple[Row, Any]]],
+    length: Callable[[Any], int],
+    compute: Callable[[list[Any]], Any],
+    max_tokens: int,
+    caps: batches.Caps,
+) -> tuple[dict[int, list[tuple[Any, np.ndarray]]], list[Failure], int, int]:
+    """`annotate_rows` for a task that reads one text: a string-like Arrow array, null and empty texts left out.
+
+    A text that several rows have is computed once, and counted once.
+    """
+    same = {text: rows for text, rows in places(texts.to_pylist()).items() if text}
+    rows = [Row(indices[0], text) for text, indices in same.items()]
+    gathered, failures, tokens, padded_tokens = annotate_rows(rows, tokenise, length, compute, max_tokens, caps)
+    others = {indices[0]: indices[1:] for indices in same.values() if len(indices) > 1}
+    for first in others.keys() & gathered.keys():
+        gathered |= dict.fromkeys(others[first], gathered[first])
+    failures += [replace(failure, row=i) for failure in failures for i in others.get(failure.row, ())]
+    return gathered, sorted(failures, key=lambda failure: failure.row), tokens, padded_tokens
+
+
+def annotate_rows(
+    rows: list[AnyRow],
+    tokenise: Callable[[list[AnyRow]], list[tuple[AnyRow, Any]]],
+    length: Callable[[Any], int],
+    compute: Callable[[list[Any]], Any],
+    max_tokens: int,
+    caps: batches.Caps,
+    piece_rows: int = batches.PIECE_ROWS,
+) -> tuple[dict[int, list[tuple[Any, np.ndarray]]], list[Failure], int, int]:
+    """The walk that every encoder task shares: tokenise ahead, batch by budget, forward, gather by row.
+
+    Args:
+        rows: the rows that have something to annotate.
+        tokenise: rows -> (row, sequence) pairs; a long text may give several sequences (windows), and a row that the
+            task must refuse gives an exception in place of a sequence.
+        length: sequence -> its tokens.
+        compute: the sequences of one batch -> tensor `(batch, ...)`.
+        max_tokens: slots a batch may have.
+        caps: memory limits learnt so far.
+        piece_rows: rows tokenised and sorted together; fewer for a task that makes many sequences of a row.
+
+    Returns:
+        row index -> its (sequence, float32 output) pairs in order, for rows that did not fail; the failures; tokens;
+        padded tokens.
+    """
+    pieces = (rows[i : i + piece_rows] for i in range(0, len(rows), piece_rows))
+    gathered: dict[int, list[tuple[Any, np.ndarray]]] = {}
+    failed: dict[int, Exception] = {}
+    tokens = padded_tokens = 0
+    for sequences, broken in batches.ahead(_tokenised(piece, tokenise) for piece in pieces):
+        failed.update(broken | {row.index: s for row, s in sequences if isinstance(s, Exception)})
+        sequences = [(row, s) for row, s in sequences if not isinstance(s, Exception)]
+        units = [sequence for _, sequence in sequences]
+        outcome = batches.run([length(unit) for unit in units], partial(_compute, units, compute), max_tokens, caps)
+        tokens += outcome.tokens
+        padded_tokens += outcome.padded_tokens
+        for i, (row, sequence) in enumerate(sequences):
+            if (output := outcome.outputs[i]) is None:
+                failed.setdefault(row.index, outcome.failures[i])
+            else:
+                gathered.setdefault(row.index, []).append((sequence, output))
+    for row_index in failed:
+        gathered.pop(row_index, None)
+    return gathered, failures_of(failed), tokens, padded_tokens
+
+
+def _compute(units: list[Any], compute: Callable[[list[Any]], Any], batch: np.ndarray) -> Any:
+    return compute([units[i] for i in batch])
+
+
+def _tokenised(
+    rows: list[AnyRow], tokenise: Callable[[list[AnyRow]], list[tuple[AnyRow, R]]]
+) -> tuple[list[tuple[AnyRow, R]], dict[int, Exception]]:
+    """Tokenise rows together; if that raises, find the rows that raise alone."""
+    try:
+        return tokenise(rows), {}
+    except Exception as error:
+        if len(rows) == 1:
+            return [], {rows[0].index: error}
+    middle = len(rows) // 2
+    left, left_broken = _tokenised(rows[:middle], tokenise)
+    right, right_broken = _tokenised(rows[middle:], tokenise)
+    return left + right, left_broken | right_broken

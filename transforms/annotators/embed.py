@@ -1,0 +1,131 @@
+"""Sentence embeddings on a loaded model: see transforms/tasks/embed.py for its source and options."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import torch
+from torch import nn
+from transformers import AutoModel, AutoModelForTextEncoding, PretrainedConfig, PreTrainedModel
+
+from transforms.annotate import Row, annotate_texts
+from transforms.batches import Caps
+from transforms.contract import Annotation
+from transforms.dense import Dense
+from transforms.errors import ModelError
+from transforms.frame import frame
+from transforms.model import Model, forward
+from transforms.tasks.embed import Options, check, layout_of, output_type, pooling_of
+from transforms.tokens import token_ids
+
+
+class TextEncoder:
+    """The body of a model without any head; of an encoder-decoder, the encoder."""
+
+    @staticmethod
+    def from_pretrained(path: str, *, config: PretrainedConfig, **how: Any) -> tuple[PreTrainedModel, dict[str, Any]]:
+        """What AutoModel gives, and its loading report."""
+        auto = AutoModelForTextEncoding if config.is_encoder_decoder else AutoModel
+        network, report = auto.from_pretrained(path, config=config, **how)
+        # Masked-language-model weights have no pooler, and no vector here comes from one.
+        report["missing_keys"] = [key for key in report["missing_keys"] if not key.startswith("pooler.")]
+        return network, report
+
+
+def pool(hidden: torch.Tensor, lengths: torch.Tensor, how: str, skip: int = 0) -> torch.Tensor:
+    """The vectors of the tokens as one.
+
+    Args:
+        hidden: `(batch, seq, hidden)`, padded on the right.
+        lengths: int64 `(batch,)`, tokens of each sequence.
+        how: mean, cls or last.
+        skip: tokens at the start that do not count.
+
+    Returns:
+        float32 `(batch, hidden)` on the same device.
+    """
+    if how == "cls":
+        return hidden[:, skip].float()
+    if how == "last":
+        return hidden[torch.arange(len(hidden), device=hidden.device), lengths - 1].float()
+    places = torch.arange(hidden.shape[1], device=hidden.device)
+    counts = (places >= skip) & (places < lengths[:, None])
+    total = (hidden * counts.unsqueeze(-1)).sum(dim=1, dtype=torch.float32)
+    return total / counts.sum(dim=1, keepdim=True)
+
+
+class Embedder:
+    """Texts in, vectors out."""
+
+    def __init__(self, options: Options, model: Model, max_tokens: int | None):
+        check(options, model.config)
+        layout = layout_of(model.config)
+        self.options = options
+        self.model = model
+        self.type = output_type(options, model.config)
+        self.pooling = pooling_of(options, layout)
+        self.normalize = layout.normalize if options.normalize is None else options.normalize
+        self.dense = nn.Sequential(*map(Dense, layout.dense)).to(model.device).eval()
+        self.lowercase = layout.lowercase
+        self.prompt = layout.prompt if options.prompt is None else options.prompt
+        if options.prompt_name is not None:
+            self.prompt = layout.prompts[options.prompt_name]
+        if self.lowercase:
+            self.prompt = self.prompt.lower()
+        self.max_length = min(model.max_length, layout.max_length or model.max_length)
+        self.head, self.tail = frame(model.tokenizer, self.prompt)
+        if self.max_length <= self.head + self.tail:
+            raise ModelError(f"the prompt {self.prompt[:40]!r} leaves no room in {self.max_length} tokens; shorten it")
+        self.skip = self.head if self.prompt and not layout.pools_prompt else 0
+        self.max_tokens = max_tokens or model.max_tokens
+        self.caps = Caps()
+        # A decoder would keep keys and values that nothing reads again.
+        model.network.config.use_cache = False
+
+    def __call__(self, batch: pa.RecordBatch) -> Annotation:
+        """Embed the rows of a batch."""
+        texts = batch.column(self.options.column)
+        gathered, failures, tokens, slots = annotate_texts(
+            texts, self.tokenise, len, self.forward, self.max_tokens, self.caps
+        )
+        vectors = np.zeros((len(texts), self.type.list_size), dtype=np.float32)
+        missing = np.ones(len(texts), dtype=bool)
+        for row, windows in gathered.items():
+            missing[row] = False
+            vectors[row] = _average(windows)[: self.type.list_size]
+        if self.normalize:
+            vectors /= np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
+        values = pa.FixedSizeListArray.from_arrays(pa.array(vectors.ravel()), type=self.type, mask=pa.array(missing))
+        return Annotation(values, failures, tokens, slots)
+
+    def tokenise(self, rows: list[Row]) -> list[tuple[Row, list[int]]]:
+        """Rows -> token ids of their windows; one each unless `long_text: window`."""
+        texts = [self.prompt + (row.text.lower() if self.lowercase else row.text) for row in rows]
+        window = self.options.long_text == "window"
+        encoded = token_ids(self.model.tokenizer, texts, None if window else self.max_length)
+        return [(row, ids) for row, whole in zip(rows, encoded, strict=True) for ids in self.windows(whole)]
+
+    def windows(self, ids: list[int]) -> list[list[int]]:
+        """A sequence as windows, each between the same first and last tokens: special ones and the prompt."""
+        if len(ids) <= self.max_length:
+            return [ids]
+        end = len(ids) - self.tail
+        width = self.max_length - self.head - self.tail
+        starts = range(self.head, end, width)
+        return [ids[: self.head] + ids[start : min(start + width, end)] + ids[end:] for start in starts]
+
+    def forward(self, sequences: list[list[int]]) -> torch.Tensor:
+        """Vectors `(batch, width)`: only they leave the device."""
+        hidden = forward(self.model, sequences).last_hidden_state
+        lengths = torch.tensor([len(ids) for ids in sequences], device=hidden.device)
+        with torch.inference_mode():
+            return self.dense(pool(hidden, lengths, self.pooling, self.skip))
+
+
+def _average(windows: list[tuple[list[int], np.ndarray]]) -> np.ndarray:
+    """Mean of the windows' vectors, weighted by their tokens."""
+    if len(windows) == 1:
+        return windows[0][1]
+    return np.average([vector for _, vector in windows], axis=0, weights=[len(ids) for ids, _ in windows])

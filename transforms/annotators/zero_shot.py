@@ -1,0 +1,138 @@
+"""Zero-shot classification on a loaded model: see transforms/tasks/zero_shot.py for its source and options."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import torch
+
+from transforms import pairs
+from transforms.annotate import annotate_rows
+from transforms.batches import Caps
+from transforms.contract import Annotation
+from transforms.model import Model, logits
+from transforms.softmax import softmax
+from transforms.tasks.zero_shot import LABEL, Options, entailment
+
+# Pairs tokenised and sorted together: their token lists stay below some 100 MB however many labels a row has.
+PIECE_PAIRS = 16_384
+
+
+@dataclass(frozen=True)
+class Item:
+    """A row to annotate: its index in the batch, its text, its labels."""
+
+    index: int
+    text: str
+    labels: list[str]
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A text and one hypothesis as one sequence."""
+
+    ids: list[int]
+    type_ids: list[int]
+
+
+class ZeroShotClassifier:
+    """Texts and labels in, scored labels out."""
+
+    def __init__(self, options: Options, model: Model, max_tokens: int | None):
+        self.options = options
+        self.model = model
+        self.entailment = entailment(model.config)
+        # The pipeline's rule: the first label speaks against, or the last one where the first is entailment.
+        self.contradiction = -1 if self.entailment == 0 else 0
+        self.max_tokens = max_tokens or model.max_tokens
+        self.caps = Caps()
+        self.template = pairs.learn(model.tokenizer)
+
+    def __call__(self, batch: pa.RecordBatch) -> Annotation:
+        """Score the labels of every row of a batch."""
+        items = self.items(batch)
+        most = max((len(item.labels) for item in items), default=1)
+        gathered, failures, tokens, slots = annotate_rows(
+            items,
+            self.tokenise,
+            lambda pair: len(pair.ids),
+            self.forward,
+            self.max_tokens,
+            self.caps,
+            piece_rows=max(1, PIECE_PAIRS // most),
+        )
+        values: list[list[dict[str, Any]] | None] = [None] * len(batch)
+        for item in items:
+            if item.index in gathered:
+                scores = self.scores(np.stack([raw for _, raw in gathered[item.index]]))
+                best = scores.argsort()[::-1][: self.options.top_k]
+                values[item.index] = [{"label": item.labels[i], "score": scores[i]} for i in best]
+        return Annotation(pa.array(values, pa.list_(LABEL)), failures, tokens, slots)
+
+    def items(self, batch: pa.RecordBatch) -> list[Item]:
+        """The rows of a batch that have a text and a label."""
+        texts = batch.column(self.options.column).to_pylist()
+        if self.options.labels_column is None:
+            fixed = self.options.labels or []
+            return [Item(i, text, fixed) for i, text in enumerate(texts) if text]
+        rows = batch.column(self.options.labels_column).to_pylist()
+        labels = [[label for label in row or () if label] for row in rows]
+        return [Item(i, text, labels[i]) for i, text in enumerate(texts) if text and labels[i]]
+
+    def tokenise(self, items: list[Item]) -> list[tuple[Item, Pair]]:
+        """Rows -> a pair for each of their labels; a text that is too long is cut, a hypothesis never.
+
+        Raises:
+            ValueError: a hypothesis leaves no room for the text.
+        """
+        if self.template is None:
+            return self.tokenise_whole(items)
+        room = self.model.max_length - self.template.special
+        tokenizer = self.model.tokenizer
+        texts = pairs.bare(tokenizer, [item.text for item in items], truncation=True, max_length=room)["input_ids"]
+        unique = list(dict.fromkeys(label for item in items for label in item.labels))
+        sentences = pairs.bare(tokenizer, [self.options.hypothesis.format(label) for label in unique])["input_ids"]
+        hypotheses = dict(zip(unique, sentences, strict=True))
+        return [
+            (item, self.pair(self.template, text, hypotheses[label], label))
+            for item, text in zip(items, texts, strict=True)
+            for label in item.labels
+        ]
+
+    def pair(self, template: pairs.Template, text: list[int], hypothesis: list[int], label: str) -> Pair:
+        """A text, cut to the room that the hypothesis leaves, and the hypothesis."""
+        room = self.model.max_length - template.special - len(hypothesis)
+        if room < 1:
+            raise ValueError(
+                f"the hypothesis for label {label[:80]!r} has {len(hypothesis)} tokens, "
+                f"which leaves no room for the text in a window of {self.model.max_length}"
+            )
+        kept = text[-room:] if self.model.tokenizer.truncation_side == "left" else text[:room]
+        return Pair(template.ids(kept, hypothesis), template.type_ids(len(kept), len(hypothesis)))
+
+    def tokenise_whole(self, items: list[Item]) -> list[tuple[Item, Pair]]:
+        """The same for a tokenizer that joins texts in a way of its own: each pair by itself."""
+        rows = [(item, label) for item in items for label in item.labels]
+        encoded = self.model.tokenizer(
+            [item.text for item, _ in rows],
+            [self.options.hypothesis.format(label) for _, label in rows],
+            truncation="only_first",
+            max_length=self.model.max_length,
+            return_attention_mask=False,
+            return_token_type_ids=True,
+        )
+        columns_ = zip(rows, encoded["input_ids"], encoded["token_type_ids"], strict=True)
+        return [(item, Pair(ids, type_ids)) for (item, _), ids, type_ids in columns_]
+
+    def forward(self, sequences: list[Pair]) -> torch.Tensor:
+        """Logits `(batch, labels of the model)`."""
+        return logits(self.model, [pair.ids for pair in sequences], [pair.type_ids for pair in sequences])
+
+    def scores(self, raw: np.ndarray) -> np.ndarray:
+        """Logits `(labels, labels of the model)` of one text -> its scores `(labels,)`."""
+        if self.options.multi_label or len(raw) == 1:
+            return softmax(raw[:, [self.contradiction, self.entailment]])[:, 1]
+        return softmax(raw[:, self.entailment])

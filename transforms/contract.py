@@ -1,0 +1,86 @@
+"""What a task is: a module that says what it needs and what it gives, and loads what computes it.
+
+A task module opens with its source and has
+
+    ARCHITECTURE   the class that loads its weights, by name: one of transformers
+                   (`AutoModelForTokenClassification`), or `module:Class`; None for a task without a model
+    VERSION        an integer, raised whenever the same rows and weights would give another output
+    Options        a frozen dataclass; its typed fields are the task's keys in a job file
+    check          (Options, PretrainedConfig | None) -> None; refuses a model that cannot do the task
+    output_type    (Options, PretrainedConfig | None) -> the Arrow type of its column
+    load           (Options, Model (None without ARCHITECTURE), max_tokens) -> an Annotator
+
+All but `load` is asked when a job file is read and planned, so a task module imports neither torch nor transformers:
+`load` imports what computes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+
+import pyarrow as pa
+
+if TYPE_CHECKING:
+    from transformers import PretrainedConfig
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A row that breaks a task, alone and reproducibly.
+
+    Attributes:
+        row: its index in the batch.
+        error_type: class name of the exception.
+        message: what the exception says.
+    """
+
+    row: int
+    error_type: str
+    message: str
+
+
+def failures_of(errors: Mapping[int, Exception]) -> list[Failure]:
+    """The failures of a batch, in the order of its rows.
+
+    Args:
+        errors: row -> the exception that it raised.
+    """
+    return [Failure(row, type(error).__name__, str(error)) for row, error in sorted(errors.items())]
+
+
+@dataclass(frozen=True)
+class Annotation:
+    """What a task gives for a RecordBatch.
+
+    Attributes:
+        values: one value a row; null where the text is null or empty, or where the row failed.
+        failures: the rows that broke the task.
+        tokens: real tokens computed.
+        padded_tokens: tokens computed, padding included.
+    """
+
+    values: pa.Array
+    failures: Sequence[Failure] = ()
+    tokens: int = 0
+    padded_tokens: int = 0
+
+
+class Annotator(Protocol):
+    """A loaded task: a RecordBatch in, one value for each of its rows out."""
+
+    def __call__(self, batch: pa.RecordBatch) -> Annotation:
+        """Annotate every row."""
+        ...
+
+
+class Task(Protocol):
+    """The shape of a task module, as those in transforms/tasks/."""
+
+    ARCHITECTURE: str | None
+    VERSION: int
+    Options: type
+    check: Callable[[Any, PretrainedConfig | None], None]
+    output_type: Callable[[Any, PretrainedConfig | None], pa.DataType]
+    load: Callable[[Any, Any, int | None], Annotator]
