@@ -21,6 +21,7 @@ from transformers import (
 from jobs import run, spec
 from tests import lake, tiny
 from transforms.annotate import Row
+from transforms.annotators import fill_mask as annotator
 from transforms.annotators.fill_mask import Sequence
 from transforms.errors import ModelError, SpecError
 from transforms.model import ModelRef, load, read_config
@@ -98,7 +99,7 @@ def test_the_head_sees_the_masks_only(fillers, name):
 
 def test_a_model_whose_output_cannot_be_narrowed_gives_the_same(fillers, monkeypatch):
     want = annotate(fillers / "bert").values
-    monkeypatch.setattr(fill_mask, "_narrowed", lambda body, inputs, output: output)
+    monkeypatch.setattr(annotator, "_narrowed", lambda body, inputs, output: output)
     loaded = task(fillers / "bert")
     assert not loaded.narrows
     got = loaded(pa.record_batch({"text": TEXTS})).values

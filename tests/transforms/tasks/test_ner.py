@@ -6,6 +6,7 @@ import pytest
 from transformers import pipeline
 
 from tests import tiny
+from transforms.annotators import ner as annotator
 from transforms.model import ModelRef, load
 from transforms.tasks import ner
 
@@ -61,6 +62,6 @@ def test_the_token_budget_does_not_change_the_spans(models):
 def test_rows_read_together_have_the_spans_of_each_alone(models, monkeypatch, how):
     texts = [*TEXTS, None, *TEXTS[:20]]
     together = annotate(models / "ner_bytes", texts, max_tokens=1, aggregation=how, stride=8)
-    monkeypatch.setattr(ner, "GROUP_TOKENS", 1)
+    monkeypatch.setattr(annotator, "GROUP_TOKENS", 1)
     assert annotate(models / "ner_bytes", texts, max_tokens=1, aggregation=how, stride=8).equals(together)
     assert together.slice(0, 20).equals(together.slice(len(TEXTS) + 1))

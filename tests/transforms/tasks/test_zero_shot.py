@@ -9,6 +9,7 @@ from transformers import pipeline
 from jobs import spec
 from tests import tiny
 from transforms import pairs
+from transforms.annotators import zero_shot as annotator
 from transforms.annotators.zero_shot import Item, ZeroShotClassifier
 from transforms.contract import Annotation
 from transforms.errors import ModelError, SpecError
@@ -115,7 +116,7 @@ def test_top_k_keeps_the_best(models):
 
 def test_neither_the_token_budget_nor_the_piece_changes_the_answer(models, monkeypatch):
     wide = annotate(models / "nli", max_tokens=4096).values
-    monkeypatch.setattr(zero_shot, "PIECE_PAIRS", 20)
+    monkeypatch.setattr(annotator, "PIECE_PAIRS", 20)
     narrow = annotate(models / "nli", max_tokens=64).values
     assert narrow.flatten().field("label").equals(wide.flatten().field("label"))
     scores = (values.flatten().field("score").to_numpy() for values in (wide, narrow))
