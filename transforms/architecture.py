@@ -6,12 +6,14 @@ import importlib
 from typing import Any
 
 
-def resolve(name: str) -> Any:
+def resolve(architecture: str | type) -> Any:
     """The class behind an ARCHITECTURE.
 
     Args:
-        name: a class of transformers, such as `AutoModelForTokenClassification`, or `module:Class` for any other that
-            has its `from_pretrained`.
+        architecture: the name of a class of transformers, such as `AutoModelForTokenClassification`; `module:Class` for
+            any other that has its `from_pretrained`; or a class itself.
     """
-    module, _, attribute = name.rpartition(":")
+    if not isinstance(architecture, str):
+        return architecture
+    module, _, attribute = architecture.rpartition(":")
     return getattr(importlib.import_module(module or "transformers"), attribute)

@@ -52,12 +52,12 @@ class Model:
     compute: Callable[..., Any]
 
 
-def load(ref: ModelRef, architecture: str) -> Model:
+def load(ref: ModelRef, architecture: str | type) -> Model:
     """Load tokenizer and weights, lay the adapter over them, move them to the device.
 
     Args:
         ref: what to load.
-        architecture: a task's ARCHITECTURE, such as `AutoModelForTokenClassification`.
+        architecture: a task's ARCHITECTURE, such as `AutoModelForTokenClassification`, or the class itself.
 
     Returns:
         The model in eval mode; LoRA-like adapters are merged, so they cost nothing per token.
@@ -71,7 +71,8 @@ def load(ref: ModelRef, architecture: str) -> Model:
     config = read_config(ref)
     tokenizer = AutoTokenizer.from_pretrained(_tokenizer_folder(ref))
     # An adapter is merged in float32 and rounded once.
-    network, report = resolve(architecture).from_pretrained(
+    loader = resolve(architecture)
+    network, report = loader.from_pretrained(
         ref.path,
         config=config,
         dtype=torch.float32 if ref.adapter else dtype,
@@ -84,7 +85,7 @@ def load(ref: ModelRef, architecture: str) -> Model:
     if missing:
         raise ModelError(
             f"model {ref.path!r} has no weights for {', '.join(sorted(missing)[:4])}; "
-            f"it was not trained for this task ({architecture})"
+            f"it was not trained for this task ({loader.__name__})"
         )
     network = network.to(device=device, dtype=dtype).eval()
     if tokenizer.pad_token_id is None:
@@ -92,7 +93,7 @@ def load(ref: ModelRef, architecture: str) -> Model:
     if network.config.pad_token_id is None:
         network.config.pad_token_id = tokenizer.pad_token_id
     names, window = _inputs(tokenizer, network), _max_length(tokenizer, network)
-    compute = engines.prepare(network, ref.engine, name, architecture, names)
+    compute = engines.prepare(network, ref.engine, name, loader.__name__, names)
     budget = MAX_TOKENS["int8" if name == "int8" else device.type]
     return Model(tokenizer, network, network.config, device, window, budget, names, compute)
 
