@@ -19,8 +19,8 @@ from jobs.sink.ledger import Entry, Ledger
 from jobs.sink.parts import ShardWriter
 from jobs.source import BadRow, Shard
 from jobs.store import Store, explain
-from transforms.errors import Stopped
 from transforms.contract import Annotator
+from transforms.errors import Stopped
 
 Watch = Callable[[Progress], None]
 

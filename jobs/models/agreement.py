@@ -14,9 +14,9 @@ from jobs.models import pool
 from jobs.models.pool import ModelPool
 from jobs.plan import Plan, TaskPlan
 from jobs.store import Store
-from transforms.options import columns_read
 from transforms.agreement import agreement
 from transforms.errors import ModelError
+from transforms.options import columns_read
 
 LOG = logging.getLogger(__name__)
 

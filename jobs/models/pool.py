@@ -9,8 +9,8 @@ from dataclasses import replace
 from jobs.plan import TaskPlan
 from transforms import model as models
 from transforms import registry
-from transforms.options import columns_read, with_fields
 from transforms.contract import Annotator
+from transforms.options import columns_read, with_fields
 
 
 class ModelPool:

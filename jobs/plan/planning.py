@@ -14,8 +14,8 @@ from jobs.source import Source
 from jobs.source.rows import prepare_version
 from jobs.spec import JobSpec
 from jobs.store import Store
-from transforms.options import column_kinds, columns_read
 from transforms.device import choose_device
+from transforms.options import column_kinds, columns_read
 
 # Rows of a chunk: what is sorted by length together. A CPU shows progress and stops within seconds; a GPU stays full.
 CHUNK_ROWS = {"cpu": 1024, "cuda": 16_384, "mps": 8192}

@@ -12,11 +12,10 @@ from jobs.models import hub
 from jobs.plan import TaskPlan
 from jobs.spec import JobSpec, TaskSpec
 from transforms import adapter as adapters
-from transforms import engines
-from transforms import registry
-from transforms.options import ColumnKind, column_kinds
+from transforms import engines, registry
 from transforms.device import choose_device, choose_dtype
 from transforms.errors import ModelError, NightscribeError, SpecError
+from transforms.options import ColumnKind, column_kinds
 from transforms.reference import read_config
 
 
