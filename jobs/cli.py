@@ -11,12 +11,8 @@ import sys
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from transforms.errors import NightscribeError, SpecError, UserError
-
-if TYPE_CHECKING:
-    from jobs.plan import Plan
+from transforms.errors import NightscribeError, SpecError, Unexpected, UserError
 
 DESCRIPTION = "Bulk enrichment of text in data lakes: one YAML file is one job."
 
@@ -33,12 +29,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = _parser().parse_args(argv)
     try:
         return int(arguments.call(arguments) or 0)
-    except UserError as error:
-        print(f"nightscribe: {error}", file=sys.stderr)
-        return 2
-    except NightscribeError as error:
-        print(f"nightscribe: {error}", file=sys.stderr)
-        return 1
+    except Exception as error:
+        if os.environ.get("NIGHTSCRIBE_DEBUG"):
+            raise
+        told = error if isinstance(error, NightscribeError) else Unexpected.from_(error, f"`{arguments.command}`")
+        print(f"nightscribe: {told}", file=sys.stderr)
+        return 2 if isinstance(error, UserError) else 1
     except KeyboardInterrupt:
         print("nightscribe: stopped; finished shards are kept, a rerun goes on from there", file=sys.stderr)
         return 1
@@ -104,9 +100,10 @@ def plan_command(arguments: argparse.Namespace) -> None:
     """Show what would run: every revision pinned, what the ledger lets it skip. Loads no weights, writes nothing."""
     from jobs import spec
     from jobs.plan import planning
+    from jobs.plan.text import text
 
     planned = planning.make(spec.read(arguments.spec, arguments.overrides))
-    print(planned.to_json() if arguments.json else _plan_text(planned))
+    print(planned.to_json() if arguments.json else text(planned))
 
 
 def report_command(arguments: argparse.Namespace) -> None:
@@ -137,24 +134,6 @@ def tasks_command(arguments: argparse.Namespace) -> None:
             print(f"{'':<10}  {option}")
         if arguments.task:
             print("\n" + inspect.cleandoc(module.Options.__doc__ or ""))
-
-
-def _plan_text(plan: Plan) -> str:
-    lines = [
-        f"job      {plan.spec.name}",
-        f"source   {plan.spec.source.path or plan.source.spec.dataset}: {len({s.key for s in plan.shards})} files, "
-        f"{len(plan.shards)} shards",
-        f"columns  {', '.join(f'{field.name}: {field.type}' for field in plan.schema)}",
-    ]
-    for task in plan.tasks:
-        pins = [f"{pin.name} @ {pin.commit[:12]}" for pin in (task.model, task.adapter) if pin is not None]
-        lines.append(f"task     {task.spec.task} -> {task.spec.into}: {' + '.join(pins) or 'no model'}, {task.dtype}")
-    skipped = len(plan.shards) - len(plan.todo)
-    lines.append(f"sink     {plan.spec.sink.path}: {skipped} shards done, {len(plan.todo)} to do")
-    guess = "" if plan.rows_todo is not None else "about "
-    counted = "unknown until read" if plan.rows_expected is None else f"{guess}{plan.rows_expected:,} to do"
-    lines.append(f"rows     {counted}")
-    return "\n".join(lines)
 
 
 def _quieten() -> None:

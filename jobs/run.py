@@ -26,7 +26,7 @@ from jobs.sink.parts import superseded
 from jobs.spec import JobSpec
 from jobs.store import Store, explain, lease
 from transforms import errors
-from transforms.errors import NightscribeError, RunError, Stopped
+from transforms.errors import NightscribeError, Stopped, Unexpected
 
 LOG = logging.getLogger(__name__)
 
@@ -214,4 +214,4 @@ def worker_error(error: Exception, stop: StopToken) -> NightscribeError:
         if colon and isinstance(kind, type) and issubclass(kind, NightscribeError):
             return kind(message)
     last = next((line for line in reversed(text.splitlines()) if line.strip()), type(error).__name__)
-    return RunError(f"a worker failed: {last.strip()}")
+    return Unexpected.from_(RuntimeError(last.strip()), "a worker process")

@@ -9,10 +9,13 @@ NightscribeError
     ├── SinkError      an output folder that cannot be written, accounts that do not add up
     │   └── SinkBusy   another run holds the sink
     ├── TooManyRejects more rows rejected than `errors.max_fraction` allows
-    └── Stopped        SIGTERM or Ctrl-C: finished shards are kept
+    ├── Stopped        SIGTERM or Ctrl-C: finished shards are kept
+    └── Unexpected     an exception that no code foresaw: a bug here or in a library
 
 Each takes one message, so that each survives pickling between processes.
 """
+
+from __future__ import annotations
 
 
 class NightscribeError(Exception):
@@ -53,3 +56,21 @@ class TooManyRejects(RunError):
 
 class Stopped(RunError):
     """The run was asked to stop; finished shards are kept."""
+
+
+class Unexpected(RunError):
+    """An exception that no code foresaw: a bug here or in a library. `from_` names it and where it happened."""
+
+    @classmethod
+    def from_(cls, error: BaseException, place: str) -> Unexpected:
+        """One sentence about an exception.
+
+        Args:
+            error: the exception.
+            place: what was being done, such as `enriching 'day=1/a.parquet'`.
+        """
+        said = " ".join(str(error).split())[:300]
+        return cls(
+            f"{place} failed with an unexpected {type(error).__name__}{': ' if said else ''}{said}; "
+            f"NIGHTSCRIBE_DEBUG=1 shows where it was raised"
+        )

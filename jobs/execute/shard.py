@@ -20,7 +20,7 @@ from jobs.sink.parts import ShardWriter
 from jobs.source import BadRow, Shard
 from jobs.store import Store, explain
 from transforms.contract import Annotator
-from transforms.errors import Stopped
+from transforms.errors import NightscribeError, Stopped, Unexpected
 
 Watch = Callable[[Progress], None]
 
@@ -70,8 +70,12 @@ def execute(
                 entry = writer.write(chunk)
                 if watch is not None:
                     watch(_progress(chunk, entry))
+    except NightscribeError:
+        raise
     except OSError as error:
         raise explain(error, store.url) from error
+    except Exception as error:
+        raise Unexpected.from_(error, f"enriching {shard.key!r}") from error
     finally:
         writer.abandon()
     assert entry is not None, "the last chunk of a shard is marked"

@@ -11,6 +11,7 @@ from typing import Any
 from markdown_it import MarkdownIt
 
 from jobs.plan import Plan
+from jobs.plan.text import lines
 from jobs.report import drift, picture
 from jobs.report.history import FOLDER, Kept
 
@@ -84,12 +85,7 @@ def markdown(kept: Kept, before: Sequence[Kept]) -> str:
 
 def plan_page(plan: Plan) -> str:
     """What a dry run would do."""
-    rows = "unknown until read" if plan.rows_todo is None else f"{plan.rows_todo:,}"
-    lines = [("", ""), ("shards", f"{len(plan.shards):,}"), ("to do", f"{len(plan.todo):,}"), ("rows to do", rows)]
-    for task in plan.tasks:
-        pins = [f"{pin.name} at {pin.commit[:12]}" for pin in (task.model, task.adapter) if pin is not None]
-        lines.append((f"{task.spec.task} into {task.spec.into}", " + ".join([*pins, task.dtype])))
-    return f"# {plan.spec.name}: plan\n\n{_table([*lines, ('output', f'`{plan.spec.sink.path}`')])}\n"
+    return f"# {plan.spec.name}: plan\n\n{_table([('', ''), *lines(plan)])}\n"
 
 
 def web(kept: Kept, before: Sequence[Kept]) -> str:

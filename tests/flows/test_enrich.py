@@ -70,7 +70,7 @@ def test_a_run_ends_with_a_table_a_report_with_a_picture_and_logs(tmp_path, mode
 def test_a_dry_run_plans_and_writes_nothing(tmp_path, models):
     assert enrich(str(job_file(tmp_path, models)), dry_run=True) is None
     assert not (tmp_path / "out").exists()
-    assert "| to do | 2 |" in artifacts("test-plan")[-1].data
+    assert "0 shards done, 2 to do" in artifacts("test-plan")[-1].data
 
 
 def test_a_wrong_value_is_refused_with_the_sentence_of_the_command_line(tmp_path, models):

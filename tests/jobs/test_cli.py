@@ -1,6 +1,9 @@
 """The command: its exit codes, its last line, and no traceback for a person's mistake."""
 
 import json
+import os
+import subprocess
+import sys
 
 import pyarrow.parquet as pq
 import pytest
@@ -29,12 +32,12 @@ def test_plan_shows_what_would_run_and_writes_nothing(tmp_path, job, models):
     done = lake.command("plan", job, cwd=tmp_path)
     assert done.returncode == 0
     assert "0 shards done, 1 to do" in done.stdout
-    assert f"classify -> sentiment: {models / 'sentiment'} @ " in done.stdout
+    assert f"into sentiment, {models / 'sentiment'} version " in done.stdout
     assert not (tmp_path / "out").exists()
     plan = json.loads(lake.command("plan", job, "--json", cwd=tmp_path).stdout)
     assert len(plan["tasks"][0]["model"]["commit"]) == 40
     assert lake.command("run", job, cwd=tmp_path).returncode == 0
-    assert "1 shards done, 0 to do" in lake.command("plan", job, cwd=tmp_path).stdout
+    assert "1 shard done, 0 to do" in lake.command("plan", job, cwd=tmp_path).stdout
 
 
 @pytest.mark.parametrize(
@@ -65,3 +68,22 @@ def test_tasks_lists_what_each_task_takes_and_gives():
 def test_usage_errors_exit_2():
     assert lake.command("fly").returncode == 2
     assert lake.command().returncode == 2
+
+
+def test_an_exception_that_no_code_foresaw_is_one_sentence_and_a_traceback_on_request(tmp_path, job):
+    program = (
+        "import sys; from jobs import cli; from jobs.plan import planning\n"
+        "def make(spec): raise ZeroDivisionError('by\\nnothing')\n"
+        "planning.make = make; sys.exit(cli.main(['plan', 'job.yaml']))"
+    )
+    words = [sys.executable, "-c", program]
+    told = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert told.returncode == 1
+    assert told.stderr == (
+        "nightscribe: `plan` failed with an unexpected ZeroDivisionError: by nothing; "
+        "NIGHTSCRIBE_DEBUG=1 shows where it was raised\n"
+    )
+    shown = subprocess.run(
+        words, cwd=tmp_path, capture_output=True, text=True, check=False, env={**os.environ, "NIGHTSCRIBE_DEBUG": "1"}
+    )
+    assert "Traceback" in shown.stderr

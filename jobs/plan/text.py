@@ -1,0 +1,53 @@
+"""A plan as lines of text for a person at a terminal."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from jobs.plan import Plan, TaskPlan
+
+
+def lines(plan: Plan) -> list[tuple[str, str]]:
+    """(what, how much) for everything that a person wants to know before a run."""
+    files = len({shard.key for shard in plan.shards})
+    done = len(plan.shards) - len(plan.todo)
+    shown = [
+        ("job", plan.spec.name),
+        ("source", f"{_origin(plan)}: {count(files, 'file')} in {count(len(plan.shards), 'shard')}"),
+        ("columns", ", ".join(f"{field.name} ({field.type})" for field in plan.schema)),
+    ]
+    shown += [(f"task {task.spec.task}", task_text(task)) for task in plan.tasks]
+    shown.append(("sink", f"{plan.spec.sink.path}: {count(done, 'shard')} done, {len(plan.todo):,} to do"))
+    shown += [("", f"{count(n, 'shard')} to do: {why}") for why, n in Counter(plan.todo.values()).most_common()]
+    shown.append(("rows to do", _rows(plan)))
+    return shown
+
+
+def text(plan: Plan) -> str:
+    """The lines, one below the other."""
+    return "\n".join(f"{what:<14}{value}" for what, value in lines(plan))
+
+
+def task_text(task: TaskPlan) -> str:
+    """A task in one line: `into sentiment, org/model version 9a91c0de, precision float32`."""
+    parts = [f"into {task.spec.into}"]
+    parts += [f"{pin.name} version {pin.commit[:12]}" for pin in (task.model, task.adapter) if pin is not None]
+    if task.model is not None:
+        parts.append(f"precision {task.dtype}" + (" (chosen for this machine)" if task.spec.dtype == "auto" else ""))
+    return ", ".join(parts)
+
+
+def count(n: int, noun: str) -> str:
+    """`1 file`, `2,195 files`."""
+    return f"{n:,} {noun}{'' if n == 1 else 's'}"
+
+
+def _origin(plan: Plan) -> str:
+    path = plan.spec.source.path or plan.spec.source.dataset
+    return ", ".join(path) if isinstance(path, list) else str(path)
+
+
+def _rows(plan: Plan) -> str:
+    if plan.rows_expected is None:
+        return "unknown until the source is read"
+    return f"{'' if plan.rows_todo is not None else 'about '}{plan.rows_expected:,}"
