@@ -207,13 +207,16 @@ class Observer:
         return {"file": self.key, "text": None if text is None else cut(str(text), CHARACTERS), "found": found}
 
     def _reject(self, rejected: pa.RecordBatch) -> None:
-        names = rejected.schema.names
+        # Added columns come last, and have a longer name where the source has a column of theirs.
+        names = {
+            name: _last(rejected.schema.names, name) for name in ("_task", "_error_type", "_message", "_row", "_column")
+        }
         self.rejects.update(
             ": ".join(part for part in pair if part)
-            for pair in zip(*(_values(rejected, name) for name in ("_task", "_error_type")), strict=True)
+            for pair in zip(*(_values(rejected, names[key]) for key in ("_task", "_error_type")), strict=True)
         )
         for row in range(min(len(rejected), FAILURES_A_SHARD - len(self.failures))):
-            about = {name: rejected[name][row].as_py() for name in names if name.startswith("_")}
+            about = {key: rejected[name][row].as_py() for key, name in names.items() if name in rejected.schema.names}
             self.failures.append(
                 {
                     "file": self.key,
@@ -270,6 +273,10 @@ def _by_row(scores: np.ndarray, rows: np.ndarray, n: int, lowest: bool) -> np.nd
 
 def _values(batch: pa.RecordBatch, name: str) -> list[Any]:
     return batch[name].to_pylist() if name in batch.schema.names else [None] * len(batch)
+
+
+def _last(names: Sequence[str], ending: str) -> str:
+    return next((name for name in reversed(names) if name.endswith(ending)), ending)
 
 
 def _is_text(type_: pa.DataType) -> bool:

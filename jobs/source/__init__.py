@@ -108,7 +108,7 @@ def read(source: Source, shard: Shard, batch_rows: int) -> Iterator[pa.RecordBat
     left = shard.limit
     batches = _good(_raw(source, shard, batch_rows), bad)
     for batch in rows.even(_filtered(source, shard, batches), batch_rows, MAX_BATCH_BYTES):
-        yield from bad
+        yield from (_with_partition(source, shard, row) for row in bad)
         bad.clear()
         if left is None:
             yield batch
@@ -117,7 +117,7 @@ def read(source: Source, shard: Shard, batch_rows: int) -> Iterator[pa.RecordBat
         left -= min(left, len(batch))
         if not left:
             return
-    yield from bad
+    yield from (_with_partition(source, shard, row) for row in bad)
 
 
 def count(source: Source, shard: Shard, enough: int) -> int:
@@ -235,6 +235,14 @@ def _good(items: Iterator[pa.RecordBatch | BadRow], bad: list[BadRow]) -> Iterat
             bad.append(item)
         else:
             yield item
+
+
+def _with_partition(source: Source, shard: Shard, row: BadRow) -> BadRow:
+    """The bad row with the columns that its folders have."""
+    values = {} if row.values is None else dict(zip(row.values.schema.names, row.values.columns, strict=True))
+    folders = partition(shard.key)
+    values |= {name: pa.array([folders.get(name)], pa.string()) for name in source.partition_columns}
+    return replace(row, values=pa.record_batch(values) if values else None)
 
 
 def _filtered(source: Source, shard: Shard, batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:

@@ -58,14 +58,20 @@ class BadRow:
     """A row that could not be read: it becomes a rejected row, never a gap.
 
     Attributes:
-        error_type: class of the complaint, such as InvalidUTF8.
+        error_type: class of the error, such as InvalidUTF8.
         message: what is wrong with it.
-        raw: the row as it stands in the file, as far as it can be shown.
+        raw: the row as it is written in the file, as far as it can be shown; None where the file is binary.
+        row: record number in the file, counted from 1 (for JSON lines the line number); None if unknown.
+        column: the column at fault; None if there is no single one.
+        values: one row with the columns that could be read, in the types of the source or castable to them.
     """
 
     error_type: str
     message: str
-    raw: str
+    raw: str | None = None
+    row: int | None = None
+    column: str | None = None
+    values: pa.RecordBatch | None = None
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ def test_rejected_rows_keep_their_columns_and_their_reason(tmp_path, models):
     report = execute(content)
     assert (report.rows_in, report.rows_out, report.rows_rejected) == (100, 98, 2)
     got = lake.rejected(tmp_path / "out")
-    assert got.schema.names == ["id", "text", "_task", "_error_type", "_message", "_raw"]
+    assert got.schema.names == ["id", "text", "_task", "_error_type", "_message", "_raw", "_row", "_column"]
     assert sorted(got["_error_type"].to_pylist()) == ["InvalidUTF8", "RaggedLine"]
     assert set(got["_task"].to_pylist()) == {"source"}
     content["errors"]["max_fraction"] = 0.01
