@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from apache_beam.utils.shared import Shared
 
@@ -102,6 +102,7 @@ def holding(plan: Plan, stop: StopToken = NEVER) -> Iterator[Held]:
             if plan.spec.runner.name != "local" or plan.spec.runner.workers not in ("auto", 1):
                 # Worker processes load models of their own.
                 pool.clear()
+            _enter_copies(plan, Ledger(store))
             store.clear_temporary()
             store.put(f"_nightscribe/plans/{plan.run_id}.json", plan.to_json().encode())
             LOG.info("run %s: %d of %d shards to do", plan.run_id, len(plan.todo), len(plan.shards))
@@ -110,6 +111,13 @@ def holding(plan: Plan, stop: StopToken = NEVER) -> Iterator[Held]:
         raise explain(error, store.url) from error
     finally:
         pool.clear()
+
+
+def _enter_copies(plan: Plan, ledger: Ledger) -> None:
+    """Give entries of copied files the versions of the copies, so that the next night need not compare contents."""
+    for shard in plan.shards:
+        if shard.slot in plan.copied and (entry := ledger.get(shard.slot)) is not None:
+            ledger.write(replace(entry, version=shard.version, shard=shard.id))
 
 
 def execute(held: Held) -> None:

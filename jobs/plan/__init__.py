@@ -98,6 +98,7 @@ class Plan:
         prepare_version: hash of the module that `source.prepare` names, or None.
         shards: every shard of the source, in order.
         todo: slot of each shard that is to do -> why.
+        copied: slots of shards that are done, whose file has another time and the same content.
         chunk_rows: rows that are sorted and batched together.
     """
 
@@ -111,6 +112,7 @@ class Plan:
     shards: tuple[Shard, ...]
     todo: Mapping[str, str]
     chunk_rows: int
+    copied: frozenset[str] = frozenset()
 
     @property
     def shards_todo(self) -> list[Shard]:
@@ -147,6 +149,7 @@ class Plan:
             "shards": [asdict(shard) for shard in self.shards],
             "todo": dict(self.todo),
             "chunk_rows": self.chunk_rows,
+            "copied": sorted(self.copied),
         }
         return json.dumps(data, indent=1)
 
@@ -174,4 +177,5 @@ class Plan:
             shards=tuple(Shard(**item) for item in data["shards"]),
             todo=data["todo"],
             chunk_rows=data["chunk_rows"],
+            copied=frozenset(data["copied"]),
         )

@@ -9,7 +9,7 @@ from dataclasses import replace
 from jobs import source
 from jobs.plan import Plan
 from jobs.sink.ledger import Entry, Ledger
-from jobs.source import Shard
+from jobs.source import Shard, content
 from jobs.store import Store
 from transforms.errors import SpecError
 
@@ -29,7 +29,8 @@ def subtract(plan: Plan, store: Store) -> Plan:
     reasons = {shard.slot: why for shard in shards if (why := _reason(plan, shard, ledger)) is not None}
     if plan.spec.source.limit is not None:
         shards, reasons = _limited(plan, shards, reasons, ledger)
-    found = replace(plan, shards=tuple(shards), todo=reasons)
+    copied = {s.slot for s in shards if s.slot not in reasons and ledger[s.slot].version != s.version}
+    found = replace(plan, shards=tuple(shards), todo=reasons, copied=frozenset(copied))
     if not plan.spec.sink.allow_fewer_rows:
         _refuse_fewer_rows(found, ledger)
     return found
@@ -41,10 +42,19 @@ def _reason(plan: Plan, shard: Shard, ledger: Mapping[str, Entry]) -> str | None
         known = any(other.key == shard.key for other in ledger.values())
         return CHANGED if known else NEW
     if entry.version != shard.version:
-        return CHANGED
+        if not _is_copy(entry, shard):
+            return CHANGED
+        shard = replace(shard, version=entry.version)
     if not plan.fingerprint.accepts(entry.fingerprint, plan.spec.sink.on_model_change == "keep"):
         return plan.fingerprint.difference(entry.fingerprint)
     return None if entry.shard == shard.id else LIMITED
+
+
+def _is_copy(entry: Entry, shard: Shard) -> bool:
+    """Whether a file with another time, as a copied lake has, holds what it held when it was enriched."""
+    if entry.content is None or content.size(entry.version) != content.size(shard.version):
+        return False
+    return content.content_hash(shard) == entry.content
 
 
 def _limited(

@@ -43,6 +43,7 @@ class Entry:
         padded_tokens: slots computed, padding included.
         run_id: the run that wrote it.
         time: when, ISO 8601 in UTC.
+        content: hash of the local source file that it was read from, or None.
     """
 
     slot: str
@@ -62,6 +63,7 @@ class Entry:
     padded_tokens: int
     run_id: str
     time: str
+    content: str | None = None
 
     @property
     def files(self) -> list[str]:

@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 from jobs.execute.chunk import Chunk, reject_schema
 from jobs.plan import Plan
 from jobs.sink.ledger import Entry, Ledger
+from jobs.source.content import content_hash
 from jobs.store import Store, explain
 from transforms.errors import SinkError
 
@@ -181,6 +182,7 @@ class ShardWriter:
             padded_tokens=part.padded_tokens,
             run_id=self.plan.run_id,
             time=datetime.now(UTC).isoformat(timespec="seconds"),
+            content=content_hash(shard),
         )
         self.ledger.write(entry)
         del self.parts[shard.slot]

@@ -1,12 +1,14 @@
 """A plan says why each shard is to do, and refuses to take published rows away without being told to."""
 
 import json
+import shutil
 
 import pyarrow.parquet as pq
 import pytest
 
 from jobs import spec
 from jobs.plan import planning
+from jobs.source import content
 from tests import lake
 from tests.lake import execute
 from transforms.errors import SpecError
@@ -72,3 +74,23 @@ def test_a_limit_does_not_shorten_a_file_that_was_rewritten(tmp_path, finished):
     finished["source"]["limit"] = 5
     with pytest.raises(SpecError, match=r"source.limit 5 would leave 5 of the 60 published rows"):
         execute(finished)
+
+
+def test_a_copied_lake_with_new_times_is_done_and_stays_done(tmp_path, finished, monkeypatch):
+    shutil.copytree(tmp_path / "in", tmp_path / "copy", copy_function=shutil.copyfile)
+    shutil.rmtree(tmp_path / "in")
+    (tmp_path / "copy").rename(tmp_path / "in")
+    assert reasons(finished) == []
+    report = execute(finished)
+    assert (report.rows_in, report.shards_skipped) == (0, 3)
+    monkeypatch.setattr(content, "content_hash", lambda shard: pytest.fail("hashed again"))
+    assert execute(finished).shards_skipped == 3
+
+
+def test_a_file_of_the_same_size_with_another_content_is_changed(tmp_path, finished):
+    file = tmp_path / "in" / "lang=de" / "part-0.parquet"
+    data = bytearray(file.read_bytes())
+    at = data.index(b"r10")
+    data[at : at + 3] = b"r99"
+    file.write_bytes(bytes(data))
+    assert reasons(finished) == ["changed file"]
