@@ -39,9 +39,15 @@ class Outcome:
 
 @dataclass
 class Caps:
-    """How many sequences of a length fitted into memory, learnt from each out-of-memory error."""
+    """What one batch may hold.
+
+    Attributes:
+        rows_by_length: how many sequences of a length fitted into memory, learnt from each out-of-memory error.
+        one_length: whether all sequences of a batch must have the same length.
+    """
 
     rows_by_length: dict[int, int] = field(default_factory=dict)
+    one_length: bool = False
 
     def rows(self, length: int) -> int | None:
         """The most sequences of `length` tokens to try at once; None while nothing is known."""
@@ -58,18 +64,22 @@ def cut(lengths: np.ndarray, max_tokens: int, caps: Caps | None = None) -> Itera
     Args:
         lengths: int array, tokens of each sequence.
         max_tokens: slots a batch may have, padding included; a longer sequence is a batch of its own.
-        caps: memory limits learnt so far, read anew for every batch.
+        caps: what a batch may hold, read anew for every batch.
 
     Yields:
         Indices into `lengths`, each exactly once.
     """
     order = np.argsort(-lengths, kind="stable")
+    shortest_first = lengths[order[::-1]]
     start = 0
     while start < len(order):
         longest = max(1, int(lengths[order[start]]))
         rows = max(1, max_tokens // longest)
         if caps is not None and (cap := caps.rows(longest)) is not None:
             rows = min(rows, cap)
+        if caps is not None and caps.one_length:
+            shorter = np.searchsorted(shortest_first, lengths[order[start]])
+            rows = min(rows, len(order) - start - int(shorter))
         yield order[start : start + rows]
         start += rows
 
@@ -87,7 +97,7 @@ def run(
         compute: indices of one batch -> tensor `(batch, ...)` or `(batch, seq, ...)` on any device; the second
             dimension of a result with three or more dimensions is trimmed to each sequence's own length.
         max_tokens: slots a batch may have, padding included.
-        caps: memory limits, kept by the caller from run to run.
+        caps: what a batch may hold, kept by the caller from run to run.
 
     Returns:
         An `Outcome`; a sequence that fails even alone, or whose output is not finite, is in `failures`.
@@ -174,11 +184,13 @@ def device_is_lost(error: Exception) -> bool:
     return lost is not None and isinstance(error, lost) and not is_out_of_memory(error)
 
 
-def padded(sequences: Sequence[Sequence[int]], fill: int) -> np.ndarray:
-    """Token ids of one batch as an int64 array `(batch, seq)`, padded on the right with `fill`."""
-    array = np.full((len(sequences), max(map(len, sequences))), fill, dtype=np.int64)
+def padded(sequences: Sequence[Sequence[int]], fill: int, left: bool = False) -> np.ndarray:
+    """Token ids of one batch as an int64 array `(batch, seq)`, padded with `fill` on the right, or on the left."""
+    width = max(map(len, sequences))
+    array = np.full((len(sequences), width), fill, dtype=np.int64)
     for row, ids in enumerate(sequences):
-        array[row, : len(ids)] = ids
+        start = width - len(ids) if left else 0
+        array[row, start : start + len(ids)] = ids
     return array
 
 

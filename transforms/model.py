@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,15 +16,19 @@ import torch
 from transformers import AutoTokenizer, PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from transforms import adapter as adapters
-from transforms import engines
+from transforms import engines, padding
 from transforms.architecture import resolve
-from transforms.batches import MAX_TOKENS, padded
+from transforms.batches import MAX_TOKENS, Caps, padded
 from transforms.device import DTYPES, choose_device, choose_dtype
 from transforms.errors import ModelError
+from transforms.padding import Rule
 from transforms.reference import ModelRef, read_config
 
 # A tokenizer without a limit of its own says 1e30.
 NO_LIMIT = 1_000_000
+
+# Heads that write texts: transforms/generation makes their batches.
+WRITERS = ("AutoModelForCausalLM", "AutoModelForSeq2SeqLM", "AutoWriter")
 
 
 @dataclass(frozen=True)
@@ -40,6 +44,10 @@ class Model:
         max_tokens: slots of an encoder's batch that suit the device and the dtype.
         inputs: names that the tokenizer makes and the network's forward takes.
         compute: the network as its engine runs it: keyword tensors `(batch, seq)` of the host -> ModelOutput.
+        filler: token id that padding gets.
+        padding: how rows of different lengths may share a batch; see `transforms.padding`.
+        text_types: type ids of the special tokens before a text on its own, of its tokens, of the special tokens after
+            it; None for a network that needs none.
     """
 
     tokenizer: PreTrainedTokenizerBase
@@ -50,6 +58,14 @@ class Model:
     max_tokens: int
     inputs: frozenset[str]
     compute: Callable[..., Any]
+    filler: int = 0
+    padding: Rule = "right"
+    text_types: tuple[list[int], int, list[int]] | None = None
+
+    def caps(self) -> Caps:
+        """What one batch may hold, before anything is known of the memory."""
+        one = {0: 1} if self.padding == "alone" else {}
+        return Caps(one, one_length=self.padding in ("equal", "alone"))
 
 
 def load(ref: ModelRef, architecture: str | type) -> Model:
@@ -90,31 +106,51 @@ def load(ref: ModelRef, architecture: str | type) -> Model:
     network = network.to(device=device, dtype=dtype).eval()
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
-    if network.config.pad_token_id is None:
+    head = loader.__name__
+    if network.config.pad_token_id is None and head in WRITERS:
         network.config.pad_token_id = tokenizer.pad_token_id
     names, window = _inputs(tokenizer, network), _max_length(tokenizer, network)
-    compute = engines.prepare(network, ref.engine, name, loader.__name__, names)
     budget = MAX_TOKENS["int8" if name == "int8" else device.type]
-    return Model(tokenizer, network, network.config, device, window, budget, names, compute)
+    model = Model(tokenizer, network, network.config, device, window, budget, names, network)
+    if head in WRITERS:
+        return replace(model, compute=engines.prepare(network, ref.engine, name, head, names))
+    model = replace(model, filler=padding.filler(network, tokenizer, head == "AutoModelForSequenceClassification"))
+    # Eight bits are too coarse to tell an effect of padding from rounding.
+    exact = padding.settle(model, forward, head, "float32") if name == "int8" else model
+    prepared = replace(model, compute=engines.prepare(network, ref.engine, name, head, names))
+    settled = padding.settle(prepared, forward, head, name)
+    return replace(settled, padding=padding.strictest(exact.padding, settled.padding))
 
 
 def forward(model: Model, ids: list[list[int]], type_ids: list[list[int]] | None = None) -> Any:
-    """One batch through the network, as transformers' ModelOutput.
+    """One batch through the network, as transformers' ModelOutput; each row's outputs start at place 0.
 
     Args:
         model: a loaded model.
-        ids: token ids of each sequence; padded here.
-        type_ids: which segment each token belongs to, for pairs; all of the first if left out.
+        ids: token ids of each sequence, as many as `model.caps()` allows; padded here.
+        type_ids: which segment each token belongs to, for pairs; those of a text on its own if left out.
+
+    Raises:
+        ValueError: sequences of different lengths for a model whose batches have one length.
     """
-    array = padded(ids, model.tokenizer.pad_token_id or 0)
-    inputs = {"input_ids": torch.from_numpy(array)}
+    lengths = np.fromiter(map(len, ids), dtype=np.int64, count=len(ids))
+    width = int(lengths.max())
+    if model.padding in ("equal", "alone") and lengths.min() < width:
+        raise ValueError(f"a batch of this model has sequences of one length only, not of {lengths.min()} to {width}")
+    left = model.padding == "left"
+    inputs = {"input_ids": torch.from_numpy(padded(ids, model.filler, left))}
     if "attention_mask" in model.inputs:
-        lengths = np.fromiter(map(len, ids), dtype=np.int64, count=len(ids))
-        inputs["attention_mask"] = torch.from_numpy((np.arange(array.shape[1]) < lengths[:, None]).astype(np.int64))
+        places = np.arange(width)
+        present = places >= width - lengths[:, None] if left else places < lengths[:, None]
+        inputs["attention_mask"] = torch.from_numpy(present.astype(np.int64))
+    if type_ids is None and model.text_types is not None:
+        head, own, tail = model.text_types
+        type_ids = [[*head, *[own] * (len(row) - len(head) - len(tail)), *tail] for row in ids]
     if type_ids is not None and "token_type_ids" in model.inputs:
-        inputs["token_type_ids"] = torch.from_numpy(padded(type_ids, 0))
+        inputs["token_type_ids"] = torch.from_numpy(padded(type_ids, 0, left))
     with torch.inference_mode():
-        return model.compute(**inputs)
+        output = model.compute(**inputs)
+        return padding.from_left(output, width - lengths) if left and lengths.min() < width else output
 
 
 def logits(model: Model, ids: list[list[int]], type_ids: list[list[int]] | None = None) -> torch.Tensor:

@@ -11,7 +11,6 @@ import torch
 
 from transforms import pairs
 from transforms.annotate import annotate_rows
-from transforms.batches import Caps
 from transforms.contract import Annotation
 from transforms.errors import ModelError
 from transforms.model import Model, forward
@@ -82,7 +81,7 @@ class Answerer:
         # Models that pad on the left (XLNet) were trained on context before question.
         self.question_first = model.tokenizer.padding_side == "right"
         self.max_tokens = max_tokens or model.max_tokens
-        self.caps = Caps()
+        self.caps = model.caps()
         if options.question is not None:
             try:
                 self.parts(len(pairs.bare(model.tokenizer, [options.question])["input_ids"][0]), 1)

@@ -10,7 +10,6 @@ import torch
 
 from transforms import heads
 from transforms.annotate import Row, annotate_texts
-from transforms.batches import Caps
 from transforms.contract import Annotation
 from transforms.model import Model, logits
 from transforms.softmax import softmax
@@ -34,7 +33,7 @@ class Classifier:
         self.labels = pa.array(heads.labels(model.config), pa.string())
         self.gives_list = gives_list(options, model.config)
         self.max_tokens = max_tokens or model.max_tokens
-        self.caps = Caps()
+        self.caps = model.caps()
         # A window must be wider than what two windows share, special tokens apart.
         self.stride = min(options.stride, (model.max_length - model.tokenizer.num_special_tokens_to_add()) // 2)
 

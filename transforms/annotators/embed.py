@@ -11,7 +11,6 @@ from torch import nn
 from transformers import AutoModel, AutoModelForTextEncoding, PretrainedConfig, PreTrainedModel
 
 from transforms.annotate import Row, annotate_texts
-from transforms.batches import Caps
 from transforms.contract import Annotation
 from transforms.dense import Dense
 from transforms.errors import ModelError
@@ -80,7 +79,7 @@ class Embedder:
             raise ModelError(f"the prompt {self.prompt[:40]!r} leaves no room in {self.max_length} tokens; shorten it")
         self.skip = self.head if self.prompt and not layout.pools_prompt else 0
         self.max_tokens = max_tokens or model.max_tokens
-        self.caps = Caps()
+        self.caps = model.caps()
         # A decoder would keep keys and values that nothing reads again.
         model.network.config.use_cache = False
 

@@ -12,7 +12,6 @@ import pyarrow as pa
 import torch
 
 from transforms.annotate import Row, annotate_texts
-from transforms.batches import Caps
 from transforms.contract import Annotation
 from transforms.errors import ModelError
 from transforms.frame import frame
@@ -44,7 +43,7 @@ class MaskFiller:
         self.options = options
         self.model = model
         self.max_tokens = max_tokens or model.max_tokens
-        self.caps = Caps()
+        self.caps = model.caps()
         self.before, self.after = frame(self.tokenizer)
         self.special = {token for token, added in self.tokenizer.added_tokens_decoder.items() if added.special}
         self.targets = None

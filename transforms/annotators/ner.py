@@ -13,7 +13,6 @@ import torch
 
 from transforms import heads
 from transforms.annotate import Row, annotate_texts
-from transforms.batches import Caps
 from transforms.contract import Annotation
 from transforms.errors import ModelError
 from transforms.model import Model, logits
@@ -55,7 +54,7 @@ class EntityRecogniser:
         self.model = model
         self.scheme = Scheme(heads.labels(model.config))
         self.max_tokens = max_tokens or model.max_tokens
-        self.caps = Caps()
+        self.caps = model.caps()
         # A WordPiece-like tokenizer marks continuations, so a token longer than its text continues a word.
         backend = model.tokenizer.backend_tokenizer.model
         self.marks_subwords = bool(getattr(backend, "continuing_subword_prefix", None))

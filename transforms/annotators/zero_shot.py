@@ -11,7 +11,6 @@ import torch
 
 from transforms import pairs
 from transforms.annotate import annotate_rows
-from transforms.batches import Caps
 from transforms.contract import Annotation
 from transforms.model import Model, logits
 from transforms.softmax import softmax
@@ -48,7 +47,7 @@ class ZeroShotClassifier:
         # The pipeline's rule: the first label speaks against, or the last one where the first is entailment.
         self.contradiction = -1 if self.entailment == 0 else 0
         self.max_tokens = max_tokens or model.max_tokens
-        self.caps = Caps()
+        self.caps = model.caps()
         self.template = pairs.learn(model.tokenizer)
 
     def __call__(self, batch: pa.RecordBatch) -> Annotation:
