@@ -7,7 +7,7 @@ for a local folder the sizes and modification times of its files.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 
 import datasets
@@ -16,35 +16,41 @@ from huggingface_hub import HfApi
 from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
 from huggingface_hub.utils import httpx
 
+from jobs.source.kind import Found, check_columns
 from jobs.source.shard import BadRow, Shard
 from jobs.spec import SourceSpec
-from transforms.errors import SpecError
+from transforms.errors import SourceError, SpecError
 
 
-def plan(spec: SourceSpec) -> tuple[SourceSpec, pa.Schema, list[Shard]]:
-    """Pin the revision and list the shards.
+def pin(spec: SourceSpec) -> SourceSpec:
+    """The section with the revision pinned to a commit; a local folder has none.
 
     Raises:
-        SpecError: no such dataset, configuration, split or column.
+        SpecError: no such dataset.
+    """
+    return spec if _folder(spec) is not None else spec.model_copy(update={"revision": _commit(spec)})
+
+
+def plan(spec: SourceSpec, sink: str | None, texts: Collection[str]) -> Found:
+    """List the shards of the streamed split.
+
+    Raises:
+        SpecError: no such configuration, split or column.
     """
     assert spec.dataset is not None
-    local = Path(spec.dataset).is_dir()
-    version = _folder_version(Path(spec.dataset)) if local else _commit(spec)
-    pinned = spec if local else spec.model_copy(update={"revision": version})
-    stream = _open(pinned)
+    folder = _folder(spec)
+    version = _folder_version(folder) if folder is not None else str(spec.revision)
+    stream = _open(spec)
     features = stream.features or stream._resolve_features().features
     if features is None:
         raise SpecError(f"source.dataset {spec.dataset!r} is empty")
     schema = features.arrow_schema.remove_metadata()
-    if missing := [name for name in spec.columns or () if name not in schema.names]:
-        raise SpecError(
-            f"source.columns: {missing[0]!r} is not in {spec.dataset}/{spec.split}; columns: {', '.join(schema.names)}"
-        )
+    check_columns(spec, schema.names, f"{spec.dataset}/{spec.split}")
     if spec.columns is not None:
         schema = pa.schema([schema.field(name) for name in spec.columns])
     key = f"{spec.config or 'default'}/{spec.split}/{spec.dataset.rstrip('/').rsplit('/', 1)[-1]}"
     shards = [Shard(spec.dataset, key, version, "dataset", i, i + 1) for i in range(stream.num_shards)]
-    return pinned, schema, shards
+    return Found(schema, (), shards)
 
 
 def read(spec: SourceSpec, shard: Shard, schema: pa.Schema, batch_rows: int) -> Iterator[pa.RecordBatch | BadRow]:
@@ -53,8 +59,17 @@ def read(spec: SourceSpec, shard: Shard, schema: pa.Schema, batch_rows: int) -> 
     part = stream.shard(stream.num_shards, shard.start)
     if spec.columns is not None:
         part = part.select_columns(spec.columns)
-    for table in part.with_format("arrow").iter(batch_rows):
-        yield from table.to_batches()
+    try:
+        for table in part.with_format("arrow").iter(batch_rows):
+            yield from table.to_batches()
+    except (pa.ArrowException, OSError, EOFError) as error:
+        raise SourceError(f"{shard.file} could not be read as a dataset: {error}") from error
+
+
+def _folder(spec: SourceSpec) -> Path | None:
+    """The local folder of a dataset, or None for one on the Hub."""
+    folder = Path(str(spec.dataset))
+    return folder if folder.is_dir() else None
 
 
 def _open(spec: SourceSpec) -> datasets.IterableDataset:

@@ -35,6 +35,7 @@ class File:
     """One source file.
 
     Attributes:
+        fs: the filesystem that holds it.
         path: path within its filesystem.
         url: path or URL to open it with.
         key: its path below the root of the source.
@@ -42,6 +43,7 @@ class File:
         format: parquet, csv, jsonl or arrow.
     """
 
+    fs: AbstractFileSystem
     path: str
     url: str
     key: str
@@ -49,14 +51,14 @@ class File:
     format: str
 
 
-def find(paths: str | Sequence[str], format_: str | None) -> tuple[AbstractFileSystem, list[File]]:
+def find(paths: str | Sequence[str], format_: str | None) -> list[File]:
     """List the files of a file, folder, glob or URL, or of several, sorted by key.
 
     Raises:
         SpecError: nothing is there, or a file's ending says no format.
     """
     entries = [paths] if isinstance(paths, str) else list(paths)
-    found: dict[str, tuple[str, str]] = {}
+    found: dict[str, tuple[AbstractFileSystem, str, str]] = {}
     roots: list[str] = []
     for entry in entries:
         fs, path = fsspec.core.url_to_fs(os.path.expanduser(entry))
@@ -65,14 +67,14 @@ def find(paths: str | Sequence[str], format_: str | None) -> tuple[AbstractFileS
             kinds = ", ".join(FORMATS)
             raise SpecError(f"source.path {entry!r} matches no data file; give a file, folder or glob of {kinds}")
         roots.append(root)
-        found |= {name: (entry, fs.unstrip_protocol(name) if "://" in entry else name) for name in names}
+        found |= {fs.unstrip_protocol(name) if "://" in entry else name: (fs, name, entry) for name in names}
     # Several entries share one root, so that equal names in different folders stay apart.
     root = roots[0] if len(set(roots)) == 1 else posixpath.commonpath(roots)
     files = [
-        File(name, url, posixpath.relpath(name, root), version(fs, name), format_ or format_of(name, entry))
-        for name, (entry, url) in found.items()
+        File(fs, name, url, posixpath.relpath(name, root), version(fs, name), format_ or format_of(name, entry))
+        for url, (fs, name, entry) in found.items()
     ]
-    return fs, sorted(files, key=lambda file: file.key)
+    return sorted(files, key=lambda file: file.key)
 
 
 def version(fs: AbstractFileSystem, path: str) -> str:

@@ -1,0 +1,90 @@
+"""A kind of source: a module that pins, plans and reads, such as `lake` (files) and `dataset`.
+
+A new kind is a module with these three functions and one line in `KINDS`.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
+from typing import Protocol, cast
+
+import pyarrow as pa
+
+from jobs.source.shard import BadRow, Shard
+from jobs.spec import SourceSpec
+from transforms.errors import SpecError
+
+# The key of `source` that asks for a kind -> its module, imported on use: the datasets library takes most of a second.
+KINDS = {"path": "jobs.source.lake", "dataset": "jobs.source.dataset"}
+
+
+@dataclass(frozen=True)
+class Found:
+    """What a source holds before anything is read from it.
+
+    Attributes:
+        schema: columns that are read, in order, with types that hold for all shards.
+        partition_columns: Hive columns (string) that only the folders have.
+        shards: every shard, in order.
+    """
+
+    schema: pa.Schema
+    partition_columns: tuple[str, ...]
+    shards: list[Shard]
+
+
+class SourceKind(Protocol):
+    """The functions of a module that reads one kind of source."""
+
+    def pin(self, spec: SourceSpec) -> SourceSpec:
+        """The section with whatever may move (a branch, a tag) replaced by what it points to now.
+
+        Raises:
+            SpecError: nothing is there.
+        """
+        ...
+
+    def plan(self, spec: SourceSpec, sink: str | None, texts: Collection[str]) -> Found:
+        """List the shards of a pinned section, and the columns that they share.
+
+        Args:
+            spec: the section, pinned.
+            sink: URL of the folder that the job writes to, which must not lie among the source's files.
+            texts: columns, or `struct.field`s, that are text wherever a file leaves their type open.
+
+        Raises:
+            SpecError: a path, dataset, split or column that is not there.
+            SourceError: a file cannot be read.
+        """
+        ...
+
+    def read(
+        self, spec: SourceSpec, shard: Shard, schema: pa.Schema, batch_rows: int
+    ) -> Iterator[pa.RecordBatch | BadRow]:
+        """The rows of a shard, in order: batches with columns of `schema`, and the rows that cannot be read.
+
+        Raises:
+            SourceError: the file is truncated, is not there any more, or has changed.
+        """
+        ...
+
+
+def of(spec: SourceSpec) -> SourceKind:
+    """The module that reads the source of a job file."""
+    module = next(module for key, module in KINDS.items() if getattr(spec, key) is not None)
+    return cast(SourceKind, importlib.import_module(module))
+
+
+def check_columns(spec: SourceSpec, known: list[str], place: str) -> None:
+    """Refuse a selection of columns that names one twice, or one that is not there.
+
+    Raises:
+        SpecError: with the columns that are there.
+    """
+    wanted = spec.columns or []
+    if twice := [name for name in dict.fromkeys(wanted) if wanted.count(name) > 1]:
+        raise SpecError(f"source.columns names {twice[0]!r} twice; name each column once")
+    if missing := [name for name in wanted if name not in known]:
+        raise SpecError(f"source.columns: {missing[0]!r} is not in {place}; columns: {', '.join(known)}")

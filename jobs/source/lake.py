@@ -1,0 +1,78 @@
+"""Files of a lake as a source: a file, folder, glob or URL, or several of them, in any mix of formats.
+
+A format is a module with `inspect` (path -> Layout) and `read` (range -> record batches and bad rows).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from types import ModuleType
+
+import fsspec
+import pyarrow as pa
+
+from jobs.source import types
+from jobs.source.files import File, find, partition
+from jobs.source.formats import arrow, csv, jsonl, parquet
+from jobs.source.kind import Found, check_columns
+from jobs.source.shard import BadRow, Layout, Shard
+from jobs.spec import SourceSpec
+from transforms.errors import SourceError, SpecError
+
+FORMATS: dict[str, ModuleType] = {"parquet": parquet, "csv": csv, "jsonl": jsonl, "arrow": arrow}
+
+
+def pin(spec: SourceSpec) -> SourceSpec:
+    """The section as it is: every file has a version of its own."""
+    return spec
+
+
+def plan(spec: SourceSpec, sink: str | None, texts: Collection[str]) -> Found:
+    """List the files, read their footers or heads, cut them into shards."""
+    assert spec.path is not None
+    files = find(spec.path, spec.format)
+    if sink is not None:
+        below = fsspec.core.url_to_fs(sink)[1].rstrip("/") + "/"
+        files = [file for file in files if not file.path.startswith(below)]
+    if not files:
+        raise SpecError(f"source.path {spec.path!r} holds no file but the sink's own; point sink.path elsewhere")
+    with ThreadPoolExecutor(16) as threads:
+        layouts = list(threads.map(_inspect, files))
+    layouts = [types.with_texts(layout, file.format, texts) for file, layout in zip(files, layouts, strict=True)]
+    schema = types.unify(files, layouts)
+    folders = [name for file in files for name in partition(file.key)]
+    partition_columns = tuple(name for name in dict.fromkeys(folders) if name not in schema.names)
+    check_columns(spec, [*schema.names, *partition_columns], str(spec.path))
+    if spec.columns is not None:
+        schema = pa.schema([schema.field(name) for name in spec.columns if name in schema.names])
+        partition_columns = tuple(name for name in partition_columns if name in spec.columns)
+    shards = [shard for file, layout in zip(files, layouts, strict=True) for shard in _shards(file, layout)]
+    return Found(schema, partition_columns, shards)
+
+
+def read(spec: SourceSpec, shard: Shard, schema: pa.Schema, batch_rows: int) -> Iterator[pa.RecordBatch | BadRow]:
+    """The rows of a range of one file."""
+    selected = spec.columns is not None
+    fs, path = fsspec.core.url_to_fs(shard.file)
+    try:
+        yield from FORMATS[shard.format].read(fs, path, shard.start, shard.stop, schema, batch_rows, selected)
+    except (pa.ArrowException, OSError, EOFError) as error:
+        raise SourceError(f"{shard.file} could not be read as {shard.format}: {error}") from error
+
+
+def _inspect(file: File) -> Layout:
+    try:
+        layout: Layout = FORMATS[file.format].inspect(file.fs, file.path)
+    except (pa.ArrowException, OSError, EOFError) as error:
+        raise SourceError(f"{file.url} is not a readable {file.format} file: {error}") from error
+    return layout
+
+
+def _shards(file: File, layout: Layout) -> Iterator[Shard]:
+    whole = max(1, sum(stop - start for start, stop, _ in layout.ranges))
+    for start, stop, count in layout.ranges:
+        about = None
+        if layout.about_rows is not None:
+            about = round(layout.about_rows * (stop - start) / whole) if stop else layout.about_rows
+        yield Shard(file.url, file.key, file.version, file.format, start, stop, count, about_rows=about)
