@@ -87,7 +87,7 @@ def run_command(arguments: argparse.Namespace) -> None:
     from jobs import spec
 
     job = spec.read(arguments.spec, arguments.overrides)
-    # Beam takes seconds to import; a slip in the job file is told before that.
+    # Imports take seconds; a mistake in the job file is reported before them.
     from jobs import run
     from jobs.execute import bar, stop
 
@@ -99,10 +99,13 @@ def run_command(arguments: argparse.Namespace) -> None:
 def plan_command(arguments: argparse.Namespace) -> None:
     """Show what would run: every revision pinned, what the ledger lets it skip. Loads no weights, writes nothing."""
     from jobs import spec
+
+    job = spec.read(arguments.spec, arguments.overrides)
+    # Imports take seconds; a mistake in the job file is reported before them.
     from jobs.plan import planning
     from jobs.plan.text import text
 
-    planned = planning.make(spec.read(arguments.spec, arguments.overrides))
+    planned = planning.make(job)
     print(planned.to_json() if arguments.json else text(planned))
 
 

@@ -14,12 +14,12 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
-
-from transforms.engines import encoder, int8, onnx, packed, unpadded
 from transforms.errors import ModelError
+
+if TYPE_CHECKING:
+    import torch
 
 LOG = logging.getLogger(__name__)
 
@@ -32,7 +32,10 @@ def choose(engine: str, dtype: str, device: torch.device) -> str:
     Raises:
         ModelError: the engine cannot compute that, or is not installed.
     """
+    # A plan chooses an engine too, and the networks that engines know take seconds to import.
     if dtype == "int8":
+        from transforms.engines import int8
+
         int8.check(device)
     if engine != "onnx":
         return "torch"
@@ -41,6 +44,8 @@ def choose(engine: str, dtype: str, device: torch.device) -> str:
             f"engine onnx computes float32 on a CPU, and this is {dtype} on {device.type}; use engine: auto, "
             f"or device: cpu and dtype: float32"
         )
+    from transforms.engines import onnx
+
     onnx.check()
     return "onnx"
 
@@ -58,6 +63,8 @@ def prepare(network: Any, engine: str, dtype: str, head: str, names: frozenset[s
     Returns:
         What to call with keyword tensors of the host for a ModelOutput.
     """
+    from transforms.engines import encoder, int8, onnx, packed, unpadded
+
     fused = encoder.fuse(network, first_token=head == "AutoModelForSequenceClassification")
     if engine == "onnx":
         return onnx.export(network, names)
@@ -75,6 +82,8 @@ def prepare(network: Any, engine: str, dtype: str, head: str, names: frozenset[s
 
 
 def _computes_unpadded(network: Any) -> bool:
+    from transforms.engines import encoder, unpadded
+
     want = encoder.sample_output(network, network)
     try:
         got = encoder.sample_output(network, unpadded.unpad(network))
