@@ -1,0 +1,53 @@
+"""Start-up: what is not needed is not imported, so a mistake in a job file is reported within a second."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from tests import lake
+
+# Seconds and hundreds of megabytes each.
+HEAVY = ("apache_beam", "datasets", "duckdb", "matplotlib", "peft", "prefect", "torch", "transformers", "trl")
+
+PROGRAM = """
+import json, sys
+from jobs import cli
+code = cli.main(sys.argv[1:])
+print(json.dumps([code, sorted(name for name in sys.modules if name in {heavy})]))
+"""
+
+
+def imported(*command):
+    """The exit code of a command and the heavy packages that it imported."""
+    ran = subprocess.run(
+        [sys.executable, "-c", PROGRAM.format(heavy=HEAVY), *map(str, command)], capture_output=True, text=True
+    )
+    assert ran.returncode == 0, ran.stderr
+    return json.loads(ran.stdout.splitlines()[-1]), ran.stderr
+
+
+@pytest.fixture
+def job_file(tmp_path, models):
+    source = lake.make_lake(tmp_path / "in", files=1)
+    return lake.write_job(tmp_path, lake.job(source, tmp_path / "out", models))
+
+
+@pytest.mark.parametrize("command", ["run", "plan"])
+@pytest.mark.parametrize("mistake", ["source.limt=3", "tasks.0.long_text=cut", "tasks.0.task=clasify"])
+def test_a_mistake_in_a_job_file_is_reported_before_anything_heavy_is_imported(job_file, command, mistake):
+    (code, heavy), message = imported(command, job_file, mistake)
+    assert (code, heavy) == (2, [])
+    assert message.count("\n") == 1
+
+
+def test_planning_imports_neither_the_pipeline_nor_the_pictures(job_file):
+    (code, heavy), _ = imported("plan", job_file)
+    assert code == 0
+    assert set(heavy) <= {"torch", "transformers"}
+
+
+def test_describing_the_tasks_imports_nothing_heavy():
+    assert imported("tasks")[0] == [0, []]
+    assert imported("tasks", "generate")[0] == [0, []]
