@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import time
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +24,7 @@ from prefect.tasks import Task, exponential_backoff
 from flows import events, form, gpu, logs, nights
 from jobs import run, spec
 from jobs.execute import stop
-from jobs.execute.progress import Progress, Timeline
+from jobs.execute.progress import Progress
 from jobs.execute.stop import NEVER, StopToken
 from jobs.plan import Plan
 from jobs.report import Report, history, page
@@ -60,7 +59,7 @@ def may_pass(_: Task[..., Any], __: TaskRun, state: State[Any]) -> bool:
     persist_result=False,
     cache_policy=NO_CACHE,
 )
-def execute(held: run.Held, timeline: Timeline) -> None:
+def execute(held: run.Held) -> None:
     """Enrich every shard that is not done; a retry goes on with the first unfinished one."""
     log = get_run_logger()
     progress_id: Any = create_progress_artifact(
@@ -74,7 +73,7 @@ def execute(held: run.Held, timeline: Timeline) -> None:
             # A server that restarts stops the picture of the work, not the work.
             log.warning("the server did not take the progress: %s", error)
 
-    with run.watching(held, watch, every_s=2.0, timeline=timeline):
+    with run.watching(held, watch, every_s=2.0):
         run.execute(held)
 
 
@@ -129,13 +128,11 @@ def enrich(
 def run_job(parsed: JobSpec, stopped: StopToken = NEVER) -> dict[str, Any]:
     """Plan a job, execute it, finish it, and show what came of it; its report as a dict."""
     log = get_run_logger()
-    started = time.monotonic()
     planned = run.prepare(parsed)
     log.info("%d shards, %d to do, into %s", len(planned.shards), len(planned.todo), parsed.sink.path)
-    timeline = Timeline()
     with gpu.slot(planned), run.holding(planned, stopped) as held:
-        execute(held, timeline)
-        report = run.finish(held, time.monotonic() - started, timeline)
+        execute(held)
+        report = run.finish(held)
     publish(held.plan, report)
     return report.as_dict()
 

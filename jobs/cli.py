@@ -112,14 +112,15 @@ def plan_command(arguments: argparse.Namespace) -> None:
 def report_command(arguments: argparse.Namespace) -> None:
     """Write the report of a run, with its pictures and a comparison with the runs before, as one HTML file."""
     from jobs import spec
-    from jobs.report import history, page
+    from jobs.report import history
+    from jobs.report.web import web
     from jobs.store import Store
 
     store = Store(arguments.sink or spec.read(arguments.job).sink.path)
     kept = history.read(store, arguments.run)
     file = arguments.out or Path(f"{kept.run_id}.html")
     try:
-        file.write_text(page.web(kept, history.before(store, kept.run_id)), encoding="utf-8")
+        file.write_text(web(kept, history.before(store, kept.run_id), file.parent), encoding="utf-8")
     except OSError as error:
         raise SpecError(f"--out {str(file)!r} cannot be written: {error.strerror}") from error
     print(file)

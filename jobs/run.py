@@ -5,11 +5,14 @@ from __future__ import annotations
 import logging
 import re
 import threading
-import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager
+<<<<<<< HEAD
 from dataclasses import dataclass, replace
+=======
+from dataclasses import dataclass, field
+>>>>>>> d174c45 (The report is about the night and always exists; the page is HTML with rows, partitions and rejected rows, light or dark, for a phone too)
 
 from apache_beam.utils.shared import Shared
 
@@ -19,8 +22,7 @@ from jobs.execute.stop import NEVER, StopToken
 from jobs.models import agreement
 from jobs.models.pool import ModelPool
 from jobs.plan import Plan, planning
-from jobs.report import Report, account, details, history
-from jobs.report.findings import look
+from jobs.report import Report, account, night
 from jobs.sink.ledger import Ledger
 from jobs.sink.parts import superseded
 from jobs.spec import JobSpec
@@ -45,12 +47,14 @@ class Held:
         store: the sink's, opened once.
         models: Beam's handle of the model pool; a worker process gets a pool of its own from it.
         stop: asks every process of the run to stop.
+        timeline: how far the run was at which time, over all attempts at it.
     """
 
     plan: Plan
     store: Store
     models: Shared
     stop: StopToken
+    timeline: Timeline = field(default_factory=Timeline)
 
 
 def run(spec: JobSpec, watch: Watcher | None = None, every_s: float = 0.5, stop: StopToken = NEVER) -> Report:
@@ -66,12 +70,10 @@ def run(spec: JobSpec, watch: Watcher | None = None, every_s: float = 0.5, stop:
         UserError: nothing was written.
         RunError: what is finished stays, and a rerun goes on from there.
     """
-    started = time.monotonic()
     with holding(prepare(spec), stop) as held:
-        timeline = Timeline()
-        with watching(held, watch, every_s, timeline):
+        with watching(held, watch, every_s):
             execute(held)
-        return finish(held, time.monotonic() - started, timeline)
+        return finish(held)
 
 
 def prepare(spec: JobSpec) -> Plan:
@@ -106,7 +108,12 @@ def holding(plan: Plan, stop: StopToken = NEVER) -> Iterator[Held]:
             store.clear_temporary()
             store.put(f"_nightscribe/plans/{plan.run_id}.json", plan.to_json().encode())
             LOG.info("run %s: %d of %d shards to do", plan.run_id, len(plan.todo), len(plan.shards))
-            yield Held(plan, store, models, stop)
+            held = Held(plan, store, models, stop)
+            try:
+                yield held
+            except Exception as error:
+                night.record_unfinished(plan, store, Ledger(store).read(), held.timeline.samples, error)
+                raise
     except OSError as error:
         raise explain(error, store.url) from error
     finally:
@@ -140,13 +147,11 @@ def execute(held: Held) -> None:
         raise worker_error(error, held.stop) from error
 
 
-def finish(held: Held, seconds: float, timeline: Timeline | None = None) -> Report:
+def finish(held: Held) -> Report:
     """Check the accounts and publish: rows of changed sources go, the report is written.
 
     Args:
         held: the run, executed.
-        seconds: how long that took.
-        timeline: how it went, for the report.
 
     Raises:
         RunError: the accounts do not add up, or too many rows were rejected.
@@ -154,38 +159,33 @@ def finish(held: Held, seconds: float, timeline: Timeline | None = None) -> Repo
     plan, store = held.plan, held.store
     ledger = Ledger(store)
     entries = ledger.read()
-    for entry in superseded(plan, entries.values()):
+    removed = superseded(plan, entries.values())
+    for entry in removed:
         ledger.remove(entry)
         del entries[entry.slot]
     for name in ledger.orphans(entries.values()):
         store.delete(name)
     for name in store.names(progress.folder(plan.run_id)):
         store.delete(name)
-    report = account(plan, entries, seconds)
-    findings = look(plan, (entry for entry in entries.values() if entry.run_id == plan.run_id))
-    kept = details(plan, report, findings, timeline.samples if timeline else [])
-    store.put(f"{history.FOLDER}/{plan.run_id}.json", kept.encode())
-    LOG.info("run %s: %d rows out, %d rejected", plan.run_id, report.rows_out, report.rows_rejected)
-    return report
+    account(plan, entries)
+    return night.record(plan, store, entries, held.timeline.samples, removed)
 
 
 @contextmanager
-def watching(held: Held, watch: Watcher | None, every_s: float, timeline: Timeline | None = None) -> Iterator[None]:
+def watching(held: Held, watch: Watcher | None, every_s: float) -> Iterator[None]:
     """Call `watch` with the totals from a thread for as long as the block runs, and once at its end.
 
     Args:
         held: the run.
         watch: called with the plan and the totals so far.
-        every_s: seconds between two looks.
-        timeline: takes a sample at each.
+        every_s: seconds between two looks, each a sample of the run's timeline.
     """
     plan, store = held.plan, held.store
     done = threading.Event()
 
     def look_once() -> None:
         totals = progress.read(store, plan.run_id)
-        if timeline is not None:
-            timeline.add(totals)
+        held.timeline.add(totals)
         if watch is not None:
             watch(plan, totals)
 
@@ -193,9 +193,9 @@ def watching(held: Held, watch: Watcher | None, every_s: float, timeline: Timeli
         while not done.wait(every_s):
             look_once()
 
-    if timeline is not None:
+    if not held.timeline.samples:
         # From nothing, so that a run shorter than one look has a speed too.
-        timeline.add(Progress())
+        held.timeline.add(Progress())
     thread = threading.Thread(target=look_on, name="progress", daemon=True)
     thread.start()
     try:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import importlib.metadata
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from transforms.errors import SinkError, TooManyRejects
 
@@ -20,21 +20,32 @@ if TYPE_CHECKING:
 LIBRARIES = ("apache-beam", "datasets", "peft", "pyarrow", "torch", "transformers")
 
 
+Status = Literal["finished", "failed", "stopped"]
+FINISHED: Status = "finished"
+STOPPED: Status = "stopped"
+
+
 @dataclass(frozen=True)
 class Report:
-    """A run in numbers; the counts are those of the shards that this run executed.
+    """A night in numbers: what this run and the attempts since the last finished run did together.
 
     Attributes:
         rows_in: rows that entered the tasks, unreadable ones included.
         rows_out: rows in part files.
         rows_rejected: rows in rejected files; rows_in is the sum of both.
         shards: shards of the plan.
-        shards_skipped: those that the ledger had already.
+        shards_skipped: those that were done when this run started.
         tokens: real tokens computed.
         padded_tokens: slots computed, padding included.
-        seconds: from plan to published.
+        seconds: from plan to published, of all attempts.
         run_id: names the plan and the report below `_nightscribe/`.
         output: folder of the enriched rows.
+        status: how this run ended: finished, failed or stopped.
+        attempts: runs since the last one that finished, this one included.
+        shards_done: shards that these attempts enriched.
+        rows_reused: rows whose values were taken from older part files.
+        rows_removed: rows taken from the sink because their source files are gone (`on_vanished: remove`).
+        rows_vanished: rows that are still in the sink though their source files are gone.
     """
 
     rows_in: int
@@ -47,6 +58,12 @@ class Report:
     seconds: float
     run_id: str
     output: str
+    status: Status = FINISHED
+    attempts: int = 1
+    shards_done: int = 0
+    rows_reused: int = 0
+    rows_removed: int = 0
+    rows_vanished: int = 0
 
     def as_dict(self) -> dict[str, Any]:
         """Plain JSON."""
@@ -57,14 +74,13 @@ class Report:
         return json.dumps(self.as_dict())
 
 
-def account(plan: Plan, entries: dict[str, Entry], seconds: float) -> Report:
-    """Check that every shard of a plan is done and that no row is missing, and count what this run did.
+def account(plan: Plan, entries: Mapping[str, Entry]) -> None:
+    """Check that every shard of a plan is done, that no row is missing, and that few enough were rejected.
 
     Raises:
         SinkError: a shard without an entry, or rows that do not add up.
         TooManyRejects: over the whole plan, past `errors.max_fraction`.
     """
-    own = [entries[shard.slot] for shard in plan.shards_todo if shard.slot in entries]
     undone = [shard for shard in plan.shards_todo if not _matches(entries.get(shard.slot), shard.id, plan)]
     if undone:
         raise SinkError(f"{len(undone)} of {len(plan.shards)} shards are not done, first {undone[0].key!r}; run again")
@@ -74,18 +90,6 @@ def account(plan: Plan, entries: dict[str, Entry], seconds: float) -> Report:
                 f"{entry.part}: {entry.rows_in} rows in, but {entry.rows_out} out and {entry.rows_rejected} rejected"
             )
     check_rejects(plan, [entries[shard.slot] for shard in plan.shards])
-    return Report(
-        rows_in=sum(entry.rows_in for entry in own),
-        rows_out=sum(entry.rows_out for entry in own),
-        rows_rejected=sum(entry.rows_rejected for entry in own),
-        shards=len(plan.shards),
-        shards_skipped=len(plan.shards) - len(plan.todo),
-        tokens=sum(entry.tokens for entry in own),
-        padded_tokens=sum(entry.padded_tokens for entry in own),
-        seconds=round(seconds, 3),
-        run_id=plan.run_id,
-        output=plan.spec.sink.path,
-    )
 
 
 def check_rejects(plan: Plan, entries: list[Entry]) -> None:
@@ -103,11 +107,14 @@ def check_rejects(plan: Plan, entries: list[Entry]) -> None:
         )
 
 
-def details(plan: Plan, report: Report, findings: Findings, timeline: Sequence[tuple[float, int, int]]) -> str:
-    """The report as kept in the sink: numbers, models, versions, histograms, and rows and tokens over time."""
+def details(
+    plan: Plan, report: Report, findings: Findings, timeline: Sequence[tuple[float, int, int]]
+) -> dict[str, Any]:
+    """The report as kept in the sink: numbers, models, versions, findings, and rows and tokens over time."""
     versions = {name: importlib.metadata.version(name) for name in LIBRARIES}
-    kept = asdict(report) | {
+    return asdict(report) | {
         "name": plan.spec.name,
+        "timezone": plan.spec.schedule.timezone if plan.spec.schedule else "UTC",
         "finished": datetime.now(UTC).isoformat(timespec="seconds"),
         "fingerprint": plan.fingerprint.digest,
         "tasks": [task.to_json() for task in plan.tasks],
@@ -115,7 +122,6 @@ def details(plan: Plan, report: Report, findings: Findings, timeline: Sequence[t
         "findings": findings.to_json(),
         "timeline": list(timeline),
     }
-    return json.dumps(kept, indent=1)
 
 
 def _matches(entry: Entry | None, shard: str, plan: Plan) -> bool:

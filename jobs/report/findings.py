@@ -271,8 +271,8 @@ def _by_row(scores: np.ndarray, rows: np.ndarray, n: int, lowest: bool) -> np.nd
     return found
 
 
-def _values(batch: pa.RecordBatch, name: str) -> list[Any]:
-    return batch[name].to_pylist() if name in batch.schema.names else [None] * len(batch)
+def _values(batch: pa.RecordBatch, name: str | None) -> list[Any]:
+    return [None] * len(batch) if name is None else batch[name].to_pylist()
 
 
 def _last(names: Sequence[str], ending: str) -> str:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from jobs.report import FINISHED
 from jobs.report.drift import NIGHTS
 from jobs.report.findings import Findings
 from jobs.store import Store
@@ -35,22 +36,27 @@ class Kept:
         """Names the run; sortable by time."""
         return str(self.numbers["run_id"])
 
+    @property
+    def finished(self) -> bool:
+        """Whether it ended well; only such runs left a report before version 0.2."""
+        return bool(self.numbers.get("status", FINISHED) == FINISHED)
+
 
 def read(store: Store, run_id: str) -> Kept:
     """The report of a run.
 
     Args:
         store: the sink.
-        run_id: a run, or `latest`.
+        run_id: a run, or `latest` for the last one that had any rows.
 
     Raises:
         SpecError: the sink has no report of that run.
     """
     known = run_ids(store)
     if run_id == LATEST and known:
-        run_id = known[-1]
+        return _latest(store, known)
     if run_id not in known:
-        some = f"runs: {', '.join(known[-5:])}" if known else "it has no finished run"
+        some = f"runs: {', '.join(known[-5:])}" if known else "no run has written to it yet"
         raise SpecError(f"run {run_id!r} has no report in {store.url!r}; {some}")
     data = json.loads(store.get(f"{FOLDER}/{run_id}.json"))
     # Reports of version 0.1.0 have neither.
@@ -59,14 +65,35 @@ def read(store: Store, run_id: str) -> Kept:
 
 
 def before(store: Store, run_id: str, nights: int = NIGHTS) -> list[Kept]:
-    """The last runs before one that enriched any rows, oldest first."""
+    """The last finished runs before one that enriched any rows, oldest first."""
     found: list[Kept] = []
     for earlier in reversed([name for name in run_ids(store) if name < run_id]):
         if len(found) == nights:
             break
-        if (kept := read(store, earlier)).findings.rows:
+        if (kept := read(store, earlier)).finished and kept.findings.rows:
             found.insert(0, kept)
     return found
+
+
+def last_finished(store: Store, run_id: str) -> str | None:
+    """The last run before one that finished."""
+    earlier = (name for name in reversed(run_ids(store)) if name < run_id)
+    return next((name for name in earlier if read(store, name).finished), None)
+
+
+def unfinished(store: Store, run_id: str) -> list[Kept]:
+    """The runs before one that left a report and did not finish, back to the last one that did; oldest first."""
+    found: list[Kept] = []
+    for earlier in reversed([name for name in run_ids(store) if name < run_id]):
+        if (kept := read(store, earlier)).finished:
+            break
+        found.insert(0, kept)
+    return found
+
+
+def _latest(store: Store, known: Sequence[str]) -> Kept:
+    found = (read(store, name) for name in reversed(known))
+    return next((kept for kept in found if kept.numbers.get("rows_in")), read(store, known[-1]))
 
 
 def run_ids(store: Store) -> list[str]:

@@ -1,86 +1,133 @@
-"""The report of a run as a page to look at: Markdown for the Prefect UI, or one HTML file that needs nothing else."""
+"""What a report says in words: the table of numbers, and the Markdown page for the Prefect UI.
+
+The Markdown holds numbers, labels and folder names and none of the lake's texts: Prefect's database is not the lake.
+The texts are in the HTML page, `jobs.report.web`, which stays in the sink.
+"""
 
 from __future__ import annotations
 
 import base64
-import html
-import os
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from typing import Any
-
-from markdown_it import MarkdownIt
 
 from jobs.plan import Plan
 from jobs.plan.text import lines
 from jobs.report import drift, picture
+from jobs.report.findings import Findings
 from jobs.report.history import FOLDER, Kept
+from jobs.report.shown import clock, counted, duration
 
-STYLE = """
-body { font: 15px/1.55 system-ui, sans-serif; color: #1e293b; background: #f1f5f9; margin: 0; }
-main { max-width: 62rem; margin: 2rem auto; padding: 1.5rem 2.5rem; background: white; border-radius: 10px;
-       box-shadow: 0 1px 4px #0002; }
-h1 { margin-bottom: .2rem; } h2 { margin-top: 2.2rem; border-bottom: 1px solid #e2e8f0; padding-bottom: .3rem; }
-img { max-width: 100%; } table { border-collapse: collapse; } td, th { padding: .3rem 1.2rem .3rem 0;
-      border-bottom: 1px solid #e2e8f0; text-align: left; vertical-align: top; }
-code { background: #f1f5f9; padding: .1rem .3rem; border-radius: 4px; font-size: 90%; overflow-wrap: anywhere; }
-blockquote { margin: 1rem 0; padding: .6rem 1rem; border-left: 4px solid #dc2626; background: #fef2f2; }
-blockquote p { margin: 0; }
-"""
+
+def headline(kept: Kept) -> str:
+    """The run in a sentence, such as `12,000 rows enriched, 3 rejected, in 4 min 10 s`."""
+    numbers = kept.numbers
+    if not numbers["rows_in"]:
+        return f"Nothing was new: {_were(numbers['shards'], 'shard')} done before."
+    text = f"{counted(numbers['rows_out'], 'row')} enriched, {numbers['rows_rejected']:,} rejected, "
+    text += f"in {duration(numbers['seconds'])}"
+    if attempts := _more_attempts(numbers):
+        text += f" and {attempts}"
+    before = numbers["shards"] - shards_done(numbers)
+    return text + (f"; {before:,} of {_were(numbers['shards'], 'shard')} done before." if before > 0 else ".")
 
 
 def summary(kept: Kept) -> list[tuple[str, str]]:
-    """What and how much: counts, speed, padding, rejects by reason, models at their commits."""
+    """What and how much: counts, speed, padding, rejects by reason, each task with its model."""
     numbers = kept.numbers
     seconds, tokens, padded = numbers["seconds"], numbers["tokens"], numbers["padded_tokens"]
-    skipped = numbers["shards_skipped"]
+    done = shards_done(numbers)
     rows = [
+        ("status", str(numbers.get("status", "finished"))),
         ("rows in", f"{numbers['rows_in']:,}"),
         ("rows out", f"{numbers['rows_out']:,}"),
         ("rows rejected", f"{numbers['rows_rejected']:,}"),
         *((f"rejected by {reason}", f"{count:,}") for reason, count in kept.findings.rejects.items()),
-        ("shards", f"{numbers['shards'] - skipped:,} enriched, {skipped:,} done before"),
-        ("tokens a second", f"{tokens / seconds if seconds else 0:,.0f}"),
-        ("padded share", f"{1 - tokens / padded if padded else 0:.1%}"),
-        ("seconds", f"{seconds:,.1f}"),
+        ("rows reused", f"{numbers.get('rows_reused', 0):,}"),
+        ("rows removed", f"{numbers.get('rows_removed', 0):,}"),
+        ("rows of vanished files kept", f"{numbers.get('rows_vanished', 0):,}"),
+        ("shards", f"{done:,} enriched, {max(0, numbers['shards'] - done):,} done before"),
     ]
-    for task in numbers["tasks"]:
-        pins = [f"{pin['name']} at {pin['commit'][:12]}" for pin in (task["model"], task["adapter"]) if pin]
-        spec = task["spec"]
-        numbers_of = task["dtype"]
-        if task.get("agreement") is not None:
-            numbers_of += f", which agrees with float32 on {task['agreement']:.2%} of a sample"
-        rows.append((f"{spec['task']} into {spec['into']}", " + ".join([*pins, numbers_of])))
-    return [*rows, ("run", kept.run_id), ("finished", numbers.get("finished", "")), ("output", numbers["output"])]
+    if tokens and seconds:
+        rows.append(("tokens a second", f"{tokens / seconds:,.0f}"))
+    if padded:
+        rows.append(("computation spent on padding", f"{1 - tokens / padded:.1%}"))
+    rows.append(("time", duration(seconds)))
+    if attempts := _more_attempts(numbers):
+        rows.append(("attempts", attempts))
+    rows += [task_line(task) for task in numbers["tasks"]]
+    return [*rows, ("run", kept.run_id), ("finished", finished(numbers)), ("output", numbers["output"])]
+
+
+def shards_done(numbers: Mapping[str, Any]) -> int:
+    """Shards that the night enriched; a report of version 0.1.0 says only how many it skipped."""
+    return int(numbers.get("shards_done", numbers["shards"] - numbers["shards_skipped"]))
+
+
+def finished(numbers: Mapping[str, Any]) -> str:
+    """When the run ended, by the clocks of the job's time zone."""
+    if not (time := numbers.get("finished")):
+        return ""
+    return clock(datetime.fromisoformat(time), numbers.get("timezone", "UTC"))
+
+
+def task_line(task: Mapping[str, Any]) -> tuple[str, str]:
+    """A task and what computes it: `classify into mood`, `model org/x, version 9a91c0ffee12, precision bfloat16`."""
+    spec = task["spec"]
+    words = []
+    for what in ("model", "adapter"):
+        if pin := task[what]:
+            words.append(f"{what} {pin['name']}, version {pin['commit'][:12]}")
+    if task["model"]:
+        words.append(f"precision {task['dtype']}")
+    if task.get("agreement") is not None:
+        words.append(f"the same as float32 for {task['agreement']:.2%} of a sample")
+    return f"{spec['task']} into {spec['into']}", ", ".join(words) or "no model"
 
 
 def markdown(kept: Kept, before: Sequence[Kept]) -> str:
-    """The report, pictures embedded.
+    """The report for the Prefect UI, pictures embedded, without any text of the lake.
 
     Args:
         kept: the run.
         before: the runs that it is compared with, oldest first.
     """
     numbers = kept.numbers
-    nights = [night.findings for night in before]
-    drifts = drift.compare(kept.findings, nights)
-    skipped = numbers["shards_skipped"]
-    parts = [
-        f"# {numbers['name']}",
-        f"{numbers['rows_out']:,} rows enriched, {numbers['rows_rejected']:,} rejected, in {numbers['seconds']:,.1f} s"
-        + (f"; {skipped:,} of {numbers['shards']:,} shards were done before." if skipped else "."),
-        *(f"> **{item.what} moved**: {item.largest} (PSI {item.psi:.2f})" for item in drifts if item.moved),
-    ]
-    if not kept.findings.rows:
-        parts.append("Nothing was new, so there is nothing to draw.")
+    found = public(kept.findings, numbers["tasks"])
+    nights = [public(night.findings, numbers["tasks"]) for night in before]
+    drifts = drift.compare(found, nights)
+    parts = [f"# {numbers['name']}", headline(kept)]
+    if (status := numbers.get("status", "finished")) != "finished":
+        parts.append(f"> **The run {'was stopped' if status == 'stopped' else status}.** A rerun goes on from there.")
+    parts += [f"> **{item.what} moved**: {item.largest} (PSI {item.psi:.2f})" for item in drifts if item.moved]
     parts += _pictured("Speed", picture.throughput(kept.timeline), "tokens a second and rows done, over time")
-    compared = f"This run against the last {len(nights)} that had rows." if nights else "Nothing to compare with yet."
-    parts += _pictured("What was found", picture.labels(kept.findings, nights), "share of each label, scores", compared)
-    parts += _pictured("Texts", picture.lengths(kept.findings, nights), "text lengths, rejected rows")
+    if labels := picture.labels(found, nights):
+        parts += _pictured("What was found", labels, "share of each label, scores", compared(len(nights)))
+    parts += _pictured("Texts", picture.lengths(found, nights), "text lengths, rejected rows")
     if drifts:
-        parts += ["## Drift", _drift_note(len(nights)), _drift_table(drifts)]
+        parts += ["## Drift", drift_note(len(nights)), _drift_table(drifts)]
     parts += ["## Summary", _table([("", ""), *((what, _code(what, value)) for what, value in summary(kept))])]
-    parts += ["## Where it is", *_places(numbers)]
-    return "\n\n".join(parts) + "\n"
+    return "\n\n".join([*parts, "## Where it is", _places(numbers)]) + "\n"
+
+
+def public(findings: Findings, tasks: Sequence[Mapping[str, Any]]) -> Findings:
+    """The findings without rows, and without labels that are texts of the lake.
+
+    Labels of a task are those of its model or of the job file, unless they come from a column or a custom task.
+    """
+    closed = {
+        task["spec"]["into"]
+        for task in tasks
+        if task["spec"]["task"] in ("classify", "ner") or (task["spec"]["task"] == "zero_shot" and _listed(task))
+    }
+    return Findings(
+        rows=findings.rows,
+        parts=findings.parts,
+        labels={name: counts for name, counts in findings.labels.items() if name in closed},
+        scores=findings.scores,
+        lengths=findings.lengths,
+        rejects=findings.rejects,
+    )
 
 
 def plan_page(plan: Plan) -> str:
@@ -88,32 +135,40 @@ def plan_page(plan: Plan) -> str:
     return f"# {plan.spec.name}: plan\n\n{_table([('', ''), *lines(plan)])}\n"
 
 
-def web(kept: Kept, before: Sequence[Kept]) -> str:
-    """The same report as one HTML file."""
-    body = MarkdownIt("commonmark", {"html": False}).enable("table")
-    # Pictures are data URIs, which the renderer refuses unless told that they are ours; to replace this method is its
-    # documented way.
-    body.validateLink = lambda url: url.startswith(("data:image/png;base64,", "file:", "http:", "https:"))  # type: ignore[method-assign]
-    title = html.escape(f"{kept.numbers['name']} {kept.run_id}")
+def compared(nights: int) -> str:
+    """What the pictures compare the run with."""
+    if not nights:
+        return "There is no earlier run to compare with."
+    return f"Compared with the previous {'run' if nights == 1 else f'{nights} runs'}."
+
+
+def drift_note(nights: int) -> str:
+    """What the numbers of the drift table mean."""
+    runs = "the previous run" if nights == 1 else f"the previous {nights} runs, added up"
     return (
-        f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>{title}</title>'
-        f'<meta name="viewport" content="width=device-width, initial-scale=1"><style>{STYLE}</style></head>\n'
-        f"<body><main>\n{body.render(markdown(kept, before))}</main></body></html>\n"
+        f"Population stability index (PSI) against {runs}. More than {drift.MOVED:g} counts as moved; with few rows "
+        f"the threshold is higher, because chance alone moves them."
     )
 
 
-def _pictured(title: str, png: bytes | None, alternative: str, text: str = "") -> list[str]:
-    if png is None:
+def _listed(task: Mapping[str, Any]) -> bool:
+    return task["spec"].get("labels") is not None
+
+
+def _more_attempts(numbers: Mapping[str, Any]) -> str:
+    attempts = numbers.get("attempts", 1)
+    return counted(attempts, "attempt") if attempts > 1 else ""
+
+
+def _were(number: int, noun: str) -> str:
+    return f"{counted(number, noun)} {'was' if number == 1 else 'were'}"
+
+
+def _pictured(title: str, pictures: Sequence[picture.Picture], alternative: str, text: str = "") -> list[str]:
+    if (png := picture.sheet(pictures)) is None:
         return []
     image = f"![{alternative}](data:image/png;base64,{base64.b64encode(png).decode()})"
     return [f"## {title}", *([text] if text else []), image]
-
-
-def _drift_note(nights: int) -> str:
-    return (
-        f"Population stability index against the last {nights} runs with rows, added up. More than {drift.MOVED:g} "
-        f"counts as moved; with few rows the threshold is higher, since chance alone moves them."
-    )
 
 
 def _drift_table(drifts: Sequence[drift.Drift]) -> str:
@@ -125,20 +180,15 @@ def _drift_table(drifts: Sequence[drift.Drift]) -> str:
     return _table([*head, *rows])
 
 
-def _places(numbers: Mapping[str, Any]) -> list[str]:
+def _places(numbers: Mapping[str, Any]) -> str:
+    # No links: a browser follows none from a page of the server to a file of this machine.
     output, run_id = numbers["output"], numbers["run_id"]
-    lines = [f"- enriched rows: {_link(output)}"]
+    places = [f"- enriched rows: `{output}`"]
     if numbers["rows_rejected"]:
-        lines.append(f"- rejected rows with their reasons: {_link(f'{output}/_rejected')}")
-    lines.append(f"- this report as JSON: {_link(f'{output}/{FOLDER}/{run_id}.json')}")
-    return ["\n".join(lines)]
-
-
-def _link(path: str) -> str:
-    """A link where a browser can follow it: a local path, once absolute, or a web address; else the address itself."""
-    if path.startswith(("http://", "https://")):
-        return f"[{path}](<{path}>)"
-    return f"`{path}`" if "://" in path else f"[`{path}`](<file://{os.path.abspath(os.path.expanduser(path))}>)"
+        places.append(f"- rejected rows with their reasons: `{output}/_rejected`")
+    places.append(f"- example rows, the least certain rows and the rejected rows: `{output}/{FOLDER}/{run_id}.html`")
+    places.append(f"- this report as JSON: `{output}/{FOLDER}/{run_id}.json`")
+    return "\n".join(places)
 
 
 def _table(rows: Sequence[Sequence[str]]) -> str:

@@ -1,11 +1,12 @@
 """The pictures of a report: how fast it went, what was found, how long the texts were, what was rejected.
 
-Each picture is drawn once and given twice: as SVG whose colours are CSS variables, for a page that a browser shows light
-or dark, and as a PNG sheet for the Prefect UI.
+Each picture comes in two forms: as SVG whose colours are CSS variables, for a page that a browser shows light or dark,
+and on a PNG sheet for the Prefect UI.
 """
 
 from __future__ import annotations
 
+import html
 import io
 import re
 from collections import Counter
@@ -155,7 +156,7 @@ def svg(picture: Picture) -> str:
     text = re.sub(r"font: ([\d.]+px)[^;\"]*", r"font: \1 var(--font)", text)
     for colour, variable in VARIABLES.items():
         text = text.replace(colour, f"var({variable})")
-    return text.replace("<svg ", '<svg role="img" ', 1)
+    return text.replace("<svg ", f'<svg role="img" aria-label="{html.escape(picture.title)}" ', 1)
 
 
 def _over_time(axis: Axes, seconds: np.ndarray) -> None:

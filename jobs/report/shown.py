@@ -1,9 +1,11 @@
-"""Values of new columns as short text for a person: `positive (0.93)`, `Cairo (LOC), John Smith (PER)`."""
+"""Values, numbers and times as short text for a person: `positive (0.93)`, `1 file`, `4 min 10 s`."""
 
 from __future__ import annotations
 
 import json
+from datetime import datetime
 from typing import Any
+from zoneinfo import ZoneInfo
 
 # Characters of a text or a value that a report shows.
 CHARACTERS = 240
@@ -19,6 +21,30 @@ def cut(text: str, characters: int) -> str:
     """The text on one line, its end left out where it is long."""
     text = " ".join(text[: 4 * characters].split())
     return text if len(text) <= characters else text[: characters - 1] + "…"
+
+
+def counted(number: int, noun: str) -> str:
+    """A number and its noun: `1 file`, `2,000 files`."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
+def duration(seconds: float) -> str:
+    """Seconds as `0.4 s`, `48 s`, `4 min 10 s` or `2 h 05 min`."""
+    if seconds < 60:
+        return f"{seconds:.1f} s" if seconds < 9.95 else f"{seconds:.0f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min {rest:02} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02} min"
+
+
+def clock(time: datetime, timezone: str = "UTC") -> str:
+    """A time as the clocks of a time zone show it: `2026-11-25 02:15 CET`.
+
+    Args:
+        time: with a time zone of its own.
+        timezone: IANA name.
+    """
+    local = time.astimezone(ZoneInfo(timezone))
+    return f"{local:%Y-%m-%d %H:%M %Z}"
 
 
 def _text(value: Any) -> str:

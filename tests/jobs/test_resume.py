@@ -111,6 +111,8 @@ def test_a_killed_run_and_a_rerun_give_the_bytes_of_an_uninterrupted_one(tmp_pat
     done = {path.name: path.stat().st_mtime_ns for path in ledger}
     report = json.loads(lake.command("run", file).stdout.splitlines()[-1])
     assert report["shards_skipped"] == len(done)
+    # The report is about the night: the rows that the killed attempt finished are in it.
+    assert (report["rows_in"], report["attempts"]) == (len(lake.read(killed)), 2 if done else 1)
     assert lake.contents(killed) == lake.contents(whole)
     assert not list((killed / "_nightscribe" / "tmp").iterdir())
     assert all((killed / "_nightscribe" / "ledger" / name).stat().st_mtime_ns == at for name, at in done.items())
@@ -133,6 +135,11 @@ def test_sigterm_stops_cleanly_and_a_rerun_goes_on(tmp_path, models):
     assert (
         errors.strip() == "nightscribe: the run was asked to stop; finished shards are kept, a rerun goes on from there"
     )
+    (stopped,) = (json.loads(path.read_text()) for path in (tmp_path / "out").rglob("reports/*.json"))
+    assert stopped["status"] == "stopped"
+    assert 0 < stopped["rows_in"] < 6_000
     report = json.loads(lake.command("run", file).stdout.splitlines()[-1])
     assert report["shards_skipped"] > 0
+    assert (report["status"], report["rows_in"], report["attempts"]) == ("finished", 6_000, 2)
+    assert report["seconds"] > stopped["seconds"]
     assert len(lake.read(tmp_path / "out")) == 6_000

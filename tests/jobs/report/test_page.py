@@ -1,18 +1,23 @@
-"""The report of real runs: what it counts, what it draws, and that one HTML file holds all of it."""
+"""The report of real runs: what it counts, what it draws, what reaches Prefect, and the HTML page in full."""
 
 import base64
 import html.parser
 import io
 import json
+from dataclasses import replace
 from itertools import pairwise
+from urllib.parse import unquote
 
 import pyarrow.parquet as pq
 import pytest
+from matplotlib.figure import Figure
 from matplotlib.image import imread
 
 from jobs import run, spec
 from jobs.execute.progress import Progress, Timeline
 from jobs.report import history, page, picture
+from jobs.report.findings import SCORE_EDGES, Findings
+from jobs.report.web import web
 from jobs.store import Store
 from tests import lake
 from transforms.errors import SpecError
@@ -27,10 +32,11 @@ def nights(tmp_path_factory, models):
     ner = {"task": "ner", "column": "text", "model": str(models / "ner"), "into": "entities", "dtype": "float32"}
     job["tasks"].append(ner)
     file = lake.write_job(folder, job)
-    pq.write_table(lake.rows(200), folder / "in" / "0.parquet")
+    (folder / "in" / "lang=en").mkdir()
+    pq.write_table(lake.rows(200), folder / "in" / "lang=en" / "0.parquet")
     (folder / "in" / "a.jsonl").write_text('{"id": "a", "text": "fine", "stars": 1}\n')
     run.run(spec.read(file))
-    pq.write_table(lake.rows(100, start=1000, seed=4), folder / "in" / "1.parquet")
+    pq.write_table(lake.rows(100, start=1000, seed=4), folder / "in" / "lang=en" / "1.parquet")
     (folder / "in" / "b.jsonl").write_text('{"id": "b", "text": "cut\n{"id": "c", "text": "fine", "stars": 1}\n')
     run.run(spec.read(file))
     run.run(spec.read(file))
@@ -66,23 +72,55 @@ def test_findings_count_what_is_in_the_part_files(nights):
     assert kept(nights, 1).findings.rejects == {"source: InvalidJSON": 1}
 
 
-def test_the_page_shows_numbers_pictures_drift_and_places(nights):
+def test_the_page_for_prefect_shows_numbers_pictures_drift_and_places(nights):
     last = kept(nights, 1)
     text = page.markdown(last, history.before(store(nights), last.run_id))
-    assert "102 rows enriched" in text or "101 rows enriched" in text
+    assert "101 rows enriched, 1 rejected, in " in text
+    assert "; 2 of 4 shards were done before." in text
     assert len(images(text)) == 3
     assert all(image.shape[1] > 900 for image in images(text))
+    assert "Compared with the previous run." in text
     assert "| labels of sentiment |" in text
     assert "| rejected by source: InvalidJSON | 1 |" in text
-    assert f"[`{nights.parent}/out/_rejected`](<file://{nights.parent}/out/_rejected>)" in text
-    assert f"at {last.numbers['tasks'][0]['model']['commit'][:12]}" in text
+    assert "| computation spent on padding | " in text
+    assert f"- rejected rows with their reasons: `{nights.parent}/out/_rejected`" in text
+    commit = last.numbers["tasks"][0]["model"]["commit"][:12]
+    assert f"sentiment, version {commit}, precision float32 |" in text
+
+
+def test_no_text_of_the_lake_is_in_the_page_for_prefect(nights):
+    last = kept(nights, 1)
+    text, whole = page.markdown(last, []), web(last, [])
+    rows = [*last.findings.examples, *last.findings.least_certain["sentiment"], *last.findings.failures]
+    texts = [shown for row in rows if len(shown := row.get("text") or row["message"]) > 9]
+    assert len(texts) > 5
+    for shown in texts:
+        assert shown not in text
+        assert shown in Page(whole).text
+
+
+def test_labels_that_come_from_a_column_are_in_the_html_only():
+    found = Findings(rows=2, labels={"topic": {"a secret": 2}, "mood": {"good": 2}})
+    tasks = [
+        {"spec": {"task": "zero_shot", "into": "topic", "labels_column": "labels"}},
+        {"spec": {"task": "classify", "into": "mood"}},
+    ]
+    assert page.public(found, tasks).labels == {"mood": {"good": 2}}
+    tasks[0]["spec"] = {"task": "zero_shot", "into": "topic", "labels": ["a secret"]}
+    assert page.public(found, tasks).labels == found.labels
 
 
 def test_a_night_without_news_says_so_and_draws_nothing(nights):
-    text = page.markdown(kept(nights, 2), [])
-    assert "0 rows enriched" in text
-    assert "Nothing was new" in text
+    last = kept(nights, 2)
+    text = page.markdown(last, [])
+    assert "Nothing was new: 4 shards were done before." in text
+    assert "tokens a second" not in text
     assert images(text) == []
+    assert "<svg" not in web(last, [])
+
+
+def test_latest_is_the_last_run_that_had_rows(nights):
+    assert history.read(store(nights), "latest").run_id == kept(nights, 1).run_id
 
 
 def test_a_night_is_compared_with_those_before_it_that_had_rows(nights):
@@ -91,31 +129,78 @@ def test_a_night_is_compared_with_those_before_it_that_had_rows(nights):
     assert history.before(store(nights), ids[0]) == []
 
 
-def test_one_html_file_needs_nothing_else(nights, tmp_path):
+class Page(html.parser.HTMLParser):
+    """Links, everything that a browser would load, and the text of a page."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.links, self.loaded, self.tags, self.text = [], [], [], ""
+        self.feed(text)
+
+    def handle_starttag(self, tag, attributes):
+        self.tags.append(tag)
+        named = dict(attributes)
+        if tag == "a":
+            self.links.append(named["href"])
+        else:
+            loaded = (value for name, value in named.items() if name in ("src", "href", "xlink:href"))
+            self.loaded += [value for value in loaded if not value.startswith("#")]
+
+    def handle_data(self, data):
+        self.text += data
+
+
+def test_one_html_file_needs_nothing_else_and_its_links_start_from_where_it_is(nights, tmp_path):
     done = lake.command("report", "latest", "--job", nights, "--out", tmp_path / "report.html")
     assert (done.returncode, done.stdout) == (0, f"{tmp_path / 'report.html'}\n")
-    second = history.run_ids(store(nights))[1]
-    done = lake.command("report", second, "--sink", nights.parent / "out", cwd=tmp_path)
+    first = history.run_ids(store(nights))[0]
+    done = lake.command("report", first, "--sink", nights.parent / "out", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    text = (tmp_path / f"{second}.html").read_text()
-    links = []
+    for name, places in (("report.html", 3), (f"{first}.html", 2)):
+        shown = Page((tmp_path / name).read_text())
+        assert shown.loaded == []
+        assert len(shown.links) == places
+        assert all((tmp_path / unquote(link)).exists() for link in shown.links)
+    assert shown.tags.count("svg") == 7
 
-    class Links(html.parser.HTMLParser):
-        def handle_starttag(self, tag, attributes):
-            links.extend((tag, value) for name, value in attributes if name in ("src", "href"))
 
-    Links().feed(text)
-    assert sum(tag == "img" for tag, _ in links) == 3
-    assert all(value.startswith("data:image/png;base64,") for tag, value in links if tag == "img")
-    assert all(value.startswith("file:///") for tag, value in links if tag == "a")
-    assert "<table>" in text
+def test_the_page_in_the_sink_links_to_what_is_beside_it(nights):
+    folder = nights.parent / "out" / history.FOLDER
+    links = Page(web(kept(nights, 1), [])).links
+    assert links == ["../..", "../../_rejected", f"../../{history.FOLDER}/{kept(nights, 1).run_id}.json"]
+    assert all((folder / link).exists() for link in links)
+
+
+def test_an_address_that_no_browser_follows_is_no_link(nights, tmp_path):
+    last = kept(nights, 1)
+    moved = replace(last, numbers=last.numbers | {"output": "s3://lake/out"})
+    assert Page(web(moved, [], tmp_path)).links == []
+    assert Page(web(moved, [])).links[0] == "../.."
+
+
+def test_the_html_shows_rows_labels_by_partition_and_every_rejected_row(nights):
+    last = kept(nights, 1)
+    shown = Page(web(last, history.before(store(nights), last.run_id)))
+    for heading in ("Labels by partition", "Example rows", "Least certain rows", "Rejected rows", "Drift", "Summary"):
+        assert heading in shown.text
+    assert "lang=en" in shown.text
+    assert last.findings.least_certain["sentiment"][0]["text"] in shown.text
+    assert last.findings.failures[0]["file"] in shown.text
+
+
+def test_the_scores_of_one_label_are_no_uncertainty():
+    rows = [{"file": "a", "text": "fine", "found": {"stars": "stars (3.20)"}, "score": 3.2}]
+    numbers = {"name": "test", "run_id": "x", "rows_in": 1, "rows_out": 1, "rows_rejected": 0, "shards": 1, "tasks": []}
+    numbers |= {"shards_skipped": 0, "tokens": 0, "padded_tokens": 0, "seconds": 1.0, "output": "out"}
+    found = Findings(rows=1, labels={"stars": {"stars": 1}}, least_certain={"stars": rows})
+    assert "Least certain" not in web(history.Kept(numbers, found, []), [])
 
 
 @pytest.mark.parametrize(
     ("words", "expected"),
     [
         (["none", "--sink", "{out}"], "run 'none' has no report in"),
-        (["latest", "--sink", "{tmp}/empty"], "it has no finished run"),
+        (["latest", "--sink", "{tmp}/empty"], "no run has written to it yet"),
         (["latest", "--sink", "{out}", "--out", "{tmp}/no/such/folder.html"], "cannot be written: No such file"),
     ],
 )
@@ -154,6 +239,32 @@ def test_a_timeline_of_any_length_is_thinned_to_an_even_one():
 
 
 def test_a_run_too_short_for_a_speed_has_no_picture_of_it():
-    assert picture.throughput([]) is None
-    assert picture.throughput([(0.1, 0, 0), (0.2, 0, 0)]) is None
-    assert picture.throughput([(0.0, 0, 0), (1.0, 10, 100)])[:4] == b"\x89PNG"
+    assert picture.throughput([]) == []
+    assert picture.throughput([(0.1, 0, 0), (0.2, 0, 0)]) == []
+    assert [each.title for each in picture.throughput([(0.0, 0, 0), (1.0, 10, 100)])] == [
+        "tokens a second",
+        "rows done",
+    ]
+    # A task without tokens has rows and no speed in tokens.
+    assert [each.title for each in picture.throughput([(0.0, 0, 0), (1.0, 10, 0)])] == ["rows done"]
+
+
+def test_the_last_of_an_odd_number_of_pictures_fills_its_row():
+    pictures = picture.throughput([(0.0, 0, 0), (1.0, 10, 100)])
+    one, three = (imread(io.BytesIO(picture.sheet(each))) for each in (pictures[:1], [*pictures, pictures[0]]))
+    assert three.shape[0] == 2 * one.shape[0]
+    # Nothing but white would be a hole in the page.
+    right_half = three[three.shape[0] // 2 :, three.shape[1] // 2 :, :3]
+    assert right_half.min() < 0.9
+    assert picture.sheet([]) is None
+
+
+def test_ticks_of_a_histogram_do_not_collide():
+    counts = [1] * (len(SCORE_EDGES) - 1)
+    figure = Figure(figsize=(picture.WIDTH_IN / 2, picture.ROW_IN), layout="constrained")
+    axis = figure.subplots()
+    picture.labels(Findings(rows=1, scores={"score": counts}), [])[0].draw(axis)
+    figure.canvas.draw()
+    boxes = [label.get_window_extent() for label in axis.get_xticklabels() if label.get_text()]
+    assert len(boxes) > 3
+    assert all(left.x1 < right.x0 for left, right in pairwise(boxes))

@@ -1,0 +1,150 @@
+"""The report of a night: what all its attempts did together, written however the last of them ended.
+
+A night begins where the last finished run ended. So a run that goes on after a kill, a stop or too many rejects reports
+the rows of the attempts before it too.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from jobs.report import FINISHED, STOPPED, Report, Status, details, history
+from jobs.report.findings import look
+from transforms.errors import NightscribeError, Stopped
+
+if TYPE_CHECKING:
+    from jobs.plan import Plan
+    from jobs.sink.ledger import Entry
+    from jobs.store import Store
+
+LOG = logging.getLogger(__name__)
+
+Sample = tuple[float, int, int]
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """One run of a night.
+
+    Attributes:
+        run_id: names it.
+        seconds: how long it took; until its last finished shard if it was killed.
+        status: how it ended.
+        rows_in: rows of the shards that it finished and that stand.
+        tokens: real tokens computed for them.
+    """
+
+    run_id: str
+    seconds: float
+    status: Status | str
+    rows_in: int = 0
+    tokens: int = 0
+
+
+def record(
+    plan: Plan,
+    store: Store,
+    entries: Mapping[str, Entry],
+    timeline: Sequence[Sample],
+    removed: Iterable[Entry] = (),
+    error: BaseException | None = None,
+) -> Report:
+    """Count what the night has done so far and keep the report of it in the sink.
+
+    Args:
+        plan: the run.
+        store: its sink.
+        entries: the ledger by slot, staged entries included, without what is removed.
+        timeline: (seconds, rows, tokens) of this attempt.
+        removed: entries whose rows this run takes from the sink.
+        error: what ended the run; None for a run that finished.
+    """
+    status: Status = FINISHED if error is None else STOPPED if isinstance(error, Stopped) else "failed"
+    earlier = history.unfinished(store, plan.run_id)
+    since = history.last_finished(store, plan.run_id)
+    own = [entry for entry in entries.values() if since is None or entry.run_id > since]
+    attempts = _attempts(plan.run_id, status, own, earlier)
+    keys = {shard.key for shard in plan.shards}
+    limited = plan.spec.source.limit is not None
+    report = Report(
+        rows_in=sum(entry.rows_in for entry in own),
+        rows_out=sum(entry.rows_out for entry in own),
+        rows_rejected=sum(entry.rows_rejected for entry in own),
+        shards=len(plan.shards),
+        shards_skipped=len(plan.shards) - len(plan.todo),
+        tokens=sum(entry.tokens for entry in own),
+        padded_tokens=sum(entry.padded_tokens for entry in own),
+        seconds=round(sum(attempt.seconds for attempt in attempts), 3),
+        run_id=plan.run_id,
+        output=plan.spec.sink.path,
+        status=status,
+        attempts=len(attempts),
+        shards_done=len(own),
+        rows_reused=sum(getattr(entry, "rows_reused", 0) for entry in own),
+        rows_removed=sum(entry.rows_out for entry in removed if entry.key not in keys),
+        # A limited run does not look at every file, so it cannot tell which are gone.
+        rows_vanished=0 if limited else sum(entry.rows_out for entry in entries.values() if entry.key not in keys),
+    )
+    kept = details(plan, report, look(plan, own), _joined(timeline, attempts, earlier))
+    kept |= {"attempts_made": [asdict(attempt) for attempt in attempts]}
+    kept |= {"message": str(error)} if error is not None else {}
+    store.put(f"{history.FOLDER}/{plan.run_id}.json", json.dumps(kept, indent=1).encode())
+    LOG.info("run %s %s: %d rows out, %d rejected", plan.run_id, status, report.rows_out, report.rows_rejected)
+    return report
+
+
+def record_unfinished(
+    plan: Plan, store: Store, entries: Mapping[str, Entry], timeline: Sequence[Sample], error: BaseException
+) -> None:
+    """Keep the report of a run that did not finish; a sink that cannot take it does not hide what went wrong."""
+    try:
+        record(plan, store, entries, timeline, error=error)
+    except (OSError, NightscribeError) as second:
+        LOG.warning("the report of run %s could not be written: %s", plan.run_id, second)
+
+
+def _attempts(run_id: str, status: Status, own: Sequence[Entry], earlier: Sequence[history.Kept]) -> list[Attempt]:
+    """Every attempt of the night, in order: this one, those that left a report, and those that left only entries."""
+    known: dict[str, tuple[float, str]] = {run_id: (_seconds(run_id, datetime.now(UTC)), status)}
+    for kept in earlier:
+        known.setdefault(kept.run_id, (_own_seconds(kept), str(kept.numbers.get("status", "failed"))))
+    for entry in own:
+        if entry.run_id not in known or known[entry.run_id][1] == "killed":
+            until = max(known.get(entry.run_id, (0.0,))[0], _seconds(entry.run_id, datetime.fromisoformat(entry.time)))
+            known[entry.run_id] = (until, "killed")
+    made = []
+    for name in sorted(known):
+        entries = [entry for entry in own if entry.run_id == name]
+        rows, tokens = sum(entry.rows_in for entry in entries), sum(entry.tokens for entry in entries)
+        made.append(Attempt(name, round(known[name][0], 3), known[name][1], rows, tokens))
+    return made
+
+
+def _own_seconds(kept: history.Kept) -> float:
+    """How long the run of a report took, without the attempts before it."""
+    made: list[dict[str, Any]] = kept.numbers.get("attempts_made", [])
+    return next((float(each["seconds"]) for each in made if each["run_id"] == kept.run_id), 0.0)
+
+
+def _seconds(run_id: str, until: datetime) -> float:
+    """Seconds from the planning of a run, whose time its name has, to a time."""
+    try:
+        started = datetime.strptime(run_id.split("-")[0], "%Y%m%dT%H%M%S%f").replace(tzinfo=UTC)
+    except ValueError:
+        return 0.0
+    return max(0.0, (until - started).total_seconds())
+
+
+def _joined(timeline: Sequence[Sample], attempts: Sequence[Attempt], earlier: Sequence[history.Kept]) -> list[Sample]:
+    """The timelines of all attempts one after the other; an attempt without one counts with what it finished."""
+    before = attempts[:-1]
+    seconds = sum(attempt.seconds for attempt in before)
+    rows, tokens = sum(attempt.rows_in for attempt in before), sum(attempt.tokens for attempt in before)
+    last = earlier[-1].timeline if earlier else []
+    own = [(round(s + seconds, 2), r + rows, t + tokens) for s, r, t in timeline]
+    return [*([sample for sample in last if sample[0] <= seconds] or ([(0.0, 0, 0)] if before else [])), *own]

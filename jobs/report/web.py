@@ -1,0 +1,120 @@
+"""The report of a run as one HTML file that needs nothing else: light or dark, on a wide screen or a phone.
+
+It shows rows of the lake, so it is written into the sink or where a person asks for it, and never sent to Prefect.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import quote
+
+from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
+from markupsafe import Markup
+
+from jobs.report import drift, page, picture
+from jobs.report.findings import OTHER
+from jobs.report.history import FOLDER, Kept
+from jobs.report.shown import counted
+
+# Labels that a table of partitions has a column for.
+COLUMNS = 6
+
+
+@dataclass(frozen=True)
+class Link:
+    """A place named on the page.
+
+    Attributes:
+        what: what is there.
+        text: the address as a person reads it.
+        href: the address from the page; None where no browser could follow it.
+    """
+
+    what: str
+    text: str
+    href: str | None
+
+
+def web(kept: Kept, before: Sequence[Kept], folder: Path | None = None) -> str:
+    """The report as one HTML file.
+
+    Args:
+        kept: the run.
+        before: the runs that it is compared with, oldest first.
+        folder: where the file will be, so that its links start from there; None for the sink's folder of reports.
+    """
+    numbers, found = kept.numbers, kept.findings
+    nights = [night.findings for night in before]
+    environment = Environment(
+        loader=PackageLoader("jobs.report", "."), autoescape=select_autoescape(), undefined=StrictUndefined
+    )
+    environment.filters["svg"] = lambda each: Markup(picture.svg(each))
+    environment.filters["counted"] = counted
+    return environment.get_template("page.html").render(
+        title=numbers["name"],
+        run_id=kept.run_id,
+        status=numbers.get("status", "finished"),
+        message=numbers.get("message"),
+        finished=page.finished(numbers),
+        headline=page.headline(kept),
+        summary=page.summary(kept)[1:],
+        sections=[
+            ("Speed", "", picture.throughput(kept.timeline)),
+            ("What was found", page.compared(len(nights)), picture.labels(found, nights)),
+            ("Texts", "", picture.lengths(found, nights)),
+        ],
+        partitions={name: _partition_table(counts) for name, counts in found.partitions.items() if counts},
+        examples=found.examples,
+        least_certain={name: rows for name, rows in found.least_certain.items() if rows and _varies(name, kept)},
+        failures=found.failures,
+        rejected=numbers["rows_rejected"],
+        drifts=drift.compare(found, nights),
+        drift_note=page.drift_note(len(nights)),
+        links=_links(kept, folder),
+    )
+
+
+def _varies(name: str, kept: Kept) -> bool:
+    """Whether a score says how certain a label is: one that is always there has a number, no certainty."""
+    return len(kept.findings.labels.get(name, {})) != 1
+
+
+def _partition_table(counts: dict[str, dict[str, int]]) -> tuple[list[str], list[tuple[str, int, list[float]]]]:
+    """Head and rows (folder, labels in it, share of each label), the commonest labels first."""
+    total: Counter[str] = Counter()
+    for labels in counts.values():
+        total.update(labels)
+    head = [label for label, _ in total.most_common() if label != OTHER][:COLUMNS]
+    rows = []
+    for folder, labels in counts.items():
+        rows.append((folder, sum(labels.values()), [labels.get(label, 0) / sum(labels.values()) for label in head]))
+    return head, rows
+
+
+def _links(kept: Kept, folder: Path | None) -> list[Link]:
+    """The places that belong to a run, as addresses from the page."""
+    output = str(kept.numbers["output"])
+    places = [("enriched rows", "")]
+    if kept.numbers["rows_rejected"]:
+        places.append(("rejected rows with their reasons", "_rejected"))
+    places.append(("this report as JSON", f"{FOLDER}/{kept.run_id}.json"))
+    if "://" in output and folder is not None:
+        web_address = output.startswith(("http://", "https://"))
+        root: str | None = output if web_address else None
+    elif folder is None:
+        root = "/".join(".." for _ in FOLDER.split("/"))
+    else:
+        root = os.path.relpath(os.path.abspath(os.path.expanduser(output)), folder.absolute())
+    return [_link(what, output, name, root) for what, name in places]
+
+
+def _link(what: str, output: str, name: str, root: str | None) -> Link:
+    text = "/".join(part for part in (output.rstrip("/"), name) if part)
+    if root is None:
+        return Link(what, text, None)
+    href = "/".join(part for part in (root.rstrip("/"), name) if part)
+    return Link(what, text, href if "://" in href else quote(href))
