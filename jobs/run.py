@@ -8,11 +8,7 @@ import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager
-<<<<<<< HEAD
-from dataclasses import dataclass, replace
-=======
-from dataclasses import dataclass, field
->>>>>>> d174c45 (The report is about the night and always exists; the page is HTML with rows, partitions and rejected rows, light or dark, for a phone too)
+from dataclasses import dataclass, field, replace
 
 from apache_beam.utils.shared import Shared
 

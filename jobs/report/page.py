@@ -12,11 +12,11 @@ from datetime import datetime
 from typing import Any
 
 from jobs.plan import Plan
-from jobs.plan.text import lines
+from jobs.plan.text import count, lines
 from jobs.report import drift, picture
 from jobs.report.findings import Findings
 from jobs.report.history import FOLDER, Kept
-from jobs.report.shown import clock, counted, duration
+from jobs.report.shown import clock, duration
 
 
 def headline(kept: Kept) -> str:
@@ -24,7 +24,7 @@ def headline(kept: Kept) -> str:
     numbers = kept.numbers
     if not numbers["rows_in"]:
         return f"Nothing was new: {_were(numbers['shards'], 'shard')} done before."
-    text = f"{counted(numbers['rows_out'], 'row')} enriched, {numbers['rows_rejected']:,} rejected, "
+    text = f"{count(numbers['rows_out'], 'row')} enriched, {numbers['rows_rejected']:,} rejected, "
     text += f"in {duration(numbers['seconds'])}"
     if attempts := _more_attempts(numbers):
         text += f" and {attempts}"
@@ -42,7 +42,7 @@ def summary(kept: Kept) -> list[tuple[str, str]]:
         ("rows in", f"{numbers['rows_in']:,}"),
         ("rows out", f"{numbers['rows_out']:,}"),
         ("rows rejected", f"{numbers['rows_rejected']:,}"),
-        *((f"rejected by {reason}", f"{count:,}") for reason, count in kept.findings.rejects.items()),
+        *((f"rejected by {reason}", f"{number:,}") for reason, number in kept.findings.rejects.items()),
         ("rows reused", f"{numbers.get('rows_reused', 0):,}"),
         ("rows removed", f"{numbers.get('rows_removed', 0):,}"),
         ("rows of vanished files kept", f"{numbers.get('rows_vanished', 0):,}"),
@@ -157,11 +157,11 @@ def _listed(task: Mapping[str, Any]) -> bool:
 
 def _more_attempts(numbers: Mapping[str, Any]) -> str:
     attempts = numbers.get("attempts", 1)
-    return counted(attempts, "attempt") if attempts > 1 else ""
+    return count(attempts, "attempt") if attempts > 1 else ""
 
 
 def _were(number: int, noun: str) -> str:
-    return f"{counted(number, noun)} {'was' if number == 1 else 'were'}"
+    return f"{count(number, noun)} {'was' if number == 1 else 'were'}"
 
 
 def _pictured(title: str, pictures: Sequence[picture.Picture], alternative: str, text: str = "") -> list[str]:

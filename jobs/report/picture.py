@@ -128,7 +128,7 @@ def sheet(pictures: Sequence[Picture]) -> bytes | None:
     if not pictures:
         return None
     rows = -(-len(pictures) // 2)
-    layout = [[f"{2 * row}", f"{min(2 * row + 1, len(pictures) - 1)}"] for row in range(rows)]
+    layout: Any = [[f"{2 * row}", f"{min(2 * row + 1, len(pictures) - 1)}"] for row in range(rows)]
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(WIDTH_IN, ROW_IN * rows), dpi=DPI, layout="constrained", facecolor="white")
         axes = figure.subplot_mosaic(layout)

@@ -1,4 +1,4 @@
-"""Values, numbers and times as short text for a person: `positive (0.93)`, `1 file`, `4 min 10 s`."""
+"""Values, numbers and times as short text for a person: `positive (0.93)`, `4 min 10 s`."""
 
 from __future__ import annotations
 
@@ -21,11 +21,6 @@ def cut(text: str, characters: int) -> str:
     """The text on one line, its end left out where it is long."""
     text = " ".join(text[: 4 * characters].split())
     return text if len(text) <= characters else text[: characters - 1] + "…"
-
-
-def counted(number: int, noun: str) -> str:
-    """A number and its noun: `1 file`, `2,000 files`."""
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
 def duration(seconds: float) -> str:

@@ -15,10 +15,10 @@ from urllib.parse import quote
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 from markupsafe import Markup
 
+from jobs.plan.text import count
 from jobs.report import drift, page, picture
 from jobs.report.findings import OTHER
 from jobs.report.history import FOLDER, Kept
-from jobs.report.shown import counted
 
 # Labels that a table of partitions has a column for.
 COLUMNS = 6
@@ -53,7 +53,7 @@ def web(kept: Kept, before: Sequence[Kept], folder: Path | None = None) -> str:
         loader=PackageLoader("jobs.report", "."), autoescape=select_autoescape(), undefined=StrictUndefined
     )
     environment.filters["svg"] = lambda each: Markup(picture.svg(each))
-    environment.filters["counted"] = counted
+    environment.filters["count"] = count
     return environment.get_template("page.html").render(
         title=numbers["name"],
         run_id=kept.run_id,
