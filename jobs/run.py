@@ -15,7 +15,7 @@ from apache_beam.utils.shared import Shared
 from jobs.execute import pipeline, progress
 from jobs.execute.progress import Progress, Timeline
 from jobs.execute.stop import NEVER, StopToken
-from jobs.models import agreement
+from jobs.models import agreement, fit
 from jobs.models.pool import ModelPool
 from jobs.plan import Plan, planning
 from jobs.report import Report, account, night
@@ -79,7 +79,9 @@ def prepare(spec: JobSpec) -> Plan:
         UserError: what the job file says does not fit what is there.
     """
     pipeline.check_runner(spec.runner)
-    return planning.make(spec)
+    plan = planning.make(spec)
+    fit.check(plan, from_hub=True)
+    return plan
 
 
 @contextmanager

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import json
+import re
 import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from safetensors import safe_open
 
+from transforms.checkpoint import config as configs
+from transforms.checkpoint import files, weights
 from transforms.digest import digest
 from transforms.errors import ModelError
 
@@ -50,55 +51,143 @@ def read(folder: str) -> dict[str, Any]:
     """The adapter_config.json of a PEFT adapter folder.
 
     Raises:
-        ModelError: there is none.
+        ModelError: there is none, or it has values of other types than PEFT writes.
     """
     file = Path(folder) / "adapter_config.json"
     if not file.is_file():
         raise ModelError(
             f"adapter {folder!r} has no adapter_config.json; give a folder that PEFT's save_pretrained wrote"
         )
-    return json.loads(file.read_text())
+    content = files.read_json(file)
+    if not isinstance(content.get("peft_type"), str):
+        raise ModelError(f"{file} has no peft_type, such as LORA; give a folder that PEFT's save_pretrained wrote")
+    if not isinstance(content.get("base_model_name_or_path") or "", str):
+        raise ModelError(f"{file} has a base_model_name_or_path that is no string; write the name of the base model")
+    saved = content.get("modules_to_save") or []
+    if not isinstance(saved, list) or not all(isinstance(name, str) for name in saved):
+        raise ModelError(f"{file} has modules_to_save {saved!r}; give a list of names, such as ['classifier']")
+    return content
 
 
 def with_labels(config: PretrainedConfig, adapter: str) -> PretrainedConfig:
-    """Take over the labels of an adapter that brings its own head: its config.json's, else LABEL_0 ... LABEL_n."""
-    read(adapter)
-    own = Path(adapter) / "config.json"
-    if own.is_file():
-        from transformers import AutoConfig
+    """Take over the labels of an adapter that brings its own head: its config.json's, else LABEL_0 ... LABEL_n.
 
-        labels = AutoConfig.from_pretrained(adapter)
+    Raises:
+        ModelError: the adapter's own config.json has more or fewer labels than its head has outputs.
+    """
+    read(adapter)
+    own, size = Path(adapter) / "config.json", _head_size(adapter)
+    if own.is_file():
+        labels = configs.read(adapter)
+        if size is not None and size != labels.num_labels:
+            raise ModelError(
+                f"{own} has {labels.num_labels} labels, and the adapter's head has {size} outputs; "
+                "give id2label one label for each output"
+            )
         config.id2label, config.label2id = labels.id2label, labels.label2id
         config.problem_type = labels.problem_type
-    elif (size := _head_size(adapter)) is not None and size != config.num_labels:
+    elif size is not None and size != config.num_labels:
         config.num_labels = size
     return config
 
 
 def lay(network: PreTrainedModel, adapter: str, missing: set[str]) -> tuple[PreTrainedModel, set[str]]:
-    """Load a PEFT adapter, head included, and merge it where its kind allows; what is still missing comes back."""
+    """Load a PEFT adapter, head included, and merge it where its kind allows.
+
+    Args:
+        network: the base; on the meta device to learn only whether the adapter fits.
+        adapter: adapter folder.
+        missing: parameters of the network without weights of its own.
+
+    Returns:
+        The network with its adapter, and what is still missing.
+
+    Raises:
+        ModelError: the adapter does not fit the network, or lacks weights.
+    """
     from peft import PeftModel
 
     saved = set(read(adapter).get("modules_to_save") or ())
+    weights.read(weights.find(adapter, weights.ADAPTER_NAMES, "adapter"))
+    _check_kind(adapter)
     # PEFT only warns of missing adapter weights; an adapter applied in part is not the adapter.
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        laid = PeftModel.from_pretrained(network, adapter)
+        try:
+            laid = PeftModel.from_pretrained(network, adapter, torch_device="cpu")
+        except KeyError as error:
+            raise ModelError(
+                f"adapter {adapter!r} lacks weights: {error.args[0]} is not in its file; copy it again"
+            ) from error
+        # Each kind of adapter has its own way to fail on a base of another shape.
+        except Exception as error:
+            raise _misfit(adapter, error) from error
     for warning in caught:
         if "missing adapter keys" in str(warning.message).lower():
             raise ModelError(f"adapter {adapter!r} lacks weights: {str(warning.message)[:300]}")
+    if network.device.type == "meta":
+        _check_all_used(laid, adapter)
     still = {key for key in missing if not saved.intersection(key.split("."))}
     merged: Any = laid.merge_and_unload() if hasattr(laid, "merge_and_unload") else laid
     return merged, still
 
 
+def _check_kind(adapter: str) -> None:
+    """Refuse a kind of adapter that PEFT does not have, and options that it cannot read."""
+    import peft
+    from peft import PEFT_TYPE_TO_CONFIG_MAPPING, PeftConfig
+
+    file = Path(adapter) / "adapter_config.json"
+    kind = read(adapter)["peft_type"]
+    if kind not in PEFT_TYPE_TO_CONFIG_MAPPING:
+        raise ModelError(
+            f"{file} has peft_type {kind!r}, which PEFT {peft.__version__} does not have; "
+            f"choose an adapter of another kind, such as LORA"
+        )
+    try:
+        PeftConfig.from_pretrained(adapter)
+    except Exception as error:
+        raise ModelError(
+            f"{file} cannot be read by PEFT {peft.__version__} ({files.first_line(error)}); "
+            "correct that key, or copy the file again"
+        ) from error
+
+
+def _check_all_used(laid: Any, adapter: str) -> None:
+    """Refuse an adapter with weights that the network has no place for, which PEFT leaves out in silence."""
+    from peft.utils import load_peft_weights, set_peft_model_state_dict
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        result = set_peft_model_state_dict(laid, load_peft_weights(adapter, device="cpu"))
+    unused = [key for key in result.unexpected_keys if key.startswith("base_model.")]
+    if unused:
+        raise ModelError(
+            f"adapter {adapter!r} has weights that its base has no place for, such as {unused[0]}; "
+            "use the base model that it was trained on"
+        )
+
+
+def _misfit(adapter: str, error: Exception) -> ModelError:
+    """What PEFT says when an adapter does not fit, as one sentence."""
+    sizes = re.search(r"size mismatch for (\S+): .*?Size\(\[([\d, ]*)\]\).*?Size\(\[([\d, ]*)\]\)", str(error))
+    if sizes is None:
+        what = f"({files.first_line(error)})"
+    else:
+        name, had, wanted = sizes.groups()
+        what = f": {name} is {had.replace(', ', '×')} in the adapter and {wanted.replace(', ', '×')} in the base"
+    return ModelError(
+        f"adapter {adapter!r} does not fit its base {what}; use the base model that it was trained on".replace(
+            " :", ":"
+        )
+    )
+
+
 def _head_size(adapter: str) -> int | None:
-    weights = Path(adapter) / "adapter_model.safetensors"
-    if not weights.is_file():
-        return None
-    with safe_open(weights, "pt") as file:
-        for key in file.keys():
-            *_, layer, kind = key.split(".")
-            if kind == "weight" and layer in HEADS and "lora_" not in key:
-                return int(file.get_slice(key).get_shape()[0])
+    """Outputs of the head in an adapter's weights; None without one, or without its weights (not downloaded yet)."""
+    present = [Path(adapter) / name for name in weights.ADAPTER_NAMES if (Path(adapter) / name).is_file()]
+    for key, tensor in weights.read(present[0]).items() if present else ():
+        layer, _, kind = key.rpartition(".")
+        if kind == "weight" and layer.rpartition(".")[2] in HEADS and "lora_" not in key:
+            return tensor.shape[0]
     return None

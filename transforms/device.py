@@ -7,6 +7,8 @@ from functools import cache
 
 import torch
 
+from transforms.errors import ModelError
+
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 # A dtype that was chosen by a stopwatch is part of the fingerprint, so a noisy machine must not change it: CPUs
@@ -22,6 +24,28 @@ def choose_device(device: str) -> torch.device:
     if torch.cuda.is_available():
         return torch.device("cuda")
     return torch.device("cpu")
+
+
+def check(device: str) -> None:
+    """Refuse a device that this machine does not have.
+
+    Raises:
+        ModelError: it is not here.
+    """
+    kind, _, number = device.partition(":")
+    if kind == "cuda":
+        here = torch.cuda.device_count() if torch.cuda.is_available() else 0
+        if not here:
+            raise ModelError(f"device is {device!r}, and torch sees no GPU here; choose auto or cpu")
+        if number and int(number) >= here:
+            names = ", ".join(f"cuda:{i}" for i in range(here))
+            raise ModelError(
+                f"device is {device!r}, and torch sees {here} GPU here ({names}); choose one of them or auto"
+            )
+    if kind == "mps" and not torch.backends.mps.is_available():
+        raise ModelError(
+            "device is 'mps', and this machine is no Mac with a GPU that torch can use; choose auto or cpu"
+        )
 
 
 def choose_dtype(dtype: str, device: str) -> str:

@@ -13,14 +13,15 @@ from typing import Any
 
 import numpy as np
 import torch
-from transformers import AutoTokenizer, PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from transforms import adapter as adapters
 from transforms import engines, padding
 from transforms.architecture import resolve
 from transforms.batches import MAX_TOKENS, Caps, padded
+from transforms.checkpoint import tokenizer as tokenizers
+from transforms.checkpoint.loading import require_all
 from transforms.device import DTYPES, choose_device, choose_dtype
-from transforms.errors import ModelError
 from transforms.padding import Rule
 from transforms.reference import ModelRef, read_config
 
@@ -85,7 +86,7 @@ def load(ref: ModelRef, architecture: str | type) -> Model:
     name = choose_dtype(ref.dtype, ref.device)
     dtype = DTYPES["float32" if name == "int8" else name]
     config = read_config(ref)
-    tokenizer = AutoTokenizer.from_pretrained(_tokenizer_folder(ref))
+    tokenizer = tokenizers.read(tokenizer_folder(ref), config)
     # An adapter is merged in float32 and rounded once.
     loader = resolve(architecture)
     network, report = loader.from_pretrained(
@@ -98,18 +99,14 @@ def load(ref: ModelRef, architecture: str | type) -> Model:
     missing = set(report["missing_keys"]) | {key for key, *_ in report.get("mismatched_keys", ())}
     if ref.adapter is not None:
         network, missing = adapters.lay(network, ref.adapter, missing)
-    if missing:
-        raise ModelError(
-            f"model {ref.path!r} has no weights for {', '.join(sorted(missing)[:4])}; "
-            f"it was not trained for this task ({loader.__name__})"
-        )
+    require_all(missing, ref, loader.__name__)
     network = network.to(device=device, dtype=dtype).eval()
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
     head = loader.__name__
     if network.config.pad_token_id is None and head in WRITERS:
         network.config.pad_token_id = tokenizer.pad_token_id
-    names, window = _inputs(tokenizer, network), _max_length(tokenizer, network)
+    names, window = input_names(tokenizer, network), longest(tokenizer, network)
     budget = MAX_TOKENS["int8" if name == "int8" else device.type]
     model = Model(tokenizer, network, network.config, device, window, budget, names, network)
     if head in WRITERS:
@@ -158,12 +155,12 @@ def logits(model: Model, ids: list[list[int]], type_ids: list[list[int]] | None 
     return forward(model, ids, type_ids).logits
 
 
-def _tokenizer_folder(ref: ModelRef) -> str:
+def tokenizer_folder(ref: ModelRef) -> str:
     """An adapter that added tokens brings its tokenizer along."""
     return ref.adapter if ref.adapter and (Path(ref.adapter) / "tokenizer_config.json").is_file() else ref.path
 
 
-def _max_length(tokenizer: PreTrainedTokenizerBase, network: PreTrainedModel) -> int:
+def longest(tokenizer: PreTrainedTokenizerBase, network: PreTrainedModel) -> int:
     """The longest sequence that both the tokenizer and the position embeddings take."""
     limits = [tokenizer.model_max_length] if tokenizer.model_max_length < NO_LIMIT else []
     if isinstance(positions := getattr(network.config, "max_position_embeddings", None), int) and positions > 0:
@@ -179,6 +176,7 @@ def _first_position(network: PreTrainedModel) -> int:
     return 0
 
 
-def _inputs(tokenizer: PreTrainedTokenizerBase, network: PreTrainedModel) -> frozenset[str]:
+def input_names(tokenizer: PreTrainedTokenizerBase, network: PreTrainedModel) -> frozenset[str]:
+    """The tensors that the tokenizer makes and the network's forward takes."""
     taken = inspect.signature(network.forward).parameters
     return frozenset(name for name in tokenizer.model_input_names if name in taken)

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from transforms import adapter as adapters
-from transforms.errors import ModelError
+from transforms.checkpoint import config as configs
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig
@@ -38,18 +37,5 @@ def read_config(ref: ModelRef) -> PretrainedConfig:
     Raises:
         ModelError: the folder is missing, is no model, or the adapter is missing.
     """
-    folder = Path(ref.path)
-    if not (folder / "config.json").is_file():
-        what = "has no config.json" if folder.is_dir() else "is not a folder"
-        raise ModelError(
-            f"model {ref.path!r} {what}; give a folder that save_pretrained wrote, or a Hub name org/model"
-        )
-    import transformers
-
-    try:
-        config = transformers.AutoConfig.from_pretrained(folder)
-    except (ValueError, OSError, KeyError) as error:
-        raise ModelError(
-            f"model {ref.path!r} cannot be read by transformers {transformers.__version__}: {error}"
-        ) from error
+    config = configs.read(ref.path)
     return config if ref.adapter is None else adapters.with_labels(config, ref.adapter)

@@ -13,7 +13,7 @@ from transforms.digest import digest
 from transforms.errors import ModelError
 
 # Everything but weights: what is read before any weights load.
-SMALL_FILES = ["*.json", "*.txt", "*.model", "*.jinja"]
+SMALL_FILES = ["*.json", "*.txt", "*.model", "*.spm", "*.tiktoken", "*.jinja"]
 UNUSED_FILES = ["*.h5", "*.msgpack", "*.onnx", "*.ot", "onnx/*", "openvino/*", "coreml/*", "original/*", "*.gguf"]
 
 

@@ -9,6 +9,7 @@ from dataclasses import replace
 from jobs.plan import TaskPlan
 from transforms import model as models
 from transforms import registry
+from transforms.checkpoint.loading import explaining
 from transforms.contract import Annotator
 from transforms.options import columns_read, with_fields
 
@@ -44,8 +45,12 @@ def load(task: TaskPlan) -> Annotator:
         ModelError: the weights do not fit the task.
     """
     module = registry.get(task.spec.task)
-    model = None if module.ARCHITECTURE is None else models.load(task.reference(), module.ARCHITECTURE)
-    annotator = module.load(task.spec.options, model, task.spec.max_tokens)
+    if module.ARCHITECTURE is None:
+        annotator = module.load(task.spec.options, None, task.spec.max_tokens)
+    else:
+        with explaining(reference := task.reference(), task.spec.task):
+            model = models.load(reference, module.ARCHITECTURE)
+            annotator = module.load(task.spec.options, model, task.spec.max_tokens)
     columns = columns_read(task.spec.options)
     return lambda batch: annotator(with_fields(batch, columns))
 

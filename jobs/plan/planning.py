@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 import pyarrow as pa
 
 from jobs import source
+from jobs.models import fit
 from jobs.plan import Plan, TaskPlan, fingerprint, task_plans, todo
 from jobs.plan.fingerprint import Fingerprint
 from jobs.source import Source
@@ -50,7 +51,9 @@ def make(spec: JobSpec) -> Plan:
         todo={},
         chunk_rows=min((CHUNK_ROWS[kind] for kind in kinds), default=CHUNK_ROWS["cuda"]),
     )
-    return refresh(plan)
+    plan = refresh(plan)
+    fit.check(plan)
+    return plan
 
 
 def refresh(plan: Plan, store: Store | None = None) -> Plan:

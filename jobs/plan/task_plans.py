@@ -6,13 +6,13 @@ from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
 import pyarrow as pa
-import torch
 
 from jobs.models import hub
 from jobs.plan import TaskPlan
 from jobs.spec import JobSpec, TaskSpec
 from transforms import adapter as adapters
 from transforms import engines, registry
+from transforms.device import check as check_device
 from transforms.device import choose_device, choose_dtype
 from transforms.errors import ModelError, NightscribeError, SpecError
 from transforms.options import ColumnKind, column_kinds
@@ -49,8 +49,11 @@ def resolve(spec: JobSpec, schema: pa.Schema) -> tuple[list[TaskPlan], pa.Schema
                 )
         if item.into in schema.names:
             raise SpecError(f"tasks.{i}.into is {item.into!r}, which the source already has; choose another name")
-        if item.device.startswith("cuda") and spec.runner.name == "local" and not torch.cuda.is_available():
-            raise SpecError(f"tasks.{i}.device is {item.device!r}, and torch sees no GPU here; choose auto or cpu")
+        if spec.runner.name == "local":
+            try:
+                check_device(item.device)
+            except ModelError as error:
+                raise SpecError(f"tasks.{i}.{error}") from error
         config = None
         task_plan = _computed(item, i)
         if module.ARCHITECTURE is not None and item.model is not None:

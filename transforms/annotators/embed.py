@@ -23,13 +23,21 @@ from transforms.tokens import token_ids
 class TextEncoder:
     """The body of a model without any head; of an encoder-decoder, the encoder."""
 
+    # Masked-language-model weights have no pooler, and no vector here comes from one.
+    UNREAD = ("pooler.",)
+
+    @staticmethod
+    def from_config(config: PretrainedConfig) -> Any:
+        """The same network with random weights."""
+        auto = AutoModelForTextEncoding if config.is_encoder_decoder else AutoModel
+        return auto.from_config(config)
+
     @staticmethod
     def from_pretrained(path: str, *, config: PretrainedConfig, **how: Any) -> tuple[PreTrainedModel, dict[str, Any]]:
         """What AutoModel gives, and its loading report."""
         auto = AutoModelForTextEncoding if config.is_encoder_decoder else AutoModel
         network, report = auto.from_pretrained(path, config=config, **how)
-        # Masked-language-model weights have no pooler, and no vector here comes from one.
-        report["missing_keys"] = [key for key in report["missing_keys"] if not key.startswith("pooler.")]
+        report["missing_keys"] = [key for key in report["missing_keys"] if not key.startswith(TextEncoder.UNREAD)]
         return network, report
 
 

@@ -23,6 +23,12 @@ class AutoWriter:
         auto = AutoModelForSeq2SeqLM if config.is_encoder_decoder else AutoModelForCausalLM
         return auto.from_pretrained(path, config=config, **how)
 
+    @staticmethod
+    def from_config(config: PretrainedConfig) -> Any:
+        """The same network with random weights."""
+        auto = AutoModelForSeq2SeqLM if config.is_encoder_decoder else AutoModelForCausalLM
+        return auto.from_config(config)
+
 
 def new_tokens(model: Model, own: dict[str, Any], default: int) -> int:
     """How many new tokens a text may have where the job file says nothing.

@@ -1,0 +1,32 @@
+"""Whether each model of a plan is complete and fits its task, found before anything is written or any weights load."""
+
+from __future__ import annotations
+
+from jobs.plan import Plan
+from transforms.errors import UserError
+
+
+def check(plan: Plan, from_hub: bool = False) -> None:
+    """Load the models of a plan without their weights, and set up their tasks.
+
+    Nothing is looked at where no shard is to do: imports alone take seconds.
+
+    Args:
+        plan: what is to be executed.
+        from_hub: look at the models that come from the Hub, which downloads them, instead of those in folders.
+
+    Raises:
+        UserError: a model or adapter folder is damaged or incomplete, or does not fit its task.
+    """
+    if not plan.todo:
+        return
+    from transforms.rehearsal import rehearse
+
+    for i, task in enumerate(plan.tasks):
+        pins = [pin for pin in (task.model, task.adapter) if pin is not None]
+        if not pins or from_hub == all(pin.local for pin in pins):
+            continue
+        try:
+            rehearse(task.reference(), task.spec.task, task.spec.options)
+        except UserError as error:
+            raise type(error)(f"tasks.{i}: {error}") from error

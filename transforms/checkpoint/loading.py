@@ -1,0 +1,55 @@
+"""What loading the weights of a model says when it fails after all: one sentence with the folder and the task."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+
+from transforms.checkpoint.files import first_line
+from transforms.errors import ModelError, NightscribeError, RunError
+from transforms.reference import ModelRef
+
+
+@contextmanager
+def explaining(ref: ModelRef, task: str) -> Iterator[None]:
+    """Say in one sentence which model was being loaded, and for which task, where a library gives up.
+
+    What is wrong with a folder is found before (transforms.rehearsal); this is for what only its weights show.
+
+    Raises:
+        ModelError: in the place of anything that was not raised on purpose.
+        RunError: the memory is too small.
+    """
+    try:
+        yield
+    except NightscribeError:
+        raise
+    except (MemoryError, torch.OutOfMemoryError) as error:
+        raise RunError(
+            f"{task}: model {ref.path!r} does not fit into memory; choose a smaller model, or a machine with more"
+        ) from error
+    except Exception as error:
+        raise ModelError(
+            f"{task}: model {ref.path!r} cannot be loaded ({first_line(error)}); "
+            "copy its folder again from where it came from, or choose another model"
+        ) from error
+
+
+def require_all(missing: set[str], ref: ModelRef, architecture: str) -> None:
+    """Refuse a network with parameters that nothing was loaded for.
+
+    Args:
+        missing: their names.
+        ref: the model.
+        architecture: name of the class that loads it for its task.
+
+    Raises:
+        ModelError: `missing` is not empty.
+    """
+    if missing:
+        raise ModelError(
+            f"model {ref.path!r} has no weights for {', '.join(sorted(missing)[:4])}; it was not trained for this task "
+            f"({architecture}): choose one that was, or add an adapter that brings them"
+        )

@@ -1,0 +1,99 @@
+"""The network of a model folder on torch's meta device: its shapes without its weights, compared with what is stored.
+
+transformers' own loading code decides which stored tensor goes where, renamings of older versions included; it gets
+tensors without data, so that this takes a tenth of a second for 8 billion parameters.
+"""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import PretrainedConfig, PreTrainedModel
+from transformers.utils import logging
+
+from transforms.checkpoint import files
+from transforms.checkpoint.weights import Stored
+from transforms.errors import ModelError
+
+# Types that hold quantised numbers, which are something else without the scales beside them.
+QUANTISED = ("I8", "U8", "F8_E4M3", "F8_E5M2", "F4", "int8", "uint8", "float8_e4m3fn", "float8_e5m2")
+
+
+def build(
+    folder: str, config: PretrainedConfig, architecture: Any, stored: dict[str, Stored], adapter: str | None = None
+) -> tuple[PreTrainedModel, set[str]]:
+    """The network without data, with what its loading would report.
+
+    Args:
+        folder: the model's.
+        config: its configuration, the labels of an adapter included.
+        architecture: what loads it, such as AutoModelForTokenClassification.
+        stored: the tensors in its weight files.
+        adapter: an adapter's folder that may bring what is missing.
+
+    Returns:
+        The network on the meta device, and the names of the parameters that no stored tensor fits.
+
+    Raises:
+        ModelError: config.json describes no network, or other sizes than those of the stored tensors.
+    """
+    _check_types(stored, config)
+    tensors = {name: torch.empty(tensor.shape, device="meta") for name, tensor in stored.items()}
+    verbosity = logging.get_verbosity()
+    logging.set_verbosity_error()
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            with torch.device("meta"):
+                kind: Any = type(architecture.from_config(config))
+            network, report = kind.from_pretrained(
+                None,
+                config=config,
+                state_dict=tensors,
+                device_map={"": "meta"},
+                dtype=torch.float32,
+                output_loading_info=True,
+                ignore_mismatched_sizes=True,
+            )
+    # A network that does not fit together fails wherever its own code notices.
+    except Exception as error:
+        raise ModelError(
+            f"{Path(folder) / 'config.json'} does not describe a network for {architecture.__name__} "
+            f"({files.first_line(error)}); correct it, or choose a model that was trained for this task"
+        ) from error
+    finally:
+        logging.set_verbosity(verbosity)
+    unread = getattr(architecture, "UNREAD", ())
+    mismatched = sorted(report["mismatched_keys"])
+    if mismatched and adapter is None:
+        raise _other_shape(folder, config, *mismatched[0])
+    missing = {key for key in report["missing_keys"] if not key.startswith(unread)}
+    return network, missing | {key for key, *_ in mismatched}
+
+
+def _check_types(stored: dict[str, Stored], config: PretrainedConfig) -> None:
+    if getattr(config, "quantization_config", None):
+        return
+    for name, tensor in stored.items():
+        if tensor.dtype in QUANTISED and len(tensor.shape) > 1:
+            raise ModelError(
+                f"{tensor.file} holds {name} as {tensor.dtype}, and config.json has no quantization_config that says "
+                "how to read it; choose the version of the model in float32, bfloat16 or float16"
+            )
+
+
+def _other_shape(folder: str, config: PretrainedConfig, key: str, stored: Any, wanted: Any) -> ModelError:
+    file = Path(folder) / "config.json"
+    had, asked = ("×".join(map(str, shape)) for shape in (stored, wanted))
+    if len(stored) <= 2 and tuple(stored[1:]) == tuple(wanted[1:]) and wanted[0] == config.num_labels:
+        return ModelError(
+            f"{file} has {config.num_labels} labels, and the stored {key} has outputs for {stored[0]}; "
+            "give id2label one label for each output"
+        )
+    return ModelError(
+        f"{file} describes another network than the one stored beside it: {key} is {had} in the weights and {asked} by "
+        "the configuration; copy both from the same model"
+    )

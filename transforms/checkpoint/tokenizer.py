@@ -1,0 +1,123 @@
+"""The tokenizer of a model folder: its files, its vocabulary, and whether each token has an embedding."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import transformers
+from transformers import (
+    TOKENIZER_MAPPING,
+    AutoTokenizer,
+    PretrainedConfig,
+    PreTrainedTokenizerBase,
+    PreTrainedTokenizerFast,
+)
+
+from transforms.checkpoint import files
+from transforms.errors import ModelError
+
+JSON_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "vocab.json")
+
+# Files that hold the vocabulary of some tokenizer, or a part of it, by the patterns of their names.
+VOCABULARIES = (
+    *("tokenizer.json", "tokenizer.[0-9]*.json", "vocab*.txt", "vocab*.json", "merges.txt", "*.model", "*.spm"),
+    *("*.tiktoken", "tekken.json", "bpe.codes", "*.tokenizer", "dict.txt", "entity_vocab.json", "byte_maps.json"),
+)
+
+# Keys of the files that a tokenizer class names and can do without, or misses aloud when it loads.
+OPTIONAL = ("tokenizer_file", "tokenizer_config_file", "normalizer_file", "target_vocab_file", "spm_file")
+
+
+def read(folder: str, config: PretrainedConfig) -> PreTrainedTokenizerBase:
+    """Load the tokenizer of a folder.
+
+    Args:
+        folder: the model's, or an adapter's that brings its own tokenizer.
+        config: the model's.
+
+    Raises:
+        ModelError: files are missing or damaged, or its vocabulary is empty.
+    """
+    root = Path(folder)
+    for name in JSON_FILES:
+        if (root / name).is_file():
+            files.read_json(root / name)
+    vocabularies = sorted({file for pattern in VOCABULARIES for file in root.glob(pattern)})
+    for file in vocabularies:
+        files.require(file, "a tokenizer's vocabulary")
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(folder, config=config)
+    # Each kind of tokenizer has its own way to fail on a missing or damaged file.
+    except Exception as error:
+        if missing := _missing(root, _class_of(root, config)):
+            raise _incomplete(root, missing) from error
+        if not vocabularies:
+            raise _incomplete(root, ["tokenizer.json"]) from error
+        raise ModelError(
+            f"the tokenizer in {folder!r} cannot be loaded ({files.first_line(error)}); "
+            "copy its files again from where the model came from"
+        ) from error
+    whole = tokenizer.is_fast and any(file.name.startswith("tokenizer.") for file in vocabularies)
+    if not whole and (missing := _missing(root, type(tokenizer))):
+        raise _incomplete(root, missing)
+    _check_vocabulary(folder, tokenizer)
+    return tokenizer
+
+
+def check_embedding(folder: str, tokenizer: PreTrainedTokenizerBase, rows: int) -> None:
+    """Refuse a tokenizer with tokens for which the network has no embedding.
+
+    Args:
+        folder: where the tokenizer is.
+        tokenizer: the tokenizer.
+        rows: tokens that the network has an embedding for.
+
+    Raises:
+        ModelError: there is such a token.
+    """
+    name, token = max(tokenizer.get_vocab().items(), key=lambda item: item[1], default=("", -1))
+    if token >= rows:
+        raise ModelError(
+            f"the tokenizer in {folder!r} has token {name!r} at {token}, and the model has embeddings for {rows}; "
+            "copy the tokenizer that belongs to this model, or resize its embeddings and save it again"
+        )
+
+
+def _class_of(root: Path, config: PretrainedConfig) -> Any:
+    """The tokenizer class that a folder asks for, as far as that can be told without loading it."""
+    named = root / "tokenizer_config.json"
+    name = files.read_json(named).get("tokenizer_class") if named.is_file() else None
+    return getattr(transformers, str(name), None) or TOKENIZER_MAPPING.get(type(config), None)
+
+
+def _missing(root: Path, kind: Any) -> list[str]:
+    """The vocabulary files that a tokenizer class names and the folder lacks."""
+    if kind is None or kind is PreTrainedTokenizerFast:
+        return []  # It reads whichever of a dozen formats is there, or fails.
+    if any((root / name).is_file() for name in ("tekken.json", "tokenizer.model", "tiktoken.model")):
+        return []  # Any class reads these in the place of its own.
+    named = getattr(kind, "vocab_files_names", {})
+    return [name for key, name in named.items() if key not in OPTIONAL and not (root / name).is_file()]
+
+
+def _incomplete(root: Path, missing: list[str]) -> ModelError:
+    wanted = " and ".join(missing)
+    either = "" if "tokenizer.json" in missing else " (or tokenizer.json)"
+    verb = "is" if len(missing) == 1 else "are"
+    return ModelError(
+        f"model {str(root)!r} has no complete tokenizer: {wanted}{either} {verb} missing; "
+        "copy the tokenizer's files from where the model came from, or save it there with tokenizer.save_pretrained"
+    )
+
+
+def _check_vocabulary(folder: str, tokenizer: Any) -> None:
+    """Refuse a vocabulary of special tokens alone, which transformers makes from nothing."""
+    if not type(tokenizer).vocab_files_names:
+        return  # Bytes or code points are its vocabulary (ByT5, CANINE).
+    added = tokenizer.added_tokens_decoder
+    if all(token in added for token in tokenizer.get_vocab().values()):
+        raise ModelError(
+            f"the tokenizer in {folder!r} has no words in its vocabulary, so that every word would be unknown; "
+            "copy the tokenizer's files again from where the model came from"
+        )

@@ -1,0 +1,70 @@
+"""A model loaded without its weights: all that is wrong with its folder, its adapter or its options shows now.
+
+A task is set up on it as on a real one, so that what its constructor refuses is refused here; nothing is computed.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from transforms import adapter as adapters
+from transforms import registry
+from transforms.architecture import resolve
+from transforms.batches import MAX_TOKENS
+from transforms.checkpoint import network as networks
+from transforms.checkpoint import tokenizer as tokenizers
+from transforms.checkpoint import weights
+from transforms.checkpoint.files import first_line
+from transforms.errors import ModelError, UserError
+from transforms.model import Model, input_names, longest, require_all, set_padding, tokenizer_folder
+from transforms.reference import ModelRef, read_config
+
+# Where a task may put tensors of its own.
+HOST = torch.device("cpu")
+
+
+def rehearse(ref: ModelRef, name: str, options: Any) -> None:
+    """Load a model and set up its task without reading weights.
+
+    Args:
+        ref: what would be loaded; its weight files are there.
+        name: the task's.
+        options: the task's options.
+
+    Raises:
+        UserError: the model cannot be loaded, or cannot do what the options ask for.
+    """
+    task = registry.get(name)
+    model = load(ref, task.ARCHITECTURE)
+    try:
+        task.load(options, model, MAX_TOKENS["cpu"])
+    except UserError:
+        raise
+    except Exception as error:
+        # What reads a number of the network finds none; everything before that has been checked.
+        if "meta" not in str(error):
+            raise ModelError(
+                f"{name} cannot be set up with model {ref.path!r} ({first_line(error)}); choose another model"
+            ) from error
+
+
+def load(ref: ModelRef, architecture: str | type) -> Model:
+    """A model as `transforms.model.load` gives it, with a network that has shapes and no numbers.
+
+    Raises:
+        ModelError: what is wrong with the model's folder or its adapter.
+    """
+    stored = weights.read(weights.find(ref.path))
+    config = read_config(ref)
+    tokenizer = tokenizers.read(tokenizer_folder(ref), config)
+    loader = resolve(architecture)
+    network, missing = networks.build(ref.path, config, loader, stored, ref.adapter)
+    if ref.adapter is not None:
+        network, missing = adapters.lay(network, ref.adapter, missing)
+    require_all(missing, ref, loader.__name__)
+    tokenizers.check_embedding(tokenizer_folder(ref), tokenizer, network.get_input_embeddings().weight.shape[0])
+    set_padding(tokenizer, network)
+    names, window = input_names(tokenizer, network), longest(tokenizer, network)
+    return Model(tokenizer, network, network.config, HOST, window, MAX_TOKENS["cpu"], names, network)
