@@ -159,7 +159,7 @@ def _check_all_used(laid: Any, adapter: str) -> None:
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        result = set_peft_model_state_dict(laid, load_peft_weights(adapter, device="cpu"))
+        result: Any = set_peft_model_state_dict(laid, load_peft_weights(adapter, device="cpu"))
     unused = [key for key in result.unexpected_keys if key.startswith("base_model.")]
     if unused:
         raise ModelError(
@@ -171,7 +171,11 @@ def _check_all_used(laid: Any, adapter: str) -> None:
 def _misfit(adapter: str, error: Exception) -> ModelError:
     """What PEFT says when an adapter does not fit, as one sentence."""
     sizes = re.search(r"size mismatch for (\S+): .*?Size\(\[([\d, ]*)\]\).*?Size\(\[([\d, ]*)\]\)", str(error))
-    if sizes is None:
+    targets = read(adapter).get("target_modules")
+    if not sizes and "target" in str(error) and targets:
+        listed = targets if isinstance(targets, str) else ", ".join(sorted(map(str, targets))[:4])
+        what = f": no layer of the base is called {listed} (its target_modules)"
+    elif not sizes:
         what = f"({files.first_line(error)})"
     else:
         name, had, wanted = sizes.groups()

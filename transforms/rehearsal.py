@@ -37,7 +37,8 @@ def rehearse(ref: ModelRef, name: str, options: Any) -> None:
         UserError: the model cannot be loaded, or cannot do what the options ask for.
     """
     task = registry.get(name)
-    model = load(ref, task.ARCHITECTURE)
+    if (model := load(ref, task.ARCHITECTURE)) is None:
+        return
     try:
         task.load(options, model, MAX_TOKENS["cpu"])
     except UserError:
@@ -50,8 +51,12 @@ def rehearse(ref: ModelRef, name: str, options: Any) -> None:
             ) from error
 
 
-def load(ref: ModelRef, architecture: str | type) -> Model:
+def load(ref: ModelRef, architecture: str | type) -> Model | None:
     """A model as `transforms.model.load` gives it, with a network that has shapes and no numbers.
+
+    Returns:
+        None for an architecture without `from_config`, whose network cannot be built without its weights; its files are
+        checked all the same.
 
     Raises:
         ModelError: what is wrong with the model's folder or its adapter.
@@ -60,11 +65,14 @@ def load(ref: ModelRef, architecture: str | type) -> Model:
     config = read_config(ref)
     tokenizer = tokenizers.read(tokenizer_folder(ref), config)
     loader = resolve(architecture)
+    if not hasattr(loader, "from_config"):
+        return None
     network, missing = networks.build(ref.path, config, loader, stored, ref.adapter)
     if ref.adapter is not None:
         network, missing = adapters.lay(network, ref.adapter, missing)
     require_all(missing, ref, loader.__name__)
-    tokenizers.check_embedding(tokenizer_folder(ref), tokenizer, network.get_input_embeddings().weight.shape[0])
+    embeddings: Any = network.get_input_embeddings()
+    tokenizers.check_embedding(tokenizer_folder(ref), tokenizer, len(embeddings.weight))
     set_padding(tokenizer, network)
     names, window = input_names(tokenizer, network), longest(tokenizer, network)
     return Model(tokenizer, network, network.config, HOST, window, MAX_TOKENS["cpu"], names, network)

@@ -1,6 +1,7 @@
 """What bad rows, files, models and sinks get: a rejected row or one clear sentence."""
 
 import json
+import shutil
 import subprocess
 
 import pyarrow.parquet as pq
@@ -137,3 +138,34 @@ def test_a_disk_that_fills_is_told_and_a_rerun_goes_on_once_there_is_room(tmp_pa
     report = json.loads(lake.command("run", file).stdout.splitlines()[-1])
     assert (report["shards"], report["shards_skipped"], report["rows_out"]) == (2, 1, 4000)
     assert len(lake.read(full_disk / "out")) == 4060
+
+
+def test_a_model_folder_that_is_damaged_is_told_with_exit_2_and_nothing_is_written(tmp_path, models):
+    source = make_lake(tmp_path / "in", files=1)
+    broken = tmp_path / "broken"
+    shutil.copytree(models / "sentiment", broken)
+    (broken / "model.safetensors").write_text("version https://git-lfs.github.com/spec/v1\noid sha256:1\nsize 1\n")
+    content = lake.job(source, tmp_path / "out", models)
+    content["tasks"][0]["model"] = str(broken)
+    file = lake.write_job(tmp_path, content)
+    for word in ("plan", "run"):
+        done = lake.command(word, file)
+        assert done.returncode == 2
+        assert done.stderr == (
+            f"nightscribe: tasks.0: {broken}/model.safetensors is a Git LFS pointer, not weights; "
+            f"run `git lfs pull` in {broken}\n"
+        )
+        assert not (tmp_path / "out").exists()
+
+
+def test_what_only_loading_the_weights_shows_is_one_sentence_with_the_model(tmp_path, models, monkeypatch):
+    # A real folder that passes every check and cannot be loaded would need a bug of a library.
+    def broken(*_, **__):
+        raise ZeroDivisionError("of the library")
+
+    monkeypatch.setattr("transforms.engines.prepare", broken)
+    source = make_lake(tmp_path / "in", files=1)
+    with pytest.raises(
+        ModelError, match=r"^classify: model '.*sentiment' cannot be loaded \(ZeroDivisionError: of the"
+    ):
+        execute(lake.job(source, tmp_path / "out", models))

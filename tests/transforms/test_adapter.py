@@ -8,10 +8,12 @@ import pyarrow as pa
 import pytest
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
+from safetensors.torch import load_file, save_file
 from transformers import AutoConfig, AutoModelForSequenceClassification
 
 from tests import tiny
 from transforms import adapter as adapters
+from transforms import rehearsal
 from transforms.errors import ModelError
 from transforms.model import ModelRef, load, logits, read_config
 from transforms.tasks import classify
@@ -77,8 +79,6 @@ def test_a_base_that_was_moved_is_known_by_its_contents(models, tmp_path):
 
 
 def test_an_adapter_without_some_of_its_weights_is_refused(models, tmp_path):
-    from safetensors.torch import load_file, save_file
-
     adapter = make_adapter(models / "sentiment", tmp_path / "adapter")
     weights = load_file(adapter / "adapter_model.safetensors")
     dropped = next(key for key in weights if "lora_A" in key)
@@ -92,3 +92,112 @@ def test_an_adapter_that_leaves_a_layer_untrained_is_refused(models, tmp_path):
     adapter = make_adapter(models / "mlm", tmp_path / "adapter", labels=5)
     with pytest.raises(ModelError, match=r"has no weights for bert.pooler"):
         load(ModelRef(str(models / "mlm"), str(adapter), device="cpu"), classify.ARCHITECTURE)
+
+
+def tried(base, adapter):
+    """Load a base with an adapter without their weights."""
+    rehearsal.rehearse(ModelRef(str(base), str(adapter)), "classify", classify.Options("text"))
+
+
+def change(adapter, edit):
+    """Save an adapter's weights again, changed."""
+    file = adapter / "adapter_model.safetensors"
+    weights = load_file(file)
+    save_file(edit(weights), file, {"format": "pt"})
+
+
+def settings(adapter, **changes):
+    """Set keys of adapter_config.json."""
+    file = adapter / "adapter_config.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | changes))
+
+
+def first(weights, part):
+    return next(key for key in weights if part in key)
+
+
+POINTER = "version https://git-lfs.github.com/spec/v1\noid sha256:" + "b" * 64 + "\nsize 77\n"
+BROKEN = {
+    "config is not JSON": (
+        lambda a: (a / "adapter_config.json").write_text("{r: 4"),
+        r"adapter_config.json is not JSON",
+    ),
+    "config is a list": (lambda a: (a / "adapter_config.json").write_text("[]"), r"adapter_config.json holds a list"),
+    "config is empty": (lambda a: (a / "adapter_config.json").write_text(""), r"adapter_config.json is empty"),
+    "no kind": (lambda a: settings(a, peft_type=None), r"adapter_config.json has no peft_type, such as LORA"),
+    "unknown kind": (lambda a: settings(a, peft_type="LURA"), r"peft_type 'LURA', which PEFT .* does not have"),
+    "base is a number": (
+        lambda a: settings(a, base_model_name_or_path=3),
+        r"a base_model_name_or_path that is no string",
+    ),
+    "modules_to_save is a word": (lambda a: settings(a, modules_to_save="all"), r"modules_to_save 'all'; give a list"),
+    "rank is a word": (lambda a: settings(a, r="four"), r"does not fit its base|cannot be read by PEFT"),
+    "other target modules": (
+        lambda a: settings(a, target_modules=["q_proj"]),
+        r"does not fit its base: no layer of the base is called q_proj",
+    ),
+    "another rank": (
+        lambda a: settings(a, r=2),
+        r"does not fit its base: .* is 4×32 in the adapter and 2×32 in the base",
+    ),
+    "weights are missing": (
+        lambda a: (a / "adapter_model.safetensors").unlink(),
+        r"has no weights: neither adapter_model",
+    ),
+    "weights are a pointer": (
+        lambda a: (a / "adapter_model.safetensors").write_text(POINTER),
+        r"adapter_model.safetensors is a Git LFS pointer, not weights; run `git lfs pull`",
+    ),
+    "weights are cut": (
+        lambda a: (a / "adapter_model.safetensors").write_bytes((a / "adapter_model.safetensors").read_bytes()[:900]),
+        r"adapter_model.safetensors is truncated",
+    ),
+    "a layer is missing": (
+        lambda a: change(a, lambda w: {k: v for k, v in w.items() if k != first(w, "lora_B")}),
+        r"lacks weights: .*lora_B",
+    ),
+    "the head is missing": (
+        lambda a: change(a, lambda w: {k: v for k, v in w.items() if "classifier" not in k}),
+        r"lacks weights: .*classifier",
+    ),
+    "a layer too many": (
+        lambda a: change(a, lambda w: w | {first(w, "layer.0").replace("layer.0", "layer.7"): torch.ones(4, 32)}),
+        r"has weights that its base has no place for, such as .*layer.7",
+    ),
+    "another width": (
+        lambda a: change(a, lambda w: w | {first(w, "lora_A"): torch.ones(4, 48)}),
+        r"does not fit its base: .*lora_A.* is 4×48 in the adapter and 4×32 in the base; use the base model",
+    ),
+    "labels of its own that do not fit": (
+        lambda a: (a / "config.json").write_text(
+            json.dumps({"model_type": "bert", "id2label": {"0": "a", "1": "b"}, "label2id": {"a": 0, "b": 1}})
+        ),
+        r"config.json has 2 labels, and the adapter's head has 3 outputs; give id2label",
+    ),
+}
+
+
+@pytest.mark.parametrize("damage", BROKEN)
+def test_a_damaged_adapter_is_refused_without_weights_by_file_and_fix(models, tmp_path, damage):
+    adapter = make_adapter(models / "sentiment", tmp_path / "adapter")
+    tried(models / "sentiment", adapter)
+    break_it, message = BROKEN[damage]
+    break_it(adapter)
+    with pytest.raises(ModelError, match=message) as caught:
+        tried(models / "sentiment", adapter)
+    assert "\n" not in str(caught.value)
+
+
+def test_an_adapter_in_a_pickle_brings_its_head_too(models, tmp_path):
+    adapter = make_adapter(models / "sentiment", tmp_path / "adapter", labels=5)
+    safe = load(ModelRef(str(models / "sentiment"), str(adapter), device="cpu"), classify.ARCHITECTURE)
+    torch.save(load_file(adapter / "adapter_model.safetensors"), adapter / "adapter_model.bin")
+    (adapter / "adapter_model.safetensors").unlink()
+    assert read_config(ModelRef(str(models / "sentiment"), str(adapter))).num_labels == 5
+    tried(models / "sentiment", adapter)
+    pickled = load(ModelRef(str(models / "sentiment"), str(adapter), device="cpu"), classify.ARCHITECTURE)
+    for ids in IDS:
+        torch.testing.assert_close(logits(pickled, [ids]), logits(safe, [ids]))
+    (adapter / "adapter_model.bin").write_text(POINTER)
+    with pytest.raises(ModelError, match=r"adapter_model.bin is a Git LFS pointer"):
+        tried(models / "sentiment", adapter)

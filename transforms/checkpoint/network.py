@@ -42,8 +42,9 @@ def build(
     """
     _check_types(stored, config)
     tensors = {name: torch.empty(tensor.shape, device="meta") for name, tensor in stored.items()}
-    verbosity = logging.get_verbosity()
+    verbosity, shows_progress = logging.get_verbosity(), logging.is_progress_bar_enabled()
     logging.set_verbosity_error()
+    logging.disable_progress_bar()
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -66,6 +67,8 @@ def build(
         ) from error
     finally:
         logging.set_verbosity(verbosity)
+        if shows_progress:
+            logging.enable_progress_bar()
     unread = getattr(architecture, "UNREAD", ())
     mismatched = sorted(report["mismatched_keys"])
     if mismatched and adapter is None:
