@@ -7,7 +7,6 @@ import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-
 from transforms.checkpoint import config as configs
 from transforms.checkpoint import files, weights
 from transforms.digest import digest

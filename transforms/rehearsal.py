@@ -37,7 +37,7 @@ def rehearse(ref: ModelRef, name: str, options: Any) -> None:
         UserError: the model cannot be loaded, or cannot do what the options ask for.
     """
     task = registry.get(name)
-    if (model := load(ref, task.ARCHITECTURE)) is None:
+    if task.ARCHITECTURE is None or (model := load(ref, task.ARCHITECTURE)) is None:
         return
     try:
         task.load(options, model, MAX_TOKENS["cpu"])

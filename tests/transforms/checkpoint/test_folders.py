@@ -12,7 +12,7 @@ from transformers import AutoTokenizer, BertTokenizer
 from tests import tiny
 from transforms import rehearsal
 from transforms.errors import ModelError
-from transforms.model import ModelRef
+from transforms.reference import ModelRef
 from transforms.tasks import answer, classify, embed, fill_mask, generate, ner, summarize, translate
 
 POINTER = "version https://git-lfs.github.com/spec/v1\noid sha256:" + "a" * 64 + "\nsize 4096\n"
