@@ -17,8 +17,9 @@ from transforms.checkpoint import network as networks
 from transforms.checkpoint import tokenizer as tokenizers
 from transforms.checkpoint import weights
 from transforms.checkpoint.files import first_line
+from transforms.checkpoint.loading import require_all
 from transforms.errors import ModelError, UserError
-from transforms.model import Model, input_names, longest, require_all, set_padding, tokenizer_folder
+from transforms.model import WRITERS, Model, input_names, longest, tokenizer_folder
 from transforms.reference import ModelRef, read_config
 
 # Where a task may put tensors of its own.
@@ -73,6 +74,9 @@ def load(ref: ModelRef, architecture: str | type) -> Model | None:
     require_all(missing, ref, loader.__name__)
     embeddings: Any = network.get_input_embeddings()
     tokenizers.check_embedding(tokenizer_folder(ref), tokenizer, len(embeddings.weight))
-    set_padding(tokenizer, network)
+    if tokenizer.pad_token_id is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    if network.config.pad_token_id is None and loader.__name__ in WRITERS:
+        network.config.pad_token_id = tokenizer.pad_token_id
     names, window = input_names(tokenizer, network), longest(tokenizer, network)
     return Model(tokenizer, network, network.config, HOST, window, MAX_TOKENS["cpu"], names, network)
