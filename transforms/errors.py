@@ -6,6 +6,7 @@ NightscribeError
 │   └── ModelError     a model or adapter folder that does not fit its task
 └── RunError           the job was right and the run could not be finished: exit 1, a rerun resumes
     ├── SourceError    a file that is truncated, vanished or not what its ending says
+    │   └── UnreadableSource  found by the plan, so that a rerun cannot succeed: also a UserError, exit 2
     ├── SinkError      an output folder that cannot be written, accounts that do not add up
     │   └── SinkBusy   another run holds the sink
     ├── TooManyRejects more rows rejected than `errors.max_fraction` allows
@@ -40,6 +41,10 @@ class RunError(NightscribeError):
 
 class SourceError(RunError):
     """A source file that is truncated, vanished or not what its ending says."""
+
+
+class UnreadableSource(SourceError, UserError):
+    """A source that cannot be read as it is, found while planning: a rerun cannot succeed."""
 
 
 class SinkError(RunError):

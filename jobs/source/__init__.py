@@ -7,7 +7,7 @@ What kind of source it is (files, a dataset) is decided in `kind`; what follows 
 from __future__ import annotations
 
 import base64
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from typing import Any
@@ -30,7 +30,8 @@ class Source:
     """What every shard of a source has in common; part of the plan.
 
     Attributes:
-        spec: the job file's section, with a dataset's revision pinned.
+        spec: the job file's section, with a dataset's revision pinned, and with the types that CSV files
+            are read with because other files declare them.
         file_schema: columns read from the files, in order, types unified over all files.
         partition_columns: Hive columns (string) that only the folders have; `where`, `prepare` and tasks see them.
         schema: columns that the tasks get, after prepare.
@@ -60,21 +61,29 @@ class Source:
         return cls(SourceSpec.model_validate(data["spec"]), file_schema, tuple(columns), schema)
 
 
-def plan(spec: SourceSpec, outside: str | None = None, texts: Collection[str] = ()) -> tuple[Source, list[Shard]]:
+def plan(
+    spec: SourceSpec,
+    outside: str | None = None,
+    texts: Collection[str] = (),
+    pinned: Mapping[str, pa.DataType] | None = None,
+) -> tuple[Source, list[Shard]]:
     """Find the shards of a source and the schema that all of them share.
 
     Args:
         spec: the job file's section.
         outside: URL of a folder whose files do not count (the sink, where it lies inside the source).
         texts: columns, or `struct.field`s, that tasks read as text: strings, where a file leaves their type open.
+        pinned: column -> type in an earlier plan of the job, for columns whose type the files leave open.
 
     Raises:
-        SpecError: a path, column, condition or function that is not there.
+        SpecError: a path, column, type, condition or function that is not there.
         SourceError: a file that cannot be read.
     """
     module = kind.of(spec)
     spec = module.pin(spec)
-    found = module.plan(spec, outside, texts)
+    found = module.plan(spec, outside, texts, pinned or {})
+    if found.types:
+        spec = spec.model_copy(update={"types": {name: str(type_) for name, type_ in found.types.items()}})
     source = Source(spec, found.schema, found.partition_columns, found.schema)
     first = _first_batch(source, found.shards)
     return replace(source, schema=first.schema), found.shards

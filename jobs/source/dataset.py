@@ -7,7 +7,7 @@ for a local folder the sizes and modification times of its files.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 
 import datasets
@@ -16,6 +16,7 @@ from huggingface_hub import HfApi
 from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
 from huggingface_hub.utils import httpx
 
+from jobs.source import types
 from jobs.source.kind import Found, check_columns
 from jobs.source.shard import BadRow, Shard
 from jobs.spec import SourceSpec
@@ -31,7 +32,7 @@ def pin(spec: SourceSpec) -> SourceSpec:
     return spec if _folder(spec) is not None else spec.model_copy(update={"revision": _commit(spec)})
 
 
-def plan(spec: SourceSpec, sink: str | None, texts: Collection[str]) -> Found:
+def plan(spec: SourceSpec, sink: str | None, texts: Collection[str], pinned: Mapping[str, pa.DataType]) -> Found:
     """List the shards of the streamed split.
 
     Raises:
@@ -48,6 +49,7 @@ def plan(spec: SourceSpec, sink: str | None, texts: Collection[str]) -> Found:
     check_columns(spec, schema.names, f"{spec.dataset}/{spec.split}")
     if spec.columns is not None:
         schema = pa.schema([schema.field(name) for name in spec.columns])
+    schema = types.with_types(schema, spec)
     key = f"{spec.config or 'default'}/{spec.split}/{spec.dataset.rstrip('/').rsplit('/', 1)[-1]}"
     shards = [Shard(spec.dataset, key, version, "dataset", i, i + 1) for i in range(stream.num_shards)]
     return Found(schema, (), shards)

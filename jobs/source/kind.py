@@ -6,8 +6,8 @@ A new kind is a module with these three functions and one line in `KINDS`.
 from __future__ import annotations
 
 import importlib
-from collections.abc import Collection, Iterator
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import Protocol, cast
 
 import pyarrow as pa
@@ -28,11 +28,14 @@ class Found:
         schema: columns that are read, in order, with types that hold for all shards.
         partition_columns: Hive columns (string) that only the folders have.
         shards: every shard, in order.
+        types: columns that CSV text is converted to, although it need not print back identically: those of
+            `source.types`, and those that other files declare.
     """
 
     schema: pa.Schema
     partition_columns: tuple[str, ...]
     shards: list[Shard]
+    types: Mapping[str, pa.DataType] = field(default_factory=dict)
 
 
 class SourceKind(Protocol):
@@ -46,13 +49,16 @@ class SourceKind(Protocol):
         """
         ...
 
-    def plan(self, spec: SourceSpec, sink: str | None, texts: Collection[str]) -> Found:
+    def plan(
+        self, spec: SourceSpec, sink: str | None, texts: Collection[str], pinned: Mapping[str, pa.DataType]
+    ) -> Found:
         """List the shards of a pinned section, and the columns that they share.
 
         Args:
             spec: the section, pinned.
             sink: URL of the folder that the job writes to, which must not lie among the source's files.
             texts: columns, or `struct.field`s, that are text wherever a file leaves their type open.
+            pinned: column -> type in an earlier plan of the job, for columns whose type the files leave open.
 
         Raises:
             SpecError: a path, dataset, split or column that is not there.

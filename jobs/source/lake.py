@@ -5,7 +5,7 @@ A format is a module with `inspect` (path -> Layout) and `read` (range -> record
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from types import ModuleType
 
@@ -28,7 +28,7 @@ def pin(spec: SourceSpec) -> SourceSpec:
     return spec
 
 
-def plan(spec: SourceSpec, sink: str | None, texts: Collection[str]) -> Found:
+def plan(spec: SourceSpec, sink: str | None, texts: Collection[str], pinned: Mapping[str, pa.DataType]) -> Found:
     """List the files, read their footers or heads, cut them into shards."""
     assert spec.path is not None
     files = find(spec.path, spec.format)
@@ -37,33 +37,34 @@ def plan(spec: SourceSpec, sink: str | None, texts: Collection[str]) -> Found:
         files = [file for file in files if not file.path.startswith(below)]
     if not files:
         raise SpecError(f"source.path {spec.path!r} holds no file but the sink's own; point sink.path elsewhere")
+    if (keys := spec.dialect_keys()) and all(file.format != "csv" for file in files):
+        raise SpecError(f"source.{keys[0]} goes with CSV files, and there is none in {spec.path!r}; remove it")
     with ThreadPoolExecutor(16) as threads:
-        layouts = list(threads.map(_inspect, files))
-    layouts = [types.with_texts(layout, file.format, texts) for file, layout in zip(files, layouts, strict=True)]
-    schema = types.unify(files, layouts)
+        layouts = list(threads.map(lambda file: _inspect(file, spec), files))
+    names = dict.fromkeys(name for layout in layouts for name in layout.schema.names)
     folders = [name for file in files for name in partition(file.key)]
-    partition_columns = tuple(name for name in dict.fromkeys(folders) if name not in schema.names)
-    check_columns(spec, [*schema.names, *partition_columns], str(spec.path))
+    partition_columns = tuple(name for name in dict.fromkeys(folders) if name not in names)
+    check_columns(spec, [*names, *partition_columns], str(spec.path))
+    schema, said = types.unify(files, layouts, types.parse(spec.types), pinned, texts, spec.columns)
     if spec.columns is not None:
         schema = pa.schema([schema.field(name) for name in spec.columns if name in schema.names])
         partition_columns = tuple(name for name in partition_columns if name in spec.columns)
     shards = [shard for file, layout in zip(files, layouts, strict=True) for shard in _shards(file, layout)]
-    return Found(schema, partition_columns, shards)
+    return Found(schema, partition_columns, shards, said)
 
 
 def read(spec: SourceSpec, shard: Shard, schema: pa.Schema, batch_rows: int) -> Iterator[pa.RecordBatch | BadRow]:
     """The rows of a range of one file."""
-    selected = spec.columns is not None
     fs, path = fsspec.core.url_to_fs(shard.file)
     try:
-        yield from FORMATS[shard.format].read(fs, path, shard.start, shard.stop, schema, batch_rows, selected)
+        yield from FORMATS[shard.format].read(fs, path, shard.start, shard.stop, schema, batch_rows, spec)
     except (pa.ArrowException, OSError, EOFError) as error:
         raise SourceError(f"{shard.file} could not be read as {shard.format}: {error}") from error
 
 
-def _inspect(file: File) -> Layout:
+def _inspect(file: File, spec: SourceSpec) -> Layout:
     try:
-        layout: Layout = FORMATS[file.format].inspect(file.fs, file.path)
+        layout: Layout = FORMATS[file.format].inspect(file.fs, file.path, spec)
     except (pa.ArrowException, OSError, EOFError) as error:
         raise SourceError(f"{file.url} is not a readable {file.format} file: {error}") from error
     return layout

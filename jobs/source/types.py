@@ -1,71 +1,261 @@
-"""Column types of a source: one schema for all of its files."""
+"""The type of each column over all files of a source.
+
+Parquet, Arrow files and datasets declare their types. A CSV has none: what its head looks like is a guess. The type
+of a column is, in this order:
+
+1. what `source.types` says;
+2. text, where a task reads it as text and no file declares another type;
+3. what the files declare, widened where that loses nothing;
+4. what was pinned when the source was first planned, so that a later file does not change the type of finished rows;
+5. what all heads agree on, else text.
+
+A value that does not fit its column's type is a rejected row.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
-from dataclasses import replace
+import re
+import zoneinfo
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
 
 import pyarrow as pa
 
 from jobs.source.files import File
 from jobs.source.shard import Layout
-from transforms.errors import SourceError
+from jobs.spec import SourceSpec
+from transforms.errors import SpecError, UnreadableSource
 
-# Types that a format's reader only guesses: all those of a CSV; what a JSON string looks like, and what is always null.
-GUESSES: dict[str, Callable[[pa.DataType], bool]] = {
-    "csv": lambda type_: True,
-    "jsonl": lambda type_: pa.types.is_timestamp(type_) or pa.types.is_null(type_),
-}
+VALID = (
+    "string, bool, int8 to int64, uint8 to uint64, float, double, date32, timestamp[us], timestamp[us, UTC], "
+    "time32[s], time64[us], decimal128(10, 2), binary"
+)
+NAMED = {str(name): pa.type_for_alias(name) for name in (
+    "string", "large_string", "bool", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64",
+    "float", "float32", "double", "float64", "date32", "binary", "large_binary",
+    "time32[s]", "time32[ms]", "time64[us]", "time64[ns]",
+)} | {"date32[day]": pa.date32()}  # fmt: skip
 
 
-def with_texts(layout: Layout, format_: str, texts: Collection[str]) -> Layout:
-    """The layout with strings where a task reads text and the file's format only guessed the type.
+@dataclass(frozen=True)
+class Found:
+    """The type of a column in one file.
 
-    Args:
-        layout: of one file.
-        format_: its format.
-        texts: columns, or `struct.field`s, that tasks read as text.
+    Attributes:
+        file: URL of the file.
+        format: parquet, csv, jsonl or arrow.
+        type: as declared, or as guessed from the head of the file.
     """
-    if (is_guess := GUESSES.get(format_)) is None:
-        return layout
-    return replace(layout, schema=pa.schema([_as_text(field, field.name, texts, is_guess) for field in layout.schema]))
+
+    file: str
+    format: str
+    type: pa.DataType
+
+    @property
+    def is_guess(self) -> bool:
+        """Whether the file leaves the type open."""
+        return self.format == "csv" or pa.types.is_null(self.type)
 
 
-def unify(files: Sequence[File], layouts: Sequence[Layout]) -> pa.Schema:
-    """One schema for all files: columns in the order first seen, types widened where that loses nothing.
+def parse(types: Mapping[str, str] | None) -> dict[str, pa.DataType]:
+    """The Arrow types that `source.types` names.
 
     Raises:
-        SourceError: a column has types that have nothing in common.
+        SpecError: a name that is no type.
     """
-    whole = layouts[0].schema
-    # Types of a CSV are guesses: where two files guess apart, the column is text.
-    guessed = all(file.format == "csv" for file in files)
+    return {column: _parse(column, name) for column, name in (types or {}).items()}
+
+
+def unify(
+    files: Sequence[File],
+    layouts: Sequence[Layout],
+    types: Mapping[str, pa.DataType],
+    pinned: Mapping[str, pa.DataType],
+    texts: Collection[str],
+    columns: Sequence[str] | None,
+) -> tuple[pa.Schema, dict[str, pa.DataType]]:
+    """One schema for all files.
+
+    Args:
+        files: the files of the source.
+        layouts: what was found in each.
+        types: column -> type, from `source.types`.
+        pinned: column -> type when the source was first planned; empty at the first plan.
+        texts: columns, or `struct.field`s, that tasks read as text.
+        columns: the columns that are wanted; None for all.
+
+    Returns:
+        The columns in the order first seen, each with one type; and the types that CSV files have to be read with,
+        although their text need not print back identically: those of `types`, and those that other files declare.
+
+    Raises:
+        UnreadableSource: two files declare types that have none in common.
+        SpecError: `types` names a column that is not there, or a type that the files do not convert to without loss.
+    """
+    found: dict[str, list[Found]] = {}
     for file, layout in zip(files, layouts, strict=True):
-        found = layout.schema
-        for field in found if guessed else ():
-            i = whole.get_field_index(field.name)
-            if i >= 0 and not _unifies(whole.field(i), field):
-                whole = whole.set(i, pa.field(field.name, pa.string()))
-                found = found.set(found.get_field_index(field.name), whole.field(i))
-        try:
-            whole = pa.unify_schemas([whole, found], promote_options="permissive")
-        except (pa.ArrowTypeError, pa.ArrowInvalid) as error:
-            raise SourceError(f"{file.url} does not fit the files before it: {error}") from error
-    return pa.schema([field.with_nullable(True) for field in whole])
+        for field in layout.schema:
+            type_ = _without_json_dates(field.type) if file.format == "jsonl" else field.type
+            found.setdefault(field.name, []).append(Found(file.url, file.format, type_))
+    for name in types:
+        if name not in found:
+            raise SpecError(f"source.types: {name!r} is not in the files; columns: {', '.join(found)}")
+    fields: list[pa.Field] = []
+    said: dict[str, pa.DataType] = {}
+    for name, there in found.items():
+        if columns is not None and name not in columns:
+            continue
+        type_ = _decide(name, there, types.get(name), pinned.get(name), texts)
+        fields.append(pa.field(name, type_))
+        declared = not all(one.is_guess for one in there)
+        if name in types or (declared and any(one.format == "csv" for one in there)):
+            said[name] = type_
+    return pa.schema(fields), said
 
 
-def _as_text(field: pa.Field, path: str, texts: Collection[str], is_guess: Callable[[pa.DataType], bool]) -> pa.Field:
-    """The field as a string where it is read as text and its type was a guess; fields of structs likewise."""
-    if path in texts and is_guess(field.type):
-        return field.with_type(pa.string())
-    if pa.types.is_struct(field.type):
-        return field.with_type(pa.struct([_as_text(f, f"{path}.{f.name}", texts, is_guess) for f in field.type]))
-    return field
+def with_types(schema: pa.Schema, spec: SourceSpec) -> pa.Schema:
+    """The columns of a dataset with the types of `source.types`.
+
+    Raises:
+        SpecError: it names a column that is not there, or a type that a column does not convert to without loss.
+    """
+    for name, type_ in parse(spec.types).items():
+        if name not in schema.names:
+            raise SpecError(f"source.types: {name!r} is not in {spec.dataset}; columns: {', '.join(schema.names)}")
+        check_cast(name, schema.field(name).type, type_, str(spec.dataset))
+        schema = schema.set(schema.get_field_index(name), pa.field(name, type_))
+    return schema
 
 
-def _unifies(one: pa.Field, other: pa.Field) -> bool:
+def check_cast(name: str, found: pa.DataType, wanted: pa.DataType, place: str) -> None:
+    """Refuse a type of `source.types` that a declared type does not convert to without loss.
+
+    Raises:
+        SpecError: naming both types.
+    """
+    if not is_lossless(found, wanted):
+        raise SpecError(
+            f"source.types: {name!r} is {found} in {place}, which does not convert to {wanted} without loss; "
+            f"remove it from source.types, or convert it in source.prepare"
+        )
+
+
+def is_lossless(found: pa.DataType, wanted: pa.DataType) -> bool:
+    """Whether every value of one type has an equal value of the other."""
+    if found == wanted or pa.types.is_null(found):
+        return True
+    if pa.types.is_dictionary(found):
+        return is_lossless(found.value_type, wanted)
+    if _is_text(wanted):
+        return _is_text(found) or pa.types.is_integer(found) or pa.types.is_boolean(found)
+    if pa.types.is_integer(found) and pa.types.is_decimal(wanted):
+        return wanted.precision - wanted.scale >= len(str(2**found.bit_width))
+    if pa.types.is_date32(found) and pa.types.is_timestamp(wanted):
+        return wanted.tz is None
+    if pa.types.is_timestamp(found) and pa.types.is_timestamp(wanted) and (found.tz is None) != (wanted.tz is None):
+        return False
     try:
-        pa.unify_schemas([pa.schema([one]), pa.schema([other])], promote_options="permissive")
+        both = pa.unify_schemas([pa.schema([("a", found)]), pa.schema([("a", wanted)])], promote_options="permissive")
     except (pa.ArrowTypeError, pa.ArrowInvalid):
         return False
-    return True
+    widest = {pa.float32(): 24, pa.float64(): 53}.get(wanted)
+    if widest is not None and pa.types.is_integer(found):
+        return bool(found.bit_width <= widest)
+    return bool(both.field("a").type == wanted)
+
+
+def _decide(
+    name: str,
+    found: list[Found],
+    wanted: pa.DataType | None,
+    pinned: pa.DataType | None,
+    texts: Collection[str],
+) -> pa.DataType:
+    if wanted is not None:
+        for one in found:
+            # JSON lines are converted value by value like CSV.
+            if one.format not in ("csv", "jsonl"):
+                check_cast(name, one.type, wanted, one.file)
+        return wanted
+    declared = [one for one in found if not one.is_guess]
+    if pinned is not None and not pa.types.is_nested(pinned) and all(one.format == "jsonl" for one in declared):
+        # JSON has numbers, not int64 and double: the head of a file is no declaration against finished rows.
+        declared = [one for one in declared if pa.types.is_nested(one.type)]
+    if declared:
+        return _declared(name, declared, [one for one in found if one.format == "csv"], texts)
+    if name in texts:
+        return pa.string()
+    if pinned is not None and not pa.types.is_null(pinned):
+        return pinned
+    guesses = {one.type for one in found if not pa.types.is_null(one.type)}
+    if not guesses:
+        return pa.null()
+    return guesses.pop() if len(guesses) == 1 else pa.string()
+
+
+def _declared(name: str, declared: list[Found], csv: list[Found], texts: Collection[str]) -> pa.DataType:
+    type_ = declared[0].type
+    for one in declared[1:]:
+        try:
+            schemas = [pa.schema([(name, type_)]), pa.schema([(name, one.type)])]
+            type_ = pa.unify_schemas(schemas, promote_options="permissive").field(name).type
+        except (pa.ArrowTypeError, pa.ArrowInvalid) as error:
+            raise UnreadableSource(
+                f"{one.file} does not fit the files before it: column {name!r} is {one.type} there and {type_} in "
+                f"{declared[0].file}; leave the column out with source.columns, or the file with source.path"
+            ) from error
+    type_ = _nested_texts(name, type_, texts)
+    if csv and name in texts and not _is_text(type_):
+        raise UnreadableSource(
+            f"{declared[0].file} does not fit the files before it: column {name!r} is {type_} there, and a "
+            f"task reads it as text, as in {csv[0].file}; set source.types: {{{name}: string}}"
+        )
+    if csv and (pa.types.is_nested(type_) or (pa.types.is_dictionary(type_) and not _is_text(type_.value_type))):
+        raise UnreadableSource(
+            f"{csv[0].file} does not fit the other files: column {name!r} is {type_} in {declared[0].file}, "
+            f"which a CSV cannot hold; leave the column out with source.columns, or the file with source.path"
+        )
+    return type_
+
+
+def _nested_texts(path: str, type_: pa.DataType, texts: Collection[str]) -> pa.DataType:
+    """The type with fields that were always null as strings where a task reads them as text."""
+    if pa.types.is_null(type_) and path in texts:
+        return pa.string()
+    if pa.types.is_struct(type_):
+        return pa.struct([field.with_type(_nested_texts(f"{path}.{field.name}", field.type, texts)) for field in type_])
+    return type_
+
+
+def _without_json_dates(type_: pa.DataType) -> pa.DataType:
+    """The type with strings where pyarrow took a JSON string for a time: JSON has no times."""
+    if pa.types.is_timestamp(type_):
+        return pa.string()
+    if pa.types.is_struct(type_):
+        return pa.struct([field.with_type(_without_json_dates(field.type)) for field in type_])
+    if pa.types.is_list(type_):
+        return pa.list_(type_.value_field.with_type(_without_json_dates(type_.value_type)))
+    return type_
+
+
+def _is_text(type_: pa.DataType) -> bool:
+    return bool(pa.types.is_string(type_) or pa.types.is_large_string(type_) or pa.types.is_string_view(type_))
+
+
+def _parse(column: str, name: str) -> pa.DataType:
+    compact = re.sub(r"\s", "", name)
+    try:
+        if compact in NAMED:
+            return NAMED[compact]
+        if match := re.fullmatch(r"timestamp\[(s|ms|us|ns)(?:,(?:tz=)?(.+))?\]", compact):
+            unit, zone = match.groups()
+            if zone is not None and not re.fullmatch(r"[+-]\d\d:\d\d", zone):
+                zoneinfo.ZoneInfo(zone)
+            return pa.timestamp(unit, zone)
+        if match := re.fullmatch(r"decimal(128|256)\((\d+)(?:,(\d+))?\)", compact):
+            make = pa.decimal128 if match[1] == "128" else pa.decimal256
+            if int(match[3] or 0) <= int(match[2]):
+                return make(int(match[2]), int(match[3] or 0))
+    except (ValueError, zoneinfo.ZoneInfoNotFoundError):
+        pass
+    raise SpecError(f"source.types.{column} is {name!r}, which is no type of a column; types: {VALID}")

@@ -13,42 +13,12 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field
 
 from jobs.spec.schedule import ScheduleSpec, TriggerSpec
+from jobs.spec.section import Section
+from jobs.spec.source import SourceSpec
 from transforms import registry
 from transforms.errors import SpecError
 
-Format = Literal["parquet", "csv", "jsonl", "arrow"]
 Dtype = Literal["auto", "float32", "bfloat16", "float16", "int8"]
-
-
-class Section(BaseModel):
-    """A mapping in a job file; unknown keys are errors."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=False)
-
-
-class SourceSpec(Section):
-    """Where the rows come from: files (`path`) or a Hub or local dataset (`dataset`)."""
-
-    path: str | list[str] | None = Field(None, description="file, folder, glob, list of them, or any fsspec URL")
-    format: Format | None = Field(None, description="how the files are read; by their ending if not given")
-    dataset: str | None = Field(None, description="a Hub dataset org/name, or a local dataset folder")
-    config: str | None = Field(None, description="dataset configuration")
-    split: str = Field("train", description="dataset split")
-    revision: str | None = Field(None, description="dataset branch, tag or commit; pinned when the run is planned")
-    columns: list[str] | None = Field(None, description="columns to read; all if not given")
-    where: str | None = Field(None, description="SQL condition that a row must meet, e.g. lang = 'en'")
-    prepare: str | None = Field(None, description="module:function, RecordBatch -> RecordBatch")
-    limit: int | None = Field(None, gt=0, description="rows to enrich at most, after where and prepare")
-
-    @pydantic.model_validator(mode="after")
-    def _one_source(self) -> SourceSpec:
-        if (self.path is None) == (self.dataset is None):
-            raise ValueError("give either path (files) or dataset (a Hub or local dataset), and not both")
-        only = ("config", "revision", "split") if self.path is not None else ("format",)
-        if wrong := [key for key in only if getattr(self, key) != type(self).model_fields[key].default]:
-            kind = "dataset" if self.path is not None else "path"
-            raise ValueError(f"{wrong[0]} goes with {kind}, which is not given")
-        return self
 
 
 class TaskSpec(BaseModel):

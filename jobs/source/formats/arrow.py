@@ -10,11 +10,12 @@ from fsspec import AbstractFileSystem
 
 from jobs.source.formats.parquet import SHARD_ROWS
 from jobs.source.shard import BadRow, Layout
+from jobs.spec import SourceSpec
 
 MAGIC = b"ARROW1"
 
 
-def inspect(fs: AbstractFileSystem, path: str) -> Layout:
+def inspect(fs: AbstractFileSystem, path: str, spec: SourceSpec) -> Layout:
     """Schema and record batches; a stream has no index, so it is one range `(0, 0)`."""
     with fs.open(path, "rb") as stream:
         if not _is_file(stream):
@@ -31,7 +32,7 @@ def inspect(fs: AbstractFileSystem, path: str) -> Layout:
 
 
 def read(
-    fs: AbstractFileSystem, path: str, start: int, stop: int, schema: pa.Schema, batch_rows: int, selected: bool
+    fs: AbstractFileSystem, path: str, start: int, stop: int, schema: pa.Schema, batch_rows: int, spec: SourceSpec
 ) -> Iterator[pa.RecordBatch | BadRow]:
     """Read record batches `[start, stop)`, or the whole stream."""
     with fs.open(path, "rb") as stream:

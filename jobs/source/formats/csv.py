@@ -20,6 +20,7 @@ from fsspec import AbstractFileSystem
 
 from jobs.source.formats.jsonl import BLOCK_BYTES, SHARD_BYTES, is_compressed, open_bytes
 from jobs.source.shard import BadRow, Layout
+from jobs.spec import SourceSpec
 from transforms.errors import SourceError
 
 NEWLINE = np.frombuffer(b"\n", np.uint8)
@@ -29,7 +30,7 @@ NULLS = pa.array(pa.csv.ConvertOptions().null_values)
 SENTINEL = b"\xe2\x90\x84nightscribe 5b0f6f6c"
 
 
-def inspect(fs: AbstractFileSystem, path: str) -> Layout:
+def inspect(fs: AbstractFileSystem, path: str, spec: SourceSpec) -> Layout:
     """Infer column types from the head of the file and find record ends near every SHARD_BYTES."""
     with open_bytes(fs, path) as stream:
         head = stream.read(BLOCK_BYTES)
@@ -52,7 +53,7 @@ def inspect(fs: AbstractFileSystem, path: str) -> Layout:
 
 
 def read(
-    fs: AbstractFileSystem, path: str, start: int, stop: int, schema: pa.Schema, batch_rows: int, selected: bool
+    fs: AbstractFileSystem, path: str, start: int, stop: int, schema: pa.Schema, batch_rows: int, spec: SourceSpec
 ) -> Iterator[pa.RecordBatch | BadRow]:
     """Parse the records of bytes `[start, stop)`; a record that does not fit the schema is a BadRow."""
     with open_bytes(fs, path) as stream:

@@ -13,6 +13,7 @@ import pyarrow.json
 from fsspec import AbstractFileSystem
 
 from jobs.source.shard import BadRow, Layout
+from jobs.spec import SourceSpec
 from transforms.errors import SourceError
 
 SHARD_BYTES = 64 << 20
@@ -21,7 +22,7 @@ BLOCK_BYTES = 4 << 20
 SAMPLE_BYTES = 16 << 20
 
 
-def inspect(fs: AbstractFileSystem, path: str) -> Layout:
+def inspect(fs: AbstractFileSystem, path: str, spec: SourceSpec) -> Layout:
     """Infer the schema from the head of the file and find line ends near every SHARD_BYTES."""
     with open_bytes(fs, path) as stream:
         head = stream.read(SAMPLE_BYTES)
@@ -45,13 +46,13 @@ def inspect(fs: AbstractFileSystem, path: str) -> Layout:
 
 
 def read(
-    fs: AbstractFileSystem, path: str, start: int, stop: int, schema: pa.Schema, batch_rows: int, selected: bool
+    fs: AbstractFileSystem, path: str, start: int, stop: int, schema: pa.Schema, batch_rows: int, spec: SourceSpec
 ) -> Iterator[pa.RecordBatch | BadRow]:
     """Parse the lines of bytes `[start, stop)`; a line that does not fit the schema is a BadRow.
 
     Other keys than the schema's are ignored where columns were selected, and make a BadRow where all were wanted.
     """
-    options = _options(schema, "ignore" if selected else "error")
+    options = _options(schema, "error" if spec.columns is None else "ignore")
     with open_bytes(fs, path) as stream:
         stream.seek(start)
         for block in _lines(stream, stop - start if stop else None):

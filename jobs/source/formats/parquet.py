@@ -9,12 +9,13 @@ import pyarrow.parquet as pq
 from fsspec import AbstractFileSystem
 
 from jobs.source.shard import BadRow, Layout
+from jobs.spec import SourceSpec
 
 # A shard has at least these rows, unless its file has fewer; below, part files get too small for a lake.
 SHARD_ROWS = 50_000
 
 
-def inspect(fs: AbstractFileSystem, path: str) -> Layout:
+def inspect(fs: AbstractFileSystem, path: str, spec: SourceSpec) -> Layout:
     """Read the footer: schema and row groups, the small ones taken together."""
     with fs.open(path, "rb") as stream:
         metadata = pq.read_metadata(stream)
@@ -29,7 +30,7 @@ def inspect(fs: AbstractFileSystem, path: str) -> Layout:
 
 
 def read(
-    fs: AbstractFileSystem, path: str, start: int, stop: int, schema: pa.Schema, batch_rows: int, selected: bool
+    fs: AbstractFileSystem, path: str, start: int, stop: int, schema: pa.Schema, batch_rows: int, spec: SourceSpec
 ) -> Iterator[pa.RecordBatch | BadRow]:
     """Read row groups `[start, stop)`, only the columns of `schema` that the file has."""
     with fs.open(path, "rb") as stream, pq.ParquetFile(stream) as file:

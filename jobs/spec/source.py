@@ -1,0 +1,97 @@
+"""`source:` in a job file: where the rows come from."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import pydantic
+from pydantic import Field
+
+from jobs.spec.section import Section
+
+Format = Literal["parquet", "csv", "jsonl", "arrow"]
+
+# How the text of a CSV file is laid out; sniffed where a key is not given.
+DIALECT = ("delimiter", "quote", "escape", "comment", "header", "encoding")
+EXAMPLES = {"delimiter": '";" or "\\t"', "quote": '"\'"', "escape": r"'\'", "comment": '"#"'}
+
+
+class SourceSpec(Section):
+    """Where the rows come from: files (`path`) or a Hub or local dataset (`dataset`)."""
+
+    path: str | list[str] | None = Field(None, description="file, folder, glob, list of them, or any fsspec URL")
+    format: Format | None = Field(None, description="how the files are read; by their ending if not given")
+    dataset: str | None = Field(None, description="a Hub dataset org/name, or a local dataset folder")
+    config: str | None = Field(None, description="dataset configuration")
+    split: str = Field("train", description="dataset split")
+    revision: str | None = Field(None, description="dataset branch, tag or commit; pinned when the run is planned")
+    columns: list[str] | None = Field(None, description="columns to read; all if not given")
+    types: dict[str, str] | None = Field(
+        None, description="column -> Arrow type, e.g. {zip: string, amount: decimal128(10, 2)}; others as the files say"
+    )
+    delimiter: str | None = Field(None, description="CSV: between two fields; found among , ; | and tab if not given")
+    quote: str | None = Field(
+        None, description="CSV: around a field; '\"' if not given, empty for files without quotes"
+    )
+    escape: str | None = Field(None, description="CSV: before a quote inside a quoted field, if quotes are not doubled")
+    comment: str | None = Field(None, description="CSV: lines that begin with this character are skipped")
+    header: bool = Field(
+        True, description="CSV: whether the first record has the names; if not, source.columns has them"
+    )
+    encoding: str | None = Field(None, description="CSV: such as cp1252; UTF-8, or what the byte order mark says")
+    where: str | None = Field(None, description="SQL condition that a row must meet, e.g. lang = 'en'")
+    prepare: str | None = Field(None, description="module:function, RecordBatch -> RecordBatch")
+    limit: int | None = Field(None, gt=0, description="rows to enrich at most, after where and prepare")
+
+    @pydantic.model_validator(mode="after")
+    def _one_source(self) -> SourceSpec:
+        if (self.path is None) == (self.dataset is None):
+            raise ValueError("give either path (files) or dataset (a Hub or local dataset), and not both")
+        only = ("config", "revision", "split") if self.path is not None else ("format",)
+        if wrong := [key for key in only if getattr(self, key) != type(self).model_fields[key].default]:
+            kind = "dataset" if self.path is not None else "path"
+            raise ValueError(f"{wrong[0]} goes with {kind}, which is not given")
+        if (wrong := self.dialect_keys()) and (self.dataset is not None or self.format not in (None, "csv")):
+            raise ValueError(f"{wrong[0]} goes with CSV files; remove it")
+        return self
+
+    def dialect_keys(self) -> list[str]:
+        """Keys of this section that say how a CSV file is laid out."""
+        return [key for key in DIALECT if getattr(self, key) != type(self).model_fields[key].default]
+
+    @pydantic.field_validator("delimiter", "quote", "escape", "comment", mode="before")
+    @classmethod
+    def _is_one_character(cls, value: object, info: pydantic.ValidationInfo) -> object:
+        if value in ("\\t", "tab"):
+            return "\t"
+        if value == "" and info.field_name == "quote":
+            return value
+        if value is not None and not (isinstance(value, str) and len(value) == 1 and value.isascii()):
+            raise ValueError(
+                f"{value!r} is not one ASCII character; write for example {EXAMPLES[str(info.field_name)]}"
+            )
+        if value in ("\n", "\r", "\0"):
+            raise ValueError(f"{value!r} ends a line or is no text; write for example {EXAMPLES[str(info.field_name)]}")
+        return value
+
+    @pydantic.model_validator(mode="after")
+    def _characters_differ(self) -> SourceSpec:
+        seen: dict[str, str] = {}
+        for key in ("delimiter", "quote", "escape", "comment"):
+            value = getattr(self, key)
+            # An escape that is the quote itself means doubled quotes.
+            if value and value in seen and (key, seen[value]) != ("escape", "quote"):
+                raise ValueError(f"{key} and {seen[value]} are both {value!r}; they must differ")
+            if value:
+                seen[value] = key
+        return self
+
+    @pydantic.field_validator("encoding")
+    @classmethod
+    def _is_text_encoding(cls, value: str | None) -> str | None:
+        try:
+            if value is not None:
+                "a".encode(value)
+        except LookupError as error:
+            raise ValueError(f"{value!r} is no text encoding; write for example utf-16, cp1252 or shift_jis") from error
+        return value
