@@ -8,7 +8,8 @@ import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
+from functools import partial
 
 from apache_beam.utils.shared import Shared
 
@@ -19,10 +20,10 @@ from jobs.models import agreement, fit
 from jobs.models.pool import ModelPool
 from jobs.plan import Plan, planning
 from jobs.report import Report, account, night
-from jobs.sink.ledger import Ledger
-from jobs.sink.parts import superseded
+from jobs.sink import open_sink, owner
+from jobs.sink.folder import FolderSink
 from jobs.spec import JobSpec
-from jobs.store import Store, explain, lease
+from jobs.store import explain, lease, names
 from transforms import errors
 from transforms.errors import NightscribeError, Stopped, Unexpected
 
@@ -40,14 +41,14 @@ class Held:
 
     Attributes:
         plan: the run, against the ledger as it was when the sink was taken.
-        store: the sink's, opened once.
+        sink: where the rows go, opened once.
         models: Beam's handle of the model pool; a worker process gets a pool of its own from it.
         stop: asks every process of the run to stop.
         timeline: how far the run was at which time, over all attempts at it.
     """
 
     plan: Plan
-    store: Store
+    sink: FolderSink
     models: Shared
     stop: StopToken
     timeline: Timeline = field(default_factory=Timeline)
@@ -93,36 +94,33 @@ def holding(plan: Plan, stop: StopToken = NEVER) -> Iterator[Held]:
         SinkError: it cannot be written.
         ModelError: a task in int8 agrees too little with float32.
     """
-    store = Store(plan.spec.sink.path)
+    sink = open_sink(plan.spec.sink)
+    store = sink.store
     models = Shared()
     pool = models.acquire(ModelPool)
     try:
         with lease.hold(store):
-            plan = agreement.check(planning.refresh(plan, store), pool, store)
+            sink.recover()
+            owner.check(plan.spec, store)
+            plan = agreement.check(planning.refresh(plan, sink), pool, store)
             if plan.spec.runner.name != "local" or plan.spec.runner.workers not in ("auto", 1):
                 # Worker processes load models of their own.
                 pool.clear()
-            _enter_copies(plan, Ledger(store))
+            sink.enter_copies(plan)
             store.clear_temporary()
-            store.put(f"_nightscribe/plans/{plan.run_id}.json", plan.to_json().encode())
+            owner.record(plan.spec, store, plan.source.file_schema)
+            store.put(f"{names.PLANS}/{plan.run_id}.json", plan.to_json().encode())
             LOG.info("run %s: %d of %d shards to do", plan.run_id, len(plan.todo), len(plan.shards))
-            held = Held(plan, store, models, stop)
+            held = Held(plan, sink, models, stop)
             try:
                 yield held
             except Exception as error:
-                night.record_unfinished(plan, store, Ledger(store).read(), held.timeline.samples, error)
+                night.record_unfinished(plan, store, sink.entries(), held.timeline.samples, error)
                 raise
     except OSError as error:
         raise explain(error, store.url) from error
     finally:
         pool.clear()
-
-
-def _enter_copies(plan: Plan, ledger: Ledger) -> None:
-    """Give entries of copied files the versions of the copies, so that the next night need not compare contents."""
-    for shard in plan.shards:
-        if shard.slot in plan.copied and (entry := ledger.get(shard.slot)) is not None:
-            ledger.write(replace(entry, version=shard.version, shard=shard.id))
 
 
 def execute(held: Held) -> None:
@@ -133,7 +131,7 @@ def execute(held: Held) -> None:
     Raises:
         RunError: as raised in a worker.
     """
-    todo = planning.refresh(held.plan, held.store).shards_todo
+    todo = planning.refresh(held.plan, held.sink).shards_todo
     # In a thread, with this one awake: a signal was seen to wait for as long as Beam waited for its workers.
     with ThreadPoolExecutor(1, "pipeline") as threads:
         future = threads.submit(pipeline.execute, held.plan, todo, held.models, held.stop)
@@ -154,19 +152,11 @@ def finish(held: Held) -> Report:
     Raises:
         RunError: the accounts do not add up, or too many rows were rejected.
     """
-    plan, store = held.plan, held.store
-    ledger = Ledger(store)
-    entries = ledger.read()
-    removed = superseded(plan, entries.values())
-    for entry in removed:
-        ledger.remove(entry)
-        del entries[entry.slot]
-    for name in ledger.orphans(entries.values()):
-        store.delete(name)
-    for name in store.names(progress.folder(plan.run_id)):
-        store.delete(name)
-    account(plan, entries)
-    return night.record(plan, store, entries, held.timeline.samples, removed)
+    plan, sink = held.plan, held.sink
+    removed = sink.commit(plan, partial(account, plan))
+    for name in sink.store.names(progress.folder(plan.run_id)):
+        sink.store.delete(name)
+    return night.record(plan, sink.store, sink.entries(), held.timeline.samples, removed)
 
 
 @contextmanager
@@ -178,7 +168,7 @@ def watching(held: Held, watch: Watcher | None, every_s: float) -> Iterator[None
         watch: called with the plan and the totals so far.
         every_s: seconds between two looks, each a sample of the run's timeline.
     """
-    plan, store = held.plan, held.store
+    plan, store = held.plan, held.sink.store
     done = threading.Event()
 
     def look_once() -> None:

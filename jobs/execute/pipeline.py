@@ -19,10 +19,11 @@ from jobs.execute.progress import Heartbeat
 from jobs.execute.stop import StopToken
 from jobs.models.pool import ModelPool
 from jobs.plan import Plan
+from jobs.sink import open_sink
 from jobs.source import Shard
 from jobs.source.rows import prepare_version
 from jobs.spec import RunnerSpec
-from jobs.store import Store, explain
+from jobs.store import explain
 from transforms.errors import RunError, SpecError
 
 
@@ -67,14 +68,14 @@ class _ExecuteDoFn(beam.DoFn):
             torch.set_num_threads(max(1, (os.cpu_count() or 1) // workers))
         # One copy of the weights a process, however many threads or partitions run this DoFn.
         self.models = self.shared.acquire(ModelPool)
-        self.store = Store(self.plan.spec.sink.path)
-        self.heartbeat = Heartbeat(self.store, self.plan.run_id)
+        self.sink = open_sink(self.plan.spec.sink)
+        self.heartbeat = Heartbeat(self.sink.store, self.plan.run_id)
         self.rows = Metrics.counter("nightscribe", "rows")
         self.rejected = Metrics.counter("nightscribe", "rejected")
         self.tokens = Metrics.counter("nightscribe", "tokens")
 
     def process(self, shard: Shard) -> Iterator[str]:
-        entry = shards.execute(self.plan, shard, self.models, self.store, self.stop, self.heartbeat.add)
+        entry = shards.execute(self.plan, shard, self.models, self.sink, self.stop, self.heartbeat.add)
         self.rows.inc(entry.rows_in)
         self.rejected.inc(entry.rows_rejected)
         self.tokens.inc(entry.tokens)
@@ -84,7 +85,7 @@ class _ExecuteDoFn(beam.DoFn):
         try:
             self.heartbeat.write()
         except OSError as error:
-            raise explain(error, self.store.url) from error
+            raise explain(error, self.sink.store.url) from error
 
 
 def runner(spec: RunnerSpec) -> Any:

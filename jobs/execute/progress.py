@@ -9,7 +9,7 @@ import time
 import uuid
 from dataclasses import asdict, dataclass
 
-from jobs.store import Store
+from jobs.store import Store, names
 
 EVERY_S = 1.0
 
@@ -88,4 +88,4 @@ def read(store: Store, run_id: str) -> Progress:
 
 def folder(run_id: str) -> str:
     """Where the workers of a run write."""
-    return f"_nightscribe/progress/{run_id}"
+    return f"{names.PROGRESS}/{run_id}"

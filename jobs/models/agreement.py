@@ -13,14 +13,12 @@ from jobs.execute import shard as shards
 from jobs.models import pool
 from jobs.models.pool import ModelPool
 from jobs.plan import Plan, TaskPlan
-from jobs.store import Store
+from jobs.store import Store, names
 from transforms.agreement import agreement
 from transforms.errors import ModelError
 from transforms.options import columns_read
 
 LOG = logging.getLogger(__name__)
-
-FOLDER = "_nightscribe/agreement"
 
 # 64 rows are compared, 128 if the result is near the limit. 64 rows that all agree say as much as 126 of 128: with 95 %
 # confidence the agreement is above 0.95; 128 rows tell 0.98 from 0.94.
@@ -46,7 +44,7 @@ def check(plan: Plan, models: ModelPool, store: Store) -> Plan:
     """
     if not plan.todo or all(task.dtype != "int8" for task in plan.tasks):
         return plan
-    kept = f"{FOLDER}/{plan.fingerprint.digest}.json"
+    kept = f"{names.AGREEMENT}/{plan.fingerprint.digest}.json"
     found: dict[str, float] = json.loads(store.get(kept)) if store.exists(kept) else _measured(plan, models)
     for i, task in enumerate(plan.tasks):
         if task.spec.into in found:

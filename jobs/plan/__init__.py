@@ -8,7 +8,7 @@ from __future__ import annotations
 import base64
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import pyarrow as pa
@@ -98,6 +98,7 @@ class Plan:
         prepare_version: hash of the module that `source.prepare` names, or None.
         shards: every shard of the source, in order.
         todo: slot of each shard that is to do -> why.
+        removals: source file that is gone -> published rows that go with it (`on_vanished: remove`).
         copied: slots of shards that are done, whose file has another time and the same content.
         chunk_rows: rows that are sorted and batched together.
     """
@@ -113,6 +114,7 @@ class Plan:
     todo: Mapping[str, str]
     chunk_rows: int
     copied: frozenset[str] = frozenset()
+    removals: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def shards_todo(self) -> list[Shard]:
@@ -150,6 +152,7 @@ class Plan:
             "todo": dict(self.todo),
             "chunk_rows": self.chunk_rows,
             "copied": sorted(self.copied),
+            "removals": dict(self.removals),
         }
         return json.dumps(data, indent=1)
 
@@ -178,4 +181,5 @@ class Plan:
             todo=data["todo"],
             chunk_rows=data["chunk_rows"],
             copied=frozenset(data["copied"]),
+            removals=data["removals"],
         )

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import secrets
+from collections import Counter
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import pyarrow as pa
@@ -11,10 +13,10 @@ from jobs import source
 from jobs.models import fit
 from jobs.plan import Plan, TaskPlan, fingerprint, task_plans, todo
 from jobs.plan.fingerprint import Fingerprint
+from jobs.sink import Sink, open_sink, owner
 from jobs.source import Source
 from jobs.source.rows import prepare_version
 from jobs.spec import JobSpec
-from jobs.store import Store
 from transforms.device import choose_device
 from transforms.options import column_kinds, columns_read
 
@@ -31,9 +33,12 @@ def make(spec: JobSpec) -> Plan:
         UserError: what the job file says does not fit what is there.
         SourceError: a source file cannot be read.
     """
+    sink = open_sink(spec.sink)
+    owned = owner.check(spec, sink.store)
     kinds_read = [pair for item in spec.tasks for pair in column_kinds(item.options)]
     texts = {column for column, kind in kinds_read if kind == "text"}
-    planned_source, shards = source.plan(spec.source, outside=spec.sink.path, texts=texts)
+    pinned = owned.pinned if owned is not None else {}
+    planned_source, shards = source.plan(spec.source, outside=spec.sink.path, texts=texts, pinned=pinned)
     planned_tasks, schema = task_plans.resolve(spec, planned_source.schema)
     # The value of a partition column stays where it was, in the name of the folder.
     schema = pa.schema([field for field in schema if field.name not in planned_source.partition_columns])
@@ -51,28 +56,33 @@ def make(spec: JobSpec) -> Plan:
         todo={},
         chunk_rows=min((CHUNK_ROWS[kind] for kind in kinds), default=CHUNK_ROWS["cuda"]),
     )
-    plan = refresh(plan)
+    plan = refresh(plan, sink)
     fit.check(plan)
     return plan
 
 
-def refresh(plan: Plan, store: Store | None = None) -> Plan:
-    """The same plan against the ledger as it is now.
-
-    Args:
-        plan: a plan of any age.
-        store: the sink's, if it is open already.
+def refresh(plan: Plan, sink: Sink) -> Plan:
+    """A plan of any age against what is done by now.
 
     Raises:
         SpecError: the run would leave fewer rows of a source file than are published.
     """
-    return todo.subtract(plan, store or Store(plan.spec.sink.path))
+    plan = todo.subtract(plan, sink.entries())
+    keys = {shard.key for shard in plan.shards}
+    removals: Counter[str] = Counter()
+    for entry in sink.superseded(plan):
+        if entry.key not in keys:
+            removals[entry.key] += entry.rows_out
+    return replace(plan, removals=dict(removals))
 
 
 def _fingerprint(planned: Source, planned_tasks: list[TaskPlan], schema: pa.Schema) -> Fingerprint:
     identities = [(task.spec.into, task.identity, columns_read(task.spec.options)) for task in planned_tasks]
-    prepare = planned.spec.prepare
-    rows = {"where": planned.spec.where, "prepare": prepare and [prepare, prepare_version(prepare)]}
+    # Where the rows lie is no part of it: a lake can be moved. Columns that are left out change no row.
+    elsewhere = {"path", "dataset", "revision", "columns", "limit"}
+    rows = planned.spec.model_dump(mode="json", exclude=elsewhere)
+    if planned.spec.prepare is not None:
+        rows["prepare_version"] = prepare_version(planned.spec.prepare)
     return Fingerprint(
         columns=fingerprint.of_schema(schema),
         rows=fingerprint.digest(rows),

@@ -20,6 +20,9 @@ def lines(plan: Plan) -> list[tuple[str, str]]:
     shown.append(("sink", f"{plan.spec.sink.path}: {count(done, 'shard')} done, {len(plan.todo):,} to do"))
     shown += [("", f"{count(n, 'shard')} to do: {why}") for why, n in Counter(plan.todo.values()).most_common()]
     shown.append(("rows to do", _rows(plan)))
+    if plan.removals:
+        rows = count(sum(plan.removals.values()), "row")
+        shown.append(("to remove", f"{rows} of {count(len(plan.removals), 'source file')} that are gone"))
     return shown
 
 

@@ -8,9 +8,8 @@ from dataclasses import replace
 
 from jobs import source
 from jobs.plan import Plan
-from jobs.sink.ledger import Entry, Ledger
+from jobs.sink import Entry
 from jobs.source import Shard, content
-from jobs.store import Store
 from transforms.errors import SpecError
 
 NEW = "new file"
@@ -18,13 +17,16 @@ CHANGED = "changed file"
 LIMITED = "another source.limit"
 
 
-def subtract(plan: Plan, store: Store) -> Plan:
-    """The plan with the shards that are to do, against the ledger as it is now.
+def subtract(plan: Plan, ledger: Mapping[str, Entry]) -> Plan:
+    """The plan with the shards that are to do.
+
+    Args:
+        plan: the plan.
+        ledger: what is done, by slot.
 
     Raises:
         SpecError: the run would leave fewer rows of a source file than are published.
     """
-    ledger = Ledger(store).read()
     shards = [replace(shard, limit=None) for shard in plan.shards]
     reasons = {shard.slot: why for shard in shards if (why := _reason(plan, shard, ledger)) is not None}
     if plan.spec.source.limit is not None:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     # What writes part files observes them with `jobs.report.findings`, so this package must not import it in turn.
     from jobs.plan import Plan
     from jobs.report.findings import Findings
-    from jobs.sink.ledger import Entry
+    from jobs.sink.entry import Entry
 
 LIBRARIES = ("apache-beam", "datasets", "peft", "pyarrow", "torch", "transformers")
 

@@ -25,7 +25,7 @@ from transforms.options import columns_read
 
 if TYPE_CHECKING:
     from jobs.plan import Plan
-    from jobs.sink.ledger import Entry
+    from jobs.sink.entry import Entry
 
 # Part files that are read again where the ledger is an older version's, which has no findings.
 MAX_PARTS = 200

@@ -10,10 +10,10 @@ from typing import Any
 from jobs.report import FINISHED
 from jobs.report.drift import NIGHTS
 from jobs.report.findings import Findings
-from jobs.store import Store
+from jobs.store import Store, names
 from transforms.errors import SpecError
 
-FOLDER = "_nightscribe/reports"
+FOLDER = names.REPORTS
 LATEST = "latest"
 
 

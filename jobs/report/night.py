@@ -19,7 +19,7 @@ from transforms.errors import NightscribeError, Stopped
 
 if TYPE_CHECKING:
     from jobs.plan import Plan
-    from jobs.sink.ledger import Entry
+    from jobs.sink.entry import Entry
     from jobs.store import Store
 
 LOG = logging.getLogger(__name__)

@@ -1,1 +1,57 @@
-"""Where enriched rows go: part files, rejected rows, and the ledger of what is done."""
+"""Where enriched rows go: a run stages shards, then commits them together.
+
+A sink is whatever has the methods of `Sink`; `open_sink` chooses one for a job.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import BinaryIO, Protocol
+
+from jobs.plan import Plan
+from jobs.sink.entry import Entry
+from jobs.sink.folder import FolderSink
+from jobs.sink.part import PartWriter
+from jobs.source import Shard
+from jobs.spec import SinkSpec
+from jobs.store import Store
+
+__all__ = ["Entry", "PartWriter", "Sink", "open_sink"]
+
+
+class Sink(Protocol):
+    """Takes shards one by one and publishes them together."""
+
+    def entries(self) -> dict[str, Entry]:
+        """What is done, by slot, published or only staged."""
+        ...
+
+    def entry(self, slot: str) -> Entry | None:
+        """What is done of one slot."""
+        ...
+
+    def writer(self, plan: Plan, shard: Shard) -> PartWriter:
+        """A writer that stages one shard."""
+        ...
+
+    def open(self, entry: Entry) -> BinaryIO:
+        """Open the part file of an entry for reading."""
+        ...
+
+    def superseded(self, plan: Plan) -> list[Entry]:
+        """Published entries whose rows have no place in the sink once the plan is committed."""
+        ...
+
+    def commit(self, plan: Plan, check: Callable[[Mapping[str, Entry]], None]) -> list[Entry]:
+        """Publish what is staged, after `check`; the entries whose rows were removed."""
+        ...
+
+
+def open_sink(spec: SinkSpec, store: Store | None = None) -> FolderSink:
+    """The sink of a job.
+
+    Args:
+        spec: the job file's section.
+        store: its folder, if it is open already.
+    """
+    return FolderSink(store or Store(spec.path))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
-from pathlib import PurePosixPath
 
 import pyarrow as pa
 
@@ -44,13 +43,6 @@ class Shard:
     def slot(self) -> str:
         """Its place in a sink: the same for every version of the file, so that a new one replaces the old."""
         return _hash(self.key, self.start)
-
-    @property
-    def part(self) -> str:
-        """Its part file below the sink, in the partition folder of its source file."""
-        key = PurePosixPath(self.key)
-        name = f"{key.name.split('.')[0]}-{self.slot[:8]}-{self.start}.parquet"
-        return (key.parent / name).as_posix()
 
 
 @dataclass(frozen=True)

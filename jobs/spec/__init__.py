@@ -60,6 +60,9 @@ class SinkSpec(Section):
     on_model_change: Literal["redo", "keep"] = Field(
         "redo", description="whether finished rows are enriched again when a model, adapter or option changes"
     )
+    take_over_from: str | None = Field(
+        None, description="name of the job that the sink belongs to, if this job is to have it from now on"
+    )
     allow_fewer_rows: bool = Field(
         False, description="whether source.where, prepare or limit may take away rows that are published"
     )

@@ -14,9 +14,8 @@ from pathlib import Path
 import fsspec
 from fsspec.implementations.local import LocalFileSystem
 
+from jobs.store import names
 from transforms.errors import SinkError
-
-TEMPORARY = "_nightscribe/tmp"
 
 
 class Store:
@@ -72,7 +71,7 @@ class Store:
         """A path for a file to be published later: on the same disk where the store is local."""
         if not self.local:
             return Path(tempfile.gettempdir()) / f"nightscribe-{uuid.uuid4().hex}"
-        folder = Path(self.path(TEMPORARY))
+        folder = Path(self.path(names.TEMPORARY))
         folder.mkdir(parents=True, exist_ok=True)
         return folder / uuid.uuid4().hex
 
@@ -87,6 +86,17 @@ class Store:
         os.makedirs(os.path.dirname(target), exist_ok=True)
         os.replace(temporary, target)
 
+    def move(self, name: str, to: str) -> None:
+        """Give a file another name, over any file that has it; without effect if it was moved before."""
+        if not self.exists(name):
+            return
+        if self.local:
+            os.makedirs(os.path.dirname(self.path(to)), exist_ok=True)
+            os.replace(self.path(name), self.path(to))
+        else:
+            self.fs.cp_file(self.path(name), self.path(to))
+            self.fs.rm_file(self.path(name))
+
     def delete(self, name: str) -> None:
         """Delete a file if it is there."""
         if self.exists(name):
@@ -95,7 +105,7 @@ class Store:
     def clear_temporary(self) -> None:
         """Delete what killed runs left half written; only the holder of the lock may call this."""
         if self.local:
-            for name in self.names(TEMPORARY):
+            for name in self.names(names.TEMPORARY):
                 Path(self.path(name)).unlink(missing_ok=True)
 
 

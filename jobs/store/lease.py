@@ -13,10 +13,9 @@ from contextlib import contextmanager, suppress
 from filelock import FileLock, Timeout
 
 from jobs.store import Store
+from jobs.store.names import HOLDER, LOCK
 from transforms.errors import SinkBusy
 
-LOCK = "_nightscribe/lock"
-HOLDER = "_nightscribe/lock.json"
 LEASE_S = 60.0
 
 

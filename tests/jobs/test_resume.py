@@ -11,7 +11,9 @@ import pyarrow.parquet as pq
 import pytest
 from filelock import FileLock
 
+from jobs.sink import open_sink
 from jobs.source.formats import parquet
+from jobs.spec import SinkSpec
 from tests import lake
 from tests.lake import execute, make_lake
 from transforms.errors import SinkBusy, SpecError
@@ -103,19 +105,15 @@ def test_a_killed_run_and_a_rerun_give_the_bytes_of_an_uninterrupted_one(tmp_pat
     time.sleep(after_s)
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
-    ledger = (
-        list((killed / "_nightscribe" / "ledger").glob("*.json"))
-        if (killed / "_nightscribe" / "ledger").exists()
-        else []
-    )
-    done = {path.name: path.stat().st_mtime_ns for path in ledger}
+    sink = open_sink(SinkSpec(path=str(killed)))
+    done = sink.entries()
     report = json.loads(lake.command("run", file).stdout.splitlines()[-1])
     assert report["shards_skipped"] == len(done)
     # The report is about the night: the rows that the killed attempt finished are in it.
     assert (report["rows_in"], report["attempts"]) == (len(lake.read(killed)), 2 if done else 1)
     assert lake.contents(killed) == lake.contents(whole)
     assert not list((killed / "_nightscribe" / "tmp").iterdir())
-    assert all((killed / "_nightscribe" / "ledger" / name).stat().st_mtime_ns == at for name, at in done.items())
+    assert {slot: sink.entry(slot) for slot in done} == done
 
 
 def test_sigterm_stops_cleanly_and_a_rerun_goes_on(tmp_path, models):

@@ -13,7 +13,7 @@ from jobs import run, spec
 from jobs.execute import progress
 from jobs.execute.stop import NEVER
 from jobs.plan import Plan, planning
-from jobs.store import Store
+from jobs.sink import open_sink
 from tests import lake
 from tests.lake import execute, make_lake
 from transforms.errors import SinkError
@@ -98,9 +98,11 @@ def test_several_processes_give_the_same_files_as_one(tmp_path, models):
     parsed = spec.parse(lake.job(source, two, models, runner={"name": "local", "workers": 2}))
     with run.holding(run.prepare(parsed)) as held:
         run.execute(held)
-        told = [json.loads(held.store.get(name)) for name in held.store.names(progress.folder(held.plan.run_id))]
+        told = [
+            json.loads(held.sink.store.get(name)) for name in held.sink.store.names(progress.folder(held.plan.run_id))
+        ]
         assert sorted(worker["shards"] for worker in told) == [1, 2]
-        run.finish(held, 0.0)
+        run.finish(held)
     assert lake.contents(one).keys() == lake.contents(two).keys()
     assert (
         lake.read(one)["sentiment"]
@@ -116,11 +118,11 @@ def test_a_plan_can_be_executed_in_parts_by_others(tmp_path, models):
     source = make_lake(tmp_path / "in")
     plan = Plan.from_json(planning.make(spec.parse(lake.job(source, tmp_path / "out", models))).to_json())
     pipeline.execute(plan, plan.shards[2:])
-    held = run.Held(plan, Store(str(tmp_path / "out")), Shared(), NEVER)
+    held = run.Held(plan, open_sink(plan.spec.sink), Shared(), NEVER)
     with pytest.raises(SinkError, match=r"2 of 3 shards are not done, first 'lang=de/part-0.parquet'; run again"):
-        run.finish(held, 0.0)
+        run.finish(held)
     pipeline.execute(plan, plan.shards[:2])
-    assert run.finish(held, 0.0).rows_out == 180
+    assert run.finish(held).rows_out == 180
 
 
 def test_a_sink_inside_its_source_is_not_read_again(tmp_path, models):

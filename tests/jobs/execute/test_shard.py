@@ -8,7 +8,7 @@ from jobs.execute import shard as shards
 from jobs.execute import stop
 from jobs.models.pool import ModelPool
 from jobs.plan import planning
-from jobs.store import Store
+from jobs.sink import open_sink
 from tests import lake
 from tests.lake import execute
 from transforms.errors import Stopped
@@ -31,8 +31,8 @@ def execute_counting(content):
     with run.holding(run.prepare(spec.parse(content))) as held:
         pool = Counting()
         for shard in held.plan.shards_todo:
-            shards.execute(held.plan, shard, pool, held.store)
-        run.finish(held, 0.0)
+            shards.execute(held.plan, shard, pool, held.sink)
+        run.finish(held)
     return set(pool.asked)
 
 
@@ -90,7 +90,7 @@ def test_a_shard_that_another_worker_finished_meanwhile_is_left_alone(tmp_path, 
     plan = planning.make(spec.parse(content))
     execute(content)
     pool = Counting()
-    entry = shards.execute(plan, plan.shards[0], pool, Store(str(tmp_path / "out")))
+    entry = shards.execute(plan, plan.shards[0], pool, open_sink(plan.spec.sink))
     assert entry.rows_out == 60
     assert pool.asked == []
 
@@ -106,8 +106,8 @@ def test_a_stop_is_heard_between_two_chunks_and_leaves_no_half_part_file(tmp_pat
 
 def test_a_second_attempt_executes_what_the_first_did_not_finish(tmp_path, models, content):
     with run.holding(run.prepare(spec.parse(content))) as held:
-        shards.execute(held.plan, held.plan.shards[0], ModelPool(), held.store)
-        written = lake.parts(tmp_path / "out")[0].stat().st_mtime_ns
+        shards.execute(held.plan, held.plan.shards[0], ModelPool(), held.sink)
+        first = held.sink.entry(held.plan.shards[0].slot)
         run.execute(held)
-        assert run.finish(held, 0.0).rows_out == 120
-    assert lake.parts(tmp_path / "out")[0].stat().st_mtime_ns == written
+        assert held.sink.entry(held.plan.shards[0].slot) == first
+        assert run.finish(held).rows_out == 120

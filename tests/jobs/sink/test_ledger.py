@@ -16,7 +16,7 @@ from jobs.models.pool import ModelPool
 from jobs.plan import planning
 from jobs.sink.ledger import Ledger
 from jobs.source.formats import parquet
-from jobs.store import Store
+from jobs.store import Store, names
 from tests import lake
 
 
@@ -47,8 +47,8 @@ def run_once(content, patch):
     with run.holding(planning.make(spec.parse(content))) as held:
         patch()
         for shard in held.plan.shards_todo:
-            shards.execute(held.plan, shard, ModelPool(), held.store)
-        return run.finish(held, 0.0)
+            shards.execute(held.plan, shard, ModelPool(), held.sink)
+        return run.finish(held)
 
 
 change = st.tuples(st.sampled_from(["write", "delete", "none"]), st.integers(0, 2), st.integers(0, 7))
@@ -81,7 +81,7 @@ def test_after_any_crashes_a_finished_run_has_every_row_exactly_once(tmp_path_fa
         with monkeypatch.context() as patched:
 
             def patch(patched=patched, faulty=faulty):
-                for name in ("publish", "delete"):
+                for name in ("publish", "move", "delete"):
                     original = getattr(Store, name)
                     patched.setattr(Store, name, faulty.wrap(original))
 
@@ -95,7 +95,7 @@ def test_after_any_crashes_a_finished_run_has_every_row_exactly_once(tmp_path_fa
     want = sorted(id_ for file in source.iterdir() for id_ in pq.read_table(file)["id"].to_pylist())
     got = [id_ for part in lake.parts(sink) for id_ in pq.read_table(part)["id"].to_pylist()]
     assert sorted(got) == want
-    entries = Ledger(Store(str(sink))).read().values()
+    entries = Ledger(Store(str(sink)), names.LEDGER).read().values()
     assert sum(entry.rows_out for entry in entries) == len(want)
     again = run_once(content, lambda: None)
     assert again.shards_skipped == again.shards

@@ -1,14 +1,13 @@
-"""A Chunk is a piece of a shard on its way through the tasks: one RecordBatch, and the rows rejected so far."""
+"""Rejected rows as a table: the columns of the source, then what is wrong with each row."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
 from typing import Any
 
 import pyarrow as pa
 
-from jobs.source import BadRow, Shard
+from jobs.source import BadRow
 from transforms.contract import Failure
 
 # Columns that a rejected file has after those of the source.
@@ -20,34 +19,6 @@ REJECT_FIELDS = [
     pa.field("_row", pa.int64()),
     pa.field("_column", pa.string()),
 ]
-
-
-@dataclass(frozen=True)
-class Chunk:
-    """A piece of a shard on its way through the tasks.
-
-    Attributes:
-        shard: where it comes from.
-        index: its number within the shard, from 0.
-        last: whether the shard ends with it.
-        batch: the rows that no task has rejected so far, with the columns that tasks have added.
-        rejected: rejected rows, columns: those of the source plus REJECT_FIELDS; None if none.
-        tokens: real tokens computed for it.
-        padded_tokens: slots computed for it, padding included.
-    """
-
-    shard: Shard
-    index: int
-    last: bool
-    batch: pa.RecordBatch
-    rejected: pa.RecordBatch | None = None
-    tokens: int = 0
-    padded_tokens: int = 0
-
-    @property
-    def rows_rejected(self) -> int:
-        """Rows in `rejected`."""
-        return 0 if self.rejected is None else len(self.rejected)
 
 
 def reject_schema(source: pa.Schema) -> pa.Schema:
@@ -67,7 +38,7 @@ def unreadable(bad: list[BadRow], source: pa.Schema) -> pa.RecordBatch | None:
     if not bad:
         return None
     columns = [_joined([_value(row.values, field) for row in bad], field.type) for field in source]
-    about = [
+    about: list[Sequence[Any]] = [
         ["source"] * len(bad),
         [row.error_type for row in bad],
         [_encodable(row.message) for row in bad],
@@ -78,24 +49,19 @@ def unreadable(bad: list[BadRow], source: pa.Schema) -> pa.RecordBatch | None:
     return _rejected(columns, about, source)
 
 
-def reject(chunk: Chunk, failures: list[Failure], task: str, source: pa.Schema) -> Chunk:
-    """Move rows that broke a task from the batch to the rejected."""
+def broken(batch: pa.RecordBatch, failures: Sequence[Failure], task: str, source: pa.Schema) -> pa.RecordBatch | None:
+    """Rows of a batch that broke a task, as rejected rows."""
     if not failures:
-        return chunk
+        return None
     rows = pa.array([failure.row for failure in failures], pa.int64())
-    inputs = chunk.batch.select(source.names).take(rows)
-    about = [
+    inputs = batch.select(source.names).take(rows)
+    about: list[Sequence[Any]] = [
         [task] * len(rows),
         [failure.error_type for failure in failures],
-        [failure.message for failure in failures],
+        [_encodable(failure.message) for failure in failures],
         *[[None] * len(rows)] * 3,
     ]
-    rejected = _rejected(inputs.columns, about, source)
-    if chunk.rejected is not None:
-        rejected = pa.concat_batches([chunk.rejected, rejected])
-    gone = {failure.row for failure in failures}
-    kept = pa.array([row not in gone for row in range(len(chunk.batch))], pa.bool_())
-    return replace(chunk, batch=chunk.batch.filter(kept), rejected=rejected)
+    return _rejected(inputs.columns, about, source)
 
 
 def _rejected(columns: list[pa.Array], about: Sequence[Sequence[Any]], source: pa.Schema) -> pa.RecordBatch:

@@ -4,7 +4,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from jobs.execute.chunk import reject_schema, unreadable
+from jobs.sink.rejects import reject_schema, unreadable
 from jobs.source import BadRow
 from tests import lake
 

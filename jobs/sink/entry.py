@@ -1,0 +1,82 @@
+"""An entry of the ledger: what is known of a shard that is done."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from jobs.plan.fingerprint import Fingerprint
+
+
+@dataclass(frozen=True)
+class Entry:
+    """What is known of a shard that is done.
+
+    Attributes:
+        slot: the shard's place in the sink; the entry's name.
+        shard: id of the shard.
+        key: source file, below the root of its source.
+        version: version of that file.
+        start: where the shard's range begins.
+        stop: where it ends.
+        limit: rows that `source.limit` left of it, or None.
+        fingerprint: everything beside its source rows that could change its output.
+        rows_in: rows that entered the tasks, unreadable ones included.
+        rows_out: rows in the part file.
+        rows_rejected: rows in the rejected file.
+        part: part file below the sink.
+        rejected: rejected file below the sink, or None.
+        tokens: real tokens computed.
+        padded_tokens: slots computed, padding included.
+        run_id: the run that wrote it.
+        time: when, ISO 8601 in UTC.
+        content: hash of the local source file that it was read from, or None.
+        findings: what was counted while its rows were written (`jobs.report.findings`), or None.
+        reused: columns that were taken from an older part file of the shard.
+    """
+
+    slot: str
+    shard: str
+    key: str
+    version: str
+    start: int
+    stop: int
+    limit: int | None
+    fingerprint: Fingerprint
+    rows_in: int
+    rows_out: int
+    rows_rejected: int
+    part: str
+    rejected: str | None
+    tokens: int
+    padded_tokens: int
+    run_id: str
+    time: str
+    content: str | None = None
+    findings: dict[str, Any] | None = None
+    reused: tuple[str, ...] = ()
+
+    @property
+    def files(self) -> list[str]:
+        """The files that it stands for, below the sink."""
+        return [self.part] + ([self.rejected] if self.rejected is not None else [])
+
+    @property
+    def rows_reused(self) -> int:
+        """Rows of which at least one column was not computed again."""
+        return self.rows_out if self.reused else 0
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain JSON."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> Entry:
+        """The inverse of `to_json`.
+
+        Raises:
+            KeyError: a key is missing.
+            TypeError: a key is missing or unknown.
+        """
+        fingerprint, reused = Fingerprint.from_json(data["fingerprint"]), tuple(data.get("reused", ()))
+        return cls(**data | {"fingerprint": fingerprint, "reused": reused})

@@ -1,0 +1,170 @@
+"""A folder of a lake as a sink: shards are staged while a run goes on, and published together when it is complete.
+
+    stage    files below `_nightscribe/staged/files`, then an entry in `_nightscribe/staged/ledger`
+    commit   `commit.json` says what will be done; parts move into place, entries into the ledger; what they replace
+             goes
+
+What a killed run staged counts as done for the next one, and a commit that was cut short is finished by the next run
+from `commit.json`. Readers see the old part of a shard until the new one takes its name.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import PurePosixPath
+from typing import BinaryIO
+
+from jobs.plan import Plan
+from jobs.sink.entry import Entry
+from jobs.sink.ledger import Ledger
+from jobs.sink.part import PartWriter
+from jobs.source import Shard
+from jobs.store import Store, names
+
+# What `part_name` makes; any other file in a sink is left alone.
+PART = re.compile(r"-[0-9a-f]{8}-\d+\.parquet$")
+
+
+class FolderSink:
+    """A folder, local or on an object store.
+
+    Args:
+        store: the folder.
+    """
+
+    def __init__(self, store: Store):
+        self.store = store
+        self.published = Ledger(store, names.LEDGER)
+        self.staged = Ledger(store, names.STAGED_LEDGER, names.STAGED_FILES)
+
+    def entries(self) -> dict[str, Entry]:
+        """What is done, by slot: published, or staged, which comes first."""
+        return self.published.read() | self.staged.read() | self._committing()
+
+    def entry(self, slot: str) -> Entry | None:
+        """What is done of one slot."""
+        return self.staged.get(slot) or self.published.get(slot)
+
+    def open(self, entry: Entry) -> BinaryIO:
+        """Open the part file of an entry, staged or published, for reading."""
+        staged = self.staged.get(entry.slot) == entry
+        return self.store.fs.open(self.store.path(self.staged.file(entry.part) if staged else entry.part), "rb")
+
+    def writer(self, plan: Plan, shard: Shard) -> PartWriter:
+        """A writer that stages one shard."""
+        return PartWriter(plan, shard, part_name(shard), self.store, self.staged)
+
+    def enter_copies(self, plan: Plan) -> None:
+        """Give entries of copied files the versions of the copies, so that the next night need not compare contents."""
+        for shard in plan.shards:
+            for ledger in (self.published, self.staged):
+                if shard.slot in plan.copied and (entry := ledger.get(shard.slot)) is not None:
+                    ledger.write(replace(entry, version=shard.version, shard=shard.id))
+
+    def superseded(self, plan: Plan) -> list[Entry]:
+        """Published entries whose rows have no place in the sink once the plan is committed.
+
+        Those of a planned source file that are none of its planned shards (the file changed, or is cut differently),
+        and, with `on_vanished: remove`, those of files that are gone. A limited run does not look past its limit.
+        """
+        slots = {shard.slot for shard in plan.shards}
+        versions = {shard.key: shard.version for shard in plan.shards}
+        limited = plan.spec.source.limit is not None
+        gone = []
+        for entry in self.published.read().values():
+            if entry.slot in slots:
+                continue
+            if entry.key in versions:
+                if not limited or entry.version != versions[entry.key]:
+                    gone.append(entry)
+            elif plan.spec.sink.on_vanished == "remove" and not limited:
+                gone.append(entry)
+        return gone
+
+    def commit(self, plan: Plan, check: Callable[[Mapping[str, Entry]], None]) -> list[Entry]:
+        """Publish what a plan's runs have staged, and remove what that replaces.
+
+        Args:
+            plan: the plan, executed.
+            check: looks at the entries as they will be, and raises if the accounts do not add up; nothing is published
+                or removed then.
+
+        Returns:
+            The entries whose rows were removed.
+
+        Raises:
+            RunError: as raised by `check`.
+        """
+        removed = self.superseded(plan)
+        gone = {entry.slot for entry in removed}
+        after = {slot: entry for slot, entry in self.entries().items() if slot not in gone}
+        check(after)
+        planned = {shard.slot: shard for shard in plan.shards}
+        staged = self.staged.read()
+        wanted = [slot for slot, entry in staged.items() if _belongs(entry, planned.get(slot), plan)]
+        self.store.put(names.COMMIT, json.dumps({"publish": wanted, "remove": sorted(gone)}).encode())
+        self.recover()
+        if plan.spec.source.limit is None:
+            # Staged by an earlier plan and of no use to this one, which covers the whole source.
+            for slot in staged.keys() - set(wanted):
+                self.staged.remove(staged[slot])
+        self._delete_orphans()
+        return removed
+
+    def recover(self) -> None:
+        """Finish a commit that was cut short; only the holder of the sink may call this. Each step can be repeated."""
+        if (record := self._record()) is None:
+            return
+        staged = self.staged.read(look=False)
+        for slot in record["publish"]:
+            if slot in staged:
+                self._publish(staged[slot])
+        if record["remove"]:
+            published = self.published.read(look=False)
+            for slot in record["remove"]:
+                if slot in published:
+                    self.published.remove(published[slot])
+        self.store.delete(names.COMMIT)
+
+    def _publish(self, entry: Entry) -> None:
+        before = self.published.get(entry.slot)
+        for name in reversed(entry.files):
+            self.store.move(self.staged.file(name), name)
+        self.published.write(entry)
+        for name in set(before.files if before else ()) - set(entry.files):
+            self.store.delete(name)
+        self.staged.forget(entry.slot)
+
+    def _record(self) -> dict[str, list[str]] | None:
+        if not self.store.exists(names.COMMIT):
+            return None
+        return json.loads(self.store.get(names.COMMIT))
+
+    def _committing(self) -> dict[str, Entry]:
+        """Entries of a commit that was cut short: some of their files are staged, some are in place already."""
+        if (record := self._record()) is None:
+            return {}
+        staged = self.staged.read(look=False)
+        return {slot: staged[slot] for slot in record["publish"] if slot in staged}
+
+    def _delete_orphans(self) -> None:
+        """Delete part files that no entry names, which version 0.1.0 left behind when it was killed."""
+        known = {name for entry in self.published.read(look=False).values() for name in entry.files}
+        for name in self.store.find(".parquet"):
+            if PART.search(name) and name not in known and not name.startswith(f"{names.FOLDER}/"):
+                self.store.delete(name)
+
+
+def part_name(shard: Shard) -> str:
+    """The part file of a shard below the sink, in the partition folder of its source file."""
+    key = PurePosixPath(shard.key)
+    return (key.parent / f"{key.name.split('.')[0]}-{shard.slot[:8]}-{shard.start}.parquet").as_posix()
+
+
+def _belongs(entry: Entry, shard: Shard | None, plan: Plan) -> bool:
+    """Whether a staged entry is what a plan wants in its slot."""
+    keep = plan.spec.sink.on_model_change == "keep"
+    return shard is not None and entry.shard == shard.id and plan.fingerprint.accepts(entry.fingerprint, keep)

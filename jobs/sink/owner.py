@@ -1,0 +1,112 @@
+"""A sink belongs to one job: who that is, and the types that the job's source had when it was first planned."""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import fsspec
+import pyarrow as pa
+
+from jobs.spec import JobSpec, SourceSpec
+from jobs.store import Store, names
+from transforms.errors import SpecError
+
+
+@dataclass(frozen=True)
+class Owner:
+    """The job that a sink belongs to.
+
+    Attributes:
+        job: its name.
+        source: where its rows come from, as absolute paths or URLs without the glob, or a dataset with its split.
+        relative: local paths among them as seen from the sink, so that both can be moved together.
+        types: base64 of the Arrow schema that the source's files were read with; None if unknown.
+    """
+
+    job: str
+    source: tuple[str, ...]
+    relative: tuple[str, ...]
+    types: str | None = None
+
+    @property
+    def pinned(self) -> dict[str, pa.DataType]:
+        """Column -> the type that it was read with."""
+        if self.types is None:
+            return {}
+        return {field.name: field.type for field in pa.ipc.read_schema(pa.py_buffer(base64.b64decode(self.types)))}
+
+
+def read(store: Store) -> Owner | None:
+    """The owner of a sink; None for a new sink, or one that no version with owners has written to."""
+    if not store.exists(names.OWNER):
+        return None
+    data: dict[str, Any] = json.loads(store.get(names.OWNER))
+    return Owner(data["job"], tuple(data["source"]), tuple(data["relative"]), data.get("types"))
+
+
+def check(spec: JobSpec, store: Store) -> Owner | None:
+    """Refuse a job that writes into the sink of another one.
+
+    Returns:
+        The owner of the sink, which is this job; None for a new sink.
+
+    Raises:
+        SpecError: the sink belongs to another job, or to this one with another source.
+    """
+    owner, job = read(store), of(spec, store)
+    if owner is None or (owner.job == job.job and _same_source(owner, job)):
+        return owner
+    if spec.sink.take_over_from == owner.job:
+        return None if not _same_source(owner, job) else owner
+    raise SpecError(
+        f"sink.path {store.url!r} belongs to job {owner.job!r} with the source {_shown(owner)}, and this is job "
+        f"{job.job!r} with the source {_shown(job)}; give it a sink.path of its own, or hand the sink over on purpose "
+        f"with sink.take_over_from={owner.job}, which replaces the rows of the other source where file names are equal"
+    )
+
+
+def record(spec: JobSpec, store: Store, schema: pa.Schema) -> None:
+    """Write down the job as the owner, and the types that its files are read with.
+
+    Only the holder of the sink may call this, after `check`.
+    """
+    job = of(spec, store)
+    types = base64.b64encode(schema.remove_metadata().serialize()).decode()
+    wanted = Owner(job.job, job.source, job.relative, types)
+    if read(store) != wanted:
+        store.put(names.OWNER, json.dumps(asdict(wanted), indent=1).encode())
+
+
+def of(spec: JobSpec, store: Store) -> Owner:
+    """A job as the owner of a sink."""
+    source = _roots(spec.source)
+    relative = (os.path.relpath(path, store.root) for path in source if os.path.isabs(path) and store.local)
+    return Owner(spec.name, source, tuple(relative))
+
+
+def _roots(spec: SourceSpec) -> tuple[str, ...]:
+    if spec.dataset is not None:
+        name = os.path.abspath(spec.dataset) if os.path.isdir(spec.dataset) else spec.dataset
+        return (f"{name} {spec.config or 'default'}/{spec.split}",)
+    paths = [spec.path] if isinstance(spec.path, str) else spec.path or []
+    return tuple(sorted({_root(path) for path in paths}))
+
+
+def _root(path: str) -> str:
+    """A path or URL up to its first glob character, absolute."""
+    fs, inside = fsspec.core.url_to_fs(os.path.expanduser(path))
+    if not os.path.exists(inside) and (at := [inside.find(c) for c in "*?[" if c in inside]):
+        inside = os.path.dirname(inside[: min(at)])
+    return fs.unstrip_protocol(inside.rstrip("/")) if "://" in path else os.path.realpath(inside)
+
+
+def _same_source(owner: Owner, job: Owner) -> bool:
+    return owner.source == job.source or (bool(owner.relative) and owner.relative == job.relative)
+
+
+def _shown(owner: Owner) -> str:
+    return ", ".join(map(repr, owner.source))

@@ -1,0 +1,182 @@
+"""Rows of one shard -> a part file, its rejected rows beside it, and the entry that makes the shard done."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from jobs.plan import Plan
+from jobs.report.findings import Observer
+from jobs.sink.entry import Entry
+from jobs.sink.ledger import Ledger
+from jobs.sink.rejects import reject_schema
+from jobs.source import Shard
+from jobs.source.content import content_hash
+from jobs.store import Store, names
+
+# Rows buffered before they become a row group: readers like big ones, memory does not.
+ROW_GROUP_ROWS = 65_536
+ROW_GROUP_BYTES = 64 << 20
+
+
+class Table:
+    """A Parquet file being written under a temporary name.
+
+    Args:
+        path: temporary local path.
+        schema: columns; its metadata becomes the footer's.
+    """
+
+    def __init__(self, path: Path, schema: pa.Schema):
+        self.path = path
+        self.schema = readable(schema)
+        self.rows = 0
+        self.writer = pq.ParquetWriter(
+            path,
+            self.schema,
+            compression="zstd",
+            # Pages are cut by content, so that stores which deduplicate keep what two versions of a file share once.
+            use_content_defined_chunking=True,
+            write_page_index=True,
+        )
+        self.waiting: list[pa.RecordBatch] = []
+
+    def write(self, batch: pa.RecordBatch) -> None:
+        """Add rows."""
+        self.rows += len(batch)
+        self.waiting.append(batch)
+        waiting = sum(len(b) for b in self.waiting), sum(b.nbytes for b in self.waiting)
+        if waiting[0] >= ROW_GROUP_ROWS or waiting[1] >= ROW_GROUP_BYTES:
+            self._flush()
+
+    def close(self) -> None:
+        """Write the footer."""
+        self._flush()
+        self.writer.close()
+
+    def discard(self) -> None:
+        """Give up: close the handle and delete the file."""
+        self.writer.close()
+        self.path.unlink(missing_ok=True)
+
+    def _flush(self) -> None:
+        if self.waiting:
+            self.writer.write_table(pa.Table.from_batches(self.waiting).cast(self.schema.remove_metadata()))
+            self.waiting = []
+
+
+def readable(schema: pa.Schema) -> pa.Schema:
+    """The schema with a list for each fixed-size list, which Parquet stores the same.
+
+    With the fixed size in the footer, pyarrow 25 writes nulls among such lists and then cannot read the file
+    (https://github.com/apache/arrow/issues/35692).
+    """
+    fixed = pa.types.is_fixed_size_list
+    fields = [f.with_type(pa.list_(f.type.value_field)) if fixed(f.type) else f for f in schema]
+    return pa.schema(fields, schema.metadata)
+
+
+class PartWriter:
+    """Takes the rows of one shard in order; `stage` makes the shard done, `discard` gives it up.
+
+    Args:
+        plan: the run; its schema and fingerprint.
+        shard: the shard.
+        name: its part file below the sink.
+        store: the sink's.
+        staged: the ledger of what is not published yet.
+    """
+
+    def __init__(self, plan: Plan, shard: Shard, name: str, store: Store, staged: Ledger):
+        self.plan, self.shard, self.name = plan, shard, name
+        self.store, self.staged = store, staged
+        self.rows = Table(store.temporary(), plan.schema.with_metadata(_footer(plan, shard)))
+        self.rejected: Table | None = None
+        self.observer = Observer([task.spec for task in plan.tasks], shard.key)
+        self.tokens = self.padded_tokens = 0
+
+    def write(
+        self, batch: pa.RecordBatch, rejected: pa.RecordBatch | None = None, tokens: int = 0, padded_tokens: int = 0
+    ) -> None:
+        """Add rows.
+
+        Args:
+            batch: source columns and those of the tasks.
+            rejected: rows rejected with it; columns of the source, then REJECT_FIELDS.
+            tokens: real tokens computed for them.
+            padded_tokens: slots computed for them, padding included.
+        """
+        batch = batch.select(self.plan.schema.names)
+        self.rows.write(batch)
+        if rejected is not None:
+            if self.rejected is None:
+                self.rejected = Table(self.store.temporary(), reject_schema(self.plan.source.schema))
+            self.rejected.write(rejected)
+        self.observer.observe(batch, rejected)
+        self.tokens += tokens
+        self.padded_tokens += padded_tokens
+
+    def stage(self, reused: tuple[str, ...] = ()) -> Entry:
+        """Put the files below the staged ones and enter the shard there.
+
+        Args:
+            reused: columns that were taken from an older part file.
+        """
+        self.rows.close()
+        rejected_name = None
+        if self.rejected is not None:
+            self.rejected.close()
+            rejected_name = f"{names.REJECTED}/{self.name}"
+            self.store.publish(self.rejected.path, self.staged.file(rejected_name))
+        self.store.publish(self.rows.path, self.staged.file(self.name))
+        rows_rejected = 0 if self.rejected is None else self.rejected.rows
+        shard = self.shard
+        entry = Entry(
+            slot=shard.slot,
+            shard=shard.id,
+            key=shard.key,
+            version=shard.version,
+            start=shard.start,
+            stop=shard.stop,
+            limit=shard.limit,
+            fingerprint=self.plan.fingerprint,
+            rows_in=self.rows.rows + rows_rejected,
+            rows_out=self.rows.rows,
+            rows_rejected=rows_rejected,
+            part=self.name,
+            rejected=rejected_name,
+            tokens=self.tokens,
+            padded_tokens=self.padded_tokens,
+            run_id=self.plan.run_id,
+            time=datetime.now(UTC).isoformat(timespec="seconds"),
+            content=content_hash(shard),
+            findings=self.observer.findings().to_json(),
+            reused=reused,
+        )
+        self.staged.write(entry)
+        self._clear()
+        return entry
+
+    def discard(self) -> None:
+        """Give the shard up; without effect once it is staged."""
+        for table in (self.rows, self.rejected):
+            if table is not None:
+                table.discard()
+
+    def _clear(self) -> None:
+        # On an object store the local copy stays when it is uploaded.
+        for table in (self.rows, self.rejected):
+            if table is not None:
+                table.path.unlink(missing_ok=True)
+
+
+def _footer(plan: Plan, shard: Shard) -> dict[str, str]:
+    metadata = {"nightscribe.fingerprint": plan.fingerprint.digest, "nightscribe.source": shard.key}
+    metadata["nightscribe.source_version"] = shard.version
+    for i, task in enumerate(plan.tasks):
+        commits = [f"{pin.name}@{pin.commit}" for pin in (task.model, task.adapter) if pin is not None]
+        metadata[f"nightscribe.tasks.{i}"] = " + ".join([task.spec.task, *commits, task.dtype])
+    return metadata

@@ -1,0 +1,25 @@
+"""Names of everything that a sink keeps beside its rows, in one place: all of it lies below `_nightscribe/`."""
+
+from __future__ import annotations
+
+FOLDER = "_nightscribe"
+
+# What is done: one small JSON file a shard.
+LEDGER = f"{FOLDER}/ledger"
+# What is done and not published yet: entries, and the files that they stand for under their later names.
+STAGED_LEDGER = f"{FOLDER}/staged/ledger"
+STAGED_FILES = f"{FOLDER}/staged/files"
+# What a commit that has begun will do.
+COMMIT = f"{FOLDER}/commit.json"
+# The job that the sink belongs to.
+OWNER = f"{FOLDER}/owner.json"
+PLANS = f"{FOLDER}/plans"
+REPORTS = f"{FOLDER}/reports"
+PROGRESS = f"{FOLDER}/progress"
+AGREEMENT = f"{FOLDER}/agreement"
+LOCK = f"{FOLDER}/lock"
+HOLDER = f"{FOLDER}/lock.json"
+TEMPORARY = f"{FOLDER}/tmp"
+
+# Rejected rows lie apart, in the folders of their source files.
+REJECTED = "_rejected"
