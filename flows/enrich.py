@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -17,17 +19,18 @@ from prefect.artifacts import (
 from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import TaskRun
 from prefect.exceptions import PrefectException
-from prefect.runtime import flow_run
-from prefect.states import Cancelled, State
+from prefect.states import Cancelled, Failed, State
 from prefect.tasks import Task, exponential_backoff
 
-from flows import events, form, gpu, logs, nights
+from flows import events, form, gpu, logs, names, nights
 from jobs import run, spec
-from jobs.execute import stop
+from jobs.execute import bar, stop
 from jobs.execute.progress import Progress
 from jobs.execute.stop import NEVER, StopToken
 from jobs.plan import Plan
-from jobs.report import Report, history, page
+from jobs.plan.text import count
+from jobs.report import history, page
+from jobs.report.web import web
 from jobs.spec import JobSpec
 from jobs.store import Store
 from transforms.errors import NightscribeError, RunError, SinkBusy, Stopped, TooManyRejects
@@ -59,39 +62,35 @@ def may_pass(_: Task[..., Any], __: TaskRun, state: State[Any]) -> bool:
     persist_result=False,
     cache_policy=NO_CACHE,
 )
-def execute(held: run.Held) -> None:
-    """Enrich every shard that is not done; a retry goes on with the first unfinished one."""
+def execute(held: run.Held) -> Any:
+    """Enrich every shard that is not done; a retry goes on with the first unfinished one.
+
+    Returns:
+        None, or a Cancelled state if the run was asked to stop.
+    """
     log = get_run_logger()
-    progress_id: Any = create_progress_artifact(
-        0.0, key=artifact_key(held.plan.spec, "progress"), description=f"{held.plan.spec.name} {held.plan.run_id}"
-    )
+    plan = held.plan
+    about = f"{plan.spec.name} {plan.run_id}"
+    progress_id: Any = create_progress_artifact(0.0, key=artifact_key(plan.spec, "progress"), description=about)
+    started = time.monotonic()
 
     def watch(plan: Plan, progress: Progress) -> None:
+        shown = f"{about}\n\n{bar.line(plan, progress, time.monotonic() - started)}"
         try:
-            update_progress_artifact(progress_id, progress=percent(plan, progress))
+            update_progress_artifact(progress_id, progress=percent(plan, progress), description=shown)
         except (httpx.HTTPError, PrefectException) as error:
-            # A server that restarts stops the picture of the work, not the work.
+            # A server that restarts interrupts the display of the progress, not the work.
             log.warning("the server did not take the progress: %s", error)
 
-    with run.watching(held, watch, every_s=2.0):
-        run.execute(held)
-
-
-def name_of_run() -> str:
-    """The job, who started it, and for which time: `reviews-nightly, scheduled for 2026-11-25 02:15`."""
-    job = flow_run.parameters["job"]
-    timezone = None
     try:
-        parsed = spec.read(job)
-        name, timezone = parsed.name, parsed.schedule and parsed.schedule.timezone
-    except NightscribeError:
-        # The run itself will say what is wrong with the file.
-        name = Path(job).stem
-    when = f"{flow_run.scheduled_start_time.in_timezone(timezone or 'UTC'):%Y-%m-%d %H:%M}"
-    return f"{name}, {'scheduled for' if 'auto-scheduled' in flow_run.tags else 'started'} {when}"
+        with run.watching(held, watch, every_s=2.0):
+            run.execute(held)
+    except Stopped as error:
+        return Cancelled(message=str(error))
+    return None
 
 
-@flow(name="enrich", flow_run_name=name_of_run, persist_result=False, validate_parameters=True)
+@flow(name="enrich", flow_run_name=names.name_of_run, persist_result=False, validate_parameters=True)
 def enrich(
     job: form.Job,
     limit: form.Limit = 0,
@@ -104,48 +103,78 @@ def enrich(
 
     Returns:
         The report as a dict; None for a dry run; a Cancelled state if the run was asked to stop, or if it is named
-        Skipped because another run does its work.
+        Skipped because another run does its work; a Failed state whose exception says in one sentence what is wrong.
     """
-    parsed = spec.read(job, overrides)
-    parsed = spec.read(job, [*overrides, *form.overrides(limit, dtype, refresh, len(parsed.tasks))])
-    if why := nights.superfluous(parsed.schedule.timezone if parsed.schedule else "UTC"):
-        return Cancelled(name="Skipped", message=why)
-    try:
-        with logs.forwarded(), stop.on_signals(within_s=STOP_WITHIN_S) as stopped:
-            if dry_run:
-                create_markdown_artifact(page.plan_page(run.prepare(parsed)), key=artifact_key(parsed, "plan"))
-                return None
-            report = run_job(parsed, stopped)
-    except Stopped as error:
-        return Cancelled(message=str(error))
-    except Exception as error:
-        events.emit("failed", parsed.name, {"error": type(error).__name__, "message": str(error)})
-        raise
-    events.emit("finished", parsed.name, report)
-    return report
+    with logs.forwarded():
+        name = Path(job).stem
+        try:
+            parsed = spec.read(job, overrides)
+            parsed = spec.read(job, [*overrides, *form.overrides(limit, dtype, refresh, len(parsed.tasks))])
+            name = parsed.name
+            if why := nights.superfluous(parsed.schedule.timezone if parsed.schedule else "UTC"):
+                return Cancelled(name="Skipped", message=why)
+            with stop.on_signals(within_s=STOP_WITHIN_S) as stopped:
+                if dry_run:
+                    create_markdown_artifact(page.plan_page(run.prepare(parsed)), key=artifact_key(parsed, "plan"))
+                    return None
+                report = run_job(parsed, stopped)
+        except Stopped as error:
+            return Cancelled(message=str(error))
+        except Exception as error:
+            events.emit("failed", name, {"error": type(error).__name__, "message": str(error)})
+            if not isinstance(error, NightscribeError):
+                raise
+            # A state in place of a raised exception: Prefect logs the latter with its traceback.
+            get_run_logger().error(str(error))
+            return Failed(message=str(error), data=error)
+        events.emit("finished", name, report)
+        return report
 
 
 def run_job(parsed: JobSpec, stopped: StopToken = NEVER) -> dict[str, Any]:
-    """Plan a job, execute it, finish it, and show what came of it; its report as a dict."""
+    """Plan a job, execute it, finish it, and show what came of it; its report as a dict.
+
+    Raises:
+        Stopped: the run was asked to stop.
+        NightscribeError: as `jobs.run.run`.
+    """
     log = get_run_logger()
     planned = run.prepare(parsed)
-    log.info("%d shards, %d to do, into %s", len(planned.shards), len(planned.todo), parsed.sink.path)
-    with gpu.slot(planned), run.holding(planned, stopped) as held:
-        execute(held)
-        report = run.finish(held)
-    publish(held.plan, report)
+    shards, todo = count(len(planned.shards), "shard"), len(planned.todo)
+    log.info("%s, %s to do, into %s", shards, f"{todo:,}", parsed.sink.path)
+    try:
+        with gpu.slot(planned), run.holding(planned, stopped) as held:
+            state = execute(held, return_state=True)
+            if state.is_cancelled():
+                raise Stopped(state.message or "the run was asked to stop")
+            state.result()
+            report = run.finish(held)
+    except Stopped:
+        # Whoever cancels does not wait for pictures; the sink has the numbers.
+        raise
+    except NightscribeError:
+        # A run that was refused before it wrote anything has no report; no other trouble hides what went wrong.
+        with suppress(NightscribeError, OSError, httpx.HTTPError, PrefectException):
+            publish(parsed, planned.run_id)
+        raise
+    publish(parsed, planned.run_id)
     return report.as_dict()
 
 
-def publish(plan: Plan, report: Report) -> None:
-    """The table and the report of a finished run, as artifacts."""
-    store = Store(plan.spec.sink.path)
-    kept = history.read(store, report.run_id)
-    before = history.before(store, report.run_id)
+def publish(job: JobSpec, run_id: str) -> None:
+    """The table and the report of a run as artifacts; the HTML page, which shows rows of the lake, goes to the sink.
+
+    Raises:
+        SpecError: the run left no report.
+    """
+    store = Store(job.sink.path)
+    kept = history.read(store, run_id)
+    before = history.before(store, run_id)
+    store.put(f"{history.FOLDER}/{run_id}.html", web(kept, before).encode())
     table = [{"what": what, "value": value} for what, value in page.summary(kept)]
-    about = f"{plan.spec.name} {report.run_id}"
-    create_table_artifact(table, key=artifact_key(plan.spec, "summary"), description=about)
-    create_markdown_artifact(page.markdown(kept, before), key=artifact_key(plan.spec, "report"), description=about)
+    about = f"{job.name} {run_id}"
+    create_table_artifact(table, key=artifact_key(job, "summary"), description=about)
+    create_markdown_artifact(page.markdown(kept, before), key=artifact_key(job, "report"), description=about)
 
 
 def artifact_key(job: JobSpec, what: str) -> str:

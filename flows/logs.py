@@ -9,6 +9,8 @@ from contextlib import contextmanager
 
 from prefect import get_run_logger
 
+from transforms.errors import NightscribeError
+
 # From which level a library's lines are worth keeping for every night. Beam's warnings are about Beam.
 LOGGERS = {
     "jobs": logging.INFO,
@@ -17,6 +19,13 @@ LOGGERS = {
     "transformers": logging.WARNING,
 }
 
+# Where Prefect logs how tasks and flows end.
+ENGINE = ("prefect.task_runs", "prefect.flow_runs")
+# A traceback of a worker process that ends in an error of ours; this process raises that error as well.
+OWN_ERROR = "transforms.errors."
+# Repeats what a DoFn raised, which this process raises as well.
+REPEATS = "apache_beam.runners.common"
+
 # Lines of Beam's worker processes arrive here as one text each, at their own level.
 WORKERS = "apache_beam.runners.portability.local_job_service"
 WORKER_LINE = re.compile(r'message: "(?P<message>(?:\\.|[^"\\])*)".*? log_location: "(?P<file>[^"]*)')
@@ -24,18 +33,24 @@ WORKER_LINE = re.compile(r'message: "(?P<message>(?:\\.|[^"\\])*)".*? log_locati
 
 @contextmanager
 def forwarded() -> Iterator[None]:
-    """Send the lines of our libraries to the log of this run, from whichever thread they come."""
+    """Send the lines of our libraries to the log of this run, from whichever thread they come.
+
+    What Prefect itself logs of an error of ours is cut down to the error's sentence, and no other library repeats it.
+    """
     log = get_run_logger()
 
     class Forward(logging.Handler):
         def emit(self, record: logging.LogRecord) -> None:
-            log.log(record.levelno, "%s: %s", record.name, record.getMessage())
+            if record.name != REPEATS:
+                log.log(record.levelno, "%s: %s", record.name, record.getMessage())
 
     class ForwardWorkers(logging.Handler):
         def emit(self, record: logging.LogRecord) -> None:
             if (line := worker_line(record)) is not None:
                 log.log(record.levelno, "%s: %s", *line)
 
+    for name in ENGINE:
+        logging.getLogger(name).addFilter(shorten)
     handlers: dict[str, logging.Handler] = {name: Forward(level) for name, level in LOGGERS.items()}
     handlers[WORKERS] = ForwardWorkers(min(LOGGERS.values()))
     before = {name: (logging.getLogger(name).level, logging.getLogger(name).propagate) for name in handlers}
@@ -48,10 +63,21 @@ def forwarded() -> Iterator[None]:
     try:
         yield
     finally:
+        for name in ENGINE:
+            logging.getLogger(name).removeFilter(shorten)
         for name, handler in handlers.items():
             logger = logging.getLogger(name)
             logger.removeHandler(handler)
             logger.level, logger.propagate = before[name]
+
+
+def shorten(record: logging.LogRecord) -> bool:
+    """Cut what Prefect logs of an error of ours down to its sentence; a cancelled task is no error."""
+    if record.exc_info and isinstance(error := record.exc_info[1], NightscribeError):
+        record.msg, record.args, record.exc_info = str(error), (), None
+    if record.levelno > logging.INFO and record.getMessage().startswith("Finished in state Cancelled"):
+        record.levelno, record.levelname = logging.INFO, "INFO"
+    return True
 
 
 def worker_line(record: logging.LogRecord) -> tuple[str, str] | None:
@@ -61,7 +87,7 @@ def worker_line(record: logging.LogRecord) -> tuple[str, str] | None:
         record: its only argument is Beam's LogEntry as text.
     """
     found = WORKER_LINE.search(str(record.args[0])) if isinstance(record.args, tuple) and record.args else None
-    if found is None:
+    if found is None or OWN_ERROR in found["message"]:
         return None
     for library, level in LOGGERS.items():
         if f"/{library}/" in found["file"] and record.levelno >= level:

@@ -11,6 +11,7 @@ from tqdm import tqdm
 
 from jobs.execute.progress import Progress
 from jobs.plan import Plan
+from jobs.plan.text import count
 
 LINE_EVERY_S = 30.0
 
@@ -61,5 +62,5 @@ def line(plan: Plan, progress: Progress, seconds: float) -> str:
     left = f", {tqdm.format_interval(max(0, total - progress.rows_in) / rate)} left" if total and rate else ""
     return (
         f"{plan.spec.name}: {progress.rows_in:,}{whole} rows, {rate:,.0f} rows/s{left}, "
-        f"{progress.shards:,} shards, {progress.rows_rejected:,} rejected"
+        f"{count(progress.shards, 'shard')}, {progress.rows_rejected:,} rejected"
     )

@@ -1,5 +1,6 @@
 """Deployments and what becomes of their runs, on a real server with a real worker process."""
 
+import logging
 import signal
 import time
 from datetime import UTC, datetime, timedelta
@@ -174,6 +175,9 @@ def test_cancelling_stops_every_process_within_30_seconds_and_the_sink_goes_on(p
         server.wait_for(lambda: not any(map(server.lives, below)), 30, "every process to end")
         # The worker runs the flow's cancellation hooks before it says so, and imports the flow for that.
         server.wait_for(lambda: prefect.state(run_id) == "Cancelled", 60, "the state")
+    with client() as api:
+        lines = api.read_logs(LogFilter(flow_run_id=LogFilterFlowRunId(any_=[run_id])))
+    assert [line.message for line in lines if line.level >= logging.ERROR] == []
     report = run.run(spec.read(file, ["runner.workers=1"]))
     assert 0 < report.shards_skipped < 60
     assert len(lake.read(folder / "out-cancelled")) == 1200
@@ -233,5 +237,6 @@ def test_a_wrong_parameter_fails_the_run_at_once_with_the_sentence_of_the_comman
         assert "tasks.0.topk is not a key; did you mean top_k?" in api.read_flow_run(run_id).state.message
         lines = api.read_logs(LogFilter(flow_run_id=LogFilterFlowRunId(any_=[run_id])))
     assert not (folder / "out-wrong").exists(), lines
+    assert [line.message for line in lines if "Traceback" in line.message] == []
     with pytest.raises(Exception, match="-1 is less than the minimum of 0"):
         start("wrong", limit=-1)

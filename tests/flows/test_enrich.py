@@ -1,6 +1,8 @@
 """The flow on a real Prefect server: a report with a picture, progress, logs, retries that resume, a clean stop."""
 
+import logging
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -12,12 +14,15 @@ import pyarrow.parquet as pq
 import pytest
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterKey
+from prefect.flow_engine import run_flow
 from prefect.testing.utilities import prefect_test_harness
+from prefect.utilities.names import generate_slug
 
 from flows import enrich as module
-from flows import events, form, gpu
+from flows import events, form, gpu, names
 from flows.enrich import enrich
 from jobs import run, spec
+from jobs.execute import pipeline
 from tests import lake
 from transforms.errors import SinkError, SpecError, TooManyRejects
 
@@ -53,11 +58,16 @@ def test_a_run_ends_with_a_table_a_report_with_a_picture_and_logs(tmp_path, mode
     report = state.result()
     assert (report["rows_in"], report["rows_out"]) == (50, 50)
     assert len(lake.read(tmp_path / "out")) == 50
+    run_id, report_folder = report["run_id"], tmp_path / "out" / "_nightscribe" / "reports"
+    assert "Example rows" in (report_folder / f"{run_id}.html").read_text()
     page = artifacts("test-report")[-1].data
+    assert f"reports/{run_id}.html`" in page
     assert "50 rows enriched, 0 rejected" in page
     assert "](data:image/png;base64,iVBOR" in page
     assert '"rows out"' in artifacts("test-summary")[-1].data
-    assert artifacts("test-progress")[-1].data == 100.0
+    progress = artifacts("test-progress")[-1]
+    assert progress.data == 100.0
+    assert re.search(r"50 of 50 rows, [\d,]+ rows/s, 00:00 left, 2 shards, 0 rejected", progress.description)
     # The handler sends its lines in batches.
     deadline = time.monotonic() + 20
     while not any("jobs.run: run" in line.message for line in logs(state.state_details.flow_run_id)):
@@ -65,6 +75,42 @@ def test_a_run_ends_with_a_table_a_report_with_a_picture_and_logs(tmp_path, mode
         time.sleep(0.5)
     forwarded = [line.message for line in logs(state.state_details.flow_run_id) if line.message.startswith("jobs.")]
     assert len(forwarded) == len(set(forwarded))
+    assert re.fullmatch(r"test, started 20\d\d-\d\d-\d\d \d\d:\d\d UTC", run_named(state))
+
+
+def run_named(state):
+    with get_client(sync_client=True) as client:
+        return client.read_flow_run(state.state_details.flow_run_id).name
+
+
+def lines_of(state, last):
+    """The log of a run, once it has the line with that text; the handler sends its lines in batches."""
+    deadline = time.monotonic() + 20
+    while True:
+        found = logs(state.state_details.flow_run_id)
+        if any(last in line.message for line in found):
+            return found
+        assert time.monotonic() < deadline, [line.message for line in found]
+        time.sleep(0.2)
+
+
+def test_the_name_that_a_person_typed_survives(tmp_path, models):
+    file = str(job_file(tmp_path, models, files=1, schedule={"cron": "15 2 * * *", "timezone": "Europe/Berlin"}))
+    with get_client(sync_client=True) as client:
+        made = client.create_flow_run(enrich, parameters={"job": file, "dry_run": True}, name="after the outage")
+    run_flow(enrich, flow_run=made, parameters={"job": file, "dry_run": True})
+    with get_client(sync_client=True) as client:
+        assert client.read_flow_run(made.id).name == "after the outage"
+    state = enrich(file, dry_run=True, return_state=True)
+    assert re.fullmatch(r"test, started 20\d\d-\d\d-\d\d \d\d:\d\d CES?T", run_named(state))
+
+
+def test_names_that_prefect_makes_up_are_told_from_typed_ones():
+    assert all(names.is_generated(generate_slug(2)) for _ in range(200))
+    assert names.is_generated("Rustic-Pizza")
+    assert names.is_generated("Handcrafted-eland")
+    for typed in ("after the outage", "monthly-backfill", "first-try", "reviews 2026-11", "Awesome", "big-run-2"):
+        assert not names.is_generated(typed)
 
 
 def test_a_dry_run_plans_and_writes_nothing(tmp_path, models):
@@ -77,32 +123,38 @@ def test_a_wrong_value_is_refused_with_the_sentence_of_the_command_line(tmp_path
     file = str(job_file(tmp_path, models))
     with pytest.raises(SpecError, match=r"tasks.0.topk is not a key; did you mean top_k"):
         enrich(file, overrides=["tasks.0.topk=3"])
+    state = enrich(file, overrides=["tasks.0.topk=3"], return_state=True)
+    assert state.is_failed()
+    assert "tasks.0.topk is not a key" in state.message
+    errors = [line.message for line in lines_of(state, "Finished in state") if line.level >= logging.ERROR]
+    assert errors[0] == state.message
+    assert not [line for line in errors if "Traceback" in line]
     with pytest.raises(Exception, match="greater than or equal to 0"):
         enrich(file, limit=-1)
     with pytest.raises(Exception, match="'as the job file says', 'auto', 'float32', 'bfloat16', 'float16' or 'int8'"):
         enrich(file, dtype="int7")
 
 
-def test_an_error_that_may_pass_is_retried_and_the_retry_resumes(tmp_path, models, monkeypatch):
+def test_an_error_that_may_pass_is_retried_and_the_second_attempt_executes_only_what_is_missing(
+    tmp_path, models, monkeypatch
+):
     monkeypatch.setattr(module, "execute", module.execute.with_options(retry_delay_seconds=0.1))
     attempts = []
-    execute = run.execute
+    execute = pipeline.execute
 
-    def flaky(plan):
-        attempts.append(len(plan.shards_todo))
+    def flaky(plan, todo, models, stop):
+        attempts.append([shard.key for shard in todo])
         if len(attempts) == 1:
-            from jobs.execute import pipeline
-
-            pipeline.execute(plan, plan.shards_todo[:1])
+            execute(plan, todo[:1], models, stop)
             raise SinkError("the store is away")
-        execute(plan)
+        execute(plan, todo, models, stop)
 
-    monkeypatch.setattr(run, "execute", flaky)
-    report = enrich(str(job_file(tmp_path, models)))
-    assert len(attempts) == 2
-    assert report["rows_out"] == 80
-    entry = min((tmp_path / "out" / "_nightscribe" / "ledger").iterdir(), key=lambda path: path.stat().st_mtime)
-    assert entry.stat().st_mtime < (tmp_path / "out" / "_nightscribe" / "reports").stat().st_mtime
+    monkeypatch.setattr(pipeline, "execute", flaky)
+    state = enrich(str(job_file(tmp_path, models, files=3)), return_state=True)
+    assert attempts == [["0.parquet", "1.parquet", "2.parquet"], ["1.parquet", "2.parquet"]]
+    report = state.result()
+    assert (report["rows_in"], report["rows_out"], report["shards_done"], report["attempts"]) == (120, 120, 3, 1)
+    assert not [line.message for line in lines_of(state, "Finished in state") if "Traceback" in line.message]
 
 
 def test_too_many_rejects_are_not_retried(tmp_path, models, monkeypatch):
@@ -111,9 +163,15 @@ def test_too_many_rejects_are_not_retried(tmp_path, models, monkeypatch):
     monkeypatch.setattr(run, "execute", lambda plan: (calls.append(1), execute(plan)))
     file = job_file(tmp_path, models)
     (tmp_path / "in" / "bad.jsonl").write_text('{"id": "x", "text": "cut\n{"id": "y", "text": "fine", "stars": 1}\n')
+    state = enrich(str(file), return_state=True)
     with pytest.raises(TooManyRejects, match="1 of 82 rows were rejected"):
-        enrich(str(file))
+        state.result()
     assert calls == [1]
+    assert not [line.message for line in lines_of(state, "Finished in state") if "Traceback" in line.message]
+    # What was rejected and why is looked for after a failed run more than after any other.
+    shown = [each.data for each in artifacts("test-report") if each.flow_run_id == state.state_details.flow_run_id]
+    assert "> **The run failed.** A rerun goes on from there." in shown[0]
+    assert list((tmp_path / "out" / "_nightscribe" / "reports").glob("*.html"))
 
 
 def test_sigterm_stops_the_flow_cleanly_and_a_rerun_goes_on(tmp_path, models):
@@ -127,8 +185,10 @@ def test_sigterm_stops_the_flow_cleanly_and_a_rerun_goes_on(tmp_path, models):
         assert process.poll() is None
     process.send_signal(signal.SIGTERM)
     started = time.monotonic()
-    out, _ = process.communicate(timeout=60)
+    out, log = process.communicate(timeout=60)
     assert time.monotonic() - started < 30
+    assert "ERROR" not in log
+    assert "Traceback" not in log
     assert out.strip().splitlines()[-1] == "Cancelled"
     report = enrich(str(file))
     assert report["shards_skipped"] > 0

@@ -6,6 +6,7 @@ import pytest
 from apache_beam.portability.api import beam_fn_api_pb2
 
 from flows import logs
+from transforms.errors import SinkError
 
 
 class Recorder(logging.Handler):
@@ -67,4 +68,28 @@ def test_a_line_of_a_worker_process_keeps_its_level_and_says_where_it_comes_from
     assert recorder.lines == [
         ("WARNING", 'transformers in a worker: it says "nö"'),
         ("INFO", 'jobs in a worker: it says "nö"'),
+    ]
+
+
+def test_an_error_of_ours_is_logged_once_and_as_a_sentence(recorder):
+    service = logging.getLogger(logs.WORKERS)
+    engine = logging.getLogger("prefect.task_runs")
+    engine.addHandler(recorder)
+    traceback = "Traceback (most recent call last):\n  File x\ntransforms.errors.SinkError: the disk is full"
+    try:
+        with logs.forwarded():
+            service.error(
+                "Worker: %s", entry("/lib/site-packages/apache_beam/runners/worker/sdk_worker.py:9", traceback)
+            )
+            logging.getLogger("apache_beam.runners.common").error("the disk is full [while running 'Execute']")
+            try:
+                raise SinkError("the disk is full")
+            except SinkError:
+                engine.error("Task run failed with exception: SinkError() - Retries are exhausted", exc_info=True)
+            engine.error("Finished in state Cancelled('the run was asked to stop')")
+    finally:
+        engine.removeHandler(recorder)
+    assert recorder.lines == [
+        ("ERROR", "the disk is full"),
+        ("INFO", "Finished in state Cancelled('the run was asked to stop')"),
     ]
