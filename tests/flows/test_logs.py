@@ -72,24 +72,19 @@ def test_a_line_of_a_worker_process_keeps_its_level_and_says_where_it_comes_from
 
 
 def test_an_error_of_ours_is_logged_once_and_as_a_sentence(recorder):
-    service = logging.getLogger(logs.WORKERS)
-    engine = logging.getLogger("prefect.task_runs")
-    engine.addHandler(recorder)
     traceback = "Traceback (most recent call last):\n  File x\ntransforms.errors.SinkError: the disk is full"
-    try:
-        with logs.forwarded():
-            service.error(
-                "Worker: %s", entry("/lib/site-packages/apache_beam/runners/worker/sdk_worker.py:9", traceback)
-            )
-            logging.getLogger("apache_beam.runners.common").error("the disk is full [while running 'Execute']")
-            try:
-                raise SinkError("the disk is full")
-            except SinkError:
-                engine.error("Task run failed with exception: SinkError() - Retries are exhausted", exc_info=True)
-            engine.error("Finished in state Cancelled('the run was asked to stop')")
-    finally:
-        engine.removeHandler(recorder)
-    assert recorder.lines == [
-        ("ERROR", "the disk is full"),
-        ("INFO", "Finished in state Cancelled('the run was asked to stop')"),
-    ]
+    worker = entry("/lib/site-packages/apache_beam/runners/worker/sdk_worker.py:9", traceback)
+    with logs.forwarded():
+        logging.getLogger(logs.WORKERS).error("Worker: %s", worker)
+        logging.getLogger("apache_beam.runners.common").error("the disk is full [while running 'Execute']")
+    assert recorder.lines == []
+    error = SinkError("the disk is full")
+    record = logging.makeLogRecord({"msg": f"Task run failed with {error!r}", "exc_info": (SinkError, error, None)})
+    assert logs.shorten(record)
+    assert (record.getMessage(), record.exc_info) == ("the disk is full", None)
+
+
+def test_a_cancelled_task_is_no_error():
+    record = logging.makeLogRecord({"msg": "Finished in state Cancelled('asked to stop')", "levelno": logging.ERROR})
+    assert logs.shorten(record)
+    assert (record.levelno, record.levelname) == (logging.INFO, "INFO")
