@@ -79,7 +79,8 @@ def test_an_error_of_ours_is_logged_once_and_as_a_sentence(recorder):
         logging.getLogger("apache_beam.runners.common").error("the disk is full [while running 'Execute']")
     assert recorder.lines == []
     error = SinkError("the disk is full")
-    record = logging.makeLogRecord({"msg": f"Task run failed with {error!r}", "exc_info": (SinkError, error, None)})
+    about = {"msg": f"Task run failed with {error!r}", "levelno": logging.ERROR}
+    record = logging.makeLogRecord(about | {"exc_info": (SinkError, error, None)})
     assert logs.shorten(record)
     assert (record.getMessage(), record.exc_info) == ("the disk is full", None)
 
