@@ -106,14 +106,16 @@ def lay(network: PreTrainedModel, adapter: str, missing: set[str]) -> tuple[PreT
     """
     from peft import PeftModel
 
+    from transforms import virtual_tokens
+
     saved = set(read(adapter).get("modules_to_save") or ())
     weights.read(weights.find(adapter, weights.ADAPTER_NAMES, "adapter"))
-    _check_kind(adapter)
+    _check_kind(adapter, network)
     # PEFT only warns of missing adapter weights; an adapter applied in part is not the adapter.
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         try:
-            laid = PeftModel.from_pretrained(network, adapter, torch_device="cpu")
+            laid: Any = PeftModel.from_pretrained(network, adapter, torch_device="cpu")
         except KeyError as error:
             raise ModelError(
                 f"adapter {adapter!r} lacks weights: {error.args[0]} is not in its file; copy it again"
@@ -127,14 +129,20 @@ def lay(network: PreTrainedModel, adapter: str, missing: set[str]) -> tuple[PreT
     if network.device.type == "meta":
         _check_all_used(laid, adapter)
     still = {key for key in missing if not saved.intersection(key.split("."))}
-    merged: Any = laid.merge_and_unload() if hasattr(laid, "merge_and_unload") else laid
-    return merged, still
+    if virtual_tokens.count(laid):
+        # A language model's next token is read at the last place, so places before it may stay.
+        if not network.can_generate():
+            virtual_tokens.hide(laid)
+        return laid, still
+    return laid.merge_and_unload(), still
 
 
-def _check_kind(adapter: str) -> None:
-    """Refuse a kind of adapter that PEFT does not have, and options that it cannot read."""
+def _check_kind(adapter: str, network: PreTrainedModel) -> None:
+    """Refuse a kind of adapter that PEFT does not have or the network cannot take, or options unknown to PEFT."""
     import peft
     from peft import PEFT_TYPE_TO_CONFIG_MAPPING, PeftConfig
+
+    from transforms import virtual_tokens
 
     file = Path(adapter) / "adapter_config.json"
     kind = read(adapter)["peft_type"]
@@ -144,12 +152,14 @@ def _check_kind(adapter: str) -> None:
             f"choose an adapter of another kind, such as LORA"
         )
     try:
-        PeftConfig.from_pretrained(adapter)
+        config = PeftConfig.from_pretrained(adapter)
     except Exception as error:
         raise ModelError(
             f"{file} cannot be read by PEFT {peft.__version__} ({files.first_line(error)}); "
             "correct that key, or copy the file again"
         ) from error
+    if config.is_prompt_learning:
+        virtual_tokens.check(adapter, config, network)
 
 
 def _check_all_used(laid: Any, adapter: str) -> None:

@@ -16,7 +16,7 @@ import torch
 from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from transforms import adapter as adapters
-from transforms import engines, padding
+from transforms import engines, padding, virtual_tokens
 from transforms.architecture import resolve
 from transforms.batches import MAX_TOKENS, Caps, padded
 from transforms.checkpoint import tokenizer as tokenizers
@@ -164,7 +164,7 @@ def longest(tokenizer: PreTrainedTokenizerBase, network: PreTrainedModel) -> int
     """The longest sequence that both the tokenizer and the position embeddings take."""
     limits = [tokenizer.model_max_length] if tokenizer.model_max_length < NO_LIMIT else []
     if isinstance(positions := getattr(network.config, "max_position_embeddings", None), int) and positions > 0:
-        limits.append(positions - _first_position(network))
+        limits.append(positions - _first_position(network) - virtual_tokens.count(network))
     return min(limits, default=512)
 
 
@@ -178,5 +178,5 @@ def _first_position(network: PreTrainedModel) -> int:
 
 def input_names(tokenizer: PreTrainedTokenizerBase, network: PreTrainedModel) -> frozenset[str]:
     """The tensors that the tokenizer makes and the network's forward takes."""
-    taken = inspect.signature(network.forward).parameters
+    taken = inspect.signature(virtual_tokens.base_of(network).forward).parameters
     return frozenset(name for name in tokenizer.model_input_names if name in taken)

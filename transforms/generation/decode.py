@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from transformers import GenerationConfig, LogitsProcessor, PreTrainedModel
 
+from transforms import virtual_tokens
 from transforms.batches import Caps, corner, cut, padded
 from transforms.generation import causal, lanes, seq2seq, stepper
 from transforms.generation.request import Request
@@ -112,7 +113,10 @@ def decode(model: Model, requests: Sequence[Request], how: Decoding, max_tokens:
     # A seed is for a whole call of generate(), so rows that are drawn go one by one.
     max_tokens = 1 if how.sample else max_tokens // how.num_beams
     # generate() has one limit a batch, and beams that see another limit find another text.
-    for group in _groups([request.max_new_tokens for request in requests]):
+    limits = [request.max_new_tokens for request in requests]
+    # PEFT counts positions from the padding, so behind virtual tokens only prompts of one length share a batch.
+    alike = virtual_tokens.count(model.network) and not model.config.is_encoder_decoder
+    for group in _groups([(n, len(request.ids) if alike else 0) for n, request in zip(limits, requests, strict=True)]):
         lengths = np.array([len(requests[i].ids) for i in group], dtype=np.int64)
 
         def compute(batch: np.ndarray, group: np.ndarray = group) -> list[Generation]:
@@ -140,11 +144,13 @@ def _own_tokens_only(settings: GenerationConfig) -> bool:
     )
 
 
-def _groups(keys: Sequence[int]) -> Iterator[np.ndarray]:
-    """Indices of equal keys, together."""
-    array = np.array(keys, dtype=np.int64)
-    for key in np.unique(array)[::-1]:
-        yield np.flatnonzero(array == key)
+def _groups(keys: Sequence[tuple[int, int]]) -> Iterator[np.ndarray]:
+    """Indices of equal keys, together; the greatest first."""
+    indices: dict[tuple[int, int], list[int]] = {}
+    for i, key in enumerate(keys):
+        indices.setdefault(key, []).append(i)
+    for _, members in sorted(indices.items(), reverse=True):
+        yield np.array(members, dtype=np.int64)
 
 
 def _settings(model: Model, how: Decoding) -> GenerationConfig:

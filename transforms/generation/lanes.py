@@ -17,6 +17,7 @@ import torch
 from transformers import PretrainedConfig, PreTrainedModel
 from transformers.cache_utils import Cache, CacheLayerMixin
 
+from transforms import virtual_tokens
 from transforms.batches import is_out_of_memory
 
 log = logging.getLogger(__name__)
@@ -196,8 +197,11 @@ def token_bytes(network: PreTrainedModel) -> int:
 def fits(network: PreTrainedModel) -> bool:
     """Whether a network gives the same logits from lanes as by itself; tried once on two short rows.
 
-    Networks that keep a state instead of keys and values (Mamba), or take positions from the padding (BLOOM), do not.
+    Networks that keep a state instead of keys and values (Mamba), or take positions from the padding (BLOOM), do not;
+    nor do those with virtual tokens, which only PEFT's own `generate()` puts before a prompt.
     """
+    if virtual_tokens.count(network):
+        return False
     if network not in _fitting:
         config = network.config.get_text_config(decoder=True)
         # Windows that a short trial does not reach and `_mask` does not know: GPT-Neo's, Llama 4's.

@@ -14,6 +14,7 @@ from transformers import DynamicCache, EncoderDecoderCache
 from transformers.cache_utils import DynamicLayer
 from transformers.modeling_outputs import BaseModelOutput
 
+from transforms import virtual_tokens
 from transforms.batches import padded
 from transforms.generation import groups
 from transforms.generation.columns import Prefilled
@@ -124,8 +125,11 @@ def fits(model: Model) -> bool:
     """Whether rows of different ages can share a batch of this architecture: tried once a model, on three short rows.
 
     A decoder that ignores the mask of a single token (LED), keeps only a window, or takes its positions from elsewhere
-    cannot, nor can an attention that is not transformers' sdpa; `generate()` is for those.
+    cannot, nor can an attention that is not transformers' sdpa, nor virtual tokens; `generate()` is for
+    those.
     """
+    if virtual_tokens.count(model.network):
+        return False
     if model.network not in _fitting:
         plain = all(type(layer) is DynamicLayer for layer in DynamicCache(config=model.config).layers)
         with torch.inference_mode():

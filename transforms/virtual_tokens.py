@@ -1,0 +1,89 @@
+"""Adapters that put trained vectors before every text: prompt tuning, p-tuning and prefix tuning.
+
+They cannot be merged into the weights, so their network stays a PeftModel. Prompt tuning (Lester et al. 2021,
+arXiv:2104.08691) and p-tuning (Liu et al. 2021, arXiv:2103.10385) put embeddings before the tokens, and every output by
+token begins with theirs; prefix tuning (Li and Liang 2021, arXiv:2101.00190) gives each layer keys and values instead.
+"""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any
+
+from torch import nn
+
+from transforms.errors import ModelError
+
+# PEFT's task types, and a part of the name of the classes that they are for; PEFT has none for masked language models.
+CLASSES = {
+    "SEQ_CLS": "ForSequenceClassification",
+    "TOKEN_CLS": "ForTokenClassification",
+    "QUESTION_ANS": "ForQuestionAnswering",
+    "CAUSAL_LM": ("ForCausalLM", "LMHeadModel"),
+    "SEQ_2_SEQ_LM": ("ForConditionalGeneration", "MTModel"),
+    "FEATURE_EXTRACTION": "Model",
+}
+
+
+def count(network: Any) -> int:
+    """Virtual tokens before each text of a network; 0 where no such adapter lies over it."""
+    config = getattr(network, "active_peft_config", None) if hasattr(network, "peft_config") else None
+    return int(config.num_virtual_tokens) if config is not None and config.is_prompt_learning else 0
+
+
+def base_of(network: Any) -> Any:
+    """The network below such an adapter, or the network itself."""
+    return network.get_base_model() if count(network) else network
+
+
+def check(adapter: str, config: Any, network: nn.Module) -> None:
+    """Refuse an adapter that PEFT would leave out in silence, or that its network cannot take.
+
+    Args:
+        adapter: its folder.
+        config: its PeftConfig.
+        network: the base.
+
+    Raises:
+        ModelError: its task type is missing or another than the network's, or prefix tuning meets layers without keys
+            and values.
+    """
+    kind = type(network).__name__
+    ending = CLASSES.get(config.task_type)
+    fits = ending is not None and any(part in kind for part in ([ending] if isinstance(ending, str) else ending))
+    if not fits or (config.task_type == "FEATURE_EXTRACTION" and "For" in kind):
+        raise ModelError(
+            f"adapter {adapter!r} ({config.peft_type.value}) has task_type {config.task_type}, and the model is a "
+            f"{kind}; use it for the task that it was trained for, or an adapter of another kind, such as LORA"
+        )
+    if config.peft_type.value == "PREFIX_TUNING" and not _takes_past(network):
+        raise ModelError(
+            f"adapter {adapter!r} is PREFIX_TUNING, and the layers of {kind} take no keys and values from before; "
+            "use prompt tuning, or an adapter of a kind that can be merged, such as LORA"
+        )
+
+
+def _takes_past(network: Any) -> bool:
+    body = getattr(network, network.base_model_prefix, network)
+    return any("past_key_values" in inspect.signature(module.forward).parameters for module in (network, body))
+
+
+def hide(laid: Any) -> None:
+    """Leave the outputs of virtual tokens out of what a PeftModel gives, in place.
+
+    Args:
+        laid: it gives a ModelOutput whose tensors by token are `(batch, virtual + seq, ...)`, or `(batch, seq, ...)`
+            with prefix tuning.
+    """
+    ahead = count(laid)
+
+    def cut(_: nn.Module, arguments: tuple[Any, ...], named: dict[str, Any], output: Any) -> Any:
+        ids = named.get("input_ids", arguments[0] if arguments else None)
+        if ids is None or not hasattr(output, "items"):
+            return output
+        for name, value in output.items():
+            if getattr(value, "ndim", 0) >= 2 and value.shape[:2] == (len(ids), ahead + ids.shape[1]):
+                output[name] = value[:, ahead:]
+        return output
+
+    laid.register_forward_hook(cut, with_kwargs=True)
