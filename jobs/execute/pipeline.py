@@ -20,8 +20,7 @@ from jobs.execute.stop import StopToken
 from jobs.models.pool import ModelPool
 from jobs.plan import Plan
 from jobs.sink import open_sink
-from jobs.source import Shard
-from jobs.source.rows import prepare_version
+from jobs.source import Shard, prepare
 from jobs.spec import RunnerSpec
 from jobs.store import explain
 from transforms.errors import RunError, SpecError
@@ -124,7 +123,7 @@ def _check_prepare(plan: Plan) -> None:
         RunError: the module is another one here.
     """
     reference = plan.spec.source.prepare
-    if reference is not None and prepare_version(reference) != plan.prepare_version:
+    if reference is not None and prepare.version(reference) != plan.prepare_version:
         raise RunError(
             f"source.prepare {reference!r} is not the version that the run was planned with; install the same module "
             f"on every machine, or plan again"

@@ -15,7 +15,6 @@ from jobs.plan import Plan, TaskPlan, fingerprint, task_plans, todo
 from jobs.plan.fingerprint import Fingerprint
 from jobs.sink import Sink, open_sink, owner
 from jobs.source import Source
-from jobs.source.rows import prepare_version
 from jobs.spec import JobSpec
 from transforms.device import choose_device
 from transforms.options import column_kinds, columns_read
@@ -51,7 +50,7 @@ def make(spec: JobSpec) -> Plan:
         tasks=tuple(planned_tasks),
         schema=schema,
         fingerprint=_fingerprint(planned_source, planned_tasks, schema),
-        prepare_version=prepare_version(spec.source.prepare) if spec.source.prepare else None,
+        prepare_version=planned_source.prepare_version,
         shards=tuple(shards),
         todo={},
         chunk_rows=min((CHUNK_ROWS[kind] for kind in kinds), default=CHUNK_ROWS["cuda"]),
@@ -77,14 +76,16 @@ def refresh(plan: Plan, sink: Sink) -> Plan:
 
 
 def _fingerprint(planned: Source, planned_tasks: list[TaskPlan], schema: pa.Schema) -> Fingerprint:
-    identities = [(task.spec.into, task.identity, columns_read(task.spec.options)) for task in planned_tasks]
-    # Where the rows lie is no part of it: a lake can be moved. Columns that are left out change no row.
-    elsewhere = {"path", "dataset", "revision", "columns", "limit"}
-    rows = planned.spec.model_dump(mode="json", exclude=elsewhere)
-    if planned.spec.prepare is not None:
-        rows["prepare_version"] = prepare_version(planned.spec.prepare)
+    columns = [columns_read(task.spec.options) for task in planned_tasks]
+    names = [sorted({column.split(".")[0] for column in read} & set(planned.schema.names)) for read in columns]
+    # A prompt shows 1 and 1.0 as different texts.
+    types = [{name: str(planned.schema.field(name).type) for name in read} for read in names]
+    identities = [
+        (task.spec.into, task.identity | {"types": read_types}, read)
+        for task, read_types, read in zip(planned_tasks, types, columns, strict=True)
+    ]
     return Fingerprint(
         columns=fingerprint.of_schema(schema),
-        rows=fingerprint.digest(rows),
+        rows=fingerprint.digest(planned.identity),
         tasks=fingerprint.of_tasks(identities),
     )

@@ -14,15 +14,30 @@ from typing import Any
 
 import pyarrow as pa
 
-from jobs.source import kind, rows
+from jobs.source import kind, prepare, rows
 from jobs.source.files import partition
 from jobs.source.shard import BadRow, Shard
+from jobs.source.where import Where
 from jobs.spec import SourceSpec
+from transforms.errors import SourceError, SpecError
 
 __all__ = ["BadRow", "Shard", "Source", "count", "plan", "read"]
 
+# Keys of the section that do not change the rows of a file at one version: they say where the files or the dataset are
+# and which rows of them are read, which shards say themselves. All other keys, also those to come, are in the identity.
+NOT_IDENTITY = {"path", "dataset", "revision", "limit"}
+
+# Raised whenever rows are read differently from the same files.
+VERSION = 1
+
 # A batch past this is cut, however few its rows: 1,024 texts of 50,000 characters are 50 MB.
 MAX_BATCH_BYTES = 16 << 20
+
+# Rows that `prepare` is tried on while planning.
+FIRST_ROWS = 64
+
+# What the start of a shard is, by its format.
+UNITS = {"parquet": "row group", "arrow": "record batch", "csv": "byte", "jsonl": "byte", "dataset": "dataset shard"}
 
 
 @dataclass(frozen=True)
@@ -35,12 +50,31 @@ class Source:
         file_schema: columns read from the files, in order, types unified over all files.
         partition_columns: Hive columns (string) that only the folders have; `where`, `prepare` and tasks see them.
         schema: columns that the tasks get, after prepare.
+        prepare_version: hash of the module that `prepare` names, or None.
     """
 
     spec: SourceSpec
     file_schema: pa.Schema
     partition_columns: tuple[str, ...]
     schema: pa.Schema
+    prepare_version: str | None = None
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """Plain JSON of all that can change the rows of a file at one version: where, prepare, types, dialect ...
+
+        A key at its default is left out, so that a key of a later version changes nothing where it is not used.
+        Columns change rows only where `prepare` sees them.
+        """
+        found = self.spec.model_dump(mode="json", exclude=NOT_IDENTITY, exclude_defaults=True)
+        if not self.spec.prepare:
+            found.pop("columns", None)
+        return found | {"version": VERSION, "prepare_version": self.prepare_version}
+
+    @property
+    def place(self) -> dict[str, Any]:
+        """Plain JSON of where the rows are: absolute paths and URLs without passwords, or a dataset."""
+        return kind.of(self.spec).place(self.spec)
 
     def to_json(self) -> dict[str, object]:
         """Plain JSON; schemas as base64 of their Arrow IPC form."""
@@ -49,6 +83,7 @@ class Source:
             "file_schema": base64.b64encode(self.file_schema.serialize()).decode(),
             "partition_columns": list(self.partition_columns),
             "schema": base64.b64encode(self.schema.serialize()).decode(),
+            "prepare_version": self.prepare_version,
         }
 
     @classmethod
@@ -58,7 +93,8 @@ class Source:
             pa.ipc.read_schema(pa.py_buffer(base64.b64decode(str(data[key])))) for key in ("file_schema", "schema")
         )
         columns: Any = data["partition_columns"]
-        return cls(SourceSpec.model_validate(data["spec"]), file_schema, tuple(columns), schema)
+        version: Any = data["prepare_version"]
+        return cls(SourceSpec.model_validate(data["spec"]), file_schema, tuple(columns), schema, version)
 
 
 def plan(
@@ -71,7 +107,7 @@ def plan(
 
     Args:
         spec: the job file's section.
-        outside: URL of a folder whose files do not count (the sink, where it lies inside the source).
+        outside: URL of the folder that the job writes to; it must not hold files of the source, nor lie among them.
         texts: columns, or `struct.field`s, that tasks read as text: strings, where a file leaves their type open.
         pinned: column -> type in an earlier plan of the job, for columns whose type the files leave open.
 
@@ -84,22 +120,21 @@ def plan(
     found = module.plan(spec, outside, texts, pinned or {})
     if found.types:
         spec = spec.model_copy(update={"types": {name: str(type_) for name, type_ in found.types.items()}})
-    source = Source(spec, found.schema, found.partition_columns, found.schema)
-    first = _first_batch(source, found.shards)
-    return replace(source, schema=first.schema), found.shards
+    version = None if spec.prepare is None else prepare.version(spec.prepare)
+    source = Source(spec, found.schema, found.partition_columns, found.schema, version)
+    return replace(source, schema=_tried(source, found.shards)), found.shards
 
 
 def read(source: Source, shard: Shard, batch_rows: int) -> Iterator[pa.RecordBatch | BadRow]:
     """The rows of a shard after where, prepare and limit, in batches of `batch_rows`; bad rows where they turn up.
 
     Raises:
-        SourceError: the file is truncated, vanished, or changed since it was planned.
+        SourceError: the file is truncated, is not there any more, or changed since it was planned; `prepare` failed.
     """
     bad: list[BadRow] = []
     left = shard.limit
-    batches = _good(_raw(source, shard, batch_rows), bad)
-    for batch in rows.even(_filtered(source, shard, batches), batch_rows, MAX_BATCH_BYTES):
-        yield from (_with_partition(source, shard, row) for row in bad)
+    for batch in rows.even(_prepared(source, shard, batch_rows, bad), batch_rows, MAX_BATCH_BYTES):
+        yield from bad
         bad.clear()
         if left is None:
             yield batch
@@ -108,7 +143,7 @@ def read(source: Source, shard: Shard, batch_rows: int) -> Iterator[pa.RecordBat
         left -= min(left, len(batch))
         if not left:
             return
-    yield from (_with_partition(source, shard, row) for row in bad)
+    yield from bad
 
 
 def count(source: Source, shard: Shard, enough: int) -> int:
@@ -123,53 +158,79 @@ def count(source: Source, shard: Shard, enough: int) -> int:
     return total
 
 
-def _raw(source: Source, shard: Shard, batch_rows: int) -> Iterator[pa.RecordBatch | BadRow]:
-    return kind.of(source.spec).read(source.spec, shard, source.file_schema, batch_rows)
+def _prepared(source: Source, shard: Shard, batch_rows: int, bad: list[BadRow]) -> Iterator[pa.RecordBatch]:
+    """Batches of the columns that tasks get; rows that cannot be read are added to `bad`."""
+    reference = source.spec.prepare
+    if not reference:
+        yield from (batch for _, batch in _selected(source, shard, batch_rows, bad))
+        return
+    function = prepare.load(reference)
+    for place, batch in _selected(source, shard, batch_rows, bad):
+        if len(batch):
+            found = prepare.apply(function, batch, reference, place, SourceError)
+            yield prepare.conform(found, source.schema, reference, place)
 
 
-def _good(items: Iterator[pa.RecordBatch | BadRow], bad: list[BadRow]) -> Iterator[pa.RecordBatch]:
-    for item in items:
-        if isinstance(item, BadRow):
-            bad.append(item)
-        else:
-            yield item
+def _selected(source: Source, shard: Shard, batch_rows: int, bad: list[BadRow]) -> Iterator[tuple[str, pa.RecordBatch]]:
+    """What the files hold, with partition columns and after where: (which rows these are, batch)."""
+    folders = partition(shard.key)
+    seen, unread = 0, False
+    with Where(source.spec.where, _columns(source)) if source.spec.where is not None else nullcontext() as where:
+        for item in kind.of(source.spec).read(source.spec, shard, source.file_schema, batch_rows):
+            if isinstance(item, BadRow):
+                bad.append(_with_folders(item, source, folders))
+                unread = True
+                continue
+            batch = rows.conform(item, source.file_schema, shard.file)
+            for name in source.partition_columns:
+                batch = batch.append_column(name, pa.repeat(pa.scalar(folders.get(name), pa.string()), len(batch)))
+            place = _place(shard, seen, len(batch))
+            if where is not None:
+                whole, (batch, failed) = batch, where.filter(batch)
+                # Records are counted from the start of the file; after a bad row their numbers are not known here.
+                first = None if shard.start or unread else seen + 1
+                bad += [_unmet(whole, row, message, first) for row, message in failed]
+            seen += len(item)
+            yield place, batch
 
 
-def _with_partition(source: Source, shard: Shard, row: BadRow) -> BadRow:
+def _tried(source: Source, shards: list[Shard]) -> pa.Schema:
+    """The columns that tasks get: `where` is checked on the columns, `prepare` is tried on the first rows.
+
+    Raises:
+        SpecError: either does not fit the source.
+    """
+    columns = _columns(source)
+    if source.spec.where is not None:
+        with Where(source.spec.where, columns) as where:
+            where.check()
+    if not (reference := source.spec.prepare):
+        return columns
+    batches = (item for shard in shards for item in _selected(source, shard, FIRST_ROWS, []) if len(item[1]))
+    empty = pa.RecordBatch.from_arrays([pa.nulls(0, field.type) for field in columns], schema=columns)
+    place, first = next(batches, ("a batch without rows", empty))
+    return prepare.apply(prepare.load(reference), first, reference, place, SpecError).schema.remove_metadata()
+
+
+def _columns(source: Source) -> pa.Schema:
+    """The columns that `where` and `prepare` see: those of the files, then those of the folders."""
+    return pa.schema([*source.file_schema, *(pa.field(name, pa.string()) for name in source.partition_columns)])
+
+
+def _with_folders(row: BadRow, source: Source, folders: Mapping[str, str | None]) -> BadRow:
     """The bad row with the columns that its folders have."""
     values = {} if row.values is None else dict(zip(row.values.schema.names, row.values.columns, strict=True))
-    folders = partition(shard.key)
     values |= {name: pa.array([folders.get(name)], pa.string()) for name in source.partition_columns}
     return replace(row, values=pa.record_batch(values) if values else None)
 
 
-def _filtered(source: Source, shard: Shard, batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-    """Schema, partition columns, where and prepare."""
-    spec = source.spec
-    values = partition(shard.key)
-    prepare = rows.load_prepare(spec.prepare) if spec.prepare else None
-    with rows.Where(spec.where) if spec.where else nullcontext() as where:
-        for raw in batches:
-            batch = rows.conform(raw, source.file_schema, shard.file)
-            for name in source.partition_columns:
-                batch = batch.append_column(name, pa.array([values.get(name)] * len(batch), pa.string()))
-            if where is not None:
-                batch = where.filter(batch)
-            if prepare is not None and spec.prepare:
-                batch = rows.prepared(batch, prepare, spec.prepare)
-                if source.schema is not source.file_schema:
-                    batch = rows.conform(batch, source.schema, f"source.prepare {spec.prepare!r}")
-            yield batch
+def _unmet(batch: pa.RecordBatch, row: int, message: str, first: int | None) -> BadRow:
+    """A row that `where` cannot be computed for."""
+    number = None if first is None else first + row
+    return BadRow("ConditionError", message, row=number, values=batch.slice(row, 1))
 
 
-def _first_batch(source: Source, shards: list[Shard]) -> pa.RecordBatch:
-    """A few real rows through where and prepare: shows the schema that tasks get, and what is wrong with either."""
-    columns = [pa.nulls(0, field.type) for field in source.file_schema]
-    empty = pa.RecordBatch.from_arrays(columns, schema=source.file_schema)
-    if not source.spec.prepare:
-        return next(_filtered(source, shards[0], iter([empty])))
-    for shard in shards:
-        for batch in _filtered(source, shard, _good(_raw(source, shard, 64), [])):
-            if len(batch):
-                return batch
-    return next(_filtered(source, shards[0], iter([empty])))
+def _place(shard: Shard, seen: int, count: int) -> str:
+    """Which rows a batch has, for messages."""
+    start = f" from {UNITS[shard.format]} {shard.start}" if shard.start else ""
+    return f"rows {seen + 1} to {seen + count} of {shard.file}{start}"

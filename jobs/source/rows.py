@@ -1,99 +1,12 @@
-"""What happens to rows between the file and the first task: where, prepare, limit, and cutting into even batches."""
+"""What happens to batches on their way from the file to the first task: columns brought to a schema, even sizes."""
 
 from __future__ import annotations
 
-import hashlib
-import importlib
-import inspect
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 
 import pyarrow as pa
 
-from transforms.errors import SourceError, SpecError
-
-Prepare = Callable[[pa.RecordBatch], pa.RecordBatch]
-
-
-class Where:
-    """A SQL condition (DuckDB's dialect) over record batches; null counts as no.
-
-    Args:
-        condition: such as `lang = 'en' AND length(text) < 1000`.
-    """
-
-    def __init__(self, condition: str):
-        # Imported where it is needed: most jobs have no condition, and every process would wait for it.
-        import duckdb
-
-        self.condition = condition
-        self.complaint = duckdb.Error
-        # One thread keeps the order of rows, and the cores for the models.
-        self.connection = duckdb.connect(":memory:", config={"threads": 1})
-
-    def __enter__(self) -> Where:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.connection.close()
-
-    def filter(self, batch: pa.RecordBatch) -> pa.RecordBatch:
-        """The rows that meet the condition, their types and order untouched.
-
-        Raises:
-            SpecError: the condition is no SQL, or names a column that is not there.
-        """
-        self.connection.register("batch", pa.Table.from_batches([batch]))
-        try:
-            query = f"SELECT coalesce(({self.condition}), false)::BOOLEAN AS keep FROM batch"
-            result = self.connection.sql(query).to_arrow_table()
-        except self.complaint as error:
-            columns = ", ".join(batch.schema.names)
-            complaint = str(error).splitlines()[0]
-            raise SpecError(f"source.where {self.condition!r}: {complaint}; columns: {columns}") from error
-        finally:
-            self.connection.unregister("batch")
-        return batch.filter(result.column("keep").combine_chunks())
-
-
-def load_prepare(reference: str) -> Prepare:
-    """Import a `module:function`.
-
-    Raises:
-        SpecError: it cannot be imported, or is nothing to call.
-    """
-    module, colon, name = reference.partition(":")
-    if not colon:
-        raise SpecError(f"source.prepare {reference!r} is not module:function, such as my_pkg.clean:strip_html")
-    try:
-        function = getattr(importlib.import_module(module), name)
-    except (ImportError, AttributeError) as error:
-        raise SpecError(f"source.prepare {reference!r} cannot be imported: {error}") from error
-    if not callable(function):
-        raise SpecError(f"source.prepare {reference!r} is a {type(function).__name__}, not a function")
-    return function
-
-
-def prepare_version(reference: str) -> str:
-    """A hash of the module that holds a prepare function: editing it makes its shards new."""
-    file = inspect.getsourcefile(inspect.getmodule(load_prepare(reference)) or load_prepare(reference))
-    if file is None:
-        return reference
-    with open(file, "rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
-
-
-def prepared(batch: pa.RecordBatch, prepare: Prepare, reference: str) -> pa.RecordBatch:
-    """Apply a prepare function and hold it to its contract.
-
-    Raises:
-        SourceError: it gave something else than a RecordBatch.
-    """
-    result = prepare(batch)
-    if not isinstance(result, pa.RecordBatch):
-        raise SourceError(
-            f"source.prepare {reference!r} gave a {type(result).__name__}; it must give a pyarrow.RecordBatch"
-        )
-    return result
+from transforms.errors import SourceError
 
 
 def conform(batch: pa.RecordBatch, schema: pa.Schema, place: str) -> pa.RecordBatch:

@@ -1,0 +1,144 @@
+"""What a condition on one row is: its syntax tree, as DuckDB parses it, and what such a tree must not hold."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import duckdb
+
+Tree = dict[str, Any]
+
+# SQL's words for the current time, which DuckDB parses as columns.
+CLOCK = {"current_date", "current_time", "current_timestamp", "localtime", "localtimestamp"}
+
+# Kinds of nodes that see more than the columns of one row -> what they are called.
+REFUSED = {
+    "WINDOW": "a window function (OVER)",
+    "SUBQUERY": "a subquery",
+    "STAR": "* or COLUMNS(...)",
+    "POSITIONAL_REFERENCE": "a column by its number",
+    "PARAMETER": "a parameter",
+    "DEFAULT": "DEFAULT",
+}
+
+
+class Refused(ValueError):
+    """The condition is not a condition on one row; the message says why."""
+
+
+def parse(condition: str, connection: duckdb.DuckDBPyConnection) -> Tree:
+    """The syntax tree of a condition.
+
+    Raises:
+        Refused: it is no SQL, or more than a condition.
+    """
+    if not condition.strip():
+        raise Refused("it is empty; write a condition, or leave source.where out")
+    tree = _query(condition, connection)
+    if tree.get("error"):
+        raise Refused(str(tree.get("error_message")).splitlines()[0])
+    found = tree["statements"][0]["node"].pop("where_clause", None)
+    for node in nodes(found):
+        if (what := REFUSED.get(node["class"])) is not None:
+            raise Refused(f"it has {what}, and a condition sees one row; write a condition on its columns")
+    # What is left must be what is left of the shortest condition: no ORDER BY, no UNION, no second statement.
+    shortest = _query("true", connection)
+    shortest["statements"][0]["node"].pop("where_clause")
+    if found is None or _without_places(tree) != _without_places(shortest):
+        raise Refused("it is more than one condition; write what follows WHERE, and no other clause")
+    return dict(found)
+
+
+def check_functions(tree: Tree, connection: duckdb.DuckDBPyConnection) -> None:
+    """Refuse functions that see many rows, and those whose value does not depend on their arguments alone.
+
+    Raises:
+        Refused: with the function's name.
+    """
+    called = {str(node["function_name"]).lower() for node in nodes(tree) if node["class"] == "FUNCTION"}
+    if not called:
+        return
+    catalog = connection.execute(
+        "SELECT function_name, function_type, stability, macro_definition FROM duckdb_functions()"
+    ).fetchall()
+    scalar = {name for name, kind, _, _ in catalog if kind in ("scalar", "macro")}
+    over_rows = {name for name, kind, _, _ in catalog if kind in ("aggregate", "window")} - scalar
+    if found := sorted(called & over_rows):
+        shown = "count(*)" if found[0] == "count_star" else f"{found[0]}()"
+        raise Refused(f"{shown} is computed over many rows, and a condition sees one")
+    unstable = {name for name, _, stability, _ in catalog if stability not in (None, "CONSISTENT")}
+    # Macros that call one, such as ago(interval).
+    word = re.compile(rf"\b({'|'.join(map(re.escape, sorted(unstable | CLOCK)))})\b")
+    unstable |= {name for name, kind, _, text in catalog if kind == "macro" and word.search(text or "")}
+    if found := sorted(called & unstable):
+        raise Refused(
+            f"{found[0]}() does not depend on the row alone, so that a rerun would choose other rows; write the value "
+            f"itself, or give source.where with each run"
+        )
+
+
+def named_columns(tree: Tree, columns: Sequence[str], condition: str) -> list[str]:
+    """The columns that a condition names: those spelled the same, else those spelled the same but for case.
+
+    Raises:
+        Refused: a name fits no column or several, or two columns differ in case alone.
+    """
+    parameters = {
+        name.lower() for node in nodes(tree) if node["class"] == "LAMBDA" for name in _references(node["lhs"])
+    }
+    found: dict[str, str] = {}
+    for name in dict.fromkeys(_references(tree)):
+        fits = [name] if name in columns else [column for column in columns if column.lower() == name.lower()]
+        if len(fits) > 1:
+            raise Refused(f"{name!r} may be {' or '.join(map(repr, fits))}; spell it as one of them")
+        if not fits and name.lower() not in parameters:
+            raise Refused(_unknown(name, condition))
+        for column in fits:
+            if (other := found.setdefault(column.lower(), column)) != column:
+                raise Refused(f"it names {other!r} and {column!r}, which SQL takes for one name; rename one of them")
+    return list(found.values())
+
+
+def nodes(tree: Any) -> Iterator[Tree]:
+    """Every expression of a syntax tree."""
+    if isinstance(tree, dict):
+        if "class" in tree:
+            yield tree
+        for value in tree.values():
+            yield from nodes(value)
+    elif isinstance(tree, list):
+        for value in tree:
+            yield from nodes(value)
+
+
+def _query(condition: str, connection: duckdb.DuckDBPyConnection) -> Tree:
+    query = f"SELECT 1 FROM source WHERE (\n{condition}\n)"
+    answer = connection.execute("SELECT json_serialize_sql(?::VARCHAR)", [query]).fetchall()
+    return dict(json.loads(answer[0][0]))
+
+
+def _references(tree: Tree) -> Iterator[str]:
+    """First names of the column references in a tree: `a` of `a`, `a.b` and `a.lower()`."""
+    for node in nodes(tree):
+        if node["class"] == "COLUMN_REF":
+            yield str(node["column_names"][0])
+        elif node["class"] == "FUNCTION" and len(path := node["qualified_name"]["path"]) > 1:
+            yield str(path[0])
+
+
+def _unknown(name: str, condition: str) -> str:
+    if name.lower() in CLOCK:
+        return f"{name} would choose other rows in a rerun; write the date or time, or give source.where with each run"
+    quotes = f"; text goes in single quotes: '{name}'" if f'"{name}"' in condition else ""
+    return f"column {name!r} is not in the source{quotes}"
+
+
+def _without_places(tree: Any) -> Any:
+    """The tree without the places of its nodes in the text."""
+    if isinstance(tree, dict):
+        return {key: _without_places(value) for key, value in tree.items() if not key.startswith("query_location")}
+    return [_without_places(value) for value in tree] if isinstance(tree, list) else tree
