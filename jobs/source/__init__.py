@@ -71,11 +71,6 @@ class Source:
             found.pop("columns", None)
         return found | {"version": VERSION, "prepare_version": self.prepare_version}
 
-    @property
-    def place(self) -> dict[str, Any]:
-        """Plain JSON of where the rows are: absolute paths and URLs without passwords, or a dataset."""
-        return kind.of(self.spec).place(self.spec)
-
     def to_json(self) -> dict[str, object]:
         """Plain JSON; schemas as base64 of their Arrow IPC form."""
         return {

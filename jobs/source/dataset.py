@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
-from typing import Any
 
 import datasets
 import pyarrow as pa
@@ -22,13 +21,6 @@ from jobs.source.kind import Found, check_columns
 from jobs.source.shard import BadRow, Shard
 from jobs.spec import SourceSpec
 from transforms.errors import SourceError, SpecError
-
-
-def place(spec: SourceSpec) -> dict[str, Any]:
-    """Folder or name on the Hub, configuration and split."""
-    folder = _folder(spec)
-    name = str(spec.dataset) if folder is None else str(folder.resolve())
-    return {"dataset": name, "config": spec.config, "split": spec.split}
 
 
 def pin(spec: SourceSpec) -> SourceSpec:

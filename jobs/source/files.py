@@ -78,11 +78,6 @@ def find(paths: str | Sequence[str], format_: str | None) -> list[File]:
     return sorted(files, key=lambda file: file.key)
 
 
-def absolute(path: str) -> str:
-    """A path or URL, the same from every folder."""
-    return path if "://" in path else os.path.abspath(os.path.expanduser(path))
-
-
 def shown(url: str) -> str:
     """A path or URL as messages show it: without user, password and query."""
     return re.sub(r"(://)[^/@\s]+@", r"\1***@", re.sub(r"(://[^?\s]*)\?\S*", r"\1?***", url))

@@ -8,7 +8,7 @@ from __future__ import annotations
 import importlib
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Protocol, cast
+from typing import Protocol, cast
 
 import pyarrow as pa
 
@@ -40,10 +40,6 @@ class Found:
 
 class SourceKind(Protocol):
     """The functions of a module that reads one kind of source."""
-
-    def place(self, spec: SourceSpec) -> dict[str, Any]:
-        """Plain JSON of where the rows are, the same from whichever folder the job is started; without passwords."""
-        ...
 
     def pin(self, spec: SourceSpec) -> SourceSpec:
         """The section with whatever may move (a branch, a tag) replaced by what it points to now.

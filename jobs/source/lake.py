@@ -8,13 +8,12 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from types import ModuleType
-from typing import Any
 
 import fsspec
 import pyarrow as pa
 
 from jobs.source import types
-from jobs.source.files import File, absolute, find, partition, shown
+from jobs.source.files import File, find, partition
 from jobs.source.formats import arrow, csv, jsonl, parquet
 from jobs.source.kind import Found, check_columns
 from jobs.source.shard import BadRow, Layout, Shard
@@ -22,12 +21,6 @@ from jobs.spec import SourceSpec
 from transforms.errors import SourceError, SpecError
 
 FORMATS: dict[str, ModuleType] = {"parquet": parquet, "csv": csv, "jsonl": jsonl, "arrow": arrow}
-
-
-def place(spec: SourceSpec) -> dict[str, Any]:
-    """The paths, absolute, without passwords."""
-    paths = [spec.path] if isinstance(spec.path, str) else list(spec.path or [])
-    return {"path": [shown(absolute(path)) for path in paths]}
 
 
 def pin(spec: SourceSpec) -> SourceSpec:
