@@ -17,11 +17,13 @@ from __future__ import annotations
 import re
 import zoneinfo
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pyarrow as pa
 
 from jobs.source.files import File
+from jobs.source.formats import json_types
+from jobs.source.formats.json_values import any_text, is_any, unmarked
 from jobs.source.shard import Layout
 from jobs.spec import SourceSpec
 from transforms.errors import SpecError, UnreadableSource
@@ -44,17 +46,22 @@ class Found:
     Attributes:
         file: URL of the file.
         format: parquet, csv, jsonl or arrow.
-        type: as declared, or as guessed from the head of the file.
+        field: as declared, or as guessed from the head of the file.
     """
 
     file: str
     format: str
-    type: pa.DataType
+    field: pa.Field
+
+    @property
+    def type(self) -> pa.DataType:
+        """The column's type."""
+        return self.field.type
 
     @property
     def is_guess(self) -> bool:
         """Whether the file leaves the type open."""
-        return self.format == "csv" or pa.types.is_null(self.type)
+        return self.format == "csv" or pa.types.is_null(self.type) or is_any(self.field)
 
 
 def parse(types: Mapping[str, str] | None) -> dict[str, pa.DataType]:
@@ -95,8 +102,7 @@ def unify(
     found: dict[str, list[Found]] = {}
     for file, layout in zip(files, layouts, strict=True):
         for field in layout.schema:
-            type_ = _without_json_dates(field.type) if file.format == "jsonl" else field.type
-            found.setdefault(field.name, []).append(Found(file.url, file.format, type_))
+            found.setdefault(field.name, []).append(Found(file.url, file.format, field))
     for name in types:
         if name not in found:
             raise SpecError(f"source.types: {name!r} is not in the files; columns: {', '.join(found)}")
@@ -105,8 +111,9 @@ def unify(
     for name, there in found.items():
         if columns is not None and name not in columns:
             continue
+        there = _with_json_merged(there)
         type_ = _decide(name, there, types.get(name), pinned.get(name), texts)
-        fields.append(pa.field(name, type_))
+        fields.append(_as_json_reads(pa.field(name, type_), there))
         declared = not all(one.is_guess for one in there)
         if name in types or (declared and any(one.format == "csv" for one in there)):
             said[name] = type_
@@ -125,6 +132,11 @@ def with_types(schema: pa.Schema, spec: SourceSpec) -> pa.Schema:
         check_cast(name, schema.field(name).type, type_, str(spec.dataset))
         schema = schema.set(schema.get_field_index(name), pa.field(name, type_))
     return schema
+
+
+def as_tasks_see(schema: pa.Schema) -> pa.Schema:
+    """The schema without what only the reader of JSON lines has to know."""
+    return pa.schema([unmarked(field) for field in schema], schema.metadata)
 
 
 def check_cast(name: str, found: pa.DataType, wanted: pa.DataType, place: str) -> None:
@@ -196,6 +208,8 @@ def _decide(
 def _declared(name: str, declared: list[Found], csv: list[Found], texts: Collection[str]) -> pa.DataType:
     type_ = declared[0].type
     for one in declared[1:]:
+        if one.type == type_:
+            continue
         try:
             schemas = [pa.schema([(name, type_)]), pa.schema([(name, one.type)])]
             type_ = pa.unify_schemas(schemas, promote_options="permissive").field(name).type
@@ -227,15 +241,25 @@ def _nested_texts(path: str, type_: pa.DataType, texts: Collection[str]) -> pa.D
     return type_
 
 
-def _without_json_dates(type_: pa.DataType) -> pa.DataType:
-    """The type with strings where pyarrow took a JSON string for a time: JSON has no times."""
-    if pa.types.is_timestamp(type_):
-        return pa.string()
-    if pa.types.is_struct(type_):
-        return pa.struct([field.with_type(_without_json_dates(field.type)) for field in type_])
-    if pa.types.is_list(type_):
-        return pa.list_(type_.value_field.with_type(_without_json_dates(type_.value_type)))
-    return type_
+def _with_json_merged(found: list[Found]) -> list[Found]:
+    """What was found, with one type for all JSON lines: text where the numbers of two files print differently."""
+    fields = [one.field for one in found if one.format == "jsonl"]
+    if not fields:
+        return found
+    merged: pa.Field | None = fields[0]
+    for field in fields[1:]:
+        merged = None if merged is None else json_types.merge(merged, field)
+    if merged is None:
+        return found
+    return [replace(one, field=merged) if one.format == "jsonl" else one for one in found]
+
+
+def _as_json_reads(field: pa.Field, found: list[Found]) -> pa.Field:
+    """The column, marked where the text of JSON values of any kind goes into it."""
+    fields = [one.field for one in found if one.format == "jsonl"]
+    if pa.types.is_string(field.type) and any(is_any(one) or not pa.types.is_string(one.type) for one in fields):
+        return any_text(field.name)
+    return json_types.settled(field) if fields and len(fields) == len(found) else field
 
 
 def _is_text(type_: pa.DataType) -> bool:

@@ -1,0 +1,281 @@
+"""Types of JSON keys, found by looking at the values of the head of a file.
+
+A string is text, whatever it looks like, since JSON has no dates. Numbers are int64 or double where every number prints
+back as the file has it; else (1 beside 1.0, 20 digits, 1e400) they stay text.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.json
+
+from jobs.source.formats.json_values import Integer, Real, any_text, is_any, kind, parse
+
+# Numbers are compared with their text in this much of a file.
+EXACT_BYTES = 4 << 20
+# A key may have values of another kind in this share of the lines: those become rejected rows.
+MAX_OTHER_LISTS = 0.01
+MAX_OTHER_SCALARS = 1 / 3
+
+# Arrow's own formats hold 64 levels, and its inference overflows the stack at some thousands.
+MAX_DEPTH = 32
+
+SCALARS = ("boolean", "number", "string")
+
+
+@dataclass(frozen=True)
+class Keys:
+    """What the keys of a file are.
+
+    Attributes:
+        schema: a column for each key, in the order first seen.
+        mixed: key -> what is wrong with it, where its values have nothing in common.
+        objects: lines that are JSON objects; None if all are.
+    """
+
+    schema: pa.Schema
+    mixed: Mapping[str, str] = field(default_factory=dict)
+    objects: int | None = None
+
+
+@dataclass
+class Seen:
+    """The values seen under one key.
+
+    Attributes:
+        lines: kind -> the first line that has it.
+        counts: kind -> values of it.
+        integers: whether some number has neither fraction nor exponent.
+        reals: whether some number has.
+        exact: whether every number prints back as the file has it.
+        deep: whether some value is nested deeper than Arrow takes; the key is then JSON text.
+        torn: lists whose own items are of several kinds.
+        items: the items of the lists.
+        fields: the fields of the objects.
+    """
+
+    lines: dict[str, int] = field(default_factory=dict)
+    counts: Counter[str] = field(default_factory=Counter)
+    integers: bool = False
+    reals: bool = False
+    exact: bool = True
+    deep: bool = False
+    torn: Counter[int] = field(default_factory=Counter)
+    items: Seen | None = None
+    fields: dict[str, Seen] = field(default_factory=dict)
+
+    def add(self, value: Any, line: int, depth: int = 0) -> None:
+        """Look at one value, which is `depth` objects and lists below its line."""
+        found = kind(value)
+        if depth > MAX_DEPTH and found in ("object", "list"):
+            self.deep = True
+            return
+        if not self.counts[found]:
+            self.lines[found] = line
+        self.counts[found] += 1
+        if found == "number":
+            self._add_number(value)
+        elif found == "object":
+            for key, each in value.items():
+                if key not in self.fields:
+                    self.fields[key] = Seen()
+                self.fields[key].add(each, line, depth + 1)
+        elif found == "list":
+            if self.items is None:
+                self.items = Seen()
+            for each in value:
+                self.items.add(each, line, depth + 1)
+            if len({kind(each) for each in value} - {"null"}) > 1:
+                self.torn[line] += 1
+
+    def _add_number(self, value: Integer | Real) -> None:
+        if isinstance(value, Integer):
+            self.integers = True
+            self.exact = self.exact and (len(value) < 19 or -(1 << 63) <= int(value) < 1 << 63)
+        else:
+            self.reals = True
+            self.exact = self.exact and (_printed(value) == value or value in ("NaN", "Infinity", "-Infinity"))
+
+    def field(self, name: str, path: str) -> pa.Field:
+        """The key as a column.
+
+        Raises:
+            Mixed: its values have nothing in common.
+        """
+        if self.deep:
+            return any_text(name)
+        kinds = {each: count for each, count in self.counts.items() if each != "null"}
+        if not kinds:
+            return pa.field(name, pa.null())
+        shapes = Counter({each: count for each, count in kinds.items() if each not in SCALARS})
+        scalars = Counter({each: count for each, count in kinds.items() if each in SCALARS})
+        shapes["scalar"] = scalars.total()
+        (shape, most), *_ = shapes.most_common()
+        if most < (1 - MAX_OTHER_LISTS) * shapes.total():
+            raise Mixed(f"{_a(one)} in line {line}" for one, line in self.lines.items() if one != "null")
+        if shape == "object":
+            return pa.field(name, pa.struct([each.field(key, f"{path}.{key}") for key, each in self.fields.items()]))
+        if shape == "list":
+            assert self.items is not None
+            if self.torn.total() > MAX_OTHER_LISTS * kinds["list"]:
+                raise Mixed([f"a list with values of several kinds in line {min(self.torn)}"])
+            return pa.field(name, pa.list_(self.items.field("item", path)))
+        (scalar, most), *_ = scalars.most_common()
+        if most < (1 - MAX_OTHER_SCALARS) * scalars.total():
+            return any_text(name)
+        if scalar == "number":
+            return self._number(name)
+        return pa.field(name, pa.bool_() if scalar == "boolean" else pa.string())
+
+    def _number(self, name: str) -> pa.Field:
+        if not self.exact or (self.integers and self.reals):
+            return any_text(name)
+        return pa.field(name, pa.float64() if self.reals else pa.int64())
+
+
+class Mixed(Exception):
+    """The values of a key have nothing in common; its arguments say where."""
+
+    def __init__(self, places: Iterable[str]):
+        super().__init__(" and ".join(places))
+
+
+def infer(head: bytes) -> Keys:
+    """The keys of the lines that are JSON objects.
+
+    Args:
+        head: whole lines from the beginning of the file.
+    """
+    if not head.strip():
+        return Keys(pa.schema([]))
+    if _may_be_deep(head):
+        return _walked(head)
+    try:
+        schema = _inferred(head)
+    except (pa.ArrowInvalid, UnicodeDecodeError):
+        return _walked(head)
+    if not _has_reals(schema):
+        return Keys(pa.schema([_plain(each) for each in schema]))
+    # Arrow gives a double for 20 digits and for 1 beside 1.0 without a word.
+    start = head[: head.rfind(b"\n", 0, EXACT_BYTES) + 1] if len(head) > EXACT_BYTES else head
+    numbers = _walked(start or head).schema
+    fields = [_exact(_plain(each), _get(numbers, each.name)) for each in schema]
+    return Keys(pa.schema(fields))
+
+
+def merge(one: pa.Field, other: pa.Field) -> pa.Field | None:
+    """One column for two files' values of a key: text where their numbers differ; None if they have nothing in common."""
+    if pa.types.is_null(one.type) or (is_any(other) and not pa.types.is_nested(one.type)):
+        return other
+    if pa.types.is_null(other.type) or (is_any(one) and not pa.types.is_nested(other.type)):
+        return one
+    if pa.types.is_struct(one.type) and pa.types.is_struct(other.type):
+        names = dict.fromkeys(each.name for type_ in (one.type, other.type) for each in type_)
+        fields = [_merged(_get(one.type, name), _get(other.type, name)) for name in names]
+        return None if None in fields else one.with_type(pa.struct(fields))
+    if pa.types.is_list(one.type) and pa.types.is_list(other.type):
+        item = merge(one.type.value_field, other.type.value_field)
+        return None if item is None else one.with_type(pa.list_(item))
+    if pa.types.is_nested(one.type) or pa.types.is_nested(other.type):
+        return None
+    return one if one.type == other.type else any_text(one.name)
+
+
+def settled(each: pa.Field) -> pa.Field:
+    """The field with JSON text where no value says what it is: keys that are null, `{}` or `[]` everywhere."""
+    type_ = each.type
+    if pa.types.is_struct(type_) and type_.num_fields:
+        return each.with_type(pa.struct([settled(type_.field(i)) for i in range(type_.num_fields)]))
+    if pa.types.is_list(type_):
+        return each.with_type(pa.list_(settled(type_.value_field)))
+    return any_text(each.name) if pa.types.is_null(type_) or pa.types.is_struct(type_) else each
+
+
+def _merged(one: pa.Field | None, other: pa.Field | None) -> pa.Field | None:
+    return other if one is None else one if other is None else merge(one, other)
+
+
+def _may_be_deep(head: bytes) -> bool:
+    """Whether some line could be nested deeper than MAX_DEPTH, judged by its brackets."""
+    most = 8 * MAX_DEPTH
+    if head.count(b"{") + head.count(b"[") - head.count(b"\n") < most:
+        return False
+    return any(line.count(b"{") + line.count(b"[") >= most for line in head.split(b"\n"))
+
+
+def _inferred(head: bytes) -> pa.Schema:
+    block = pa.json.ReadOptions(use_threads=False, block_size=len(head) + 1)
+    return pa.json.read_json(pa.BufferReader(head), block).schema
+
+
+def _walked(head: bytes) -> Keys:
+    """The slow path: look at every value; what is no object does not count."""
+    seen = Seen()
+    objects = 0
+    for number, line in enumerate(head.split(b"\n"), 1):
+        try:
+            value = parse(line.decode())
+        except (ValueError, RecursionError):
+            continue
+        if isinstance(value, dict):
+            objects += 1
+            seen.add(value, number)
+    fields, mixed = [], {}
+    for key, each in seen.fields.items():
+        try:
+            fields.append(each.field(key, key))
+        except Mixed as error:
+            fields.append(any_text(key))
+            mixed[key] = str(error)
+    return Keys(pa.schema(fields), mixed, objects)
+
+
+def _plain(each: pa.Field) -> pa.Field:
+    """The field with a string for each time that Arrow took a string for."""
+    type_ = each.type
+    if pa.types.is_struct(type_):
+        return each.with_type(pa.struct([_plain(type_.field(i)) for i in range(type_.num_fields)]))
+    if pa.types.is_list(type_):
+        return each.with_type(pa.list_(_plain(type_.value_field)))
+    return each.with_type(pa.string()) if pa.types.is_temporal(type_) else each
+
+
+def _exact(each: pa.Field, walked: pa.Field | None) -> pa.Field:
+    """The field as it was, but for doubles that do not print back."""
+    if walked is None:
+        return each
+    type_, other = each.type, walked.type
+    if pa.types.is_struct(type_) and pa.types.is_struct(other):
+        inner = [_exact(field, _get(other, field.name)) for field in type_]
+        return each.with_type(pa.struct(inner))
+    if pa.types.is_list(type_) and pa.types.is_list(other):
+        return each.with_type(pa.list_(_exact(type_.value_field, other.value_field)))
+    return walked if pa.types.is_floating(type_) and pa.types.is_string(other) else each
+
+
+def _get(of: pa.Schema | pa.StructType, name: str) -> pa.Field | None:
+    i = of.get_field_index(name)
+    return None if i < 0 else of.field(i)
+
+
+def _has_reals(types: Iterable[pa.Field]) -> bool:
+    for each in types:
+        type_ = each.type.value_type if pa.types.is_list(each.type) else each.type
+        if pa.types.is_floating(type_) or (
+            pa.types.is_nested(type_) and _has_reals(type_.field(i) for i in range(type_.num_fields))
+        ):
+            return True
+    return False
+
+
+def _printed(value: str) -> str:
+    return repr(float(value))
+
+
+def _a(kind_: str) -> str:
+    return f"an {kind_}" if kind_ == "object" else f"a {kind_}"

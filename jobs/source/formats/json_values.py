@@ -1,0 +1,270 @@
+"""One JSON value -> a value of an Arrow type: the slow path of JSON lines, which says what is wrong with a cell.
+
+Numbers stay the text that the file has until their type is known, so that none is rounded on the way.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from decimal import Decimal, InvalidOperation
+from typing import Any
+
+import pyarrow as pa
+
+# Marks a string column that takes values of any kind, as the JSON text that the file has for them.
+ANY = {b"nightscribe.json": b"any"}
+
+
+class Integer(str):
+    """A JSON number without fraction and exponent."""
+
+
+class Real(str):
+    """A JSON number with a fraction or an exponent, or NaN or Infinity."""
+
+
+class Repeated(dict[str, Any]):
+    """A JSON object that has a key twice; the last value is kept."""
+
+    key: str
+
+
+@dataclass
+class Misfit(Exception):
+    """A value that does not fit its type.
+
+    Attributes:
+        path: where it is, such as `meta.tags[0]`.
+        message: the value and the type.
+        kind: InvalidValue, InvalidUTF8, DuplicateKey or UnexpectedKey.
+    """
+
+    path: str
+    message: str
+    kind: str = "InvalidValue"
+
+
+def parse(line: str) -> Any:
+    """The value of a line; numbers as Integer and Real.
+
+    Raises:
+        ValueError: the line is no JSON.
+        RecursionError: it is nested too deep.
+    """
+    return _DECODER.decode(line)
+
+
+def any_text(name: str) -> pa.Field:
+    """A string column that takes values of any kind."""
+    return pa.field(name, pa.string(), metadata=ANY)
+
+
+def is_any(field: pa.Field) -> bool:
+    """Whether a string column takes values of any kind."""
+    return field.metadata is not None and field.metadata.get(b"nightscribe.json") == b"any"
+
+
+def unmarked(field: pa.Field) -> pa.Field:
+    """The field without marks of `any_text`, fields below it likewise."""
+    type_ = field.type
+    if pa.types.is_struct(type_):
+        field = field.with_type(pa.struct([unmarked(type_.field(i)) for i in range(type_.num_fields)]))
+    elif pa.types.is_list(type_):
+        field = field.with_type(pa.list_(unmarked(type_.value_field)))
+    return field.remove_metadata() if is_any(field) else field
+
+
+def fit(value: Any, field: pa.Field, path: str, strict: bool) -> Any:
+    """The value as `pyarrow.array` takes it for `native(field.type)`.
+
+    Args:
+        value: from `parse`.
+        field: what it has to be.
+        path: its key.
+        strict: whether a key that the field's type does not have is an error.
+
+    Raises:
+        Misfit: it does not fit.
+    """
+    if value is None:
+        return None
+    if is_any(field):
+        return _encodable(value if type(value) is str else text(value), path)
+    if (convert := _CONVERT.get(field.type.id)) is not None:
+        return convert(value, field, path, strict)
+    if type(value) is not str:
+        raise _misfit(value, field, path)
+    return _encodable(value, path)
+
+
+def native(field: pa.Field) -> pa.Field:
+    """The field with the types that JSON has; whatever is written as a string there is cast afterwards."""
+    type_ = field.type
+    kept = (pa.types.is_boolean, pa.types.is_integer, pa.types.is_decimal, pa.types.is_null)
+    if any(is_kind(type_) for is_kind in kept):
+        return field
+    if pa.types.is_floating(type_):
+        return field.with_type(pa.float64())
+    if pa.types.is_struct(type_):
+        return field.with_type(pa.struct([native(type_.field(i)) for i in range(type_.num_fields)]))
+    if pa.types.is_map(type_):
+        return field.with_type(pa.map_(native(type_.key_field), native(type_.item_field)))
+    if _CONVERT.get(type_.id) is _list:
+        return field.with_type(pa.list_(native(type_.value_field)))
+    return field.with_type(pa.string())
+
+
+def text(value: Any) -> str:
+    """JSON text of a value, its numbers as the file has them."""
+    if isinstance(value, Integer | Real):
+        return str(value)
+    if isinstance(value, list):
+        return f"[{', '.join(map(text, value))}]"
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{_quoted(key)}: {text(each)}" for key, each in value.items()) + "}"
+    return _quoted(value)
+
+
+def kind(value: Any) -> str:
+    """What a value is, in JSON's words."""
+    if value is None:
+        return "null"
+    names = {bool: "boolean", str: "string", list: "list", Integer: "number", Real: "number"}
+    return names.get(type(value), "object")
+
+
+def _pairs(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) == len(pairs):
+        return found
+    repeated = Repeated(found)
+    names = [name for name, _ in pairs]
+    repeated.key = next(name for name in names if names.count(name) > 1)
+    return repeated
+
+
+_DECODER = json.JSONDecoder(parse_int=Integer, parse_float=Real, parse_constant=Real, object_pairs_hook=_pairs)
+
+
+def _quoted(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False)
+
+
+def _encodable(value: str, path: str) -> str:
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        shown = value.encode("utf-8", "backslashreplace").decode()
+        raise Misfit(path, f"{_shortened(shown)} has half of a surrogate pair, which is no text", "InvalidUTF8") from None
+    return value
+
+
+def _misfit(value: Any, field: pa.Field, path: str) -> Misfit:
+    article = "an" if kind(value) == "object" else "a"
+    shown = _shortened(text(value).encode("utf-8", "backslashreplace").decode())
+    return Misfit(path, f"{shown} is {article} {kind(value)}, the column is {field.type}")
+
+
+def _shortened(shown: str) -> str:
+    return shown if len(shown) <= 80 else f"{shown[:79]}…"
+
+
+def _boolean(value: Any, field: pa.Field, path: str, strict: bool) -> bool:
+    if type(value) is not bool:
+        raise _misfit(value, field, path)
+    return value
+
+
+def _integer(value: Any, field: pa.Field, path: str, strict: bool) -> int:
+    if type(value) is not Integer:
+        raise _misfit(value, field, path)
+    bits = field.type.bit_width
+    low, high = (-(1 << bits - 1), 1 << bits - 1) if pa.types.is_signed_integer(field.type) else (0, 1 << bits)
+    if len(value) > 20 or not low <= (number := int(value)) < high:
+        raise Misfit(path, f"{_shortened(value)} is outside of {field.type}; source.types: {{{path}: string}} keeps it")
+    return number
+
+
+def _real(value: Any, field: pa.Field, path: str, strict: bool) -> float:
+    if not isinstance(value, Integer | Real):
+        raise _misfit(value, field, path)
+    number = float(value)
+    lost = type(value) is Integer and len(value) > 15 and (math.isinf(number) or int(number) != Decimal(value))
+    if lost or (math.isinf(number) and "Inf" not in value):
+        raise Misfit(path, f"{_shortened(value)} has no exact {field.type}; source.types: {{{path}: string}} keeps it")
+    return number
+
+
+def _decimal(value: Any, field: pa.Field, path: str, strict: bool) -> Decimal:
+    if not isinstance(value, str):
+        raise _misfit(value, field, path)
+    try:
+        number = Decimal(value)
+        pa.scalar(number, field.type)
+    except (InvalidOperation, pa.ArrowInvalid) as error:
+        raise Misfit(path, f"{_shortened(value)} does not fit {field.type}") from error
+    return number
+
+
+def _list(value: Any, field: pa.Field, path: str, strict: bool) -> list[Any]:
+    if not isinstance(value, list):
+        raise _misfit(value, field, path)
+    inner = field.type.value_field
+    return [fit(each, inner, f"{path}[{i}]", strict) for i, each in enumerate(value)]
+
+
+def _struct(value: Any, field: pa.Field, path: str, strict: bool) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise _misfit(value, field, path)
+    names = [each.name for each in field.type]
+    check_keys(value, names, path, strict)
+    return {name: fit(value.get(name), field.type.field(i), f"{path}.{name}", strict) for i, name in enumerate(names)}
+
+
+def _map(value: Any, field: pa.Field, path: str, strict: bool) -> list[tuple[str, Any]]:
+    if not isinstance(value, dict):
+        raise _misfit(value, field, path)
+    check_keys(value, list(value), path, strict)
+    inner = field.type.item_field
+    return [(key, fit(each, inner, f"{path}.{key}", strict)) for key, each in value.items()]
+
+
+def _null(value: Any, field: pa.Field, path: str, strict: bool) -> None:
+    raise _misfit(value, field, path)
+
+
+def check_keys(value: dict[str, Any], names: list[str], path: str, strict: bool) -> None:
+    """Refuse an object that has one of `names` twice, or, if `strict`, a key that is none of them.
+
+    Raises:
+        Misfit: with the key.
+    """
+    above = f"{path}." if path else ""
+    if isinstance(value, Repeated) and value.key in names:
+        raise Misfit(f"{above}{value.key}", f"the key {value.key!r} is there twice", "DuplicateKey")
+    if strict and (extra := [key for key in value if key not in names]):
+        keys = ", ".join(above + key for key in sorted(extra))
+        raise Misfit(
+            f"{above}{extra[0]}",
+            f"keys {keys} are not in the head of the file; name the wanted ones in source.columns",
+            "UnexpectedKey",
+        )
+
+
+Convert = Callable[[Any, pa.Field, str, bool], Any]
+_INTEGERS = [pa.int8(), pa.int16(), pa.int32(), pa.int64(), pa.uint8(), pa.uint16(), pa.uint32(), pa.uint64()]
+_DECIMALS = [pa.decimal32(1), pa.decimal64(1), pa.decimal128(1), pa.decimal256(1)]
+_LISTS = [pa.list_(pa.null()), pa.large_list(pa.null()), pa.list_(pa.null(), 1), pa.list_view(pa.null())]
+_CONVERT: dict[int, Convert] = {
+    pa.bool_().id: _boolean,
+    **{type_.id: _integer for type_ in _INTEGERS},
+    **{type_.id: _real for type_ in (pa.float16(), pa.float32(), pa.float64())},
+    **{type_.id: _decimal for type_ in _DECIMALS},
+    **{type_.id: _list for type_ in (*_LISTS, pa.large_list_view(pa.null()))},
+    pa.struct([]).id: _struct,
+    pa.map_(pa.string(), pa.null()).id: _map,
+    pa.null().id: _null,
+}
