@@ -17,7 +17,7 @@ import pyarrow.json
 from jobs.source.formats.json_values import Integer, Real, any_text, is_any, kind, parse
 
 # Numbers are compared with their text in this much of a file.
-EXACT_BYTES = 4 << 20
+EXACT_BYTES = 1 << 20
 # A key may have values of another kind in this share of the lines: those become rejected rows.
 MAX_OTHER_LISTS = 0.01
 MAX_OTHER_SCALARS = 1 / 3
@@ -159,6 +159,8 @@ def infer(head: bytes) -> Keys:
         schema = _inferred(head)
     except (pa.ArrowInvalid, UnicodeDecodeError):
         return _walked(head)
+    if any(_depth(each.type) > MAX_DEPTH for each in schema):
+        return _walked(head)
     if not _has_reals(schema):
         return Keys(pa.schema([_plain(each) for each in schema]))
     # Arrow gives a double for 20 digits and for 1 beside 1.0 without a word.
@@ -169,7 +171,7 @@ def infer(head: bytes) -> Keys:
 
 
 def merge(one: pa.Field, other: pa.Field) -> pa.Field | None:
-    """One column for two files' values of a key: text where their numbers differ; None if they have nothing in common."""
+    """One column for a key of two files, text where their numbers differ; None if they have nothing in common."""
     if pa.types.is_null(one.type) or (is_any(other) and not pa.types.is_nested(one.type)):
         return other
     if pa.types.is_null(other.type) or (is_any(one) and not pa.types.is_nested(other.type)):
@@ -177,7 +179,7 @@ def merge(one: pa.Field, other: pa.Field) -> pa.Field | None:
     if pa.types.is_struct(one.type) and pa.types.is_struct(other.type):
         names = dict.fromkeys(each.name for type_ in (one.type, other.type) for each in type_)
         fields = [_merged(_get(one.type, name), _get(other.type, name)) for name in names]
-        return None if None in fields else one.with_type(pa.struct(fields))
+        return None if any(each is None for each in fields) else one.with_type(pa.struct(fields))
     if pa.types.is_list(one.type) and pa.types.is_list(other.type):
         item = merge(one.type.value_field, other.type.value_field)
         return None if item is None else one.with_type(pa.list_(item))
@@ -271,6 +273,16 @@ def _has_reals(types: Iterable[pa.Field]) -> bool:
         ):
             return True
     return False
+
+
+def _depth(type_: pa.DataType) -> int:
+    """Levels of structs and lists; counted no further than just past MAX_DEPTH."""
+    level = [type_]
+    for depth in range(MAX_DEPTH + 1):
+        level = [t.field(i).type for t in level if pa.types.is_nested(t) for i in range(t.num_fields)]
+        if not level:
+            return depth
+    return MAX_DEPTH + 1
 
 
 def _printed(value: str) -> str:

@@ -158,7 +158,9 @@ def _encodable(value: str, path: str) -> str:
         value.encode()
     except UnicodeEncodeError:
         shown = value.encode("utf-8", "backslashreplace").decode()
-        raise Misfit(path, f"{_shortened(shown)} has half of a surrogate pair, which is no text", "InvalidUTF8") from None
+        raise Misfit(
+            path, f"{_shortened(shown)} has half of a surrogate pair, which is no text", "InvalidUTF8"
+        ) from None
     return value
 
 

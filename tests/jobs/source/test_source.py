@@ -190,9 +190,10 @@ def test_bad_json_lines_are_bad_rows(tmp_path):
         "InvalidJSON",
         "InvalidUTF8",
         "InvalidJSON",
-        "InvalidJSON",
-        "InvalidJSON",
+        "InvalidValue",
+        "InvalidUTF8",
     ]
+    assert [row.row for row in bad] == [2, 3, 4, 7, 8]
 
 
 def test_a_key_first_seen_late_is_told_unless_columns_are_chosen(tmp_path, monkeypatch):
