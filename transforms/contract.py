@@ -16,7 +16,7 @@ All but `load` is asked when a job file is read and planned, so a task module im
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -81,6 +81,15 @@ class Task(Protocol):
     ARCHITECTURE: str | None
     VERSION: int
     Options: type
-    check: Callable[[Any, PretrainedConfig | None], None]
-    output_type: Callable[[Any, PretrainedConfig | None], pa.DataType]
-    load: Callable[[Any, Any, int | None], Annotator]
+
+    def check(self, options: Any, config: PretrainedConfig | None) -> None:
+        """Refuse a model that cannot do the task."""
+        ...
+
+    def output_type(self, options: Any, config: PretrainedConfig | None) -> pa.DataType:
+        """The Arrow type of its column."""
+        ...
+
+    def load(self, options: Any, model: Any, max_tokens: int | None = None) -> Annotator:
+        """The task on a loaded model, ready to annotate."""
+        ...

@@ -1,11 +1,11 @@
-"""Which tasks there are: a task is a module in transforms/tasks/, and its file name is the task's name."""
+"""Which tasks there are: the modules in transforms/tasks/ by file name, and importable modules of one's own."""
 
 from __future__ import annotations
 
 import importlib
 import pkgutil
 
-from transforms import tasks
+from transforms import custom, tasks
 from transforms.contract import Task
 from transforms.errors import SpecError
 
@@ -15,12 +15,35 @@ def names() -> list[str]:
     return sorted(module.name for module in pkgutil.iter_modules(tasks.__path__))
 
 
+def exists(name: str) -> bool:
+    """Whether there is a built-in task, or an importable module, of that name."""
+    return name in names() or custom.exists(name)
+
+
 def get(name: str) -> Task:
-    """The task module of that name.
+    """The task of that name.
+
+    Args:
+        name: of a built-in task, or the dotted name of an importable module of the same shape.
 
     Raises:
-        SpecError: there is no such task.
+        SpecError: there is no such task, or the module is not of the shape of a task.
     """
-    if name not in names():
-        raise SpecError(f"task {name!r} is not known; tasks: {', '.join(names())}")
-    return importlib.import_module(f"{tasks.__name__}.{name}")
+    if name in names():
+        return importlib.import_module(f"{tasks.__name__}.{name}")
+    if not custom.exists(name):
+        raise SpecError(
+            f"task {name!r} is not known; tasks: {', '.join(names())}, or a module of your own that Python can import, "
+            "such as my_package.redact"
+        )
+    return custom.CustomTask(name)
+
+
+def version(name: str) -> int | str:
+    """What changes whenever the same rows and weights would give another output; of a module of one's own, the source.
+
+    Raises:
+        SpecError: as `get`.
+    """
+    task = get(name)
+    return task.version if isinstance(task, custom.CustomTask) else task.VERSION

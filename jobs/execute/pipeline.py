@@ -18,7 +18,7 @@ from jobs.execute import shard as shards
 from jobs.execute.progress import Heartbeat
 from jobs.execute.stop import StopToken
 from jobs.models.pool import ModelPool
-from jobs.plan import Plan
+from jobs.plan import Plan, task_plans
 from jobs.sink import open_sink
 from jobs.source import Shard, prepare
 from jobs.spec import RunnerSpec
@@ -63,6 +63,7 @@ class _ExecuteDoFn(beam.DoFn):
     def setup(self) -> None:
         self.plan = Plan.from_json(self.plan_json)
         _check_prepare(self.plan)
+        _check_tasks(self.plan)
         if (workers := self.plan.spec.runner.workers) != "auto" and workers > 1:
             torch.set_num_threads(max(1, (os.cpu_count() or 1) // workers))
         # One copy of the weights a process, however many threads or partitions run this DoFn.
@@ -128,3 +129,19 @@ def _check_prepare(plan: Plan) -> None:
             f"source.prepare {reference!r} is not the version that the run was planned with; install the same module "
             f"on every machine, or plan again"
         )
+
+
+def _check_tasks(plan: Plan) -> None:
+    """Refuse to execute a plan with another version of one of its tasks.
+
+    Raises:
+        RunError: a module is another one here.
+    """
+    planned = dict(plan.fingerprint.tasks)
+    for into, here in task_plans.hashes(plan.tasks, plan.source.schema):
+        if planned.get(into) != here:
+            name = next(task.spec.task for task in plan.tasks if task.spec.into == into)
+            raise RunError(
+                f"task {name!r} is not the version that the run was planned with; install the same module on every "
+                "machine, or plan again"
+            )

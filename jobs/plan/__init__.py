@@ -68,7 +68,7 @@ class TaskPlan:
         """Everything of its own that can change what the task gives, as the job file asks for it."""
         return {
             "task": self.spec.task,
-            "version": registry.get(self.spec.task).VERSION,
+            "version": registry.version(self.spec.task),
             "options": asdict(self.spec.options),
             "model": self.model and self.model.commit,
             "adapter": self.adapter and self.adapter.commit,

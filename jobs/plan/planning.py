@@ -17,7 +17,7 @@ from jobs.sink import Sink, open_sink, owner
 from jobs.source import Source
 from jobs.spec import JobSpec
 from transforms.device import choose_device
-from transforms.options import column_kinds, columns_read
+from transforms.options import column_kinds
 
 # Rows of a chunk: what is sorted by length together. A CPU shows progress and stops within seconds; a GPU stays full.
 CHUNK_ROWS = {"cpu": 1024, "cuda": 16_384, "mps": 8192}
@@ -76,16 +76,8 @@ def refresh(plan: Plan, sink: Sink) -> Plan:
 
 
 def _fingerprint(planned: Source, planned_tasks: list[TaskPlan], schema: pa.Schema) -> Fingerprint:
-    columns = [columns_read(task.spec.options) for task in planned_tasks]
-    names = [sorted({column.split(".")[0] for column in read} & set(planned.schema.names)) for read in columns]
-    # A prompt shows 1 and 1.0 as different texts.
-    types = [{name: str(planned.schema.field(name).type) for name in read} for read in names]
-    identities = [
-        (task.spec.into, task.identity | {"types": read_types}, read)
-        for task, read_types, read in zip(planned_tasks, types, columns, strict=True)
-    ]
     return Fingerprint(
         columns=fingerprint.of_schema(schema),
         rows=fingerprint.digest(planned.identity),
-        tasks=fingerprint.of_tasks(identities),
+        tasks=task_plans.hashes(planned_tasks, planned.schema),
     )

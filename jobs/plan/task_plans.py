@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 
 import pyarrow as pa
 
 from jobs.models import hub
-from jobs.plan import TaskPlan
+from jobs.plan import TaskPlan, fingerprint
 from jobs.spec import JobSpec, TaskSpec
 from transforms import adapter as adapters
 from transforms import engines, registry
 from transforms.device import check as check_device
 from transforms.device import choose_device, choose_dtype
 from transforms.errors import ModelError, NightscribeError, SpecError
-from transforms.options import ColumnKind, column_kinds
+from transforms.options import ColumnKind, column_kinds, columns_read
 from transforms.reference import read_config
 
 
@@ -71,6 +71,26 @@ def resolve(spec: JobSpec, schema: pa.Schema) -> tuple[list[TaskPlan], pa.Schema
         schema = schema.append(pa.field(item.into, module.output_type(options, config)))
         planned.append(task_plan)
     return planned, schema
+
+
+def hashes(planned: Sequence[TaskPlan], schema: pa.Schema) -> tuple[tuple[str, str], ...]:
+    """The hash of everything that can change each task's column, as it is on this machine.
+
+    Args:
+        planned: the tasks, in order.
+        schema: columns of the source.
+
+    Returns:
+        (column, hash) of each task; see `fingerprint.of_tasks`.
+    """
+    identities = []
+    for task in planned:
+        columns = columns_read(task.spec.options)
+        names = sorted({column.split(".")[0] for column in columns} & set(schema.names))
+        # A prompt shows 1 and 1.0 as different texts.
+        types = {name: str(schema.field(name).type) for name in names}
+        identities.append((task.spec.into, task.identity | {"types": types}, columns))
+    return fingerprint.of_tasks(identities)
 
 
 def _computed(item: TaskSpec, i: int) -> TaskPlan:

@@ -28,7 +28,9 @@ def lines(plan: Plan) -> list[tuple[str, str]]:
 
 def text(plan: Plan) -> str:
     """The lines, one below the other."""
-    return "\n".join(f"{what:<14}{value}" for what, value in lines(plan))
+    shown = lines(plan)
+    width = max(14, *(len(what) + 2 for what, _ in shown))
+    return "\n".join(f"{what:<{width}}{value}" for what, value in shown)
 
 
 def task_text(task: TaskPlan) -> str:

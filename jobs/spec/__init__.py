@@ -16,6 +16,7 @@ from jobs.spec.schedule import ScheduleSpec, TriggerSpec
 from jobs.spec.section import Section
 from jobs.spec.source import SourceSpec
 from transforms import registry
+from transforms.contract import Task
 from transforms.errors import SpecError
 
 Dtype = Literal["auto", "float32", "bfloat16", "float16", "int8"]
@@ -156,18 +157,35 @@ def parse(content: dict[str, Any], origin: str = "job") -> JobSpec:
     except pydantic.ValidationError as error:
         raise SpecError(f"{origin}: {_sentence(error, JobSpec)}") from error
     for i, item in enumerate(spec.tasks):
-        if item.task not in registry.names():
-            raise SpecError(
-                f"{origin}: tasks.{i}.task is {item.task!r}{_suggest(item.task, registry.names(), 'tasks')}"
-            )
-        module = registry.get(item.task)
+        module = _task(item, f"{origin}: tasks.{i}")
         if module.ARCHITECTURE is not None and item.model is None:
             raise SpecError(f"{origin}: tasks.{i}.model is missing; {item.task} needs a Hub name or a model folder")
         try:
             _ = item.options
         except pydantic.ValidationError as error:
             raise SpecError(f"{origin}: {_sentence(error, module.Options, f'tasks.{i}.')}") from error
+        # Options of a module of one's own may raise anything, and have types that no job file can give.
+        except Exception as error:
+            raise SpecError(f"{origin}: tasks.{i}: Options of {item.task}: {type(error).__name__}: {error}") from error
     return spec
+
+
+def _task(item: TaskSpec, place: str) -> Task:
+    """The module of a task.
+
+    Raises:
+        SpecError: there is none, or not one that a job file can give options to.
+    """
+    if not registry.exists(item.task):
+        others = f"{_suggest(item.task, registry.names(), 'tasks')}, or a module of your own that Python can import"
+        raise SpecError(f"{place}.task is {item.task!r}{others}")
+    try:
+        module = registry.get(item.task)
+    except SpecError as error:
+        raise SpecError(f"{place}: {error}") from error
+    if taken := [f.name for f in dataclasses.fields(module.Options) if f.name in TaskSpec.model_fields]:
+        raise SpecError(f"{place}: Options of {item.task} has a field {taken[0]!r}, a key of every task; rename it")
+    return module
 
 
 def override_key(content: dict[str, Any], override: str) -> None:
