@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import importlib.metadata
-import inspect
 import logging
 import os
 import sys
@@ -29,6 +28,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = _parser().parse_args(argv)
     try:
         return int(arguments.call(arguments) or 0)
+    except BrokenPipeError:
+        # Whoever reads the output, such as `head`, has seen enough; Python would complain once more at its exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
     except Exception as error:
         if os.environ.get("NIGHTSCRIBE_DEBUG"):
             raise
@@ -70,7 +73,7 @@ def _parser() -> argparse.ArgumentParser:
     report.set_defaults(call=report_command)
 
     tasks = commands.add_parser("tasks", help="what each task takes and gives", description=tasks_command.__doc__)
-    tasks.add_argument("task", nargs="?", help="only this one, with its options explained")
+    tasks.add_argument("task", nargs="?", help="only this one, each of its keys explained; or a module of your own")
     tasks.set_defaults(call=tasks_command)
 
     # Commands that need Prefect register themselves, so that this room never imports the one above.
@@ -128,16 +131,9 @@ def report_command(arguments: argparse.Namespace) -> None:
 
 def tasks_command(arguments: argparse.Namespace) -> None:
     """Show what each task takes and gives."""
-    from transforms import options, registry
+    from jobs.spec import tasks
 
-    for name in [arguments.task] if arguments.task else registry.names():
-        module = registry.get(name)
-        print(f"{name:<10}{inspect.cleandoc(module.__doc__ or '').splitlines()[0]}")
-        print(f"{'':<10}gives {inspect.cleandoc(module.output_type.__doc__ or '').splitlines()[0]}")
-        for option in options.describe(module.Options):
-            print(f"{'':<10}  {option}")
-        if arguments.task:
-            print("\n" + inspect.cleandoc(module.Options.__doc__ or ""))
+    print(tasks.page(arguments.task) if arguments.task else tasks.overview())
 
 
 def _quieten() -> None:

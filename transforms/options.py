@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Sequence
-from dataclasses import field
+import inspect
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 import pyarrow as pa
@@ -13,6 +16,17 @@ import pyarrow.compute as pc
 from transforms import template
 
 ColumnKind = Literal["text", "list<string>"]
+
+# What a value is, for someone who writes YAML.
+WORDS = {
+    str: "a text",
+    int: "a whole number",
+    float: "a number",
+    bool: "true or false",
+    dict: "keys with values",
+    Any: "anything",
+}
+COLUMN_WORDS = {"text": "a column of texts", "list<string>": "a column of lists of texts"}
 
 
 def columns_read(options: Any) -> list[str]:
@@ -52,23 +66,81 @@ def with_fields(batch: pa.RecordBatch, columns: Sequence[str]) -> pa.RecordBatch
     return batch
 
 
-def describe(options: type) -> Iterator[str]:
-    """Every option as a job file would have it: name, choices, default."""
-    types = get_type_hints(options)
+@dataclass(frozen=True)
+class Described:
+    """An option in words.
+
+    Attributes:
+        name: its key in a job file.
+        values: what it may be, such as `a whole number`.
+        default: what it is if a job file does not give it; None where that is for the explanation to say.
+        required: whether a job file must give it.
+        explanation: what it does, as a sentence.
+    """
+
+    name: str
+    values: str
+    default: str | None
+    required: bool
+    explanation: str
+
+
+def describe(options: type) -> list[Described]:
+    """Every option of a task in words: explained in the Attributes section of the docstring, or where it is defined."""
+    types, explained = get_type_hints(options), _attributes(options)
+    described = []
     for f in dataclasses.fields(options):
-        default = (
-            "required" if f.default is dataclasses.MISSING else f"default {'none' if f.default is None else f.default}"
+        default = f.default if f.default_factory is dataclasses.MISSING else f.default_factory()
+        described.append(
+            Described(
+                f.name,
+                COLUMN_WORDS[f.metadata["column"]] if "column" in f.metadata else in_words(types[f.name]),
+                None if default is None or default is dataclasses.MISSING else as_written(default),
+                default is dataclasses.MISSING,
+                sentence(explained.get(f.name) or f.metadata.get("doc") or ""),
+            )
         )
-        yield f"{f.name}: {_choices(types[f.name])} ({default})"
+    return described
 
 
-def _choices(type_: Any) -> str:
+def in_words(type_: Any) -> str:
+    """What a value of a type is, for someone who writes YAML: `a whole number or all`, `truncate or window`."""
     if get_origin(type_) is Literal:
-        return " | ".join(map(str, get_args(type_)))
+        return _either(list(map(str, get_args(type_))))
+    if type_ in WORDS:
+        return WORDS[type_]
     if get_origin(type_) is dict:
-        return "mapping"
-    if get_origin(type_) in (list, tuple):
-        return f"list of {_choices(get_args(type_)[0])}"
+        return WORDS[dict]
+    if get_origin(type_) in (list, tuple) and get_args(type_):
+        return f"one or several, as [first, second], each {in_words(get_args(type_)[0])}"
     if arguments := [argument for argument in get_args(type_) if argument is not type(None)]:
-        return " | ".join(_choices(argument) for argument in arguments)
+        return _either(list(map(in_words, arguments)))
     return str(getattr(type_, "__name__", type_))
+
+
+def as_written(value: Any) -> str:
+    """A value as a job file has it."""
+    return json.dumps(value, ensure_ascii=False) if isinstance(value, bool | list | tuple | dict) else str(value)
+
+
+def sentence(text: str) -> str:
+    """A text with a capital at its start and a full stop at its end."""
+    text = text.strip()
+    return text and text[0].upper() + text[1:] + ("" if text.endswith((".", "!", "?")) else ".")
+
+
+def _either(choices: list[str]) -> str:
+    return choices[0] if len(choices) == 1 else f"{', '.join(choices[:-1])} or {choices[-1]}"
+
+
+def _attributes(options: type) -> dict[str, str]:
+    """The Attributes section of a Google-style docstring: name -> text."""
+    lines = inspect.cleandoc(options.__doc__ or "").split("Attributes:\n")[-1].splitlines()
+    found: dict[str, str] = {}
+    name = ""
+    for line in lines:
+        if match := re.match(r"    (\w+): (.*)", line):
+            name, found[match[1]] = match[1], match[2]
+        elif name and line.startswith("     "):
+            found[name] += " " + line.strip()
+    return found

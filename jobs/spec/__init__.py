@@ -29,15 +29,25 @@ class TaskSpec(BaseModel):
 
     task: str
     into: str = Field(description="name of the new column")
-    model: str | None = Field(None, description="Hub name org/model, or a folder")
-    revision: str | None = Field(None, description="branch, tag or commit of a Hub model")
-    adapter: str | None = Field(None, description="PEFT adapter over the model: Hub name or folder")
-    adapter_revision: str | None = None
-    dtype: Dtype = "auto"
-    min_agreement: float = Field(0.98, ge=0, le=1, description="what dtype int8 must share with float32, on a sample")
-    engine: Literal["auto", "torch", "onnx"] = Field("auto", description="what computes the network")
-    device: str = Field("auto", pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$")
-    max_tokens: int | None = Field(None, gt=0, description="slots of a batch, padding included; by device if not given")
+    model: str | None = Field(None, description="the model: its name on the Hub (org/name), or a folder")
+    revision: str | None = Field(None, description="branch, tag or commit of a Hub model; its main branch if not given")
+    adapter: str | None = Field(None, description="PEFT adapter over the model: its name on the Hub, or a folder")
+    adapter_revision: str | None = Field(None, description="branch, tag or commit of a Hub adapter")
+    dtype: Dtype = Field(
+        "auto", description="number format that the network computes in; auto is the fastest that is exact enough here"
+    )
+    min_agreement: float = Field(
+        0.98, ge=0, le=1, description="with dtype int8: share of a sample's results that must equal those of float32"
+    )
+    engine: Literal["auto", "torch", "onnx"] = Field("auto", description="library that computes the network")
+    device: str = Field(
+        "auto",
+        pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$",
+        description="where it is computed: auto (a GPU if there is one), cpu, mps, cuda, or cuda:1 for the second GPU",
+    )
+    max_tokens: int | None = Field(
+        None, gt=0, description="tokens of a batch at most, padding included; chosen for the device if not given"
+    )
 
     @property
     def options(self) -> Any:

@@ -62,7 +62,7 @@ def test_a_mistake_gets_one_sentence_and_exit_2(tmp_path, job, words, expected):
 
 def test_tasks_lists_what_each_task_takes_and_gives():
     out = lake.command("tasks").stdout
-    assert "aggregation: simple | first | average | max (default simple)" in out
+    assert "keys  column, aggregation, long_text, stride" in out
     assert "gives struct<label: string, score: float32>" in out
 
 

@@ -1,0 +1,97 @@
+"""The tasks as text for a person at a terminal: what each gives, and what a job file may say about it."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterator
+from textwrap import fill
+from typing import Any
+
+from jobs.spec import TaskSpec
+from transforms import registry
+from transforms.options import Described, as_written, describe, in_words, sentence
+
+WIDTH = 100
+
+# Keys of every task that are only for one with a model.
+FOR_MODELS = (
+    "model",
+    "revision",
+    "adapter",
+    "adapter_revision",
+    "dtype",
+    "min_agreement",
+    "engine",
+    "device",
+    "max_tokens",
+)
+
+
+def overview() -> str:
+    """Every task in a few lines."""
+    names = registry.names()
+    width = max(map(len, names)) + 2
+    shown = []
+    for name in names:
+        module = registry.get(name)
+        keys = ", ".join(option.name for option in describe(module.Options))
+        shown += [_hanging(name, _first_line(module), width), _hanging("", f"gives {_gives(module)}", width)]
+        shown += [_hanging("", f"keys  {keys}", width), ""]
+    keys = ", ".join(option.name for option in _shared(True))
+    return "\n".join(
+        [*shown, _fill(f"Keys of every task: {keys}."), "nightscribe tasks NAME explains each key of a task."]
+    )
+
+
+def page(name: str) -> str:
+    """All about one task: an example, what it gives, and every key explained.
+
+    Raises:
+        SpecError: there is no such task.
+    """
+    module = registry.get(name)
+    options, has_model = describe(module.Options), module.ARCHITECTURE is not None
+    example = [f"task: {name}", *(f"{option.name}: ..." for option in options if option.required)]
+    example += ["model: org/name"] * has_model + ["into: new_column"]
+    paragraphs = [
+        f"{name}\n{_fill(_first_line(module))}",
+        "In a job file:\n\n  tasks:\n    - " + "\n      ".join(example),
+        _fill(f"Gives {_gives(module)}"),
+        "KEYS OF THIS TASK",
+        *map(_paragraph, options),
+        "KEYS OF EVERY TASK",
+        *map(_paragraph, _shared(has_model)),
+    ]
+    return "\n\n".join(paragraphs)
+
+
+def _shared(has_model: bool) -> Iterator[Described]:
+    """The keys that every task has, `model` being required of one that has a model."""
+    for name, field in TaskSpec.model_fields.items():
+        if name == "task" or (name in FOR_MODELS and not has_model):
+            continue
+        required = field.is_required() or name == "model"
+        default = None if required or field.default is None else as_written(field.default)
+        yield Described(name, in_words(field.annotation), default, required, sentence(field.description or ""))
+
+
+def _paragraph(option: Described) -> str:
+    when = "required" if option.required else "optional" if option.default is None else f"default {option.default}"
+    text = _fill(option.explanation, "    ", "    ")
+    return f"{option.name}: {option.values} ({when})" + (f"\n{text}" if text else "")
+
+
+def _hanging(label: str, text: str, width: int) -> str:
+    return _fill(text, label.ljust(width), " " * (width + 2))
+
+
+def _fill(text: str, first: str = "", others: str = "") -> str:
+    return fill(text, WIDTH, initial_indent=first, subsequent_indent=others, break_on_hyphens=False)
+
+
+def _first_line(module: Any) -> str:
+    return (inspect.getdoc(module) or "no description").splitlines()[0]
+
+
+def _gives(module: Any) -> str:
+    return (inspect.getdoc(getattr(module, "module", module).output_type) or "a column.").splitlines()[0]
