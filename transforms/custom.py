@@ -13,7 +13,7 @@ from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_type_hints
 
 import pyarrow as pa
 
@@ -143,6 +143,11 @@ def _check_shape(name: str, module: ModuleType) -> None:
         )
     if not isinstance(options, type) or not dataclasses.is_dataclass(options) or not _is_frozen(options):
         raise SpecError(f"task {name!r}: Options is no frozen dataclass; write @dataclass(frozen=True) above it")
+    try:
+        get_type_hints(options)
+    # Names in annotations are looked up as the module has them.
+    except Exception as error:
+        raise SpecError(f"task {name!r}: the types of Options cannot be read: {_told(error)}") from error
     for part in ("check", "output_type", "load"):
         if not callable(getattr(module, part)):
             raise SpecError(f"task {name!r}: {part} is {getattr(module, part)!r}; it must be a function")

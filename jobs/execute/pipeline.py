@@ -8,7 +8,6 @@ from dataclasses import replace
 from typing import Any
 
 import apache_beam as beam
-import torch
 from apache_beam.metrics import Metrics
 from apache_beam.options.pipeline_options import PipelineOptions
 from apache_beam.runners.portability.fn_api_runner import FnApiRunner
@@ -64,7 +63,10 @@ class _ExecuteDoFn(beam.DoFn):
         self.plan = Plan.from_json(self.plan_json)
         _check_prepare(self.plan)
         _check_tasks(self.plan)
-        if (workers := self.plan.spec.runner.workers) != "auto" and workers > 1:
+        has_models = any(task.model is not None for task in self.plan.tasks)
+        if has_models and (workers := self.plan.spec.runner.workers) != "auto" and workers > 1:
+            import torch
+
             torch.set_num_threads(max(1, (os.cpu_count() or 1) // workers))
         # One copy of the weights a process, however many threads or partitions run this DoFn.
         self.models = self.shared.acquire(ModelPool)

@@ -7,9 +7,7 @@ import threading
 from dataclasses import replace
 
 from jobs.plan import TaskPlan
-from transforms import model as models
 from transforms import registry
-from transforms.checkpoint.loading import explaining
 from transforms.contract import Annotator
 from transforms.options import columns_read, with_fields
 
@@ -48,6 +46,10 @@ def load(task: TaskPlan) -> Annotator:
     if module.ARCHITECTURE is None:
         annotator = module.load(task.spec.options, None, task.spec.max_tokens)
     else:
+        # With torch and transformers, which take seconds to import.
+        from transforms import model as models
+        from transforms.checkpoint.loading import explaining
+
         with explaining(reference := task.reference(), task.spec.task):
             model = models.load(reference, module.ARCHITECTURE)
             annotator = module.load(task.spec.options, model, task.spec.max_tokens)

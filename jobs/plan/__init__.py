@@ -39,9 +39,9 @@ class TaskPlan:
     """
 
     spec: TaskSpec
-    model: Pin | None
-    adapter: Pin | None
-    dtype: str
+    model: Pin | None = None
+    adapter: Pin | None = None
+    dtype: str = "float32"
     engine: str = "torch"
     agreement: float | None = None
 

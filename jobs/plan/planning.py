@@ -16,7 +16,6 @@ from jobs.plan.fingerprint import Fingerprint
 from jobs.sink import Sink, open_sink, owner
 from jobs.source import Source
 from jobs.spec import JobSpec
-from transforms.device import choose_device
 from transforms.options import column_kinds
 
 # Rows of a chunk: what is sorted by length together. A CPU shows progress and stops within seconds; a GPU stays full.
@@ -41,7 +40,6 @@ def make(spec: JobSpec) -> Plan:
     planned_tasks, schema = task_plans.resolve(spec, planned_source.schema)
     # The value of a partition column stays where it was, in the name of the folder.
     schema = pa.schema([field for field in schema if field.name not in planned_source.partition_columns])
-    kinds = [choose_device(task.spec.device).type for task in planned_tasks if task.model is not None]
     plan = Plan(
         # Microseconds, since short runs follow one another within a second and are told apart by order.
         run_id=f"{datetime.now(UTC):%Y%m%dT%H%M%S%f}-{secrets.token_hex(3)}",
@@ -53,7 +51,7 @@ def make(spec: JobSpec) -> Plan:
         prepare_version=planned_source.prepare_version,
         shards=tuple(shards),
         todo={},
-        chunk_rows=min((CHUNK_ROWS[kind] for kind in kinds), default=CHUNK_ROWS["cuda"]),
+        chunk_rows=_chunk_rows(planned_tasks),
     )
     plan = refresh(plan, sink)
     fit.check(plan)
@@ -73,6 +71,17 @@ def refresh(plan: Plan, sink: Sink) -> Plan:
         if entry.key not in keys:
             removals[entry.key] += entry.rows_out
     return replace(plan, removals=dict(removals))
+
+
+def _chunk_rows(planned_tasks: list[TaskPlan]) -> int:
+    """Rows of a chunk that suit every device in use."""
+    devices = [task.spec.device for task in planned_tasks if task.model is not None]
+    if not devices:
+        return CHUNK_ROWS["cuda"]
+    # With torch, which takes a second to import.
+    from transforms.device import choose_device
+
+    return min(CHUNK_ROWS[choose_device(device).type] for device in devices)
 
 
 def _fingerprint(planned: Source, planned_tasks: list[TaskPlan], schema: pa.Schema) -> Fingerprint:

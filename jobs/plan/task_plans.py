@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
@@ -11,12 +12,14 @@ from jobs.models import hub
 from jobs.plan import TaskPlan, fingerprint
 from jobs.spec import JobSpec, TaskSpec
 from transforms import adapter as adapters
-from transforms import engines, registry
-from transforms.device import check as check_device
-from transforms.device import choose_device, choose_dtype
-from transforms.errors import ModelError, NightscribeError, SpecError
+from transforms import registry
+from transforms.contract import Task
+from transforms.errors import ModelError, SpecError, UserError
 from transforms.options import ColumnKind, column_kinds, columns_read
 from transforms.reference import read_config
+
+if TYPE_CHECKING:
+    from transformers import PretrainedConfig
 
 
 def resolve(spec: JobSpec, schema: pa.Schema) -> tuple[list[TaskPlan], pa.Schema]:
@@ -49,28 +52,32 @@ def resolve(spec: JobSpec, schema: pa.Schema) -> tuple[list[TaskPlan], pa.Schema
                 )
         if item.into in schema.names:
             raise SpecError(f"tasks.{i}.into is {item.into!r}, which the source already has; choose another name")
-        if spec.runner.name == "local":
-            try:
-                check_device(item.device)
-            except ModelError as error:
-                raise SpecError(f"tasks.{i}.{error}") from error
-        config = None
-        task_plan = _computed(item, i)
-        if module.ARCHITECTURE is not None and item.model is not None:
-            task_plan = _pinned(task_plan, i)
-            try:
-                reference = task_plan.reference(weights=False)
-                config = read_config(reference)
-                if reference.adapter is not None:
-                    adapters.check(reference.adapter, reference.path, item.model)
-                # An adapter may bring the head that its base lacks.
-                if item.adapter is None:
-                    module.check(options, config)
-            except NightscribeError as error:
-                raise ModelError(f"tasks.{i}: {error}") from error
-        schema = schema.append(pa.field(item.into, module.output_type(options, config)))
+        has_model = module.ARCHITECTURE is not None and item.model is not None
+        task_plan = _pinned(_computed(item, i, spec.runner.name == "local"), i) if has_model else TaskPlan(item)
+        try:
+            type_ = module.output_type(options, _configured(task_plan, module) if has_model else None)
+        except UserError as error:
+            raise type(error)(f"tasks.{i}: {error}") from error
+        schema = schema.append(pa.field(item.into, type_))
         planned.append(task_plan)
     return planned, schema
+
+
+def _configured(task_plan: TaskPlan, module: Task) -> PretrainedConfig:
+    """The configuration of a task's model, labels of its adapter included.
+
+    Raises:
+        UserError: the model or the adapter does not fit the task.
+    """
+    item = task_plan.spec
+    reference = task_plan.reference(weights=False)
+    config = read_config(reference)
+    if reference.adapter is not None and item.model is not None:
+        adapters.check(reference.adapter, reference.path, item.model)
+    # An adapter may bring the head that its base lacks.
+    if item.adapter is None:
+        module.check(item.options, config)
+    return config
 
 
 def hashes(planned: Sequence[TaskPlan], schema: pa.Schema) -> tuple[tuple[str, str], ...]:
@@ -93,14 +100,29 @@ def hashes(planned: Sequence[TaskPlan], schema: pa.Schema) -> tuple[tuple[str, s
     return fingerprint.of_tasks(identities)
 
 
-def _computed(item: TaskSpec, i: int) -> TaskPlan:
-    """The task with its engine and its dtype, nothing pinned yet."""
+def _computed(item: TaskSpec, i: int, is_here: bool) -> TaskPlan:
+    """The task with its engine and its dtype, nothing pinned yet.
+
+    Args:
+        item: the job file's entry.
+        i: its number.
+        is_here: whether it is computed on this machine.
+    """
+    # With torch, which takes a second to import, and which a task without a model does without.
+    from transforms import engines
+    from transforms.device import check, choose_device, choose_dtype
+
+    if is_here:
+        try:
+            check(item.device)
+        except ModelError as error:
+            raise SpecError(f"tasks.{i}.{error}") from error
     try:
         engine = engines.choose(item.engine, item.dtype, choose_device(item.device))
     except ModelError as error:
         raise ModelError(f"tasks.{i}: {error}") from error
     dtype = "float32" if engine == "onnx" else choose_dtype(item.dtype, item.device)
-    return TaskPlan(item, None, None, dtype, engine)
+    return TaskPlan(item, dtype=dtype, engine=engine)
 
 
 def _pinned(task_plan: TaskPlan, i: int) -> TaskPlan:

@@ -176,7 +176,8 @@ def parse(content: dict[str, Any], origin: str = "job") -> JobSpec:
             raise SpecError(f"{origin}: {_sentence(error, module.Options, f'tasks.{i}.')}") from error
         # Options of a module of one's own may raise anything, and have types that no job file can give.
         except Exception as error:
-            raise SpecError(f"{origin}: tasks.{i}: Options of {item.task}: {type(error).__name__}: {error}") from error
+            complaint = f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
+            raise SpecError(f"{origin}: tasks.{i}: Options of {item.task}: {complaint}") from error
     return spec
 
 

@@ -82,9 +82,11 @@ def test_options_that_no_job_file_can_give_are_refused(folder):
     source = file.read_text()
     for field, complaint in [
         ("model: str = 'x'", "has a field 'model', a key of every task; rename it"),
-        ("size: 'NoSuchType' = 1", "Options of my_pkg.redact"),
+        ("size: 'NoSuchType' = 1", "the types of Options cannot be read: NameError: name 'NoSuchType' is not defined"),
+        ("port: socket.socket = None", "Options of my_pkg.redact: PydanticSchemaGenerationError: Unable to generate"),
     ]:
-        file.write_text(source.replace('mark: str = "[e-mail]"', f'mark: str = "[e-mail]"\n    {field}'))
+        option = 'mark: str = "[e-mail]"'
+        file.write_text("import socket\n" + source.replace(option, f"{option}\n    {field}"))
         done = lake.command("plan", "job.yaml", cwd=folder)
         assert done.returncode == 2
         assert complaint in done.stderr

@@ -192,7 +192,5 @@ def test_a_name_that_nothing_has_is_refused_with_the_tasks_that_there_are(name):
 
 
 def test_a_module_that_its_package_does_not_have_is_refused():
-    with pytest.raises(
-        SpecError, match=r"task 'json\.redact' cannot be imported: ModuleNotFoundError: No module named"
-    ):
+    with pytest.raises(SpecError, match=r"task 'json\.redact' cannot be imported: ModuleNotFoundError: "):
         registry.get("json.redact")

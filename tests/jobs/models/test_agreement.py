@@ -13,6 +13,7 @@ from jobs.models.pool import ModelPool
 from jobs.plan import Plan, planning
 from jobs.store import Store
 from tests import tiny
+from transforms import model
 from transforms.errors import ModelError
 
 
@@ -68,14 +69,14 @@ def check(parsed):
 def watched(monkeypatch):
     """The rows of each look at the sample, by dtype, and the models that were loaded."""
     looks, loads = [], []
-    load, load_model = pool.load, pool.models.load
+    load, load_model = pool.load, model.load
 
     def watched_load(task):
         annotator = load(task)
         return lambda batch: looks.append((task.dtype, batch)) or annotator(batch)
 
     monkeypatch.setattr(pool, "load", watched_load)
-    monkeypatch.setattr(pool.models, "load", lambda ref, kind: loads.append(ref.dtype) or load_model(ref, kind))
+    monkeypatch.setattr(model, "load", lambda ref, kind: loads.append(ref.dtype) or load_model(ref, kind))
     return looks, loads
 
 
