@@ -26,6 +26,9 @@ NULLS = pa.array(pyarrow.csv.ConvertOptions().null_values)
 GUESSES = (pa.int64(), pa.float64(), pa.bool_())
 # repr has an exponent for other doubles than these.
 PLAIN_DOUBLES = (1e-4, 1e16)
+# 15 digits and a point.
+SAFE_CHARACTERS = 16
+BOOLS = pa.array(["true", "false"])
 # A rejected row shows this much of itself.
 RAW_CHARACTERS = 64 << 10
 SHOWN_CHARACTERS = 80
@@ -135,23 +138,65 @@ def _exact(text: pa.Array, type_: pa.DataType) -> pa.Array:
     lengths = pc.binary_length(text)
     if pc.min(lengths).as_py() == 0:
         text = pc.if_else(pc.equal(lengths, 0), pa.scalar(None, pa.string()), text)
+    if pa.types.is_boolean(type_):
+        prints_back = pc.all(pc.is_in(text.drop_null(), BOOLS)).as_py() is not False
+        return _checked(text.cast(type_), prints_back)
     values = text.cast(type_)
-    printed = values.cast(pa.string())
-    if pa.types.is_floating(type_):
-        size = pc.abs(values)
-        low, high = PLAIN_DOUBLES
-        plain = pc.or_(pc.equal(size, 0), pc.and_(pc.greater_equal(size, low), pc.less(size, high)))
-        if pc.all(plain).as_py() is False:
-            raise pa.ArrowInvalid("a double that is printed with an exponent")
-        if not printed.equals(text):
-            # Arrow prints 1.0 as 1; everybody else as 1.0.
-            whole = pc.binary_join_element_wise(printed, ".0", "")
-            printed = pc.if_else(pc.match_substring(printed, "."), printed, whole)
-        elif pc.all(pc.match_substring(text, ".")).as_py() is False:
-            raise pa.ArrowInvalid("an integer among doubles")
-    if not printed.equals(text):
+    filled = text.drop_null()
+    if not len(filled):
+        return values
+    if pa.types.is_integer(type_):
+        return _checked(values, _are_printed_integers(filled))
+    return _checked(values, _are_printed_doubles(filled, values.drop_null()))
+
+
+def _checked(values: pa.Array, prints_back: bool) -> pa.Array:
+    if not prints_back:
         raise pa.ArrowInvalid("a value that does not print back")
     return values
+
+
+def _are_printed_integers(text: pa.Array) -> bool:
+    """Whether no text of an integer has a sign or a digit too many: 3 times as fast as printing."""
+    starts, stops, data = _bytes(text)
+    first = data[starts]
+    if ((first == ord("0")) & (stops - starts > 1)).any():
+        return False
+    return not (data[starts[first == ord("-")] + 1] == ord("0")).any()
+
+
+def _are_printed_doubles(text: pa.Array, values: pa.Array) -> bool:
+    """Whether every text of a double is its shortest form with a point and without an exponent, as Python prints it."""
+    starts, stops, data = _bytes(text)
+    body = data[starts[0] : stops[-1]].tobytes()
+    # Each text is a number, so that as many points as texts are one each.
+    if body.count(b".") != len(text) or any(mark in body for mark in (b"e", b"E", b"+")):
+        return False
+    low, high = PLAIN_DOUBLES
+    size = np.abs(values.to_numpy())
+    if not ((size == 0) | ((size >= low) & (size < high))).all():
+        return False
+    after_sign = starts + (data[starts] == ord("-"))
+    first, last = data[after_sign], data[stops - 1]
+    if (first == ord(".")).any() or (last == ord(".")).any():
+        return False
+    if ((first == ord("0")) & (data[after_sign + 1] != ord("."))).any():
+        return False
+    if ((last == ord("0")) & (data[stops - 2] != ord("."))).any():
+        return False
+    # Any 15 digits survive the way to a double and back; more have to be printed, which takes 5 times as long.
+    long = stops - starts > SAFE_CHARACTERS
+    if not long.any():
+        return True
+    texts, doubles = text.filter(pa.array(long)).to_pylist(), values.filter(pa.array(long)).to_pylist()
+    return all(repr(double) == one for one, double in zip(texts, doubles, strict=True))
+
+
+def _bytes(text: pa.Array) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Where each text starts and stops, and the bytes of all."""
+    _, offsets, data = text.buffers()
+    ends = np.frombuffer(offsets, np.int32)[text.offset : text.offset + len(text) + 1]
+    return ends[:-1], ends[1:], np.frombuffer(data, np.uint8)
 
 
 def _lenient(text: pa.Array, type_: pa.DataType) -> pa.Array:
