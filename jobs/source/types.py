@@ -115,7 +115,7 @@ def unify(
         type_ = _decide(name, there, types.get(name), pinned.get(name), texts)
         fields.append(_as_json_reads(pa.field(name, type_), there))
         declared = not all(one.is_guess for one in there)
-        if name in types or (declared and any(one.format == "csv" for one in there)):
+        if name in types or (declared and any(one.format == "csv" and one.type != type_ for one in there)):
             said[name] = type_
     return pa.schema(fields), said
 
