@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 from prefect.runtime import flow_run
 
@@ -51,6 +52,7 @@ def is_generated(name: str | None) -> bool:
 @cache
 def _words() -> frozenset[str]:
     """What Prefect's server makes names of."""
-    from coolname.data import config
+    from coolname import data
 
+    config: dict[str, Any] = data.config
     return frozenset(word for item in config.values() for word in item.get("words", ()))
