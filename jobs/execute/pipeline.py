@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from typing import Any
@@ -11,9 +12,11 @@ import apache_beam as beam
 from apache_beam.metrics import Metrics
 from apache_beam.options.pipeline_options import PipelineOptions
 from apache_beam.runners.portability.fn_api_runner import FnApiRunner
+from apache_beam.transforms.environments import SubprocessSDKEnvironment
 from apache_beam.utils.shared import Shared
 
 from jobs.execute import shard as shards
+from jobs.execute import worker
 from jobs.execute.progress import Heartbeat
 from jobs.execute.stop import StopToken
 from jobs.models.pool import ModelPool
@@ -92,14 +95,20 @@ class _ExecuteDoFn(beam.DoFn):
 
 def runner(spec: RunnerSpec) -> Any:
     """The Beam runner of that name; `local` is the FnApiRunner itself, since DirectRunner may choose another engine."""
-    return FnApiRunner() if spec.name == "local" else spec.name
+    if spec.name != "local":
+        return spec.name
+    if spec.workers in ("auto", 1) or "direct_running_mode" in spec.options:
+        return FnApiRunner()
+    # Beam's own command for its worker processes writes some twenty lines a process to the terminal.
+    command = f"{sys.executable} -m {worker.__name__}"
+    return FnApiRunner(SubprocessSDKEnvironment.from_command_string(command))
 
 
 def options(spec: RunnerSpec) -> PipelineOptions:
     """Beam's options, word for word, with the local runner's processes."""
     flags = dict(spec.options)
     if spec.name == "local" and isinstance(spec.workers, int) and spec.workers > 1:
-        flags = {"direct_running_mode": "multi_processing", "direct_num_workers": spec.workers} | flags
+        flags = {"direct_num_workers": spec.workers} | flags
     return PipelineOptions.from_dictionary(flags)
 
 

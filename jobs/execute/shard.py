@@ -119,7 +119,9 @@ def read(plan: Plan, shard: Shard, stop: StopToken = NEVER) -> Iterator[Chunk]:
         yield Chunk(item, rejects.unreadable(bad, plan.source.schema))
         bad = []
     if bad:
-        yield Chunk(plan.source.schema.empty_table().to_batches()[0], rejects.unreadable(bad, plan.source.schema))
+        # An empty table has no batch to take.
+        empty = pa.RecordBatch.from_pylist([], plan.source.schema)
+        yield Chunk(empty, rejects.unreadable(bad, plan.source.schema))
 
 
 def with_columns(chunk: Chunk, columns: pa.RecordBatch) -> Chunk:

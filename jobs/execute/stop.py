@@ -13,6 +13,8 @@ from pathlib import Path
 
 import psutil
 
+from jobs.execute import worker
+
 
 @dataclass(frozen=True)
 class StopToken:
@@ -56,7 +58,7 @@ def on_signals(within_s: float | None = None) -> Iterator[StopToken]:
             for child in psutil.Process().children(recursive=True):
                 # Beam's workers and no other child: the embedded Prefect server has the end of the run to record.
                 with suppress(psutil.Error):
-                    if "apache_beam.runners.worker.sdk_worker_main" in child.cmdline():
+                    if worker.__name__ in child.cmdline():
                         child.terminate()
             signal.signal(number, signal.SIG_DFL)
             if within_s is not None:

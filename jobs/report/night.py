@@ -85,7 +85,7 @@ def record(
         status=status,
         attempts=len(attempts),
         shards_done=len(own),
-        rows_reused=sum(getattr(entry, "rows_reused", 0) for entry in own),
+        rows_reused=sum(entry.rows_out for entry in own if getattr(entry, "reused", ())),
         rows_removed=sum(entry.rows_out for entry in removed if entry.key not in keys),
         # A limited run does not look at every file, so it cannot tell which are gone.
         rows_vanished=0 if limited else sum(entry.rows_out for entry in entries.values() if entry.key not in keys),

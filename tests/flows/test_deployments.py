@@ -169,7 +169,7 @@ def test_cancelling_stops_every_process_within_30_seconds_and_the_sink_goes_on(p
         run_id = start("cancelled")
         server.wait_for(lambda: ledger(folder, "cancelled"), 120, "the first shard")
         below = [process for process in server.tree(worker) if process.pid != worker.pid]
-        assert any("sdk_worker_main" in " ".join(process.cmdline()) for process in below)
+        assert any("jobs.execute.worker" in " ".join(process.cmdline()) for process in below)
         with client() as api:
             api.set_flow_run_state(run_id, Cancelling())
         server.wait_for(lambda: not any(map(server.lives, below)), 30, "every process to end")
