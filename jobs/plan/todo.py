@@ -94,8 +94,8 @@ def _refuse_fewer_rows(plan: Plan, ledger: Mapping[str, Entry]) -> None:
     after: Counter[str] = Counter()
     for shard in replaced:
         entry = ledger[shard.slot]
-        before[shard.key] += entry.rows_in
-        enough = entry.rows_in if shard.limit is None else min(entry.rows_in, shard.limit)
+        before[shard.key] += entry.rows_out
+        enough = entry.rows_out if shard.limit is None else min(entry.rows_out, shard.limit)
         after[shard.key] += source.count(plan.source, shard, enough)
     if not (fewer := [key for key in sorted(keys) if after[key] < before[key]]):
         return

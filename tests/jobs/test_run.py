@@ -91,13 +91,15 @@ def test_limit_counts_rows_after_where_and_prepare(tmp_path, models):
     assert all(text == text.upper() for text in got["text"].to_pylist() if text)
 
 
-def test_several_processes_give_the_same_files_as_one(tmp_path, models):
+def test_several_processes_give_the_same_files_as_one_and_write_nothing_to_the_terminal(tmp_path, models, capfd):
     source = make_lake(tmp_path / "in")
     one, two = tmp_path / "one", tmp_path / "two"
     execute(lake.job(source, one, models))
     parsed = spec.parse(lake.job(source, two, models, runner={"name": "local", "workers": 2}))
     with run.holding(run.prepare(parsed)) as held:
+        capfd.readouterr()
         run.execute(held)
+        assert capfd.readouterr().err == ""
         told = [
             json.loads(held.sink.store.get(name)) for name in held.sink.store.names(progress.folder(held.plan.run_id))
         ]

@@ -63,6 +63,26 @@ def test_a_condition_that_every_row_meets_is_accepted(tmp_path, finished):
     assert execute(finished).rows_out == 180
 
 
+def test_a_row_that_could_not_be_read_is_no_row_that_a_condition_takes_away(tmp_path, finished):
+    lines = ['{"id": "x", "text": "fine", "stars": 1}', '{"id": "y", "te', '{"id": "z", "text": "fine", "stars": 2}']
+    (tmp_path / "in" / "lang=de" / "c.jsonl").write_text("\n".join(lines))
+    finished["errors"] = {"max_fraction": 0.5}
+    assert execute(finished).rows_rejected == 1
+    finished["source"]["where"] = "stars >= 0"
+    assert execute(finished).rows_rejected == 1
+
+
+def test_a_file_of_which_a_condition_leaves_no_row_is_finished(tmp_path, finished):
+    lines = ['{"id": "x", "text": "fine", "stars": 1}', '{"id": "y", "text": "fine", "stars": 2}']
+    (tmp_path / "in" / "lang=de" / "c.jsonl").write_text("\n".join(lines))
+    finished["source"]["where"] = "stars > 3"
+    finished["sink"]["path"] = str(tmp_path / "other")
+    report = execute(finished)
+    assert report.shards_done == 4
+    assert 0 < report.rows_out < 100
+    assert execute(finished).rows_in == 0
+
+
 def test_a_source_file_that_became_shorter_by_itself_is_enriched(tmp_path, finished):
     pq.write_table(lake.rows(10, start=1000), tmp_path / "in" / "lang=de" / "part-0.parquet")
     assert execute(finished).rows_out == 10
