@@ -1,6 +1,7 @@
 """A folder of a lake, local or any fsspec URL, with what a ledger needs: a file is put whole or not at all.
 
 On a local disk that is a temporary file and a rename; on an object store one request, which such stores make atomic.
+Writes that depend on what is there are in `conditional`.
 """
 
 from __future__ import annotations
@@ -9,13 +10,16 @@ import errno
 import os
 import tempfile
 import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any, BinaryIO, cast
 
 import fsspec
 from fsspec.implementations.local import LocalFileSystem
 
-from jobs.store import names
-from transforms.errors import SinkError
+from jobs.store import conditional, names
+from transforms.errors import NightscribeError, SinkError, SpecError
 
 
 class Store:
@@ -23,11 +27,24 @@ class Store:
 
     Args:
         url: folder, or fsspec URL of one; need not exist yet.
+
+    Raises:
+        SpecError: no such kind of URL, or its filesystem library is not installed.
     """
 
     def __init__(self, url: str):
         self.url = os.path.expanduser(url)
-        self.fs, self.root = fsspec.core.url_to_fs(self.url)
+        self.fs: Any
+        try:
+            self.fs, self.root = fsspec.core.url_to_fs(self.url)
+        except (ImportError, ValueError) as error:
+            raise SpecError(
+                f"sink.path {url!r} cannot be opened: {error}; give a local folder, or a URL such as s3://bucket/folder "
+                f"whose filesystem library is installed"
+            ) from error
+        except Exception as error:
+            # What a filesystem library raises for options and credentials that it cannot use.
+            raise explain(error, self.url) from error
         self.local = isinstance(self.fs, LocalFileSystem)
 
     def path(self, name: str) -> str:
@@ -36,26 +53,45 @@ class Store:
 
     def names(self, folder: str) -> list[str]:
         """Names of the files in a folder, sorted; none where there is no folder."""
-        self.fs.invalidate_cache()
-        try:
-            found = self.fs.ls(self.path(folder), detail=False)
-        except (FileNotFoundError, NotADirectoryError):
-            return []
+        with self._explained():
+            self.fs.invalidate_cache()
+            try:
+                found = self.fs.ls(self.path(folder), detail=False)
+            except (FileNotFoundError, NotADirectoryError):
+                return []
         return sorted(f"{folder}/{name.rstrip('/').rsplit('/', 1)[-1]}" for name in found)
 
     def find(self, ending: str) -> list[str]:
         """Names of all files below the store that end like this, sorted."""
-        self.fs.invalidate_cache()
         prefix = self.root.rstrip("/") + "/"
-        return sorted(name[len(prefix) :] for name in self.fs.find(self.root) if name.endswith(ending))
+        with self._explained():
+            self.fs.invalidate_cache()
+            found = self.fs.find(self.root)
+        return sorted(name[len(prefix) :] for name in found if name.endswith(ending))
 
     def exists(self, name: str) -> bool:
         """Whether there is a file of that name."""
-        return self.fs.exists(self.path(name))
+        with self._explained():
+            return bool(self.fs.exists(self.path(name)))
+
+    def open(self, name: str) -> BinaryIO:
+        """Open a file for reading."""
+        with self._explained():
+            return cast(BinaryIO, self.fs.open(self.path(name), "rb"))
 
     def get(self, name: str) -> bytes:
-        """The content of a file."""
-        return self.fs.cat_file(self.path(name))
+        """The content of a file.
+
+        Raises:
+            FileNotFoundError: there is none.
+        """
+        with self._explained():
+            return cast(bytes, self.fs.cat_file(self.path(name)))
+
+    def get_versioned(self, name: str) -> tuple[bytes, str] | None:
+        """The content of a file and its version, which `put_if_match` takes; None if there is no such file."""
+        with self._explained():
+            return conditional.get_versioned(self.fs, self.path(name))
 
     def put(self, name: str, content: bytes) -> None:
         """Write a small file, whole or not at all."""
@@ -66,6 +102,42 @@ class Store:
             self.publish(temporary, name)
         finally:
             temporary.unlink(missing_ok=True)
+
+    def put_if_absent(self, name: str, content: bytes) -> bool:
+        """Write a small file unless there is one of that name; of several writers at once one succeeds.
+
+        Returns:
+            Whether the file holds this content because it was absent.
+
+        Raises:
+            SinkError: the store has no conditional writes.
+        """
+        with self._explained():
+            if not self.local:
+                return conditional.put_if_absent(self.fs, self.path(name), content)
+            with conditional.local_lock(self.path(names.CONDITIONAL_LOCK)):
+                if os.path.exists(self.path(name)):
+                    return False
+                self.put(name, content)
+                return True
+
+    def put_if_match(self, name: str, content: bytes, version: str) -> bool:
+        """Replace a small file unless it changed since `get_versioned` gave that version.
+
+        Returns:
+            Whether it was replaced.
+
+        Raises:
+            SinkError: the store has no conditional writes.
+        """
+        with self._explained():
+            if not self.local:
+                return conditional.put_if_match(self.fs, self.path(name), content, version)
+            with conditional.local_lock(self.path(names.CONDITIONAL_LOCK)):
+                if (found := self.get_versioned(name)) is None or found[1] != version:
+                    return False
+                self.put(name, content)
+                return True
 
     def temporary(self) -> Path:
         """A path for a file to be published later: on the same disk where the store is local."""
@@ -79,7 +151,11 @@ class Store:
         """Move a finished local file to its place, over any older version, whole or not at all."""
         target = self.path(name)
         if not self.local:
-            self.fs.put_file(str(temporary), target)
+            with self._explained():
+                try:
+                    self.fs.put_file(str(temporary), target)
+                except FileNotFoundError as error:
+                    raise explain(error, self.url) from error
             return
         with temporary.open("rb") as stream:
             os.fsync(stream.fileno())
@@ -88,36 +164,98 @@ class Store:
 
     def move(self, name: str, to: str) -> None:
         """Give a file another name, over any file that has it; without effect if it was moved before."""
-        if not self.exists(name):
-            return
         if self.local:
             os.makedirs(os.path.dirname(self.path(to)), exist_ok=True)
-            os.replace(self.path(name), self.path(to))
-        else:
-            self.fs.cp_file(self.path(name), self.path(to))
-            self.fs.rm_file(self.path(name))
+            with suppress(FileNotFoundError):
+                os.replace(self.path(name), self.path(to))
+            return
+        with self._explained():
+            if self.fs.exists(self.path(name)):
+                self.fs.cp_file(self.path(name), self.path(to))
+                self.fs.rm_file(self.path(name))
 
     def delete(self, name: str) -> None:
         """Delete a file if it is there."""
-        if self.exists(name):
-            self.fs.rm_file(self.path(name))
+        with self._explained(), suppress(FileNotFoundError):
+            if self.local:
+                os.unlink(self.path(name))
+            elif self.fs.exists(self.path(name)):
+                self.fs.rm_file(self.path(name))
 
     def clear_temporary(self) -> None:
-        """Delete what killed runs left half written; only the holder of the lock may call this."""
+        """Delete what killed runs left half written; only the holder of the lease may call this."""
         if self.local:
             for name in self.names(names.TEMPORARY):
                 Path(self.path(name)).unlink(missing_ok=True)
 
+    @contextmanager
+    def _explained(self) -> Iterator[None]:
+        """What a filesystem library raises as one sentence; errors of the local operating system pass."""
+        try:
+            yield
+        except (NightscribeError, FileNotFoundError):
+            raise
+        except OSError as error:
+            if self.local:
+                raise
+            raise explain(error, self.url) from error
+        except Exception as error:
+            raise explain(error, self.url) from error
 
-def explain(error: OSError, url: str) -> SinkError:
-    """An operating system's complaint about a sink as one sentence with the fix."""
+
+def check(store: Store) -> None:
+    """Refuse a store that cannot hold a sink, before anything is written.
+
+    Raises:
+        SpecError: it has no conditional writes, so that two runs could write at once.
+    """
+    if not store.local and not conditional.is_supported(store.fs):
+        raise SpecError(
+            f"sink.path {store.url!r} is on a filesystem without conditional writes, so that nothing would keep two runs "
+            f"apart; use a local folder, s3://, gs:// or abfs://, and copy the rows from there"
+        )
+
+
+def explain(error: Exception, url: str) -> SinkError:
+    """What an operating system or a filesystem library says about a sink, as one sentence with the fix."""
+    number = error.errno if isinstance(error, OSError) else None
+    remote = "://" in url
+    denied = "permission denied; make the folder writable for this user, or choose another sink.path"
+    if remote:
+        denied = "access denied; check the credentials of this process and their permission to list, read and write"
     fix = {
         errno.ENOSPC: "the disk is full; free some space and run again, finished shards are kept",
         errno.EDQUOT: "the quota is used up; free some space and run again, finished shards are kept",
-        errno.EACCES: "permission denied; make the folder writable for this user, or choose another sink.path",
-        errno.EPERM: "permission denied; make the folder writable for this user, or choose another sink.path",
+        errno.EACCES: denied,
+        errno.EPERM: denied,
         errno.EROFS: "the file system is read-only; choose another sink.path",
         errno.ENOTDIR: "a file stands where a folder should be; choose another sink.path",
         errno.EEXIST: "a file stands where a folder should be; choose another sink.path",
-    }.get(error.errno or 0, str(error))
-    return SinkError(f"sink.path {url!r} cannot be written: {fix}")
+    }.get(number or 0)
+    if fix is None:
+        fix = _library_fix(error, remote)
+    return SinkError(f"sink.path {url!r} cannot be used: {fix}" if remote else f"sink.path {url!r} cannot be written: {fix}")
+
+
+# A word in the name of a library's exception, or in its message -> the fix. Names are those of botocore, aiohttp,
+# google-auth and azure-core.
+_FIXES = (
+    (("credential", "tokenretrieval", "authenticat", "authoriz", "expiredtoken"), "no valid credentials were found; set "
+     "them as the store's library expects (for S3 AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or a profile)"),
+    (("endpointconnection", "connectionerror", "connectorerror", "timeout", "serverdisconnected", "cannot connect"),
+     "the store cannot be reached or does not answer in time; check the network and the endpoint, then run again, "
+     "finished shards are kept"),
+)  # fmt: skip
+
+
+def _library_fix(error: Exception, remote: bool) -> str:
+    said = " ".join(str(error).split())[:200]
+    if remote and isinstance(error, PermissionError):
+        return "access denied; check the credentials of this process and their permission to list, read and write"
+    if remote and isinstance(error, FileNotFoundError):
+        return "there is no such bucket or container; create it, or correct the URL"
+    name = type(error).__name__.lower()
+    for words, fix in _FIXES:
+        if remote and any(word in name or word in said.lower() for word in words):
+            return fix
+    return f"{said or type(error).__name__}; check the URL and run again, finished shards are kept"

@@ -1,4 +1,11 @@
-"""One run a sink: on a local disk a file lock that dies with its process, on an object store a lease that runs out."""
+"""One run a sink: on a local disk a file lock that dies with its process, on an object store a lease that runs out.
+
+Each holder has a number, one more than the last one's. Ledger entries and commits carry it, so that what a holder wrote
+after it lost the lease can be told apart (a fencing token: Kleppmann, "How to do distributed locking", 2016).
+
+On an object store holder n is the file `leases/n.json`, created only if it is absent; that the store honours this is
+tested each time. The holder rewrites its own file until it is done. The last file stays, so that no number comes twice.
+"""
 
 from __future__ import annotations
 
@@ -7,81 +14,154 @@ import os
 import socket
 import threading
 import time
+import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
 
 from filelock import FileLock, Timeout
 
-from jobs.store import Store
-from jobs.store.names import HOLDER, LOCK
-from transforms.errors import SinkBusy
+from jobs.store import Store, check
+from jobs.store.names import HOLDER, LEASES, LOCK
+from transforms.errors import NightscribeError, SinkBusy, SinkError
 
 LEASE_S = 60.0
 
 
+@dataclass(frozen=True)
+class Lease:
+    """The right to write to a sink.
+
+    Attributes:
+        store: the sink's.
+        number: one more than that of the holder before; 1 for a new sink.
+        since: when it was taken, local time.
+        lost: set when another process took the lease over.
+    """
+
+    store: Store
+    number: int
+    since: str = field(default_factory=lambda: time.strftime("%Y-%m-%d %H:%M:%S"))
+    lost: threading.Event = field(default_factory=threading.Event)
+
+    def check(self) -> None:
+        """Make sure that nobody else holds the sink by now; to be called before anything is published or removed.
+
+        Raises:
+            SinkBusy: another run took it over while this one was not able to renew its lease.
+        """
+        if not self.store.local and max(_numbers(self.store), default=0) != self.number:
+            self.lost.set()
+        if self.lost.is_set():
+            raise SinkBusy(
+                f"sink.path {self.store.url!r} was taken over by another run, since this one did not reach it for "
+                f"{LEASE_S:.0f} s; run again, finished shards are kept"
+            )
+
+
 @contextmanager
-def hold(store: Store) -> Iterator[None]:
+def hold(store: Store) -> Iterator[Lease]:
     """Hold a sink for one run.
 
     Raises:
+        SpecError: the store has no conditional writes.
         SinkBusy: another run holds it; the message says which.
     """
-    if store.local:
-        path = store.path(LOCK)
-        os.makedirs(os.path.dirname(path), exist_ok=True)
-        lock = FileLock(path)
-        try:
-            lock.acquire(timeout=0)
-        except Timeout as error:
-            raise _busy(store) from error
-        try:
-            store.put(HOLDER, _holder())
-            yield
-        finally:
-            lock.release()
+    check(store)
+    if not store.local:
+        with _leased(store) as lease:
+            yield lease
         return
-    with _lease(store):
-        yield
+    path = store.path(LOCK)
+    os.makedirs(os.path.dirname(path), exist_ok=True)
+    lock = FileLock(path)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout as error:
+        raise _busy(store, _read(store, HOLDER)) from error
+    try:
+        lease = Lease(store, int(_read(store, HOLDER).get("number", 0)) + 1)
+        store.put(HOLDER, _holder(lease))
+        yield lease
+    finally:
+        lock.release()
 
 
 @contextmanager
-def _lease(store: Store) -> Iterator[None]:
+def _leased(store: Store) -> Iterator[Lease]:
     """Renewed from a thread; a run that was killed leaves a lease that runs out after LEASE_S."""
-    with suppress(FileNotFoundError, ValueError):
-        if json.loads(store.get(HOLDER))["until"] > time.time():
-            raise _busy(store)
-    mine = _holder()
-    store.put(HOLDER, mine)
-    time.sleep(0.5)
-    # Two that came at once both wrote; the one whose writing lasted goes on.
-    if json.loads(store.get(HOLDER))["token"] != json.loads(mine)["token"]:
-        raise _busy(store)
+    last = max(_numbers(store), default=0)
+    if last and (holder := _read(store, _name(last))).get("until", 0) > time.time():
+        raise _busy(store, holder)
+    lease = Lease(store, last + 1)
+    name, mine = _name(lease.number), _holder(lease)
+    if not store.put_if_absent(name, mine):
+        raise _busy(store, _read(store, name))
+    if store.put_if_absent(name, _holder(lease)):
+        raise SinkError(
+            f"sink.path {store.url!r} is on a store that replaces a file although the request says If-None-Match; "
+            f"nothing would keep two runs apart: update the store, or choose another sink.path"
+        )
+    numbers = _numbers(store)
+    if max(numbers) != lease.number:
+        # This process was so slow that others held and released the sink since it looked.
+        store.delete(name)
+        raise _busy(store, _read(store, _name(max(numbers))))
     stopped = threading.Event()
-
-    def renew() -> None:
-        while not stopped.wait(LEASE_S / 4):
-            store.put(HOLDER, _holder())
-
-    thread = threading.Thread(target=renew, name="lease", daemon=True)
+    thread = threading.Thread(target=_renew, args=(lease, stopped), name="lease", daemon=True)
     thread.start()
     try:
-        yield
+        for number in numbers[:-1]:
+            store.delete(_name(number))
+        yield lease
     finally:
         stopped.set()
         thread.join()
-        store.delete(HOLDER)
+        if not lease.lost.is_set():
+            store.put(name, _holder(lease, until=0))
 
 
-def _holder() -> bytes:
-    now = time.time()
-    who = {"host": socket.gethostname(), "pid": os.getpid(), "token": f"{socket.gethostname()}-{os.getpid()}"}
-    return json.dumps(who | {"since": time.strftime("%Y-%m-%d %H:%M:%S"), "until": now + LEASE_S}).encode()
+def _renew(lease: Lease, stopped: threading.Event) -> None:
+    until = time.time() + LEASE_S
+    while not stopped.wait(LEASE_S / 4):
+        try:
+            lease.check()
+            lease.store.put(_name(lease.number), _holder(lease))
+            until = time.time() + LEASE_S
+        except SinkBusy:
+            return
+        except (OSError, NightscribeError):
+            # A store that does not answer may do so in time at the next renewal.
+            if time.time() > until:
+                lease.lost.set()
+                return
 
 
-def _busy(store: Store) -> SinkBusy:
+def _numbers(store: Store) -> list[int]:
+    stems = (name.rsplit("/", 1)[-1].removesuffix(".json") for name in store.names(LEASES))
+    return sorted(int(stem) for stem in stems if stem.isdigit())
+
+
+def _name(number: int) -> str:
+    return f"{LEASES}/{number:08d}.json"
+
+
+def _read(store: Store, name: str) -> dict[str, Any]:
     try:
-        holder = json.loads(store.get(HOLDER))
+        return dict(json.loads(store.get(name)))
+    except (FileNotFoundError, ValueError):
+        return {}
+
+
+def _holder(lease: Lease, until: float | None = None) -> bytes:
+    who = {"number": lease.number, "host": socket.gethostname(), "pid": os.getpid(), "token": uuid.uuid4().hex}
+    until = time.time() + LEASE_S if until is None else until
+    return json.dumps(who | {"since": lease.since, "until": until}).encode()
+
+
+def _busy(store: Store, holder: dict[str, Any]) -> SinkBusy:
+    who = "another process"
+    if {"pid", "host", "since"} <= holder.keys():
         who = f"process {holder['pid']} on {holder['host']} since {holder['since']}"
-    except (FileNotFoundError, ValueError, KeyError):
-        who = "another process"
     return SinkBusy(f"sink.path {store.url!r} is being written by {who}; wait for it or stop it")

@@ -17,8 +17,13 @@ PLANS = f"{FOLDER}/plans"
 REPORTS = f"{FOLDER}/reports"
 PROGRESS = f"{FOLDER}/progress"
 AGREEMENT = f"{FOLDER}/agreement"
+# A local sink: the file lock, and who holds it.
 LOCK = f"{FOLDER}/lock"
 HOLDER = f"{FOLDER}/lock.json"
+# An object store: one small file for each holder so far, named by its number.
+LEASES = f"{FOLDER}/leases"
+# Held for the milliseconds of a conditional write to a local sink.
+CONDITIONAL_LOCK = f"{FOLDER}/conditional.lock"
 TEMPORARY = f"{FOLDER}/tmp"
 
 # Rejected rows lie apart, in the folders of their source files.

@@ -1,0 +1,159 @@
+"""Writes that depend on what is there, by the filesystem's own means: of two writers at once one succeeds.
+
+S3 takes `If-None-Match` and `If-Match` with a PUT (https://docs.aws.amazon.com/AmazonS3/latest/userguide/
+conditional-requests.html), Google Cloud Storage `ifGenerationMatch`, Azure both headers. What s3fs, gcsfs and adlfs offer
+of it is used here; fsspec has an exclusive `mode="create"` in common and no write that depends on a version.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from filelock import FileLock
+
+from transforms.errors import SinkError
+
+S3 = frozenset({"s3", "s3a"})
+GOOGLE = frozenset({"gs", "gcs"})
+AZURE = frozenset({"abfs", "abfss", "az"})
+MEMORY = frozenset({"memory"})
+
+# The filesystem in memory is shared by the threads of one process.
+_MEMORY_LOCK = threading.Lock()
+
+
+def is_supported(fs: Any) -> bool:
+    """Whether a filesystem has an exclusive create; all that a lease needs."""
+    return bool(_protocols(fs) & (S3 | GOOGLE | AZURE | MEMORY))
+
+
+def put_if_absent(fs: Any, path: str, content: bytes) -> bool:
+    """Create a file of an object store unless there is one.
+
+    Returns:
+        Whether the file holds this content because it was absent.
+    """
+    if not is_supported(fs):
+        raise _unsupported(fs)
+    if _protocols(fs) & MEMORY:
+        with _MEMORY_LOCK:
+            if fs.exists(path):
+                return False
+            fs.pipe_file(path, content)
+            return True
+    try:
+        fs.pipe_file(path, content, mode="create")
+    except FileExistsError:
+        return _is_mine(fs, path, content)
+    except Exception as error:
+        if _is_refused(error):
+            return _is_mine(fs, path, content)
+        raise
+    return True
+
+
+def put_if_match(fs: Any, path: str, content: bytes, version: str) -> bool:
+    """Replace a file of an object store unless its version is another one by now.
+
+    Returns:
+        Whether it was replaced.
+    """
+    protocols = _protocols(fs)
+    try:
+        if protocols & S3:
+            fs.pipe_file(path, content, IfMatch=version)
+        elif protocols & AZURE:
+            from azure.core import MatchConditions
+
+            fs.pipe_file(path, content, etag=version, match_condition=MatchConditions.IfNotModified)
+        elif protocols & MEMORY:
+            with _MEMORY_LOCK:
+                if not fs.exists(path) or content_version(fs.cat_file(path)) != version:
+                    return False
+                fs.pipe_file(path, content)
+        else:
+            # gcsfs has no upload with ifGenerationMatch beside the exclusive create.
+            raise _unsupported(fs)
+    except FileNotFoundError:
+        return False
+    except Exception as error:
+        if _is_refused(error):
+            return _is_mine(fs, path, content)
+        raise
+    return True
+
+
+def get_versioned(fs: Any, path: str) -> tuple[bytes, str] | None:
+    """Content and version of a file: its ETag or generation, or the hash of its content where a store has neither."""
+    try:
+        while True:
+            before = _version(fs, path)
+            content: bytes = fs.cat_file(path)
+            if before is None:
+                return content, content_version(content)
+            # Between the two requests another writer may have replaced the file.
+            if _version(fs, path) == before:
+                return content, before
+    except FileNotFoundError:
+        return None
+
+
+def content_version(content: bytes) -> str:
+    """A version that changes with the content."""
+    return hashlib.blake2b(content, digest_size=16).hexdigest()
+
+
+@contextmanager
+def local_lock(path: str) -> Iterator[None]:
+    """Keep the conditional writes of all processes of this machine apart for as long as the block runs."""
+    os.makedirs(os.path.dirname(path), exist_ok=True)
+    with FileLock(path):
+        yield
+
+
+def _version(fs: Any, path: str) -> str | None:
+    if _protocols(fs) & MEMORY or not is_supported(fs):
+        return None
+    fs.invalidate_cache()
+    info = fs.info(path)
+    found = next((info[key] for key in ("ETag", "etag", "generation") if info.get(key)), None)
+    return None if found is None else str(found)
+
+
+def _is_mine(fs: Any, path: str, content: bytes) -> bool:
+    """Whether a refused write took effect all the same: libraries repeat a request whose answer was lost."""
+    fs.invalidate_cache()
+    try:
+        return bool(fs.cat_file(path) == content)
+    except FileNotFoundError:
+        return False
+
+
+def _is_refused(error: BaseException) -> bool:
+    """Whether a store says that the condition does not hold: 412, or 409 for two writes at the same moment."""
+    seen: BaseException | None = error
+    while seen is not None:
+        response = getattr(seen, "response", None)
+        code = response.get("Error", {}).get("Code") if isinstance(response, dict) else None
+        status = getattr(seen, "status_code", getattr(seen, "code", None))
+        if code in ("PreconditionFailed", "ConditionalRequestConflict", "412", "409") or status in (409, 412):
+            return True
+        seen = seen.__cause__
+    return isinstance(error, OSError) and error.errno == errno.EEXIST
+
+
+def _protocols(fs: Any) -> frozenset[str]:
+    return frozenset({fs.protocol} if isinstance(fs.protocol, str) else fs.protocol)
+
+
+def _unsupported(fs: Any) -> SinkError:
+    return SinkError(
+        f"filesystem {'/'.join(sorted(_protocols(fs)))} has no conditional writes of this kind; use a local folder, s3:// "
+        f"or abfs://"
+    )

@@ -1,0 +1,71 @@
+"""One run holds a sink, on a local disk and on an object store; each holder has a higher number than the one before."""
+
+from __future__ import annotations
+
+import json
+import time
+import uuid
+
+import pytest
+
+from jobs.store import Store, lease, names
+from tests import s3
+from transforms.errors import SinkBusy, SinkError, SpecError
+
+
+@pytest.fixture(scope="module")
+def bucket():
+    with s3.server():
+        yield "s3://lake"
+
+
+@pytest.fixture(params=["local", "memory", "s3"])
+def store(request, tmp_path):
+    if request.param == "local":
+        return Store(str(tmp_path / "sink"))
+    if request.param == "memory":
+        return Store(f"memory://{uuid.uuid4().hex}")
+    return Store(f"{request.getfixturevalue('bucket')}/{uuid.uuid4().hex}")
+
+
+def test_a_second_run_is_refused_with_the_name_of_the_first(store):
+    with (
+        lease.hold(store),
+        pytest.raises(SinkBusy, match=r"written by process \d+ on .* since"),
+        lease.hold(Store(store.url)),
+    ):
+        pass
+
+
+def test_numbers_of_holders_grow_and_never_come_twice(store):
+    numbers = []
+    for _ in range(3):
+        with lease.hold(store) as held:
+            held.check()
+            numbers.append(held.number)
+    assert numbers == [1, 2, 3]
+
+
+def test_a_lease_that_ran_out_is_taken_over_and_its_old_holder_notices(bucket):
+    store = Store(f"{bucket}/{uuid.uuid4().hex}")
+    with pytest.raises(SinkBusy, match="taken over"), lease.hold(store) as first:
+        (name,) = store.names(names.LEASES)
+        store.put(name, json.dumps(json.loads(store.get(name)) | {"until": time.time() - 1}).encode())
+        with lease.hold(Store(store.url)) as second:
+            assert second.number == first.number + 1
+            first.check()
+    assert first.lost.is_set()
+    with lease.hold(store) as third:
+        assert third.number == 3
+
+
+def test_a_store_that_ignores_the_condition_is_refused(monkeypatch):
+    store = Store(f"memory://{uuid.uuid4().hex}")
+    monkeypatch.setattr(Store, "put_if_absent", lambda self, name, content: self.put(name, content) or True)
+    with pytest.raises(SinkError, match="If-None-Match"), lease.hold(store):
+        pass
+
+
+def test_a_store_without_conditional_writes_is_refused_before_anything_is_written():
+    with pytest.raises(SpecError, match="conditional writes"), lease.hold(Store("https://example.org/lake")):
+        pass
