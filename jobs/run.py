@@ -5,11 +5,10 @@ from __future__ import annotations
 import logging
 import re
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager
-from dataclasses import dataclass, field
-from functools import partial
+from dataclasses import dataclass, field, replace
 
 from apache_beam.utils.shared import Shared
 
@@ -20,10 +19,11 @@ from jobs.models import agreement, fit
 from jobs.models.pool import ModelPool
 from jobs.plan import Plan, planning
 from jobs.report import Report, account, night
-from jobs.sink import open_sink, owner
+from jobs.sink import Entry, open_sink, owner
 from jobs.sink.folder import FolderSink
 from jobs.spec import JobSpec
 from jobs.store import explain, lease, names
+from jobs.store.lease import Lease
 from transforms import errors
 from transforms.errors import NightscribeError, Stopped, Unexpected
 
@@ -42,6 +42,7 @@ class Held:
     Attributes:
         plan: the run, against the ledger as it was when the sink was taken.
         sink: where the rows go, opened once.
+        lease: the right to write there.
         models: Beam's handle of the model pool; a worker process gets a pool of its own from it.
         stop: asks every process of the run to stop.
         timeline: how far the run was at which time, over all attempts at it.
@@ -49,6 +50,7 @@ class Held:
 
     plan: Plan
     sink: FolderSink
+    lease: Lease
     models: Shared
     stop: StopToken
     timeline: Timeline = field(default_factory=Timeline)
@@ -99,9 +101,10 @@ def holding(plan: Plan, stop: StopToken = NEVER) -> Iterator[Held]:
     models = Shared()
     pool = models.acquire(ModelPool)
     try:
-        with lease.hold(store):
+        with lease.hold(store) as leased:
             sink.recover()
             owner.check(plan.spec, store)
+            plan = replace(plan, lease=leased.number)
             plan = agreement.check(planning.refresh(plan, sink), pool, store)
             if plan.spec.runner.name != "local" or plan.spec.runner.workers not in ("auto", 1):
                 # Worker processes load models of their own.
@@ -111,7 +114,7 @@ def holding(plan: Plan, stop: StopToken = NEVER) -> Iterator[Held]:
             owner.record(plan.spec, store, plan.source.file_schema)
             store.put(f"{names.PLANS}/{plan.run_id}.json", plan.to_json().encode())
             LOG.info("run %s: %d of %d shards to do", plan.run_id, len(plan.todo), len(plan.shards))
-            held = Held(plan, sink, models, stop)
+            held = Held(plan, sink, leased, models, stop)
             try:
                 yield held
             except Exception as error:
@@ -153,7 +156,12 @@ def finish(held: Held) -> Report:
         RunError: the accounts do not add up, or too many rows were rejected.
     """
     plan, sink = held.plan, held.sink
-    removed = sink.commit(plan, partial(account, plan))
+
+    def check(entries: Mapping[str, Entry]) -> None:
+        account(plan, entries)
+        held.lease.check()
+
+    removed = sink.commit(plan, check)
     for name in sink.store.names(progress.folder(plan.run_id)):
         sink.store.delete(name)
     return night.record(plan, sink.store, sink.entries(), held.timeline.samples, removed)

@@ -69,13 +69,14 @@ def read(sink: Path) -> pa.Table:
 def rejected(sink: Path) -> pa.Table:
     """All rejected rows."""
     return pa.concat_tables(
-        [pq.read_table(part, partitioning=None) for part in sorted((sink / "_rejected").rglob("*.parquet"))]
+        [pq.read_table(part, partitioning=None) for part in sorted((sink / "_rejected").rglob("*.parquet.rejected"))]
     )
 
 
 def contents(sink: Path) -> dict[str, bytes]:
     """Bytes of every part file and rejected file by name."""
-    return {str(p.relative_to(sink)): p.read_bytes() for p in sink.rglob("*.parquet") if "_nightscribe" not in p.parts}
+    found = [*sink.rglob("*.parquet"), *sink.rglob("*.parquet.rejected")]
+    return {str(p.relative_to(sink)): p.read_bytes() for p in found if "_nightscribe" not in p.parts}
 
 
 def make_lake(folder: Path, files: int = 3, n: int = 60) -> Path:

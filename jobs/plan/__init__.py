@@ -99,6 +99,7 @@ class Plan:
         shards: every shard of the source, in order.
         todo: slot of each shard that is to do -> why.
         removals: source file that is gone -> published rows that go with it (`on_vanished: remove`).
+        lease: number of the lease on the sink under which it is executed; 0 before the sink is held.
         copied: slots of shards that are done, whose file has another time and the same content.
         chunk_rows: rows that are sorted and batched together.
     """
@@ -115,6 +116,7 @@ class Plan:
     chunk_rows: int
     copied: frozenset[str] = frozenset()
     removals: Mapping[str, int] = field(default_factory=dict)
+    lease: int = 0
 
     @property
     def shards_todo(self) -> list[Shard]:
@@ -153,6 +155,7 @@ class Plan:
             "chunk_rows": self.chunk_rows,
             "copied": sorted(self.copied),
             "removals": dict(self.removals),
+            "lease": self.lease,
         }
         return json.dumps(data, indent=1)
 
@@ -182,4 +185,5 @@ class Plan:
             chunk_rows=data["chunk_rows"],
             copied=frozenset(data["copied"]),
             removals=data["removals"],
+            lease=data["lease"],
         )

@@ -33,6 +33,7 @@ class Entry:
         content: hash of the local source file that it was read from, or None.
         findings: what was counted while its rows were written (`jobs.report.findings`), or None.
         reused: columns that were taken from an older part file of the shard.
+        lease: number of the lease on the sink under which it was written; 0 if unknown.
     """
 
     slot: str
@@ -55,6 +56,7 @@ class Entry:
     content: str | None = None
     findings: dict[str, Any] | None = None
     reused: tuple[str, ...] = ()
+    lease: int = 0
 
     @property
     def files(self) -> list[str]:

@@ -12,20 +12,28 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from pathlib import PurePosixPath
 from typing import BinaryIO
 
+import pyarrow as pa
+import pyarrow.parquet as pq
+
 from jobs.plan import Plan
 from jobs.sink.entry import Entry
 from jobs.sink.ledger import Ledger
-from jobs.sink.part import PartWriter
+from jobs.sink.part import SOURCE, PartWriter
 from jobs.source import Shard
 from jobs.store import Store, names
+from transforms.errors import SinkBusy, SinkError
 
-# What `part_name` makes; any other file in a sink is left alone.
-PART = re.compile(r"-[0-9a-f]{8}-\d+\.parquet$")
+# What `part_name` makes. Other names, and files of these names that say another origin, are left alone.
+PART = re.compile(r"-[0-9a-f]{8}-(\d+)\.parquet$")
+
+# Columns that the rejected files of version 0.1.0 ended with.
+OLD_REJECTED = ["_task", "_error_type", "_message", "_raw"]
 
 
 class FolderSink:
@@ -51,7 +59,7 @@ class FolderSink:
     def open(self, entry: Entry) -> BinaryIO:
         """Open the part file of an entry, staged or published, for reading."""
         staged = self.staged.get(entry.slot) == entry
-        return self.store.fs.open(self.store.path(self.staged.file(entry.part) if staged else entry.part), "rb")
+        return self.store.open(self.staged.file(entry.part) if staged else entry.part)
 
     def writer(self, plan: Plan, shard: Shard) -> PartWriter:
         """A writer that stages one shard."""
@@ -97,6 +105,8 @@ class FolderSink:
 
         Raises:
             RunError: as raised by `check`.
+            SinkError: a source file that did not change would have fewer rows than are published.
+            SinkBusy: another commit is under way.
         """
         removed = self.superseded(plan)
         gone = {entry.slot for entry in removed}
@@ -105,7 +115,11 @@ class FolderSink:
         planned = {shard.slot: shard for shard in plan.shards}
         staged = self.staged.read()
         wanted = [slot for slot, entry in staged.items() if _belongs(entry, planned.get(slot), plan)]
-        self.store.put(names.COMMIT, json.dumps({"publish": wanted, "remove": sorted(gone)}).encode())
+        if not plan.spec.sink.allow_fewer_rows:
+            _refuse_fewer_rows(self.published.read(look=False), after, removed)
+        record = {"publish": wanted, "remove": sorted(gone), "run_id": plan.run_id, "lease": plan.lease}
+        if not self.store.put_if_absent(names.COMMIT, json.dumps(record).encode()):
+            raise SinkBusy(f"sink.path {self.store.url!r} is being committed by another run; run again when it is done")
         self.recover()
         if plan.spec.source.limit is None:
             # Staged by an earlier plan and of no use to this one, which covers the whole source.
@@ -151,11 +165,69 @@ class FolderSink:
         return {slot: staged[slot] for slot in record["publish"] if slot in staged}
 
     def _delete_orphans(self) -> None:
-        """Delete part files that no entry names, which version 0.1.0 left behind when it was killed."""
+        """Delete files of ours that no entry names: a killed run of version 0.1.0 or a killed commit left them."""
         known = {name for entry in self.published.read(look=False).values() for name in entry.files}
-        for name in self.store.find(".parquet"):
-            if PART.search(name) and name not in known and not name.startswith(f"{names.FOLDER}/"):
+        for name in self.store.find((".parquet", names.REJECTED_ENDING)):
+            if name not in known and not name.startswith(f"{names.FOLDER}/") and self._is_ours(name):
                 self.store.delete(name)
+
+    def _is_ours(self, name: str) -> bool:
+        """Whether this program wrote a file: its name follows from the source file that its footer names."""
+        part = name.removesuffix(names.REJECTED_ENDING).removeprefix(f"{names.REJECTED}/")
+        if (found := PART.search(part)) is None:
+            return False
+        try:
+            with self.store.open(name) as stream:
+                schema = pq.read_schema(stream)
+        except (pa.ArrowException, OSError):
+            return False
+        if (key := (schema.metadata or {}).get(SOURCE.encode())) is None:
+            return name.startswith(f"{names.REJECTED}/") and schema.names[-len(OLD_REJECTED) :] == OLD_REJECTED
+        return part_name(Shard("", key.decode(), "", "", int(found[1]), 0)) == part
+
+
+def _refuse_fewer_rows(before: Mapping[str, Entry], after: Mapping[str, Entry], removed: Iterable[Entry]) -> None:
+    """Refuse to publish fewer rows of the same version of a source file than are published.
+
+    The plan refuses this too where it can tell; here the rows were counted.
+
+    Raises:
+        SinkError: with the file and both counts.
+    """
+    if lost := shrunk(before, after, removed):
+        key, published, new = lost[0]
+        more = f" and rows of {len(lost) - 1} more files" if len(lost) > 1 else ""
+        raise SinkError(
+            f"the run read {new:,} rows of {key!r}, and {published:,} of the same version are published{more}; nothing "
+            f"was replaced: give this run a sink.path of its own, or set sink.allow_fewer_rows=true"
+        )
+
+
+def shrunk(
+    before: Mapping[str, Entry], after: Mapping[str, Entry], removed: Iterable[Entry] = ()
+) -> list[tuple[str, int, int]]:
+    """Source files that would have fewer rows in the sink although they did not change.
+
+    Args:
+        before: published entries by slot.
+        after: the same once the plan is committed.
+        removed: entries that the commit removes; those of files that are gone do not count.
+
+    Returns:
+        (file, rows published, rows afterwards), by file.
+    """
+    versions: dict[str, set[str]] = {}
+    for entry in after.values():
+        versions.setdefault(entry.key, set()).add(entry.version)
+    gone = {entry.key for entry in removed} - versions.keys()
+    rows: Counter[str] = Counter()
+    for entry in before.values():
+        if entry.key not in gone and {entry.version} == versions.get(entry.key):
+            rows[entry.key] += entry.rows_in
+    now: Counter[str] = Counter()
+    for entry in after.values():
+        now[entry.key] += entry.rows_in
+    return sorted((key, count, now[key]) for key, count in rows.items() if now[key] < count)
 
 
 def part_name(shard: Shard) -> str:

@@ -9,7 +9,7 @@ import json
 from concurrent.futures import ThreadPoolExecutor
 
 from jobs.sink.entry import Entry
-from jobs.store import Store
+from jobs.store import Store, names
 
 
 class Ledger:
@@ -37,7 +37,7 @@ class Ledger:
         found = {entry.slot: entry for entry in entries if entry is not None}
         if not found or not look:
             return found
-        there = set(self.store.find(".parquet"))
+        there = set(self.store.find((".parquet", names.REJECTED_ENDING, names.STAGED_ENDING)))
         return {slot: entry for slot, entry in found.items() if there.issuperset(map(self.file, entry.files))}
 
     def get(self, slot: str) -> Entry | None:
@@ -61,7 +61,7 @@ class Ledger:
 
     def file(self, name: str) -> str:
         """Where a file of an entry is, below the sink."""
-        return f"{self.files}/{name}" if self.files else name
+        return f"{self.files}/{name}{names.STAGED_ENDING}" if self.files else name
 
     def _name(self, slot: str) -> str:
         return f"{self.folder}/{slot}.json"

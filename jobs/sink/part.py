@@ -17,6 +17,9 @@ from jobs.source import Shard
 from jobs.source.content import content_hash
 from jobs.store import Store, names
 
+# Key of a footer -> the source file.
+SOURCE = "nightscribe.source"
+
 # Rows buffered before they become a row group: readers like big ones, memory does not.
 ROW_GROUP_ROWS = 65_536
 ROW_GROUP_BYTES = 64 << 20
@@ -68,6 +71,18 @@ class Table:
             self.waiting = []
 
 
+def unwritable(schema: pa.Schema) -> list[pa.Field]:
+    """Columns that Parquet cannot hold, such as intervals and unions: found by writing a null of each to memory."""
+    found = []
+    for column in readable(schema):
+        one = pa.schema([column.with_nullable(True)])
+        try:
+            pq.write_table(pa.Table.from_arrays([pa.nulls(1, column.type)], schema=one), pa.BufferOutputStream())
+        except (pa.ArrowInvalid, pa.ArrowNotImplementedError, pa.ArrowTypeError):
+            found.append(schema.field(column.name))
+    return found
+
+
 def readable(schema: pa.Schema) -> pa.Schema:
     """The schema with a list for each fixed-size list, which Parquet stores the same.
 
@@ -113,7 +128,8 @@ class PartWriter:
         self.rows.write(batch)
         if rejected is not None:
             if self.rejected is None:
-                self.rejected = Table(self.store.temporary(), reject_schema(self.plan.source.schema))
+                schema = reject_schema(self.plan.source.schema).with_metadata(_footer(self.plan, self.shard))
+                self.rejected = Table(self.store.temporary(), schema)
             self.rejected.write(rejected)
         self.observer.observe(batch, rejected)
         self.tokens += tokens
@@ -129,7 +145,7 @@ class PartWriter:
         rejected_name = None
         if self.rejected is not None:
             self.rejected.close()
-            rejected_name = f"{names.REJECTED}/{self.name}"
+            rejected_name = f"{names.REJECTED}/{self.name}{names.REJECTED_ENDING}"
             self.store.publish(self.rejected.path, self.staged.file(rejected_name))
         self.store.publish(self.rows.path, self.staged.file(self.name))
         rows_rejected = 0 if self.rejected is None else self.rejected.rows
@@ -155,6 +171,7 @@ class PartWriter:
             content=content_hash(shard),
             findings=self.observer.findings().to_json(),
             reused=reused,
+            lease=self.plan.lease,
         )
         self.staged.write(entry)
         self._clear()
@@ -174,9 +191,13 @@ class PartWriter:
 
 
 def _footer(plan: Plan, shard: Shard) -> dict[str, str]:
-    metadata = {"nightscribe.fingerprint": plan.fingerprint.digest, "nightscribe.source": shard.key}
+    """What the footer says of a file: where its rows come from, and what computed each column."""
+    metadata = {"nightscribe.fingerprint": plan.fingerprint.digest, SOURCE: shard.key}
     metadata["nightscribe.source_version"] = shard.version
     for i, task in enumerate(plan.tasks):
         commits = [f"{pin.name}@{pin.commit}" for pin in (task.model, task.adapter) if pin is not None]
-        metadata[f"nightscribe.tasks.{i}"] = " + ".join([task.spec.task, *commits, task.dtype])
+        computed = [task.dtype] if task.model is not None else []
+        computed += [task.engine] if task.engine != "torch" else []
+        computed += [f"agreement {task.agreement:g}"] if task.agreement is not None else []
+        metadata[f"nightscribe.tasks.{i}"] = " + ".join([task.spec.task, *commits, *computed])
     return metadata

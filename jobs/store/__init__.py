@@ -6,7 +6,6 @@ Writes that depend on what is there are in `conditional`.
 
 from __future__ import annotations
 
-import errno
 import os
 import tempfile
 import uuid
@@ -19,7 +18,10 @@ import fsspec
 from fsspec.implementations.local import LocalFileSystem
 
 from jobs.store import conditional, names
-from transforms.errors import NightscribeError, SinkError, SpecError
+from jobs.store.complaint import explain
+from transforms.errors import NightscribeError, SpecError
+
+__all__ = ["Store", "check", "explain"]
 
 
 class Store:
@@ -39,8 +41,8 @@ class Store:
             self.fs, self.root = fsspec.core.url_to_fs(self.url)
         except (ImportError, ValueError) as error:
             raise SpecError(
-                f"sink.path {url!r} cannot be opened: {error}; give a local folder, or a URL such as s3://bucket/folder "
-                f"whose filesystem library is installed"
+                f"sink.path {url!r} cannot be opened: {error}; give a local folder, or a URL such as "
+                f"s3://bucket/folder whose filesystem library is installed"
             ) from error
         except Exception as error:
             # What a filesystem library raises for options and credentials that it cannot use.
@@ -61,8 +63,8 @@ class Store:
                 return []
         return sorted(f"{folder}/{name.rstrip('/').rsplit('/', 1)[-1]}" for name in found)
 
-    def find(self, ending: str) -> list[str]:
-        """Names of all files below the store that end like this, sorted."""
+    def find(self, ending: str | tuple[str, ...]) -> list[str]:
+        """Names of all files below the store that end like this, or like one of these, sorted."""
         prefix = self.root.rstrip("/") + "/"
         with self._explained():
             self.fs.invalidate_cache()
@@ -211,51 +213,6 @@ def check(store: Store) -> None:
     """
     if not store.local and not conditional.is_supported(store.fs):
         raise SpecError(
-            f"sink.path {store.url!r} is on a filesystem without conditional writes, so that nothing would keep two runs "
-            f"apart; use a local folder, s3://, gs:// or abfs://, and copy the rows from there"
+            f"sink.path {store.url!r} is on a filesystem without conditional writes, so that nothing would keep "
+            f"two runs apart; use a local folder, s3://, gs:// or abfs://, and copy the rows from there"
         )
-
-
-def explain(error: Exception, url: str) -> SinkError:
-    """What an operating system or a filesystem library says about a sink, as one sentence with the fix."""
-    number = error.errno if isinstance(error, OSError) else None
-    remote = "://" in url
-    denied = "permission denied; make the folder writable for this user, or choose another sink.path"
-    if remote:
-        denied = "access denied; check the credentials of this process and their permission to list, read and write"
-    fix = {
-        errno.ENOSPC: "the disk is full; free some space and run again, finished shards are kept",
-        errno.EDQUOT: "the quota is used up; free some space and run again, finished shards are kept",
-        errno.EACCES: denied,
-        errno.EPERM: denied,
-        errno.EROFS: "the file system is read-only; choose another sink.path",
-        errno.ENOTDIR: "a file stands where a folder should be; choose another sink.path",
-        errno.EEXIST: "a file stands where a folder should be; choose another sink.path",
-    }.get(number or 0)
-    if fix is None:
-        fix = _library_fix(error, remote)
-    return SinkError(f"sink.path {url!r} cannot be used: {fix}" if remote else f"sink.path {url!r} cannot be written: {fix}")
-
-
-# A word in the name of a library's exception, or in its message -> the fix. Names are those of botocore, aiohttp,
-# google-auth and azure-core.
-_FIXES = (
-    (("credential", "tokenretrieval", "authenticat", "authoriz", "expiredtoken"), "no valid credentials were found; set "
-     "them as the store's library expects (for S3 AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or a profile)"),
-    (("endpointconnection", "connectionerror", "connectorerror", "timeout", "serverdisconnected", "cannot connect"),
-     "the store cannot be reached or does not answer in time; check the network and the endpoint, then run again, "
-     "finished shards are kept"),
-)  # fmt: skip
-
-
-def _library_fix(error: Exception, remote: bool) -> str:
-    said = " ".join(str(error).split())[:200]
-    if remote and isinstance(error, PermissionError):
-        return "access denied; check the credentials of this process and their permission to list, read and write"
-    if remote and isinstance(error, FileNotFoundError):
-        return "there is no such bucket or container; create it, or correct the URL"
-    name = type(error).__name__.lower()
-    for words, fix in _FIXES:
-        if remote and any(word in name or word in said.lower() for word in words):
-            return fix
-    return f"{said or type(error).__name__}; check the URL and run again, finished shards are kept"

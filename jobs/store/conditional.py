@@ -1,8 +1,9 @@
 """Writes that depend on what is there, by the filesystem's own means: of two writers at once one succeeds.
 
-S3 takes `If-None-Match` and `If-Match` with a PUT (https://docs.aws.amazon.com/AmazonS3/latest/userguide/
-conditional-requests.html), Google Cloud Storage `ifGenerationMatch`, Azure both headers. What s3fs, gcsfs and adlfs offer
-of it is used here; fsspec has an exclusive `mode="create"` in common and no write that depends on a version.
+S3 takes `If-None-Match` and `If-Match` with a PUT
+(https://docs.aws.amazon.com/AmazonS3/latest/userguide/conditional-requests.html), Google Cloud Storage takes
+`ifGenerationMatch`, Azure takes both headers. This uses what s3fs, gcsfs and adlfs offer of it: an exclusive
+`mode="create"`, which fsspec has in common, and keywords of their uploads for a version.
 """
 
 from __future__ import annotations
@@ -154,6 +155,6 @@ def _protocols(fs: Any) -> frozenset[str]:
 
 def _unsupported(fs: Any) -> SinkError:
     return SinkError(
-        f"filesystem {'/'.join(sorted(_protocols(fs)))} has no conditional writes of this kind; use a local folder, s3:// "
-        f"or abfs://"
+        f"filesystem {'/'.join(sorted(_protocols(fs)))} has no conditional writes of this kind; use a local folder, "
+        f"s3:// or abfs://"
     )

@@ -6,9 +6,11 @@ FOLDER = "_nightscribe"
 
 # What is done: one small JSON file a shard.
 LEDGER = f"{FOLDER}/ledger"
-# What is done and not published yet: entries, and the files that they stand for under their later names.
+# What is done and not published yet: entries, and the files that they stand for under their later names and one more
+# ending, so that a reader of `**/*.parquet` does not take them for rows.
 STAGED_LEDGER = f"{FOLDER}/staged/ledger"
 STAGED_FILES = f"{FOLDER}/staged/files"
+STAGED_ENDING = ".staged"
 # What a commit that has begun will do.
 COMMIT = f"{FOLDER}/commit.json"
 # The job that the sink belongs to.
@@ -26,5 +28,7 @@ LEASES = f"{FOLDER}/leases"
 CONDITIONAL_LOCK = f"{FOLDER}/conditional.lock"
 TEMPORARY = f"{FOLDER}/tmp"
 
-# Rejected rows lie apart, in the folders of their source files.
+# Rejected rows lie apart, in the folders of their source files. They are Parquet and end differently: DuckDB and
+# polars look into folders whose names begin with an underscore, and would read `**/*.parquet` there as rows.
 REJECTED = "_rejected"
+REJECTED_ENDING = ".rejected"

@@ -14,6 +14,7 @@ from jobs.execute import progress
 from jobs.execute.stop import NEVER
 from jobs.plan import Plan, planning
 from jobs.sink import open_sink
+from jobs.store.lease import Lease
 from tests import lake
 from tests.lake import execute, make_lake
 from transforms.errors import SinkError
@@ -120,7 +121,7 @@ def test_a_plan_can_be_executed_in_parts_by_others(tmp_path, models):
     source = make_lake(tmp_path / "in")
     plan = Plan.from_json(planning.make(spec.parse(lake.job(source, tmp_path / "out", models))).to_json())
     pipeline.execute(plan, plan.shards[2:])
-    held = run.Held(plan, open_sink(plan.spec.sink), Shared(), NEVER)
+    held = run.Held(plan, sink := open_sink(plan.spec.sink), Lease(sink.store, 1), Shared(), NEVER)
     with pytest.raises(SinkError, match=r"2 of 3 shards are not done, first 'lang=de/part-0.parquet'; run again"):
         run.finish(held)
     pipeline.execute(plan, plan.shards[:2])

@@ -55,7 +55,7 @@ change = st.tuples(st.sampled_from(["write", "delete", "none"]), st.integers(0, 
 
 
 @settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(st.lists(st.tuples(st.integers(0, 12), st.booleans(), change), max_size=5))
+@given(st.lists(st.tuples(st.integers(0, 40), st.booleans(), change), max_size=5))
 def test_after_any_crashes_a_finished_run_has_every_row_exactly_once(tmp_path_factory, noop_task, monkeypatch, history):
     root = tmp_path_factory.mktemp("crash")
     monkeypatch.setattr(parquet, "SHARD_ROWS", 2)

@@ -53,6 +53,6 @@ def test_a_source_column_that_is_named_like_an_added_one_keeps_its_values(tmp_pa
     report = lake.execute(lake.job(tmp_path / "in", tmp_path / "out", models, errors={"max_fraction": 1.0}))
     assert (report.rows_out, report.rows_rejected) == (1, 1)
     assert lake.read(tmp_path / "out")["_message"].to_pylist() == ["kept"]
-    (file,) = (tmp_path / "out/_rejected").rglob("*.parquet")
+    (file,) = (tmp_path / "out/_rejected").rglob("*.parquet.rejected")
     row = pq.read_table(file, partitioning=None).to_pylist()[0]
     assert row["_nightscribe_error_type"] == "RaggedLine"

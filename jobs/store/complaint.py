@@ -1,0 +1,55 @@
+"""What an operating system or a filesystem library says about a sink, as one sentence with the fix."""
+
+from __future__ import annotations
+
+import errno
+
+from transforms.errors import SinkError
+
+
+def explain(error: Exception, url: str) -> SinkError:
+    """What an operating system or a filesystem library says about a sink, as one sentence with the fix."""
+    number = error.errno if isinstance(error, OSError) else None
+    remote = "://" in url
+    denied = "permission denied; make the folder writable for this user, or choose another sink.path"
+    if remote:
+        denied = "access denied; check the credentials of this process and their permission to list, read and write"
+    fix = {
+        errno.ENOSPC: "the disk is full; free some space and run again, finished shards are kept",
+        errno.EDQUOT: "the quota is used up; free some space and run again, finished shards are kept",
+        errno.EACCES: denied,
+        errno.EPERM: denied,
+        errno.EROFS: "the file system is read-only; choose another sink.path",
+        errno.ENOTDIR: "a file stands where a folder should be; choose another sink.path",
+        errno.EEXIST: "a file stands where a folder should be; choose another sink.path",
+    }.get(number or 0)
+    if fix is None:
+        fix = _library_fix(error, remote)
+    return SinkError(f"sink.path {url!r} cannot be {'used' if remote else 'written'}: {fix}")
+
+
+# Words in the name of a library's exception or in its message -> the fix. Names are those of botocore, aiohttp,
+# google-auth and azure-core.
+_FIXES = {
+    ("credential", "tokenretrieval", "authenticat", "authoriz", "expiredtoken"): (
+        "no valid credentials were found; set them as the store's library expects (for S3 AWS_ACCESS_KEY_ID and "
+        "AWS_SECRET_ACCESS_KEY, or a profile)"
+    ),
+    ("connection", "connector", "timeout", "timed out", "serverdisconnected", "cannot connect"): (
+        "the store cannot be reached or does not answer in time; check the network and the endpoint, then run again, "
+        "finished shards are kept"
+    ),
+}
+
+
+def _library_fix(error: Exception, remote: bool) -> str:
+    said = " ".join(str(error).split())[:200]
+    if remote and isinstance(error, PermissionError):
+        return "access denied; check the credentials of this process and their permission to list, read and write"
+    if remote and isinstance(error, FileNotFoundError):
+        return "there is no such bucket or container; create it, or correct the URL"
+    name = type(error).__name__.lower()
+    for words, fix in _FIXES.items():
+        if remote and any(word in name or word in said.lower() for word in words):
+            return fix
+    return f"{said or type(error).__name__}; check the URL and run again, finished shards are kept"
