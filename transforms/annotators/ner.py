@@ -168,6 +168,26 @@ def _no_space_before(texts: list[str], tokens: np.ndarray, starts: np.ndarray) -
     return (starts > 0) & ~is_space[at - 1] & ~is_space[at]
 
 
+def trimmed(found: Spans, texts: list[str]) -> tuple[Spans, list[str]]:
+    """The spans without the white space around them, and their strings; those of nothing but white space are left out.
+
+    Many tokenizers begin a token with the space before its word.
+
+    Args:
+        found: spans, `text` being the place of their text in `texts`.
+        texts: what they are of.
+    """
+    start, end = found.start.tolist(), found.end.tolist()
+    pieces = [texts[i][first:last] for i, first, last in zip(found.text.tolist(), start, end, strict=True)]
+    stripped = [piece.strip() for piece in pieces]
+    if stripped == pieces and all(pieces):
+        return found, pieces
+    start = [first + len(piece) - len(piece.lstrip()) for first, piece in zip(start, pieces, strict=True)]
+    end = [first + len(piece) for first, piece in zip(start, stripped, strict=True)]
+    found = replace(found, start=np.array(start, found.start.dtype), end=np.array(end, found.end.dtype))
+    return found.take(found.start < found.end), list(filter(None, stripped))
+
+
 def column(texts: pa.Array, read: Collection[int], found: list[Spans], names: list[str]) -> pa.Array:
     """Spans -> the Arrow column.
 
@@ -180,10 +200,7 @@ def column(texts: pa.Array, read: Collection[int], found: list[Spans], names: li
     if not read:
         return pa.nulls(len(texts), pa.list_(ENTITY))
     whole = concatenate(found)
-    whole = whole.take(np.argsort(whole.text, kind="stable"))
-    start, end = whole.start.tolist(), whole.end.tolist()
-    strings = texts.to_pylist()
-    pieces = [strings[row][i:j] for row, i, j in zip(whole.text.tolist(), start, end, strict=True)]
+    whole, pieces = trimmed(whole.take(np.argsort(whole.text, kind="stable")), texts.to_pylist())
     values = [
         pa.array(names, pa.string()).take(pa.array(whole.label)),
         pa.array(pieces, pa.string()),

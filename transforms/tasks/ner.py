@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from transforms.model import Model
 
 ARCHITECTURE = "AutoModelForTokenClassification"
-VERSION = 1
+VERSION = 2
 
 ENTITY = pa.struct(
     [
@@ -64,7 +64,8 @@ def check(options: Options, config: PretrainedConfig | None) -> None:
 def output_type(options: Options, config: PretrainedConfig | None) -> pa.DataType:
     """list<struct<label: string, text: string, start: int32, end: int32, score: float32>>.
 
-    Offsets count Unicode code points of the original string; `text` is the string between them.
+    Offsets count Unicode code points of the original string; `text` is the string between them, without white space
+    around it.
     """
     return pa.list_(ENTITY)
 
