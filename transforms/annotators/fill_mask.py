@@ -74,20 +74,26 @@ class MaskFiller:
         return pieces[0]
 
     def tokenise(self, rows: list[Row]) -> list[tuple[Row, Any]]:
-        """Rows -> token ids with the places of the masks; a text whose masks are not all there is refused."""
+        """Rows -> token ids with the places of the masks; a text whose masks are not all there is refused.
+
+        A row without a mask is left out, unless the task is strict.
+        """
         mask = self.tokenizer.mask_token
         texts = [row.text.replace(self.options.mask, mask) if self.options.mask else row.text for row in rows]
         encoded = token_ids(self.tokenizer, texts, self.model.max_length)
-        return [(row, self.sequence(text, ids)) for row, text, ids in zip(rows, texts, encoded, strict=True)]
+        sequences = [(row, self.sequence(text, ids)) for row, text, ids in zip(rows, texts, encoded, strict=True)]
+        return [(row, sequence) for row, sequence in sequences if sequence is not None]
 
-    def sequence(self, text: str, ids: list[int]) -> Sequence | ValueError:
-        """One text, or why it cannot be filled."""
+    def sequence(self, text: str, ids: list[int]) -> Sequence | ValueError | None:
+        """One text, or why it cannot be filled; None where there is nothing to fill and that is no failure."""
         masks = [place for place, token in enumerate(ids) if token == self.tokenizer.mask_token_id]
         if lost := text.count(self.tokenizer.mask_token) - len(masks):
             return ValueError(
                 f"{lost} of {lost + len(masks)} masks stand past the {self.model.max_length} tokens that the model "
                 "reads; shorten the text before them"
             )
+        if not masks and not self.options.strict:
+            return None
         if not masks:
             own = f" or {self.tokenizer.mask_token}" if self.options.mask else ""
             return ValueError(f"the text has no {self.options.mask or self.tokenizer.mask_token}{own} to fill")

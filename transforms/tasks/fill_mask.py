@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from transforms.model import Model
 
 ARCHITECTURE = "AutoModelForMaskedLM"
-VERSION = 1
+VERSION = 2
 
 FILL = pa.struct([("mask", pa.int32()), ("token", pa.string()), ("score", pa.float32()), ("text", pa.string())])
 
@@ -35,12 +35,14 @@ class Options:
         top_k: tokens for each mask, best first.
         mask: a placeholder that stands for the mask token, such as `___`; the model's own ([MASK] or <mask>) works too.
         targets: choose among these words only; each must be one token of the model.
+        strict: reject a text without a mask; by default it gives null.
     """
 
     column: str = column_field("text column")
     top_k: int = 5
     mask: str | None = None
     targets: list[str] | None = None
+    strict: bool = False
 
     def __post_init__(self) -> None:
         if self.top_k < 1:
@@ -60,7 +62,7 @@ def output_type(options: Options, config: PretrainedConfig | None) -> pa.DataTyp
     """list<struct<mask: int32, token: string, score: float32, text: string>>, by mask and then best first.
 
     `mask` counts the masks of the text from 0; `text` is the text with that mask filled, as the tokenizer decodes it,
-    and any other masks still in it.
+    and any other masks still in it. Null where the text is null or empty or has no mask.
     """
     return pa.list_(FILL)
 

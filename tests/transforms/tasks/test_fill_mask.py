@@ -153,10 +153,20 @@ def test_null_and_empty_texts_are_null_and_no_failure(fillers):
         assert not annotation.failures
 
 
-def test_a_text_without_its_mask_is_a_failure_that_says_why(fillers):
+def test_a_text_without_a_mask_is_null_and_no_failure(fillers):
+    texts = ["no mask", "a [MASK]", "[mask] <mask>", "no mask", None]
+    annotation = annotate(fillers / "bert", texts)
+    assert annotation.values.is_null().to_pylist() == [True, False, True, True, True]
+    assert not annotation.failures
+    assert annotate(fillers / "bert", ["none", "at all"]).values.null_count == 2
+
+
+def test_a_strict_task_rejects_a_text_without_a_mask_and_every_task_a_text_whose_mask_is_cut_off(fillers):
     long = "word " * 80
     texts = ["no mask", "a [MASK]", f"{long}[MASK]", f"[MASK] {long}[MASK]", "a ___", "[mask] <mask>"]
-    annotation = annotate(fillers / "bert", texts, mask="___")
+    lenient = annotate(fillers / "bert", texts, mask="___")
+    assert [f.row for f in lenient.failures] == [2, 3]
+    annotation = annotate(fillers / "bert", texts, mask="___", strict=True)
     assert [(f.row, f.error_type, f.message) for f in annotation.failures] == [
         (0, "ValueError", "the text has no ___ or [MASK] to fill"),
         (2, "ValueError", "1 of 1 masks stand past the 64 tokens that the model reads; shorten the text before them"),
