@@ -227,11 +227,12 @@ def test_a_wrong_option_is_named_with_what_would_be_right(options, message):
     assert str(caught.value).startswith(message)
 
 
-def test_a_job_rejects_the_rows_without_a_mask_and_fills_the_others(tmp_path, fillers):
+def test_a_strict_job_rejects_the_rows_without_a_mask_and_fills_the_others(tmp_path, fillers):
     (tmp_path / "in").mkdir()
     table = pa.table({"id": ["a", "b", "c", "d"], "text": ["x [MASK]", "none", None, "[MASK] [MASK]"]})
     pq.write_table(table, tmp_path / "in" / "a.parquet")
     item = {"task": "fill_mask", "column": "text", "model": str(fillers / "bert"), "into": "word", "top_k": 2}
+    item["strict"] = True
     content = lake.job(tmp_path / "in", tmp_path / "out", fillers, tasks=[item], errors={"max_fraction": 0.5})
     report = run.run(spec.parse(content))
     assert (report.rows_out, report.rows_rejected) == (3, 1)
