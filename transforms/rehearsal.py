@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from transforms import adapter as adapters
-from transforms import registry
+from transforms import registry, virtual_tokens
 from transforms.architecture import resolve
 from transforms.batches import MAX_TOKENS
 from transforms.checkpoint import network as networks
@@ -19,6 +19,7 @@ from transforms.checkpoint import weights
 from transforms.checkpoint.files import first_line
 from transforms.checkpoint.loading import require_all
 from transforms.errors import ModelError, UserError
+from transforms.generation import settings as generation
 from transforms.model import WRITERS, Model, input_names, longest, tokenizer_folder
 from transforms.reference import ModelRef, read_config
 
@@ -74,9 +75,14 @@ def load(ref: ModelRef, architecture: str | type) -> Model | None:
     require_all(missing, ref, loader.__name__)
     embeddings: Any = network.get_input_embeddings()
     tokenizers.check_embedding(tokenizer_folder(ref), tokenizer, len(embeddings.weight))
+    if loader.__name__ in WRITERS:
+        network.generation_config = generation.read(ref.path, virtual_tokens.base_of(network))
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
     if network.config.pad_token_id is None and loader.__name__ in WRITERS:
         network.config.pad_token_id = tokenizer.pad_token_id
     names, window = input_names(tokenizer, network), longest(tokenizer, network)
-    return Model(tokenizer, network, network.config, HOST, window, MAX_TOKENS["cpu"], names, network)
+    model = Model(tokenizer, network, network.config, HOST, window, MAX_TOKENS["cpu"], names, network)
+    if loader.__name__ in WRITERS:
+        generation.check(ref.path, model)
+    return model

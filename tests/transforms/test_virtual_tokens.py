@@ -16,8 +16,9 @@ from transformers import (
 from transforms import rehearsal
 from transforms.batches import Caps
 from transforms.errors import ModelError
-from transforms.generation.decode import Decoding, decode
+from transforms.generation.decode import decode
 from transforms.generation.request import Request
+from transforms.generation.settings import Decoding
 from transforms.model import forward, load
 from transforms.reference import ModelRef
 from transforms.tasks import classify, embed, generate, ner

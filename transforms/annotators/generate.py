@@ -14,9 +14,10 @@ from transforms.batches import MAX_TOKENS, Caps
 from transforms.contract import Annotation, failures_of
 from transforms.errors import ModelError
 from transforms.generation import guide, lanes
-from transforms.generation.decode import Decoding, Generation
+from transforms.generation.decode import Generation
 from transforms.generation.prompt import Prompts
 from transforms.generation.request import Request
+from transforms.generation.settings import Decoding
 from transforms.generation.writer import write
 from transforms.model import Model
 from transforms.tasks.generate import Options
@@ -69,6 +70,11 @@ class Generator:
         """What makes each text's guide, or None."""
         options, network = self.options, self.model.network
         if options.json_schema is not None:
+            if network.generation_config.stop_strings:
+                raise ModelError(
+                    "json_schema goes without the stop_strings of the model's generation_config.json, which could end "
+                    "a text before it is complete; take them out of that file"
+                )
             if not lanes.fits(network):
                 raise ModelError(
                     f"json_schema needs a model that can be batched continuously; {type(network).__name__} cannot"

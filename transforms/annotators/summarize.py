@@ -9,8 +9,8 @@ import pyarrow as pa
 from transforms.batches import MAX_TOKENS, Caps
 from transforms.contract import Annotation, failures_of
 from transforms.errors import ModelError
-from transforms.generation.decode import Decoding
 from transforms.generation.request import Request
+from transforms.generation.settings import Decoding
 from transforms.generation.windows import windows
 from transforms.generation.writer import new_tokens, texts_of, write
 from transforms.model import Model

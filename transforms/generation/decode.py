@@ -9,7 +9,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -20,34 +20,8 @@ from transforms import virtual_tokens
 from transforms.batches import Caps, corner, cut, padded
 from transforms.generation import causal, lanes, seq2seq, stepper
 from transforms.generation.request import Request
+from transforms.generation.settings import Decoding, complete, needs_own_tokens_only
 from transforms.model import Model
-
-
-@dataclass(frozen=True)
-class Decoding:
-    """How to choose tokens; None is what the model's generation_config.json says.
-
-    Attributes:
-        num_beams: 1 is greedy (or sampling).
-        sample: draw tokens instead of taking the likeliest; whatever the model's own do_sample says.
-        temperature, top_k, top_p: how to draw; used with `sample` only.
-        length_penalty: exponent of the length in a beam's score.
-        repetition_penalty: above 1 makes tokens that were there already less likely.
-        no_repeat_ngram_size: no n-gram of this size comes twice; 0 allows it.
-        min_new_tokens: no end before so many new tokens.
-        stop: token ids that end a text, beside the model's own end tokens.
-    """
-
-    num_beams: int = 1
-    sample: bool = False
-    temperature: float | None = None
-    top_k: int | None = None
-    top_p: float | None = None
-    length_penalty: float | None = None
-    repetition_penalty: float | None = None
-    no_repeat_ngram_size: int | None = None
-    min_new_tokens: int | None = None
-    stop: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -98,8 +72,8 @@ def decode(model: Model, requests: Sequence[Request], how: Decoding, max_tokens:
     """
     outputs: list[Generation | None] = [None] * len(requests)
     failures: dict[int, Exception] = {}
-    settings = _settings(model, how)
-    if how.num_beams == 1 and _own_tokens_only(settings):
+    settings = complete(model, how)
+    if how.num_beams == 1 and needs_own_tokens_only(settings):
         work: seq2seq.Work | causal.Work | None = None
         if model.config.is_encoder_decoder and stepper.fits(model):
             work = seq2seq.Work(model, requests, settings, max_tokens, caps)
@@ -134,16 +108,6 @@ def decode(model: Model, requests: Sequence[Request], how: Decoding, max_tokens:
     return Generations(outputs, failures, tokens, slots)
 
 
-def _own_tokens_only(settings: GenerationConfig) -> bool:
-    """Whether choosing a row's token takes its own tokens and logits, and nothing else."""
-    return (
-        not settings.encoder_no_repeat_ngram_size
-        and (settings.encoder_repetition_penalty or 1.0) == 1.0
-        and (settings.guidance_scale or 1.0) == 1.0
-        and settings.watermarking_config is None
-    )
-
-
 def _groups(keys: Sequence[tuple[int, int]]) -> Iterator[np.ndarray]:
     """Indices of equal keys, together; the greatest first."""
     indices: dict[tuple[int, int], list[int]] = {}
@@ -151,28 +115,6 @@ def _groups(keys: Sequence[tuple[int, int]]) -> Iterator[np.ndarray]:
         indices.setdefault(key, []).append(i)
     for _, members in sorted(indices.items(), reverse=True):
         yield np.array(members, dtype=np.int64)
-
-
-def _settings(model: Model, how: Decoding) -> GenerationConfig:
-    """The model's generation config with `how` laid over it."""
-    settings = copy.deepcopy(model.network.generation_config or GenerationConfig())
-    for field in fields(how):
-        value = getattr(how, field.name)
-        if field.name not in ("sample", "stop") and value is not None:
-            setattr(settings, field.name, value)
-    # What generate() takes where nobody says anything, such as a top_k of 50.
-    settings.update(**settings._get_default_generation_params(), defaults_only=True)
-    settings.do_sample = how.sample
-    if not how.sample:
-        settings.temperature = settings.top_k = settings.top_p = None
-    ends = settings.eos_token_id
-    ends = [] if ends is None else [ends] if isinstance(ends, int) else list(ends)
-    settings.eos_token_id = list(dict.fromkeys([*ends, *how.stop])) or None
-    settings.pad_token_id = model.tokenizer.pad_token_id if settings.pad_token_id is None else settings.pad_token_id
-    settings.max_length = settings.max_new_tokens = None
-    if how.min_new_tokens is not None:
-        settings.min_length = None
-    return settings
 
 
 class _Prefix(LogitsProcessor):
@@ -213,9 +155,14 @@ def _generate(model: Model, requests: list[Request], settings: GenerationConfig)
             attention_mask=torch.from_numpy(mask.astype(np.int64)).to(model.device),
             generation_config=settings,
             logits_processor=[_Prefix([request.prefix for request in requests], start, settings.num_beams)],
+            # Stop strings are looked for in the text.
+            tokenizer=model.tokenizer if settings.stop_strings else None,
         )
     ends = set(settings.eos_token_id or ())
     rows = sequences[:, start:].tolist()
+    if settings.stop_strings:
+        # generate() fills up what a string ended, as it fills up what an end token ended.
+        rows = [_unpadded(row, pad) for row in rows]
     return [_cut(row, ends, len(request.prefix)) for row, request in zip(rows, requests, strict=True)]
 
 
@@ -228,6 +175,13 @@ def _only(network: PreTrainedModel, settings: GenerationConfig) -> Iterator[None
         yield
     finally:
         network.generation_config = own
+
+
+def _unpadded(ids: list[int], pad: int) -> list[int]:
+    end = len(ids)
+    while end and ids[end - 1] == pad:
+        end -= 1
+    return ids[:end]
 
 
 def _cut(ids: list[int], ends: set[int], skip: int) -> Generation:

@@ -202,6 +202,8 @@ def fits(network: PreTrainedModel) -> bool:
     """
     if virtual_tokens.count(network):
         return False
+    if network.device.type == "meta":
+        raise NotImplementedError("a network on the meta device has no logits to compare")
     if network not in _fitting:
         config = network.config.get_text_config(decoder=True)
         # Windows that a short trial does not reach and `_mask` does not know: GPT-Neo's, Llama 4's.

@@ -9,8 +9,9 @@ from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM, Pretrained
 
 from transforms.batches import Caps
 from transforms.distinct import places
-from transforms.generation.decode import Decoding, Generation, Generations, decode
+from transforms.generation.decode import Generation, Generations, decode
 from transforms.generation.request import Request
+from transforms.generation.settings import Decoding
 from transforms.model import Model
 
 

@@ -16,8 +16,9 @@ from transformers import AutoModelForCausalLM, GenerationConfig
 from tests import tiny_causal
 from transforms.batches import Caps
 from transforms.generation import causal, lanes
-from transforms.generation.decode import Decoding, Generation, Generations, decode
+from transforms.generation.decode import Generation, Generations, decode
 from transforms.generation.request import Request
+from transforms.generation.settings import Decoding
 from transforms.model import Model, ModelRef, load
 
 FAMILIES = ["gpt2", "llama", "qwen2", "qwen3", "mistral"]

@@ -8,8 +8,9 @@ from hypothesis import strategies as st
 from tests import tiny, tiny_seq2seq
 from transforms.batches import Caps
 from transforms.generation import seq2seq, stepper
-from transforms.generation.decode import Decoding, Generation, decode
+from transforms.generation.decode import Generation, decode
 from transforms.generation.request import Request
+from transforms.generation.settings import Decoding
 from transforms.generation.stepper import Stepper
 from transforms.generation.writer import AutoWriter
 from transforms.model import Model, ModelRef, load

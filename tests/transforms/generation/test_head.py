@@ -13,9 +13,10 @@ from transforms.batches import Caps
 from transforms.engines.packed import PackedLinear, available
 from transforms.generation import head
 from transforms.generation.choice import _likeliest
-from transforms.generation.decode import Decoding, decode
+from transforms.generation.decode import decode
 from transforms.generation.head import Head, Rough, head_of
 from transforms.generation.request import Request
+from transforms.generation.settings import Decoding
 from transforms.generation.writer import AutoWriter
 from transforms.model import ModelRef, load
 

@@ -1,0 +1,200 @@
+"""How a model's tokens are chosen: what its generation_config.json says, and what the task's options lay over it.
+
+Each of transformers' generation parameters is in one of the groups below; a test compares them with the installed
+version, so that a new parameter is not ignored by accident.
+"""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from transformers import GenerationConfig
+
+from transforms.checkpoint import files
+from transforms.errors import ModelError
+
+if TYPE_CHECKING:
+    from transforms.model import Model
+
+# Taken as the file has them, by transformers' own logits processors, or by its generate() where those do not suffice.
+HONOURED = (
+    *("bad_words_ids", "begin_suppress_tokens", "suppress_tokens", "sequence_bias", "stop_strings"),
+    *("bos_token_id", "decoder_start_token_id", "eos_token_id", "forced_bos_token_id", "forced_eos_token_id"),
+    *("pad_token_id", "encoder_no_repeat_ngram_size", "encoder_repetition_penalty", "exponential_decay_length_penalty"),
+    *("guidance_scale", "length_penalty", "early_stopping", "min_length", "min_new_tokens", "no_repeat_ngram_size"),
+    *("remove_invalid_values", "renormalize_logits", "repetition_penalty", "watermarking_config"),
+    *("temperature", "top_k", "top_p", "top_h", "min_p", "typical_p", "epsilon_cutoff", "eta_cutoff"),
+)
+
+# The task's options decide, and their documentation says so.
+DECIDED_BY_TASK = ("do_sample", "num_beams", "max_length", "max_new_tokens")
+
+# The same tokens by another way, or more than the tokens: speculation, caches, compilation, what is returned beside.
+LEFT_OUT = (
+    *("assistant_confidence_threshold", "assistant_early_exit", "assistant_ensemble_weight", "assistant_lookbehind"),
+    *("is_assistant", "num_assistant_tokens", "num_assistant_tokens_schedule", "target_lookbehind", "use_mtp"),
+    *("max_matching_ngram_size", "prompt_lookup_num_tokens", "speculation_type"),
+    *("cache_config", "cache_implementation", "max_cache_len", "low_memory", "prefill_chunk_size"),
+    *("compile_config", "disable_compile", "continuous_batching_config"),
+    *("output_attentions", "output_hidden_states", "output_logits", "output_scores", "return_dict_in_generate"),
+    *("num_return_sequences", "max_time"),
+)
+
+# Other ways to choose tokens, with the values at which they are off.
+REFUSED: dict[str, tuple[Any, ...]] = {
+    "constraints": (None,),
+    "force_words_ids": (None,),
+    "num_beam_groups": (None, 1),
+    "diversity_penalty": (None, 0, 0.0),
+    "penalty_alpha": (None, 0, 0.0),
+    "dola_layers": (None,),
+    "token_healing": (None, False),
+}
+
+# Say something about the file, or nothing.
+OTHERS = ("transformers_version", "use_cache")
+
+# Parameters that name tokens which are fed to the network or looked up among its logits. An end token that it does not
+# have only never comes.
+TOKENS = (
+    *("decoder_start_token_id", "forced_bos_token_id", "forced_eos_token_id"),
+    *("suppress_tokens", "begin_suppress_tokens", "bad_words_ids"),
+)
+
+
+@dataclass(frozen=True)
+class Decoding:
+    """How to choose tokens; None is what the model's generation_config.json says.
+
+    Attributes:
+        num_beams: 1 is greedy (or sampling).
+        sample: draw tokens instead of taking the likeliest; whatever the model's own do_sample says.
+        temperature, top_k, top_p: how to draw; used with `sample` only.
+        length_penalty: exponent of the length in a beam's score.
+        repetition_penalty: above 1 makes tokens that were there already less likely.
+        no_repeat_ngram_size: no n-gram of this size comes twice; 0 allows it.
+        min_new_tokens: no end before so many new tokens.
+        stop: token ids that end a text, beside the model's own end tokens.
+    """
+
+    num_beams: int = 1
+    sample: bool = False
+    temperature: float | None = None
+    top_k: int | None = None
+    top_p: float | None = None
+    length_penalty: float | None = None
+    repetition_penalty: float | None = None
+    no_repeat_ngram_size: int | None = None
+    min_new_tokens: int | None = None
+    stop: tuple[int, ...] = ()
+
+
+def read(folder: str, network: Any) -> GenerationConfig:
+    """What a model folder says about generation, or its config.json where it has no generation_config.json.
+
+    Args:
+        folder: the model's.
+        network: the network, weights or not.
+
+    Raises:
+        ModelError: the file is damaged, or asks for a way of choosing tokens that Nightscribe does not have.
+    """
+    file = Path(folder) / "generation_config.json"
+    if not file.is_file():
+        file = Path(folder) / "config.json"
+    files.read_json(file)
+    try:
+        settings = GenerationConfig.from_pretrained(
+            folder, config_file_name=file.name, _from_model_config=file.name == "config.json"
+        )
+    # Parameters are validated in many ways.
+    except Exception as error:
+        raise ModelError(
+            f"{file} cannot be read ({files.first_line(error)}); correct that key, or copy the file again from "
+            "where the model came from"
+        ) from error
+    for name, off in REFUSED.items():
+        if (value := getattr(settings, name, None)) not in off:
+            raise ModelError(
+                f"{file} has {name} {value!r}, which asks for a way of choosing tokens that Nightscribe does not have; "
+                "take that key out"
+            )
+    _check_tokens(file, settings, network)
+    return settings
+
+
+def check(folder: str, model: Model) -> None:
+    """Refuse values that transformers' logits processors cannot work with.
+
+    Args:
+        folder: the model's.
+        model: its network may have no weights; its `generation_config` is the one to check.
+
+    Raises:
+        ModelError: one of them refuses its value.
+    """
+    from transforms.generation.choice import Choice
+
+    try:
+        _ = Choice(model.network, complete(model, Decoding()), model.device).takes_rough
+    except Exception as error:
+        raise ModelError(
+            f"the generation settings in {folder!r} cannot be followed ({files.first_line(error)}); correct "
+            "generation_config.json, or copy it again from where the model came from"
+        ) from error
+
+
+def _check_tokens(file: Path, settings: GenerationConfig, network: Any) -> None:
+    """Refuse tokens that the network does not have."""
+    size = len(network.get_input_embeddings().weight)
+    for name in TOKENS:
+        value = getattr(settings, name, None)
+        numbers = list(_flat(value))
+        if wrong := [one for one in numbers if not isinstance(one, int) or isinstance(one, bool) or one >= size]:
+            raise ModelError(
+                f"{file} has {name} {value!r}, and {wrong[0]!r} is no token of the model, which has {size}; correct it"
+            )
+
+
+def _flat(value: Any) -> list[Any]:
+    if value is None:
+        return []
+    return [one for item in value for one in _flat(item)] if isinstance(value, list | tuple) else [value]
+
+
+def needs_own_tokens_only(settings: GenerationConfig) -> bool:
+    """Whether choosing a row's token takes its own tokens and logits, and nothing else."""
+    return (
+        not settings.encoder_no_repeat_ngram_size
+        and (settings.encoder_repetition_penalty or 1.0) == 1.0
+        and (settings.guidance_scale or 1.0) == 1.0
+        and settings.watermarking_config is None
+        and not settings.stop_strings
+    )
+
+
+def complete(model: Model, how: Decoding) -> GenerationConfig:
+    """The model's generation config with `how` laid over it."""
+    settings = copy.deepcopy(model.network.generation_config or GenerationConfig())
+    for name in LEFT_OUT:
+        setattr(settings, name, None)
+    for field in fields(how):
+        value = getattr(how, field.name)
+        if field.name not in ("sample", "stop") and value is not None:
+            setattr(settings, field.name, value)
+    # What generate() takes where nobody says anything, such as a top_k of 50.
+    settings.update(**settings._get_default_generation_params(), defaults_only=True)
+    settings.do_sample = how.sample
+    if not how.sample:
+        settings.temperature = settings.top_k = settings.top_p = None
+    ends = settings.eos_token_id
+    ends = [] if ends is None else [ends] if isinstance(ends, int) else list(ends)
+    settings.eos_token_id = list(dict.fromkeys([*ends, *how.stop])) or None
+    settings.pad_token_id = model.tokenizer.pad_token_id if settings.pad_token_id is None else settings.pad_token_id
+    settings.max_length = settings.max_new_tokens = None
+    if how.min_new_tokens is not None:
+        settings.min_length = None
+    return settings
