@@ -118,14 +118,16 @@ def lay(network: PreTrainedModel, adapter: str, missing: set[str]) -> tuple[PreT
             laid: Any = PeftModel.from_pretrained(network, adapter, torch_device="cpu")
         except KeyError as error:
             raise ModelError(
-                f"adapter {adapter!r} lacks weights: {error.args[0]} is not in its file; copy it again"
+                f"adapter {adapter!r} lacks weights, such as {error.args[0]}; copy its file again"
             ) from error
         # Each kind of adapter has its own way to fail on a base of another shape.
         except Exception as error:
             raise _misfit(adapter, error) from error
     for warning in caught:
-        if "missing adapter keys" in str(warning.message).lower():
-            raise ModelError(f"adapter {adapter!r} lacks weights: {str(warning.message)[:300]}")
+        if "missing adapter keys" in (said := str(warning.message)).lower():
+            first = re.search(r"'([^']+)'", said)
+            what = first.group(1) if first else "some of its layers"
+            raise ModelError(f"adapter {adapter!r} lacks weights, such as {what}; copy its file again")
     if network.device.type == "meta":
         _check_all_used(laid, adapter)
     still = {key for key in missing if not saved.intersection(key.split("."))}
@@ -184,6 +186,8 @@ def _misfit(adapter: str, error: Exception) -> ModelError:
     if not sizes and "target" in str(error) and targets:
         listed = targets if isinstance(targets, str) else ", ".join(sorted(map(str, targets))[:4])
         what = f": no layer of the base is called {listed} (its target_modules)"
+    elif isinstance(error, TypeError):
+        what = f": its adapter_config.json has a value of a wrong type ({files.first_line(error)})"
     elif not sizes:
         what = f"({files.first_line(error)})"
     else:

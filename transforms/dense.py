@@ -8,8 +8,11 @@ import torch
 from safetensors.torch import load_file
 from torch import nn
 
+from transforms.checkpoint import weights
 from transforms.errors import ModelError
 from transforms.sentence import read_json
+
+WEIGHTS = ("model.safetensors", "pytorch_model.bin")
 
 
 class Dense(nn.Module):
@@ -24,6 +27,10 @@ class Dense(nn.Module):
         self.adds_input = config.get("use_residual", False)
         if self.adds_input and size[0] != size[1]:
             self.residual = nn.Linear(*size, bias=False)
+        stored = weights.read(weights.find(folder, WEIGHTS))
+        wanted = {name: tuple(tensor.shape) for name, tensor in self.state_dict().items()}
+        if wanted != {name: tensor.shape for name, tensor in stored.items()}:
+            raise ModelError(f"{folder} has weights of another shape than its config.json says; copy it again")
         self.load_state_dict(_weights(Path(folder)))
 
     def forward(self, vectors: torch.Tensor) -> torch.Tensor:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from transforms.checkpoint import files
 from transforms.errors import ModelError
 
 POOLINGS = {"mean": "mean", "cls": "cls", "lasttoken": "last"}
@@ -63,10 +64,20 @@ def read(folder: str | Path) -> Layout:
     root = Path(folder)
     if not (root / "modules.json").is_file():
         return Layout()
+    try:
+        return _layout(root)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise ModelError(
+            f"{root / 'modules.json'} and the folders that it names cannot be read ({files.first_line(error)}); "
+            "copy the folder again from where the model came from"
+        ) from error
+
+
+def _layout(root: Path) -> Layout:
     pooling: dict[str, Any] = {}
     dense: list[str] = []
     width, normalize = None, False
-    for module in json.loads((root / "modules.json").read_text()):
+    for module in json.loads(files.require(root / "modules.json", "JSON").read_text()):
         place = root / module["path"]
         kind = module["type"].rsplit(".", 1)[-1]
         if normalize and kind != "Dropout":
@@ -104,7 +115,7 @@ def read(folder: str | Path) -> Layout:
 
 def read_json(file: Path) -> dict[str, Any]:
     """A small JSON file of a folder; empty if it is not there."""
-    return json.loads(file.read_text()) if file.is_file() else {}
+    return files.read_json(file) if file.is_file() else {}
 
 
 def _pooling(config: dict[str, Any]) -> str:

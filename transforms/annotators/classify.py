@@ -11,6 +11,7 @@ import torch
 from transforms import heads
 from transforms.annotate import Row, annotate_texts
 from transforms.contract import Annotation
+from transforms.errors import SpecError
 from transforms.model import Model, logits
 from transforms.softmax import softmax
 from transforms.tasks.classify import LABEL, Options, gives_list
@@ -31,6 +32,10 @@ class Classifier:
         self.options = options
         self.model = model
         self.labels = pa.array(heads.labels(model.config), pa.string())
+        if isinstance(options.top_k, int) and options.top_k > len(self.labels):
+            raise SpecError(
+                f"top_k is {options.top_k}, and the model has {len(self.labels)} labels; give at most that, or all"
+            )
         self.gives_list = gives_list(options, model.config)
         self.max_tokens = max_tokens or model.max_tokens
         self.caps = model.caps()

@@ -51,5 +51,5 @@ def require_all(missing: set[str], ref: ModelRef, architecture: str) -> None:
     if missing:
         raise ModelError(
             f"model {ref.path!r} has no weights for {', '.join(sorted(missing)[:4])}; it was not trained for this task "
-            f"({architecture}): choose one that was, or add an adapter that brings them"
+            f"({architecture}), or config.json describes a larger network: choose another, or add an adapter"
         )

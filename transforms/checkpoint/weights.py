@@ -136,8 +136,8 @@ def _pickle(file: Path) -> dict[str, Stored]:
         content = torch.load(file, map_location="meta", weights_only=True)
     except Exception as error:
         raise ModelError(
-            f"{file} cannot be read as PyTorch weights ({files.first_line(error)}): it is truncated, or holds "
-            "more than tensors; copy it again, or save the weights as safetensors"
+            f"{file} cannot be read as PyTorch weights: it is truncated, or holds more than tensors; "
+            "copy it again, or save the weights as safetensors"
         ) from error
     return dict(_tensors(file, content))
 

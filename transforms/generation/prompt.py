@@ -8,6 +8,7 @@ from typing import Any
 
 from jinja2 import TemplateError
 
+from transforms.checkpoint.files import first_line
 from transforms.errors import ModelError
 from transforms.model import Model
 from transforms.template import Chat
@@ -136,7 +137,13 @@ class Prompts:
                 rendered = ""
             if system in rendered:
                 return rendered
-        return self._chat([{"role": "user", "content": both}])
+        try:
+            return self._chat([{"role": "user", "content": both}])
+        except TemplateError as error:
+            raise ModelError(
+                f"the tokenizer's chat template cannot be used ({first_line(error)}); set chat: never, or copy the "
+                "template again from where the model came from"
+            ) from error
 
     def _chat(self, messages: list[dict[str, str]]) -> str:
         return self.tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)

@@ -11,7 +11,7 @@ from transformers import AutoTokenizer, BertTokenizer
 
 from tests import tiny
 from transforms import rehearsal
-from transforms.errors import ModelError
+from transforms.errors import ModelError, SpecError
 from transforms.reference import ModelRef
 from transforms.tasks import answer, classify, embed, fill_mask, generate, ner, summarize, translate
 
@@ -271,6 +271,59 @@ def test_options_that_the_model_contradicts_are_refused_without_weights(models, 
         tried(causal_model("llama"), task="generate", options=generate.Options(column="text", max_new_tokens=256))
     with pytest.raises(ModelError, match=r"targets?"):
         tried(models / "mlm", task="fill_mask", options=fill_mask.Options("text", targets=["notoneword"]))
+
+
+def test_more_labels_than_the_model_has_are_refused_at_plan_time(models):
+    with pytest.raises(SpecError, match="top_k is 4, and the model has 3 labels; give at most that, or all"):
+        tried(models / "sentiment", options=classify.Options("text", top_k=4))
+
+
+def test_a_broken_chat_template_is_refused_unless_it_is_not_used(causal_model, tmp_path):
+    folder = shutil.copytree(causal_model("chat"), tmp_path / "model")
+    (folder / "chat_template.jinja").write_text("{% for message in messages %}")
+    with pytest.raises(ModelError, match=r"chat template cannot be used \(TemplateSyntaxError.*set chat: never"):
+        tried(folder, task="generate", options=generate.Options(column="text", max_new_tokens=9))
+    tried(folder, task="generate", options=generate.Options(column="text", max_new_tokens=9, chat="never"))
+
+
+SENTENCE_FOLDERS = {
+    "modules.json is cut": (lambda f: (f / "modules.json").write_text("[{"), r"modules.json .* cannot be read"),
+    "modules.json is empty": (lambda f: (f / "modules.json").write_text(""), r"modules.json is empty"),
+    "a step is lost": (
+        lambda f: shutil.rmtree(f / "2_Dense"),
+        r"modules.json .* cannot be read .*copy",
+    ),
+    "pooling is a pointer": (lambda f: (f / "1_Pooling/config.json").write_text(POINTER), r"is a Git LFS pointer"),
+    "weights are lost": (lambda f: (f / "2_Dense/model.safetensors").unlink(), r"2_Dense' has no weights"),
+    "weights are a pointer": (lambda f: (f / "2_Dense/model.safetensors").write_text(POINTER), r"is a Git LFS pointer"),
+    "weights are of another width": (
+        lambda f: edit(f / "2_Dense/config.json", out_features=4),
+        r"2_Dense has weights of another shape than its config.json says",
+    ),
+}
+
+
+@pytest.mark.parametrize("damage", SENTENCE_FOLDERS)
+def test_a_damaged_sentence_transformers_folder_is_refused(models, tmp_path, damage):
+    folder = shutil.copytree(models / "mlm", tmp_path / "model")
+    steps = [("Transformer", ""), ("Pooling", "1_Pooling"), ("Dense", "2_Dense")]
+    modules = [
+        {"idx": i, "path": path, "type": f"sentence_transformers.{kind}"} for i, (kind, path) in enumerate(steps)
+    ]
+    (folder / "modules.json").write_text(json.dumps(modules))
+    for place, config in {
+        "1_Pooling": {"pooling_mode": "mean"},
+        "2_Dense": {"in_features": 32, "out_features": 8},
+    }.items():
+        (folder / place).mkdir()
+        (folder / place / "config.json").write_text(json.dumps(config))
+    dense = {"linear.weight": torch.ones(8, 32), "linear.bias": torch.ones(8)}
+    save_file(dense, folder / "2_Dense/model.safetensors")
+    tried(folder, task="embed", options=embed.Options("text"))
+    change, message = SENTENCE_FOLDERS[damage]
+    change(folder)
+    with pytest.raises(ModelError, match=message):
+        tried(folder, task="embed", options=embed.Options("text"))
 
 
 def test_sentencepiece_and_byte_pair_tokenizers_need_all_their_files(models, writers, tmp_path):
