@@ -154,11 +154,11 @@ BROKEN = {
     ),
     "a layer is missing": (
         lambda a: change(a, lambda w: {k: v for k, v in w.items() if k != first(w, "lora_B")}),
-        r"lacks weights: .*lora_B",
+        r"lacks weights, such as .*lora_B.*; copy its file again",
     ),
     "the head is missing": (
         lambda a: change(a, lambda w: {k: v for k, v in w.items() if "classifier" not in k}),
-        r"lacks weights: .*classifier",
+        r"lacks weights, such as .*classifier.*; copy its file again",
     ),
     "a layer too many": (
         lambda a: change(a, lambda w: w | {first(w, "layer.0").replace("layer.0", "layer.7"): torch.ones(4, 32)}),

@@ -69,6 +69,8 @@ def build(
         logging.set_verbosity(verbosity)
         if shows_progress:
             logging.enable_progress_bar()
+    # Where a task looks for further files.
+    network.config.name_or_path = network.name_or_path = folder
     unread = getattr(architecture, "UNREAD", ())
     mismatched = sorted(report["mismatched_keys"])
     if mismatched and adapter is None:

@@ -14,9 +14,9 @@ from transformers import AutoModelForCausalLM
 
 from tests.tiny import HARD
 from transforms.errors import ModelError
-from transforms.generation import prompt
-from transforms.generation.prompt import Prompts, parse
+from transforms.generation.prompt import Prompts
 from transforms.model import Model, ModelRef, load
+from transforms.template import columns, parse
 
 
 @pytest.fixture(scope="module")
@@ -30,14 +30,14 @@ def plain(causal_model: Callable[[str], Path]) -> Model:
 
 
 def test_the_columns_of_a_template_are_named_once_and_doubled_braces_are_braces() -> None:
-    assert prompt.columns("{title}: {text} {{json}} {title} {a b} {x.y}") == ["title", "text", "a b", "x.y"]
-    assert prompt.columns("nothing") == []
+    assert columns("{title}: {text} {{json}} {title} {a b} {x.y}") == ["title", "text", "a b", "x.y"]
+    assert columns("nothing") == []
 
 
 @pytest.mark.parametrize("template", ["{", "a } b", "{}", "{text!r}", "{text:>10}", "{text"])
 def test_a_template_with_other_braces_is_refused(template: str) -> None:
     with pytest.raises(ValueError, match=r"\{column\}"):
-        prompt.columns(template)
+        columns(template)
 
 
 def test_without_a_chat_template_the_system_text_comes_first(plain: Model) -> None:
