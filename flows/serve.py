@@ -21,6 +21,8 @@ from transforms.errors import RunError, SpecError
 PORT = 4200
 START_S = 180
 STOP_S = 60
+# How long a server may take to answer.
+ANSWER_S = 5
 
 
 def register(commands: Any) -> None:
@@ -72,11 +74,20 @@ def deploy(arguments: argparse.Namespace) -> int:
         arguments.prefect_file.write_text(content, encoding="utf-8")
         print(arguments.prefect_file)
         return 0
-    if not _configured_url():
+    if not (url := _configured_url()):
         raise SpecError("no Prefect server is set; set PREFECT_API_URL, or start one with nightscribe serve")
+    # A folder without job files is told first, and a server that is away before seconds of imports.
+    if any(arguments.specs.rglob("*.y*ml")) and (why := _silent(url)):
+        raise RunError(_no_answer(url, why))
+    import httpx
+
     from flows import deployments
 
-    for name, what in deployments.deploy(arguments.specs, arguments.pool).items():
+    try:
+        deployed = deployments.deploy(arguments.specs, arguments.pool)
+    except httpx.TransportError as error:
+        raise RunError(_no_answer(url, str(error) or type(error).__name__)) from error
+    for name, what in deployed.items():
         print(f"{what:<10} {name}" if " " not in what else f"{name} {what}", flush=True)
     return 0
 
@@ -99,19 +110,31 @@ def _server(port: int) -> Iterator[str]:
     url = os.environ["PREFECT_API_URL"] = f"http://127.0.0.1:{port}/api"
     with _prefect("server", "start", "--host", "127.0.0.1", "--port", str(port)) as server:
         deadline = time.monotonic() + START_S
-        while not _healthy(url):
+        while _silent(url):
             if server.poll() is not None or time.monotonic() > deadline:
                 raise RunError(f"the Prefect server did not start on port {port}; choose a free one with --port")
             time.sleep(0.5)
         yield url.removesuffix("/api")
 
 
-def _healthy(url: str) -> bool:
+def _silent(url: str) -> str | None:
+    """Why a server does not answer, or None if it does, whatever it answers."""
     try:
-        with urllib.request.urlopen(f"{url}/health", timeout=5) as answer:
-            return bool(answer.status == 200)
-    except (urllib.error.URLError, OSError):
-        return False
+        urllib.request.urlopen(f"{url}/health", timeout=ANSWER_S).close()
+    except urllib.error.HTTPError:
+        return None
+    except urllib.error.URLError as error:
+        return str(getattr(error.reason, "strerror", None) or error.reason)
+    except (OSError, ValueError) as error:
+        return str(error)
+    return None
+
+
+def _no_answer(url: str, why: str) -> str:
+    return (
+        f"the Prefect server at {url!r} does not answer ({why}); start it, or set PREFECT_API_URL to the address of "
+        f"one that runs, such as http://127.0.0.1:{PORT}/api"
+    )
 
 
 @contextmanager

@@ -68,7 +68,7 @@ def _parser() -> argparse.ArgumentParser:
     report.add_argument("run", metavar="RUN", help="run id, or latest")
     where = report.add_mutually_exclusive_group(required=True)
     where.add_argument("--sink", help="folder or URL that the run wrote to")
-    where.add_argument("--job", help="job file that says so")
+    where.add_argument("--job", help="job file of the run, whose sink.path is read")
     report.add_argument("--out", type=Path, help="file to write; RUN.html here if not given")
     report.set_defaults(call=report_command)
 

@@ -6,6 +6,7 @@ import sys
 
 import psutil
 import pyarrow.parquet as pq
+import pytest
 import yaml
 from prefect.client.orchestration import get_client
 from prefect.settings import PREFECT_API_URL, temporary_settings
@@ -60,3 +61,19 @@ def test_a_folder_without_job_files_is_one_sentence(tmp_path):
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 2
     assert "has no job file; put one there, or name another folder with --specs" in done.stderr.splitlines()[-1]
+
+
+@pytest.mark.parametrize(
+    "address", ["http://127.0.0.1:{port}/api", "http://no-such-host.invalid/api", "127.0.0.1:4200"]
+)
+def test_a_server_that_does_not_answer_is_one_sentence(tmp_path, models, address):
+    alone = server.Server(tmp_path)
+    lake.write_job(tmp_path, lake.job("in", "out", models))
+    url = address.format(port=alone.port)
+    command = [sys.executable, "-m", "jobs.cli", "deploy", "--specs", str(tmp_path)]
+    environment = alone.environment | {"PREFECT_API_URL": url}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 1
+    (sentence,) = done.stderr.strip().splitlines()
+    assert sentence.startswith(f"nightscribe: the Prefect server at {url!r} does not answer (")
+    assert "set PREFECT_API_URL to the address of one that runs" in sentence
