@@ -117,7 +117,7 @@ class Observer:
         read = (column for spec in specs for column in columns_read(spec.options))
         self.text = next(read, None)
         self.key = key
-        self.folder = "/".join(f"{name}={value}" for name, value in partition(key).items())
+        self.folder = "/".join(f"{name}={'null' if value is None else value}" for name, value in partition(key).items())
         self.rows = 0
         self.labels: dict[str, Counter[str]] = {}
         self.scores: dict[str, np.ndarray] = {}

@@ -7,12 +7,15 @@ import posixpath
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 from urllib.parse import unquote
 
-import fsspec
 from fsspec import AbstractFileSystem
+from fsspec.implementations.local import LocalFileSystem
 
-from transforms.errors import SpecError
+from jobs.source import local, urls
+from jobs.source.urls import open_url, reason, shown
+from transforms.errors import SourceError, SpecError
 
 FORMATS = {
     ".parquet": "parquet",
@@ -27,8 +30,20 @@ FORMATS = {
 }
 COMPRESSIONS = (".gz", ".zst", ".bz2", ".xz")
 
-# Readers of a lake skip names that begin like this: markers, logs, and what a sink keeps beside its rows.
-HIDDEN = ("_", ".")
+# Readers of a lake skip names that begin like this: markers, logs, and what a sink keeps beside its rows. A folder
+# `_year=2024` is data all the same.
+HIDDEN = re.compile(r"^\.|^_(?![^/]*=[^/]*/)")
+DATA = re.compile(
+    rf"({'|'.join(map(re.escape, FORMATS))})({'|'.join(map(re.escape, COMPRESSIONS))})?$",
+    re.IGNORECASE,
+)
+
+# How Hive, Spark, Athena and pyarrow write null as the name of a folder.
+HIVE_NULL = "__HIVE_DEFAULT_PARTITION__"
+
+# What stores say about the content of a file, and about its last change; the first that is there is its version.
+CHECKSUMS = ("ETag", "etag", "md5Hash", "content_md5", "Content-MD5", "generation", "blob_id", "sha", "checksum", "CRC")
+TIMES = ("mtime", "LastModified", "last_modified", "Last-Modified", "modified", "modify", "modificationTime", "created")
 
 
 @dataclass(frozen=True)
@@ -52,50 +67,72 @@ class File:
     format: str
 
 
+@dataclass(frozen=True)
+class _Place:
+    """A file before it has a key: its filesystem, the root of its entry, and what is the same for the same file."""
+
+    fs: AbstractFileSystem
+    path: str
+    url: str
+    root: str
+    version: str
+    entry: str
+    identity: str
+    linked: bool = False
+
+
 def find(paths: str | Sequence[str], format_: str | None) -> list[File]:
     """List the files of a file, folder, glob or URL, or of several, sorted by key.
 
+    A file that several paths or links lead to is one file, under the name without links if there is one.
+
     Raises:
-        SpecError: nothing is there, or a file's ending says no format.
+        SpecError: nothing is there, a file's ending says no format, or a file has no version.
+        SourceError: a store does not answer.
     """
     entries = [paths] if isinstance(paths, str) else list(paths)
-    found: dict[str, tuple[AbstractFileSystem, str, str]] = {}
-    roots: list[str] = []
-    for entry in entries:
-        fs, path = fsspec.core.url_to_fs(os.path.expanduser(entry))
-        root, names = _expand(fs, path, format_)
-        if not names:
-            kinds = ", ".join(FORMATS)
-            raise SpecError(f"source.path {entry!r} matches no data file; give a file, folder or glob of {kinds}")
-        roots.append(root)
-        found |= {fs.unstrip_protocol(name) if "://" in entry else name: (fs, name, entry) for name in names}
-    # Several entries share one root, so that equal names in different folders stay apart.
-    root = roots[0] if len(set(roots)) == 1 else posixpath.commonpath(roots)
+    if not all(entries) or not entries:
+        raise SpecError("source.path is empty; give a file, folder, glob or URL")
+    places = [place for entry in entries for place in _places(entry, format_)]
+    once: dict[str, _Place] = {}
+    for place in sorted(places, key=lambda place: (place.linked, place.url)):
+        once.setdefault(place.identity, place)
+    roots = _roots(places)
     files = [
-        File(fs, name, url, posixpath.relpath(name, root), version(fs, name), format_ or format_of(name, entry))
-        for url, (fs, name, entry) in found.items()
+        File(
+            place.fs,
+            place.path,
+            place.url,
+            posixpath.join(prefix, posixpath.relpath(place.path, root)),
+            place.version,
+            format_ or format_of(place.path, place.entry),
+        )
+        for place in once.values()
+        for root, prefix in [roots[place.fs]]
     ]
     return sorted(files, key=lambda file: file.key)
 
 
-def shown(url: str) -> str:
-    """A path or URL as messages show it: without user, password and query."""
-    return re.sub(r"(://)[^/@\s]+@", r"\1***@", re.sub(r"(://[^?\s]*)\?\S*", r"\1?***", url))
+def version(info: dict[str, Any], url: str) -> str:
+    """ETag, checksum, or size and time of the last change: whatever the store has.
 
+    Args:
+        info: what the filesystem says about a file.
+        url: the file, for the message.
 
-def version(fs: AbstractFileSystem, path: str) -> str:
-    """ETag, checksum, or size and modification time of a file: whatever the store has."""
-    info = fs.info(path)
-    for key in ("ETag", "etag", "md5Hash", "content_md5", "generation"):
+    Raises:
+        SpecError: the store has none of them.
+    """
+    for key in CHECKSUMS:
         if info.get(key):
-            return str(info[key]).strip('"')
-    if "mtime" in info:
-        # os.stat has nanoseconds; fsspec's float has lost them.
-        return (
-            f"{info['size']}-{os.stat(path).st_mtime_ns}" if os.path.exists(path) else f"{info['size']}-{info['mtime']}"
-        )
-    changed = info.get("LastModified") or info.get("last_modified") or info.get("created") or ""
-    return f"{info['size']}-{changed}"
+            return re.sub(r'^W/|"', "", str(info[key])) if key != "CRC" else f"{info.get('size')}-{info[key]}"
+    for key in TIMES:
+        if info.get(key):
+            return f"{info.get('size')}-{info[key]}"
+    raise SpecError(
+        f"{shown(url)} has neither a checksum nor a time of change, so that a changed file would not be noticed; copy "
+        f"it to a folder or an object store"
+    )
 
 
 def format_of(name: str, entry: str) -> str:
@@ -104,43 +141,120 @@ def format_of(name: str, entry: str) -> str:
     Raises:
         SpecError: none.
     """
-    base = name
-    for compression in COMPRESSIONS:
-        base = base.removesuffix(compression)
-    ending = posixpath.splitext(base)[1].lower()
-    if ending not in FORMATS:
+    if (ending := DATA.search(name)) is None:
         raise SpecError(
-            f"source.path {entry!r}: {posixpath.basename(name)!r} does not end like a data file "
+            f"source.path {shown(entry)!r}: {posixpath.basename(shown(name))!r} does not end like a data file "
             f"({', '.join(FORMATS)}); say source.format: parquet, csv, jsonl or arrow"
         )
-    return FORMATS[ending]
+    return FORMATS[ending.group(1).lower()]
 
 
-def partition(key: str) -> dict[str, str]:
-    """Hive partition values in the folders of a key: `lang=en/part-0.parquet` -> {"lang": "en"}."""
+def partition(key: str) -> dict[str, str | None]:
+    """Hive partition values in the folders of a key: `lang=en/part-0.parquet` -> {"lang": "en"}; Hive's null: None."""
     pairs = (folder.split("=", 1) for folder in posixpath.dirname(key).split("/") if "=" in folder)
-    return {name: unquote(value) for name, value in pairs}
+    return {unquote(name): None if value == HIVE_NULL else unquote(value) for name, value in pairs}
 
 
-def _expand(fs: AbstractFileSystem, path: str, format_: str | None) -> tuple[str, list[str]]:
-    """The root and the files of one entry; in folders, files of other kinds and hidden ones are passed over."""
-    if "*" in path or "?" in path or "[" in path:
-        fixed = path[: min(path.find(c) for c in "*?[" if c in path)]
-        root = posixpath.dirname(fixed) if not fixed.endswith("/") else fixed.rstrip("/")
-        return root, [name for name in fs.glob(path) if not _hidden(posixpath.relpath(name, root)) and fs.isfile(name)]
-    if fs.isdir(path):
-        root = path.rstrip("/")
-        names = (name for name in fs.find(root) if not _hidden(posixpath.relpath(name, root)))
-        return root, [name for name in names if format_ or _has_known_ending(name)]
-    return posixpath.dirname(path), [path] if fs.exists(path) else []
+def check_sink(paths: str | Sequence[str], files: Sequence[File], sink: str) -> None:
+    """Refuse a job that would read what it writes.
+
+    Args:
+        paths: `source.path`.
+        files: the files of the source.
+        sink: URL of the folder that the job writes to.
+
+    Raises:
+        SpecError: the sink lies among the files of the source, or they in it.
+    """
+    fs, root = open_url(sink)
+    root = root.rstrip("/")
+    is_local = isinstance(fs, LocalFileSystem)
+    real = os.path.realpath(root) if is_local else root
+    for file in files:
+        path = os.path.realpath(file.path) if is_local else file.path
+        if type(file.fs) is type(fs) and path.startswith(f"{real}/"):
+            raise SpecError(
+                f"source file {shown(file.url)} lies in sink.path {shown(sink)!r}, and a job cannot read the folder "
+                f"that it writes to; point sink.path to a folder beside the source"
+            )
+    written = [f"{root}/{posixpath.dirname(file.key)}/{posixpath.basename(file.key)}" for file in files]
+    for entry in [paths] if isinstance(paths, str) else paths:
+        entry_fs, path = open_url(entry)
+        folder = path.rstrip("/") + "/"
+        inside = any(_names(path, name) for name in written) if is_local else root.startswith(folder)
+        hidden = any(HIDDEN.search(f"{part}/") for part in root.removeprefix(folder).split("/"))
+        if type(entry_fs) is type(fs) and inside and not hidden:
+            raise SpecError(
+                f"sink.path {shown(sink)!r} lies inside source.path {shown(entry)!r}, so that the next run would read "
+                f"what this one wrote; point sink.path to a folder beside the source"
+            )
 
 
-def _has_known_ending(name: str) -> bool:
-    base = name
-    for compression in COMPRESSIONS:
-        base = base.removesuffix(compression)
-    return posixpath.splitext(base)[1].lower() in FORMATS
+def _names(path: str, name: str) -> bool:
+    return local.matches(os.path.abspath(path), os.path.normpath(name))
 
 
-def _hidden(key: str) -> bool:
-    return any(part.startswith(HIDDEN) for part in key.split("/"))
+def _places(entry: str, format_: str | None) -> list[_Place]:
+    """The files of one entry of `source.path`.
+
+    Raises:
+        SpecError: it names none.
+    """
+    fs, path = open_url(entry)
+    is_data = re.compile("") if format_ else DATA
+    if isinstance(fs, LocalFileSystem):
+        root, listed = _expand_local(entry, path, is_data)
+        places = [
+            _Place(fs, file.path, file.path, root, f"{file.size}-{file.mtime_ns}", entry, file.real, file.linked)
+            for file in listed
+        ]
+    else:
+        try:
+            root, infos = urls.expand(fs, path, is_data, _is_hidden)
+        except (PermissionError, FileNotFoundError) as error:
+            raise SpecError(f"source.path {shown(entry)!r} cannot be listed: {reason(error)}") from error
+        except Exception as error:
+            # Each store has its own errors of network and sign-in, not all of them OSErrors.
+            raise SourceError(f"source.path {shown(entry)!r} cannot be listed: {reason(error)}") from error
+        url_of = urls.url_of(fs, entry, next(iter(infos), path))
+        places = [
+            _Place(fs, name, url, root, version(info, url), entry, url)
+            for name, info in infos.items()
+            for url in [url_of(name)]
+        ]
+    if not places:
+        tried = "" if "://" in entry or path == entry else f" (looked for {path})"
+        raise SpecError(
+            f"source.path {shown(entry)!r} matches no data file{tried}; give a file, folder or glob of "
+            f"{', '.join(FORMATS)}"
+        )
+    return places
+
+
+def _expand_local(entry: str, path: str, is_data: re.Pattern[str]) -> tuple[str, list[local.Listed]]:
+    try:
+        return local.expand(path, is_data, HIDDEN)
+    except SpecError as error:
+        raise SpecError(f"source.path {entry!r}: {error}") from error
+
+
+def _is_hidden(key: str) -> bool:
+    *folders, name = key.split("/")
+    return bool(HIDDEN.search(name)) or any(HIDDEN.search(f"{folder}/") for folder in folders)
+
+
+def _roots(places: Sequence[_Place]) -> dict[AbstractFileSystem, tuple[str, str]]:
+    """The root of the files of each filesystem, and what comes before their keys where there are several.
+
+    Entries of one filesystem share a root, so that equal names in different folders stay apart.
+    """
+    by_fs: dict[AbstractFileSystem, list[_Place]] = {}
+    for place in places:
+        by_fs.setdefault(place.fs, []).append(place)
+    roots = {}
+    for i, (fs, group) in enumerate(by_fs.items()):
+        several = sorted({place.root for place in group})
+        root = several[0] if len(several) == 1 else posixpath.commonpath(several)
+        name = fs.protocol if isinstance(fs.protocol, str) else fs.protocol[0]
+        roots[fs] = (root or ".", f"{name}-{i}" if len(by_fs) > 1 else "")
+    return roots

@@ -7,18 +7,19 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from types import ModuleType
 
-import fsspec
 import pyarrow as pa
 
 from jobs.source import types
-from jobs.source.files import File, find, partition
+from jobs.source.files import File, check_sink, find, partition
 from jobs.source.formats import arrow, csv, jsonl, parquet
 from jobs.source.kind import Found, check_columns
 from jobs.source.shard import BadRow, Layout, Shard
+from jobs.source.urls import open_url, reason, shown
 from jobs.spec import SourceSpec
-from transforms.errors import SourceError, SpecError
+from transforms.errors import NightscribeError, SourceError, SpecError, UnreadableSource
 
 FORMATS: dict[str, ModuleType] = {"parquet": parquet, "csv": csv, "jsonl": jsonl, "arrow": arrow}
 
@@ -33,10 +34,7 @@ def plan(spec: SourceSpec, sink: str | None, texts: Collection[str], pinned: Map
     assert spec.path is not None
     files = find(spec.path, spec.format)
     if sink is not None:
-        below = fsspec.core.url_to_fs(sink)[1].rstrip("/") + "/"
-        files = [file for file in files if not file.path.startswith(below)]
-    if not files:
-        raise SpecError(f"source.path {spec.path!r} holds no file but the sink's own; point sink.path elsewhere")
+        check_sink(spec.path, files, sink)
     if (keys := spec.dialect_keys()) and all(file.format != "csv" for file in files):
         raise SpecError(f"source.{keys[0]} goes with CSV files, and there is none in {spec.path!r}; remove it")
     with ThreadPoolExecutor(16) as threads:
@@ -55,19 +53,42 @@ def plan(spec: SourceSpec, sink: str | None, texts: Collection[str], pinned: Map
 
 def read(spec: SourceSpec, shard: Shard, schema: pa.Schema, batch_rows: int) -> Iterator[pa.RecordBatch | BadRow]:
     """The rows of a range of one file."""
-    fs, path = fsspec.core.url_to_fs(shard.file)
+    fs, path = open_url(shard.file)
     try:
         yield from FORMATS[shard.format].read(fs, path, shard.start, shard.stop, schema, batch_rows, spec)
-    except (pa.ArrowException, OSError, EOFError) as error:
-        raise SourceError(f"{shard.file} could not be read as {shard.format}: {error}") from error
+    except NightscribeError:
+        raise
+    except Exception as error:
+        # Readers and filesystems raise whatever they meet: Arrow's errors, OSErrors, those of a network or a codec.
+        raise SourceError(f"{shown(shard.file)} could not be read as {shard.format}: {reason(error)}") from error
 
 
 def _inspect(file: File, spec: SourceSpec) -> Layout:
     try:
         layout: Layout = FORMATS[file.format].inspect(file.fs, file.path, spec)
-    except (pa.ArrowException, OSError, EOFError) as error:
-        raise SourceError(f"{file.url} is not a readable {file.format} file: {error}") from error
-    return layout
+    except NightscribeError:
+        raise
+    except Exception as error:
+        raise SourceError(f"{shown(file.url)} is not a readable {file.format} file: {reason(error)}") from error
+    names = layout.schema.names
+    if twice := [name for name in dict.fromkeys(names) if names.count(name) > 1]:
+        raise UnreadableSource(f"{shown(file.url)} has two columns {twice[0]!r}; rename one of them")
+    return replace(layout, schema=pa.schema([field.with_type(_plain(field.type)) for field in layout.schema]))
+
+
+def _plain(type_: pa.DataType) -> pa.DataType:
+    """The type without views, which polars writes and Arrow's kernels, such as take, do not know yet."""
+    if pa.types.is_string_view(type_):
+        return pa.string()
+    if pa.types.is_binary_view(type_):
+        return pa.binary()
+    if pa.types.is_list(type_) or pa.types.is_list_view(type_):
+        return pa.list_(type_.value_field.with_type(_plain(type_.value_type)))
+    if pa.types.is_large_list(type_) or pa.types.is_large_list_view(type_):
+        return pa.large_list(type_.value_field.with_type(_plain(type_.value_type)))
+    if pa.types.is_struct(type_):
+        return pa.struct([field.with_type(_plain(field.type)) for field in type_])
+    return type_
 
 
 def _shards(file: File, layout: Layout) -> Iterator[Shard]:

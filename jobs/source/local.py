@@ -1,0 +1,205 @@
+"""Files below a local path: folders and linked folders, globs, and names that a shell would have to escape."""
+
+from __future__ import annotations
+
+import os
+import re
+import stat
+import unicodedata
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from fsspec.utils import glob_translate
+
+from transforms.errors import SpecError
+
+MAGIC = re.compile(r"[*?\[]")
+
+
+@dataclass(frozen=True)
+class Listed:
+    """One file of a listing.
+
+    Attributes:
+        path: where it was found, without resolving links.
+        real: where it is, with all links resolved.
+        size: in bytes.
+        mtime_ns: time of the last change.
+    """
+
+    path: str
+    real: str
+    size: int
+    mtime_ns: int
+
+    @property
+    def linked(self) -> bool:
+        """Whether a link leads to it."""
+        return self.path != self.real
+
+
+def expand(path: str, is_data: re.Pattern[str], hidden: re.Pattern[str]) -> tuple[str, list[Listed]]:
+    """The root of an absolute path or glob, and the files that it names.
+
+    A path that is there is never read as a glob, so brackets in names need no escape; in a glob, folders that are there
+    are taken literally. A glob that names no file but folders stands for what is in them.
+
+    Args:
+        path: file, folder or glob.
+        is_data: names of files in folders that are wanted.
+        hidden: names in folders that are passed over, `/` behind folders.
+
+    Raises:
+        SpecError: a folder cannot be listed, a link leads nowhere, a file is no regular file.
+    """
+    path = _as_written(path)
+    if os.path.isdir(path):
+        found = [file for file in _walk(path, hidden) if is_data.search(file[0]) or _may_be_folder(file[0])]
+        return path, [_listed(*file) for file in found]
+    if os.path.lexists(path) or not MAGIC.search(path):
+        return os.path.dirname(path), [_listed(path)] if os.path.lexists(path) else []
+    root, pattern = _split(path)
+    if not os.path.isdir(root):
+        return root, []
+    names = pattern.split("/")
+    found = [
+        file
+        for file in _walk(root, hidden, lambda folder: _leads(folder.split("/"), names))
+        if _fits(os.path.relpath(file[0], root), pattern)
+    ]
+    if not found:
+        found = [
+            file
+            for file in _walk(root, hidden, lambda folder: _leads(folder.split("/")[: len(names)], [*names, "*"]))
+            if is_data.search(file[0]) and _fits_folder(os.path.relpath(file[0], root), pattern)
+        ]
+    return root, [_listed(*file) for file in found]
+
+
+def matches(path: str, name: str) -> bool:
+    """Whether a path or glob names a file, which need not be there."""
+    path = _as_written(path)
+    if os.path.isdir(path):
+        return name.startswith(path.rstrip("/") + "/")
+    if os.path.lexists(path) or not MAGIC.search(path):
+        return name == path
+    root, pattern = _split(path)
+    relative = os.path.relpath(name, root)
+    return _fits(relative, pattern) or _fits_folder(relative, pattern)
+
+
+def _fits(name: str, pattern: str) -> bool:
+    return re.match(glob_translate(pattern), name) is not None
+
+
+def _fits_folder(name: str, pattern: str) -> bool:
+    """Whether one of the folders of a relative path fits."""
+    parts = name.split("/")
+    return any(_fits("/".join(parts[:i]), pattern) for i in range(1, len(parts)))
+
+
+def _leads(folder: list[str], pattern: list[str]) -> bool:
+    """Whether files below a folder may fit a pattern, both as the names between slashes."""
+    if "**" in pattern[: len(folder)]:
+        return True
+    return len(folder) < len(pattern) and all(map(_fits, folder, pattern))
+
+
+def _walk(
+    root: str, hidden: re.Pattern[str], enter: Callable[[str], bool] = lambda folder: True
+) -> Iterator[tuple[str, str]]:
+    """Files below a folder, links followed: (path, path with all links resolved).
+
+    A linked folder that the walk is inside of is not entered again.
+
+    Args:
+        root: the folder.
+        hidden: names that are passed over, `/` behind folders.
+        enter: whether to enter a folder, by its path below the root.
+    """
+    real_root = os.path.realpath(root)
+    waiting = [(root, real_root, frozenset([real_root]))]
+    while waiting:
+        folder, real, above = waiting.pop()
+        for entry in _entries(folder):
+            is_folder = os.path.isdir(entry.path) if entry.is_symlink() else entry.is_dir()
+            if hidden.search(f"{entry.name}/" if is_folder else entry.name):
+                continue
+            target = os.path.realpath(entry.path) if entry.is_symlink() else os.path.join(real, entry.name)
+            if not is_folder:
+                yield entry.path, target
+            elif target not in above and enter(os.path.relpath(entry.path, root)):
+                waiting.append((entry.path, target, above | {target}))
+
+
+def _entries(folder: str) -> list[os.DirEntry[str]]:
+    try:
+        with os.scandir(folder) as entries:
+            return sorted(entries, key=lambda entry: entry.name)
+    except OSError as error:
+        raise SpecError(
+            f"folder {folder!r} cannot be listed: {error.strerror}; make it readable for this user, or leave it out of "
+            f"source.path"
+        ) from error
+
+
+def _may_be_folder(path: str) -> bool:
+    """Whether a path is a link that leads nowhere and may have led to a folder of data."""
+    return os.path.islink(path) and not os.path.exists(path) and "." not in os.path.basename(path)
+
+
+def _listed(path: str, real: str | None = None) -> Listed:
+    """A file with its size and time.
+
+    Raises:
+        SpecError: it is a link that leads nowhere, or no regular file.
+    """
+    try:
+        path.encode()
+    except UnicodeEncodeError as error:
+        raise SpecError(f"the name of {path!r} is not UTF-8; rename the file") from error
+    try:
+        found = os.stat(path)
+    except OSError as error:
+        if os.path.islink(path):
+            raise SpecError(
+                f"{path!r} is a link to {os.readlink(path)!r}, which is not there; remove the link or restore what it "
+                f"links to"
+            ) from error
+        raise SpecError(f"{path!r} cannot be read: {error.strerror}; make it readable, or remove it") from error
+    if not stat.S_ISREG(found.st_mode):
+        raise SpecError(f"{path!r} is no regular file but {_kind(found.st_mode)}; leave it out of source.path")
+    return Listed(path, real or os.path.realpath(path), found.st_size, found.st_mtime_ns)
+
+
+def _kind(mode: int) -> str:
+    names = {stat.S_ISFIFO: "a named pipe", stat.S_ISSOCK: "a socket", stat.S_ISDIR: "a folder"}
+    return next((name for test, name in names.items() if test(mode)), "a device")
+
+
+def _split(path: str) -> tuple[str, str]:
+    """The folder before the first part of a glob that is a pattern, and the pattern from there on."""
+    parts = path.split("/")
+    i = 1
+    while i < len(parts) - 1 and (not MAGIC.search(parts[i]) or os.path.isdir("/".join(parts[: i + 1]))):
+        i += 1
+    pattern, folder = [], "/".join(parts[:i]) or "/"
+    for part in parts[i:]:
+        folder = f"{folder}/{part}"
+        pattern.append(MAGIC.sub(r"[\g<0>]", part) if os.path.lexists(folder) else part)
+    return "/".join(parts[:i]) or "/", "/".join(pattern)
+
+
+def _as_written(path: str) -> str:
+    """The path as the file system spells it: `é` may be one character or two (Unicode's NFC and NFD)."""
+    if path.isascii() or os.path.lexists(path):
+        return path
+    found = "/"
+    for part in path.split("/")[1:]:
+        step = os.path.join(found, part)
+        if not os.path.lexists(step) and os.path.isdir(found):
+            composed = unicodedata.normalize("NFC", part)
+            same = [name for name in os.listdir(found) if unicodedata.normalize("NFC", name) == composed]
+            step = os.path.join(found, same[0]) if len(same) == 1 else step
+        found = step
+    return found

@@ -1,0 +1,97 @@
+"""Files behind URLs: any filesystem of fsspec, and texts about them without passwords."""
+
+from __future__ import annotations
+
+import os
+import posixpath
+import re
+from collections.abc import Callable
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+import fsspec
+from fsspec import AbstractFileSystem
+from fsspec.implementations.local import LocalFileSystem
+
+from jobs.source.local import MAGIC
+from transforms.errors import SpecError
+
+
+def open_url(url: str) -> tuple[AbstractFileSystem, str]:
+    """The filesystem of a path or URL, and the path within it.
+
+    Raises:
+        SpecError: no such protocol, or its package is not installed.
+    """
+    plain = os.path.expanduser(url.removeprefix("file://").removeprefix("local://"))
+    if plain != url and not os.path.lexists(plain) and os.path.lexists(unquote(plain)):
+        plain = unquote(plain)
+    if plain != url or os.path.lexists(plain) or "://" not in url:
+        return LocalFileSystem(), os.path.abspath(plain)
+    try:
+        fs, path = fsspec.core.url_to_fs(url)
+    except ImportError as error:
+        raise SpecError(f"source.path {shown(url)!r} needs a package: {reason(error)}") from error
+    except Exception as error:
+        # Each filesystem raises its own errors for a URL that it cannot use.
+        raise SpecError(f"source.path {shown(url)!r} is no path or URL that can be read: {reason(error)}") from error
+    return fs, path
+
+
+def shown(url: str) -> str:
+    """A path or URL, or a text with URLs, as messages show it: without user, password and query."""
+    return re.sub(r"(://)[^/@\s]+@", r"\1***@", re.sub(r"(://[^?\s]*)\?[^\s'\")]*", r"\1?***", url))
+
+
+def reason(error: BaseException) -> str:
+    """What a system or a library says, as the end of a sentence."""
+    if isinstance(error, PermissionError):
+        return "permission denied; make it readable for this user"
+    if isinstance(error, FileNotFoundError):
+        return "it is not there any more"
+    text = (str(error).strip().splitlines() or [type(error).__name__])[0]
+    return shown(text).rstrip(".")
+
+
+def expand(
+    fs: AbstractFileSystem, path: str, is_data: re.Pattern[str], is_hidden: Callable[[str], bool]
+) -> tuple[str, dict[str, Any]]:
+    """The root of a path or glob, and what the store says about each of its files; a path that is there is no glob."""
+    fs.invalidate_cache()
+    if fs.isfile(path):
+        return posixpath.dirname(path), {path: fs.info(path)}
+    if fs.isdir(path):
+        root = path.rstrip("/")
+        names = [name for name in fs.find(root) if is_data.search(name)]
+    elif MAGIC.search(path):
+        root = posixpath.dirname(MAGIC.split(path)[0])
+        names = [name for name in fs.glob(path) if fs.isfile(name)]
+    else:
+        return posixpath.dirname(path), {}
+    return root, {name: fs.info(name) for name in names if not is_hidden(posixpath.relpath(name, root or "."))}
+
+
+def url_of(fs: AbstractFileSystem, entry: str, name: str) -> Callable[[str], str]:
+    """A function from a path to a URL that opens it with the same filesystem as the entry.
+
+    Raises:
+        SpecError: there is none.
+    """
+    first, chained, rest = entry.partition("::")
+    split = urlsplit(first)
+    ways = [
+        lambda path: f"{fs.unstrip_protocol(path)}{chained}{rest}",
+        lambda path: f"{split.scheme}://{split.netloc}/{path.lstrip('/')}{chained}{rest}",
+        lambda path: f"{first}::{urlsplit(rest).scheme}://{path.lstrip('/')}",
+    ]
+    for way in ways:
+        # A URL of the wrong form fails in ways of its own; the next form is tried.
+        try:
+            same_fs, path = fsspec.core.url_to_fs(way(name))
+        except Exception:
+            continue
+        if same_fs == fs and path == name:
+            return way
+    raise SpecError(
+        f"source.path {shown(entry)!r}: its files cannot be opened by a URL of their own; name another path"
+    )
