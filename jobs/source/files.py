@@ -177,21 +177,20 @@ def check_sink(paths: str | Sequence[str], files: Sequence[File], sink: str) -> 
                 f"source file {shown(file.url)} lies in sink.path {shown(sink)!r}, and a job cannot read the folder "
                 f"that it writes to; point sink.path to a folder beside the source"
             )
-    written = [f"{root}/{posixpath.dirname(file.key)}/{posixpath.basename(file.key)}" for file in files]
+    # The sink has a part of each file in a folder of the same name.
+    written = [os.path.normpath(f"{real}/{file.key}") for file in files]
     for entry in [paths] if isinstance(paths, str) else paths:
         entry_fs, path = open_url(entry)
-        folder = path.rstrip("/") + "/"
-        inside = any(_names(path, name) for name in written) if is_local else root.startswith(folder)
-        hidden = any(HIDDEN.search(f"{part}/") for part in root.removeprefix(folder).split("/"))
-        if type(entry_fs) is type(fs) and inside and not hidden:
+        folder = local.root(path) if is_local else posixpath.dirname(local.MAGIC.split(f"{path.rstrip('/')}/")[0])
+        if type(entry_fs) is not type(fs) or not f"{real}/".startswith(f"{folder.rstrip('/')}/"):
+            continue
+        hidden = any(HIDDEN.search(f"{part}/") for part in real[len(folder) :].split("/"))
+        reached = any(local.matches(path, name) for name in written) if is_local else "*" not in path or "**" in path
+        if reached and not hidden:
             raise SpecError(
                 f"sink.path {shown(sink)!r} lies inside source.path {shown(entry)!r}, so that the next run would read "
                 f"what this one wrote; point sink.path to a folder beside the source"
             )
-
-
-def _names(path: str, name: str) -> bool:
-    return local.matches(os.path.abspath(path), os.path.normpath(name))
 
 
 def _places(entry: str, format_: str | None) -> list[_Place]:

@@ -58,34 +58,41 @@ def expand(path: str, is_data: re.Pattern[str], hidden: re.Pattern[str]) -> tupl
         return path, [_listed(*file) for file in found]
     if os.path.lexists(path) or not MAGIC.search(path):
         return os.path.dirname(path), [_listed(path)] if os.path.lexists(path) else []
-    root, pattern = _split(path)
-    if not os.path.isdir(root):
-        return root, []
+    folder, pattern = _split(path)
+    if not os.path.isdir(folder):
+        return folder, []
     names = pattern.split("/")
     found = [
         file
-        for file in _walk(root, hidden, lambda folder: _leads(folder.split("/"), names))
-        if _fits(os.path.relpath(file[0], root), pattern)
+        for file in _walk(folder, hidden, lambda name: _leads(name.split("/"), names))
+        if _fits(os.path.relpath(file[0], folder), pattern)
     ]
     if not found:
         found = [
             file
-            for file in _walk(root, hidden, lambda folder: _leads(folder.split("/")[: len(names)], [*names, "*"]))
-            if is_data.search(file[0]) and _fits_folder(os.path.relpath(file[0], root), pattern)
+            for file in _walk(folder, hidden, lambda name: _leads(name.split("/")[: len(names)], [*names, "*"]))
+            if is_data.search(file[0]) and _fits_folder(os.path.relpath(file[0], folder), pattern)
         ]
-    return root, [_listed(*file) for file in found]
+    return folder, [_listed(*file) for file in found]
 
 
 def matches(path: str, name: str) -> bool:
-    """Whether a path or glob names a file, which need not be there."""
-    path = _as_written(path)
-    if os.path.isdir(path):
-        return name.startswith(path.rstrip("/") + "/")
-    if os.path.lexists(path) or not MAGIC.search(path):
-        return name == path
-    root, pattern = _split(path)
-    relative = os.path.relpath(name, root)
+    """Whether a path or glob names a file, which need not be there.
+
+    Args:
+        path: absolute.
+        name: absolute, with all links resolved.
+    """
+    if os.path.isdir(path) or not MAGIC.search(path):
+        return name.startswith(f"{root(path).rstrip('/')}/")
+    relative, pattern = os.path.relpath(name, root(path)), _split(path)[1]
     return _fits(relative, pattern) or _fits_folder(relative, pattern)
+
+
+def root(path: str) -> str:
+    """The folder that everything lies in that an absolute path or glob may name, with all links resolved."""
+    path = _as_written(path)
+    return os.path.realpath(path if os.path.isdir(path) or not MAGIC.search(path) else _split(path)[0])
 
 
 def _fits(name: str, pattern: str) -> bool:

@@ -17,7 +17,7 @@ from jobs.sink import open_sink
 from jobs.store.lease import Lease
 from tests import lake
 from tests.lake import execute, make_lake
-from transforms.errors import SinkError
+from transforms.errors import SinkError, SpecError
 
 
 def test_a_job_keeps_every_column_and_adds_its_own(tmp_path, models):
@@ -128,8 +128,9 @@ def test_a_plan_can_be_executed_in_parts_by_others(tmp_path, models):
     assert run.finish(held).rows_out == 180
 
 
-def test_a_sink_inside_its_source_is_not_read_again(tmp_path, models):
+def test_a_sink_inside_its_source_is_refused(tmp_path, models):
     source = make_lake(tmp_path / "in")
     content = lake.job(f"{source}/**/*.parquet", source / "enriched", models)
-    execute(content)
-    assert execute(content).shards_skipped == 3
+    with pytest.raises(SpecError, match=r"lies inside source.path .* point sink.path to a folder beside the source"):
+        execute(content)
+    assert not (source / "enriched").exists()

@@ -172,6 +172,7 @@ def test_a_sink_among_the_files_of_the_source_is_refused(tmp_path):
     told = "lies inside source.path"
     assert told in refused(tmp_path / "in", sink=tmp_path / "in" / "out")
     assert told in refused(tmp_path / "in" / "**" / "*.parquet", sink=tmp_path / "in" / "out")
+    assert numbers(tmp_path / "in" / "**" / "*.parquet", sink=tmp_path / "out") == [1]
     assert "lies in sink.path" in refused(tmp_path / "in", sink=tmp_path / "in")
     assert "lies in sink.path" in refused(tmp_path / "in" / "x.parquet", sink=tmp_path)
     (tmp_path / "link").symlink_to(tmp_path)
@@ -184,11 +185,11 @@ def test_a_sink_among_the_files_of_the_source_is_refused(tmp_path):
 def test_each_path_keeps_its_filesystem(tmp_path):
     put(tmp_path / "x.parquet", 1)
     memory = fsspec.filesystem("memory")
-    memory.pipe_file("/lake/x.parquet", (tmp_path / "x.parquet").read_bytes())
+    memory.pipe_file("/shelf/x.parquet", (tmp_path / "x.parquet").read_bytes())
     put(tmp_path / "y.parquet", 2)
-    for paths in ([tmp_path, "memory://lake"], ["memory://lake", tmp_path]):
+    for paths in ([tmp_path, "memory://shelf"], ["memory://shelf", tmp_path]):
         assert numbers(paths) == [1, 1, 2]
-    assert len(set(keys([str(tmp_path), "memory://lake"]))) == 3
+    assert len(set(keys([str(tmp_path), "memory://shelf"]))) == 3
 
 
 def test_files_in_archives_are_opened_by_a_url_of_their_own(tmp_path):
