@@ -9,7 +9,8 @@ from transforms.errors import UserError
 def check(plan: Plan, from_hub: bool = False) -> None:
     """Load the models of a plan without their weights, and set up their tasks.
 
-    Nothing is looked at where no shard is to do: imports alone take seconds.
+    Nothing is looked at where no shard is to do, or where finished shards show that the same models have been loaded:
+    imports alone take seconds.
 
     Args:
         plan: what is to be executed.
@@ -18,7 +19,7 @@ def check(plan: Plan, from_hub: bool = False) -> None:
     Raises:
         UserError: a model or adapter folder is damaged or incomplete, or does not fit its task.
     """
-    if not plan.todo:
+    if not plan.todo or _have_been_loaded(plan):
         return
     from transforms.rehearsal import rehearse
 
@@ -30,3 +31,8 @@ def check(plan: Plan, from_hub: bool = False) -> None:
             rehearse(task.reference(), task.spec.task, task.spec.options)
         except UserError as error:
             raise type(error)(f"tasks.{i}: {error}") from error
+
+
+def _have_been_loaded(plan: Plan) -> bool:
+    """Whether a finished shard has the plan's fingerprint, which holds the contents of every model folder."""
+    return plan.spec.sink.on_model_change == "redo" and len(plan.todo) < len(plan.shards)
