@@ -116,6 +116,9 @@ class CustomTask:
         except NightscribeError:
             raise
         except Exception as error:
+            # When a job is planned, a task is set up on a network without weights: it has no numbers to read.
+            if any(_is_without_weights(argument) for argument in arguments):
+                raise
             raise SpecError(f"task {self.name!r}: {part} failed: {_told(error)}") from error
 
 
@@ -151,6 +154,11 @@ def _check_shape(name: str, module: ModuleType) -> None:
     for part in ("check", "output_type", "load"):
         if not callable(getattr(module, part)):
             raise SpecError(f"task {name!r}: {part} is {getattr(module, part)!r}; it must be a function")
+
+
+def _is_without_weights(model: Any) -> bool:
+    device = getattr(getattr(model, "network", None), "device", None)
+    return getattr(device, "type", None) == "meta"
 
 
 def _is_frozen(options: Any) -> bool:

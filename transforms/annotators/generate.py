@@ -9,7 +9,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from transforms import template
+from transforms import json_types, template
 from transforms.batches import MAX_TOKENS, Caps
 from transforms.contract import Annotation, failures_of
 from transforms.errors import ModelError
@@ -20,7 +20,7 @@ from transforms.generation.request import Request
 from transforms.generation.settings import Decoding
 from transforms.generation.writer import write
 from transforms.model import Model
-from transforms.tasks.generate import Options
+from transforms.tasks.generate import Options, output_type
 
 
 class Generator:
@@ -64,7 +64,12 @@ class Generator:
                 failed[row] = error
             else:
                 values[row] = self._text(found.outputs[i])
-        return Annotation(pa.array(values, pa.string()), failures_of(failed), found.tokens, found.padded_tokens)
+        if self.options.json_column == "struct":
+            column, unfit = json_types.column(values, output_type(self.options, None))
+            failed |= unfit
+        else:
+            column = pa.array(values, pa.string())
+        return Annotation(column, failures_of(failed), found.tokens, found.padded_tokens)
 
     def _guide(self) -> Any:
         """What makes each text's guide, or None."""
@@ -82,7 +87,7 @@ class Generator:
             ends = network.generation_config.eos_token_id
             ends = ends if isinstance(ends, list) else [ends]
             size = network.get_output_embeddings().out_features
-            return guide.json_texts(self.model.tokenizer, json.dumps(options.json_schema), size, ends)
+            return guide.json_texts(self.model.tokenizer, json.dumps(options.schema), size, ends)
         if options.stop:
             tokenizer, strings = self.model.tokenizer, options.stop
             return lambda: guide.StopStrings(tokenizer, strings)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import pyarrow as pa
 
-from transforms import template
+from transforms import json_types, template
 from transforms.errors import ModelError, SpecError
 from transforms.generation import guide
 from transforms.options import column_field, template_field
@@ -47,6 +47,7 @@ class Options:
         repetition_penalty: above 1 makes tokens of the prompt and the text less likely to come again.
         stop: strings that end a text; it is given without them.
         json_schema: a JSON schema, or the name of a file with one, that every text is valid by.
+        json_column: what a valid text becomes: a string, or a struct with a field for each key of the schema.
         long_text: what happens to a prompt past the window: its longest column is cut, or the row is rejected.
     """
 
@@ -63,6 +64,7 @@ class Options:
     repetition_penalty: float | None = None
     stop: list[str] | None = None
     json_schema: dict[str, Any] | str | None = None
+    json_column: Literal["string", "struct"] = "string"
     long_text: Literal["truncate", "reject"] = "truncate"
 
     def __post_init__(self) -> None:
@@ -89,6 +91,20 @@ class Options:
         if isinstance(self.json_schema, str):
             # The fingerprint is of what the file says.
             object.__setattr__(self, "json_schema", _schema_in(self.json_schema))
+        if self.json_column == "struct":
+            if self.json_schema is None:
+                raise ValueError("json_column is 'struct', which needs a json_schema with the fields; give it too")
+            try:
+                json_types.arrow_type(self.schema)
+            except ValueError as error:
+                raise ValueError(f"json_column is 'struct', and in json_schema {error}") from error
+
+    @property
+    def schema(self) -> dict[str, Any]:
+        """The JSON schema that texts are held to; empty without one."""
+        if not isinstance(self.json_schema, dict):
+            return {}
+        return json_types.closed(self.json_schema) if self.json_column == "struct" else self.json_schema
 
 
 def _schema_in(file: str) -> dict[str, Any]:
@@ -109,7 +125,7 @@ def _schema_in(file: str) -> dict[str, Any]:
 def check(options: Options, config: PretrainedConfig | None) -> None:
     """Refuse a model that is not a causal one, more new tokens than it has window, a schema that is none."""
     if options.json_schema is not None:
-        guide.check_schema(json.dumps(options.json_schema))
+        guide.check_schema(json.dumps(options.schema))
     if config is None:
         return
     from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
@@ -130,8 +146,8 @@ def check(options: Options, config: PretrainedConfig | None) -> None:
 
 
 def output_type(options: Options, config: PretrainedConfig | None) -> pa.DataType:
-    """string; null where a column of the prompt is null or empty."""
-    return pa.string()
+    """string, or a struct with the fields of the JSON schema; null where a column of the prompt is null or empty."""
+    return json_types.arrow_type(options.schema) if options.json_column == "struct" else pa.string()
 
 
 def load(options: Options, model: Model, max_tokens: int | None = None) -> Generator:

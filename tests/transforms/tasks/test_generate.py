@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -175,6 +176,38 @@ def test_a_schema_may_stand_in_a_file_and_its_content_counts(llama: Model, tmp_p
     file.write_text("{")
     with pytest.raises(ValueError, match=r"is not JSON"):
         Options(column="text", json_schema=str(file))
+
+
+def test_a_text_of_a_schema_may_be_a_struct_with_its_fields(llama):
+    pytest.importorskip("llguidance")
+    options = Options(prompt="{text} ->", json_schema=SCHEMA, max_new_tokens=40, json_column="struct")
+    type_ = pa.struct([("kind", pa.string()), ("lives", pa.int64())])
+    assert generate.output_type(options, None) == type_
+    annotation = generate.load(options, llama)(batch())
+    assert annotation.values.type == type_
+    strings = write(llama, json_schema=SCHEMA, max_new_tokens=40)
+    assert annotation.values.to_pylist() == [text and json.loads(text) for text in strings]
+
+
+def test_a_struct_has_no_field_for_keys_that_its_schema_does_not_name_so_none_are_written(llama):
+    pytest.importorskip("llguidance")
+    schema = {key: value for key, value in SCHEMA.items() if key != "additionalProperties"}
+    options = Options(prompt="{text} ->", json_schema=schema, max_new_tokens=40, json_column="struct")
+    generate.check(options, None)
+    assert options.schema["additionalProperties"] is False
+    assert not generate.load(options, llama)(batch()).failures
+
+
+@pytest.mark.parametrize(
+    ("schema", "complaint"),
+    [
+        (None, "json_column is 'struct', which needs a json_schema with the fields; give it too"),
+        ({"type": "object"}, "json_column is 'struct', and in json_schema $ is an object without properties"),
+    ],
+)
+def test_a_struct_without_a_schema_of_one_type_is_refused(schema, complaint):
+    with pytest.raises(ValueError, match=re.escape(complaint)):
+        Options(column="text", json_schema=schema, json_column="struct")
 
 
 def test_json_that_is_not_complete_in_time_rejects_its_row(llama: Model) -> None:
