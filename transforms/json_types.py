@@ -58,7 +58,8 @@ def column(texts: Sequence[str | None], type_: pa.DataType) -> tuple[pa.Array, d
     try:
         return pa.array(values, type_), {}
     except (pa.ArrowException, OverflowError, UnicodeError):
-        arrays, errors = [], {}
+        arrays: list[pa.Array] = []
+        errors: dict[int, Exception] = {}
         for row, value in enumerate(values):
             try:
                 arrays.append(pa.array([value], type_))

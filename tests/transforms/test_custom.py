@@ -1,9 +1,11 @@
 """A module of one's own as a task: held to the shape of a task, one sentence for whatever it gets wrong."""
 
 import textwrap
+import types
 
 import pyarrow as pa
 import pytest
+import torch
 
 from transforms import registry
 from transforms.contract import Annotation
@@ -194,3 +196,13 @@ def test_a_name_that_nothing_has_is_refused_with_the_tasks_that_there_are(name):
 def test_a_module_that_its_package_does_not_have_is_refused():
     with pytest.raises(SpecError, match=r"task 'json\.redact' cannot be imported: ModuleNotFoundError: "):
         registry.get("json.redact")
+
+
+def test_a_task_that_reads_numbers_while_it_is_set_up_is_no_failure_of_a_plan(module):
+    # Planning sets a task up on a network that has shapes and no numbers.
+    name = module(SHOUT, reads=("def annotate(batch):", "float(model.network.weight[0])\n        def annotate(batch):"))
+    task = registry.get(name)
+    network = torch.nn.Embedding(3, 2, device="meta")
+    network.device = network.weight.device
+    with pytest.raises(RuntimeError, match="meta"):
+        task.load(task.Options("text"), types.SimpleNamespace(network=network))
