@@ -200,7 +200,8 @@ def test_a_module_that_its_package_does_not_have_is_refused():
 
 def test_a_task_that_reads_numbers_while_it_is_set_up_is_no_failure_of_a_plan(module):
     # Planning sets a task up on a network that has shapes and no numbers.
-    name = module(SHOUT, reads=("def annotate(batch):", "float(model.network.weight[0])\n        def annotate(batch):"))
+    reading = "model.network.weight.detach()[0, 0].item()\n        def annotate(batch):"
+    name = module(SHOUT, reads=("def annotate(batch):", reading))
     task = registry.get(name)
     network = torch.nn.Embedding(3, 2, device="meta")
     network.device = network.weight.device
