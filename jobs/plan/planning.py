@@ -14,6 +14,7 @@ from jobs.models import fit
 from jobs.plan import Plan, TaskPlan, fingerprint, task_plans, todo
 from jobs.plan.fingerprint import Fingerprint
 from jobs.sink import Sink, open_sink, owner
+from jobs.sink.part import check_columns
 from jobs.source import Source
 from jobs.spec import JobSpec
 from transforms.options import column_kinds
@@ -40,6 +41,7 @@ def make(spec: JobSpec) -> Plan:
     planned_tasks, schema = task_plans.resolve(spec, planned_source.schema)
     # The value of a partition column stays where it was, in the name of the folder.
     schema = pa.schema([field for field in schema if field.name not in planned_source.partition_columns])
+    check_columns(schema)
     plan = Plan(
         # Microseconds, since short runs follow one another within a second and are told apart by order.
         run_id=f"{datetime.now(UTC):%Y%m%dT%H%M%S%f}-{secrets.token_hex(3)}",

@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Literal
 
+from jobs.store.names import STAGED_REJECTED
 from transforms.errors import SinkError, TooManyRejects
 
 if TYPE_CHECKING:
@@ -103,7 +104,7 @@ def check_rejects(plan: Plan, entries: list[Entry]) -> None:
     if total and rejected / total > allowed:
         raise TooManyRejects(
             f"{rejected} of {total} rows were rejected, errors.max_fraction allows {allowed:g}; "
-            f"the reasons are in {plan.spec.sink.path}/_rejected"
+            f"nothing was published: the reasons are in the report and in {plan.spec.sink.path}/{STAGED_REJECTED}"
         )
 
 

@@ -13,10 +13,11 @@ from typing import Any
 
 from jobs.plan import Plan
 from jobs.plan.text import count, lines
-from jobs.report import drift, picture
+from jobs.report import FINISHED, drift, picture
 from jobs.report.findings import Findings
 from jobs.report.history import FOLDER, Kept
 from jobs.report.shown import clock, duration
+from jobs.store.names import REJECTED, STAGED_REJECTED
 
 
 def headline(kept: Kept) -> str:
@@ -185,7 +186,9 @@ def _places(numbers: Mapping[str, Any]) -> str:
     output, run_id = numbers["output"], numbers["run_id"]
     places = [f"- enriched rows: `{output}`"]
     if numbers["rows_rejected"]:
-        places.append(f"- rejected rows with their reasons: `{output}/_rejected`")
+        # The rows of a run that did not finish are not published yet.
+        folder = REJECTED if numbers.get("status", FINISHED) == FINISHED else STAGED_REJECTED
+        places.append(f"- rejected rows with their reasons: `{output}/{folder}`")
     places.append(f"- example rows, the least certain rows and the rejected rows: `{output}/{FOLDER}/{run_id}.html`")
     places.append(f"- this report as JSON: `{output}/{FOLDER}/{run_id}.json`")
     return "\n".join(places)

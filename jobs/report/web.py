@@ -19,6 +19,7 @@ from jobs.plan.text import count
 from jobs.report import drift, page, picture
 from jobs.report.findings import OTHER
 from jobs.report.history import FOLDER, Kept
+from jobs.store.names import REJECTED, STAGED_REJECTED
 
 # Labels that a table of partitions has a column for.
 COLUMNS = 6
@@ -100,7 +101,7 @@ def _links(kept: Kept, folder: Path | None) -> list[Link]:
     output = str(kept.numbers["output"])
     places = [("enriched rows", "")]
     if kept.numbers["rows_rejected"]:
-        places.append(("rejected rows with their reasons", "_rejected"))
+        places.append(("rejected rows with their reasons", REJECTED if kept.finished else STAGED_REJECTED))
     places.append(("this report as JSON", f"{FOLDER}/{kept.run_id}.json"))
     if "://" in output and folder is not None:
         web_address = output.startswith(("http://", "https://"))

@@ -14,7 +14,7 @@ from jobs.sink.folder import FolderSink
 from jobs.sink.part import PartWriter
 from jobs.source import Shard
 from jobs.spec import SinkSpec
-from jobs.store import Store
+from jobs.store import Store, check
 
 __all__ = ["Entry", "PartWriter", "Sink", "open_sink"]
 
@@ -53,5 +53,10 @@ def open_sink(spec: SinkSpec, store: Store | None = None) -> FolderSink:
     Args:
         spec: the job file's section.
         store: its folder, if it is open already.
+
+    Raises:
+        SpecError: the path is on a filesystem that cannot hold a sink.
     """
-    return FolderSink(store or Store(spec.path))
+    store = store or Store(spec.path)
+    check(store)
+    return FolderSink(store)

@@ -133,14 +133,12 @@ class FolderSink:
         if (record := self._record()) is None:
             return
         staged = self.staged.read(look=False)
-        for slot in record["publish"]:
-            if slot in staged:
-                self._publish(staged[slot])
-        if record["remove"]:
-            published = self.published.read(look=False)
-            for slot in record["remove"]:
-                if slot in published:
-                    self.published.remove(published[slot])
+        published = self.published.read(look=False) if record["remove"] else {}
+        steps = [(staged[slot], self._publish) for slot in record["publish"] if slot in staged]
+        steps += [(published[slot], self.published.remove) for slot in record["remove"] if slot in published]
+        # File by file, the new rows first: readers see rows of two versions of a file for a moment at most.
+        for entry, step in sorted(steps, key=lambda pair: pair[0].key):
+            step(entry)
         self.store.delete(names.COMMIT)
 
     def _publish(self, entry: Entry) -> None:

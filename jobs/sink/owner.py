@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import os
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import fsspec
@@ -13,7 +13,7 @@ import pyarrow as pa
 
 from jobs.spec import JobSpec, SourceSpec
 from jobs.store import Store, names
-from transforms.errors import SpecError
+from transforms.errors import SinkError, SpecError
 
 
 @dataclass(frozen=True)
@@ -41,11 +41,29 @@ class Owner:
 
 
 def read(store: Store) -> Owner | None:
-    """The owner of a sink; None for a new sink, or one that no version with owners has written to."""
-    if not store.exists(names.OWNER):
-        return None
-    data: dict[str, Any] = json.loads(store.get(names.OWNER))
-    return Owner(data["job"], tuple(data["source"]), tuple(data["relative"]), data.get("types"))
+    """The owner of a sink; None for a new sink."""
+    try:
+        data: dict[str, Any] = json.loads(store.get(names.OWNER))
+        return Owner(data["job"], tuple(data["source"]), tuple(data["relative"]), data.get("types"))
+    except FileNotFoundError:
+        return _last_planned(store)
+    except (ValueError, KeyError, TypeError) as error:
+        raise SinkError(
+            f"{store.url}/{names.OWNER} is damaged, so that the job that the sink belongs to is unknown; restore the "
+            f"file, or delete it if this job is the only one that writes there"
+        ) from error
+
+
+def _last_planned(store: Store) -> Owner | None:
+    """The job that was last planned for a sink: version 0.1.0 kept the plans of its runs and no owner."""
+    for name in reversed(store.names(names.PLANS)):
+        try:
+            spec = json.loads(store.get(name))["spec"]
+            job = Owner(spec["name"], _roots(SourceSpec.model_validate(spec["source"])), ())
+            return replace(job, relative=_relative(job.source, store))
+        except (ValueError, KeyError, TypeError, FileNotFoundError):
+            continue
+    return None
 
 
 def check(spec: JobSpec, store: Store) -> Owner | None:
@@ -84,8 +102,15 @@ def record(spec: JobSpec, store: Store, schema: pa.Schema) -> None:
 def of(spec: JobSpec, store: Store) -> Owner:
     """A job as the owner of a sink."""
     source = _roots(spec.source)
-    relative = (os.path.relpath(path, store.root) for path in source if os.path.isabs(path) and store.local)
-    return Owner(spec.name, source, tuple(relative))
+    return Owner(spec.name, source, _relative(source, store))
+
+
+def _relative(source: tuple[str, ...], store: Store) -> tuple[str, ...]:
+    """The local paths among the roots as seen from the sink; none for a sink elsewhere."""
+    if not store.local:
+        return ()
+    # Both without symbolic links, so that the way between them is the same wherever the folder is reached from.
+    return tuple(os.path.relpath(path, os.path.realpath(store.root)) for path in source if os.path.isabs(path))
 
 
 def _roots(spec: SourceSpec) -> tuple[str, ...]:

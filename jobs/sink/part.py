@@ -16,6 +16,7 @@ from jobs.sink.rejects import reject_schema
 from jobs.source import Shard
 from jobs.source.content import content_hash
 from jobs.store import Store, names
+from transforms.errors import SpecError
 
 # Key of a footer -> the source file.
 SOURCE = "nightscribe.source"
@@ -69,6 +70,20 @@ class Table:
         if self.waiting:
             self.writer.write_table(pa.Table.from_batches(self.waiting).cast(self.schema.remove_metadata()))
             self.waiting = []
+
+
+def check_columns(schema: pa.Schema) -> None:
+    """Refuse columns that a part file cannot hold.
+
+    Raises:
+        SpecError: with the columns, their types and the fix.
+    """
+    if found := unwritable(schema):
+        columns = ", ".join(f"{column.name!r} ({column.type})" for column in found)
+        raise SpecError(
+            f"the rows are written as Parquet, which cannot hold {columns}; leave such columns out with "
+            f"source.columns, or convert them with source.prepare"
+        )
 
 
 def unwritable(schema: pa.Schema) -> list[pa.Field]:

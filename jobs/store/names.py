@@ -32,3 +32,4 @@ TEMPORARY = f"{FOLDER}/tmp"
 # polars look into folders whose names begin with an underscore, and would read `**/*.parquet` there as rows.
 REJECTED = "_rejected"
 REJECTED_ENDING = ".rejected"
+STAGED_REJECTED = f"{STAGED_FILES}/{REJECTED}"

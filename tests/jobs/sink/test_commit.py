@@ -1,0 +1,270 @@
+"""A commit replaces rows after the accounts are checked, can be killed at any step, and touches only files of ours."""
+
+from __future__ import annotations
+
+import json
+import uuid
+from dataclasses import replace
+
+import duckdb
+import pyarrow as pa
+import pyarrow.dataset
+import pyarrow.parquet as pq
+import pytest
+
+from jobs import run, spec
+from jobs.execute import shard as shards
+from jobs.models.pool import ModelPool
+from jobs.plan import planning
+from jobs.sink.folder import part_name, shrunk
+from jobs.sink.ledger import Ledger
+from jobs.sink.part import unwritable
+from jobs.source import Shard
+from jobs.source.formats import parquet
+from jobs.store import Store, lease, names
+from tests import lake, s3
+from transforms.errors import SpecError, TooManyRejects
+
+
+class Crash(BaseException):
+    """As final as SIGKILL: nothing in the product catches it."""
+
+
+def job(root, sink=None, **more):
+    tasks = [{"task": "noop", "column": "text", "into": "nothing"}]
+    content = {"name": "nightly", "source": {"path": str(root / "in")}, "tasks": tasks}
+    return content | {"sink": {"path": str(sink or root / "out")}, "errors": {"max_fraction": 1.0}} | more
+
+
+def write_csv(root, name, rows, bad=0):
+    (root / "in").mkdir(exist_ok=True)
+    lines = [f"{name}-{i},text {i}" for i in range(rows)] + [f"{name}-bad-{i},text,one more" for i in range(bad)]
+    (root / "in" / f"{name}.csv").write_text("\n".join(["id,text", *lines]) + "\n")
+
+
+def ids(sink):
+    found = [pq.read_table(part, partitioning=None)["id"].to_pylist() for part in lake.parts(sink)]
+    return sorted(id_ for part in found for id_ in part)
+
+
+def crash_at(monkeypatch, step, done):
+    """From now on the store does `step` changes; the next one is the last, done or not. The number of those done."""
+    count = [0]
+    for name in ("publish", "move", "delete"):
+        original = getattr(Store, name)
+
+        def wrapped(*arguments, original=original):
+            count[0] += 1
+            if count[0] <= step or (done and count[0] == step + 1):
+                original(*arguments)
+            if count[0] > step:
+                raise Crash
+
+        monkeypatch.setattr(Store, name, wrapped)
+    return count
+
+
+@pytest.mark.parametrize("done", [False, True], ids=["before", "after"])
+def test_a_commit_killed_at_any_step_is_finished_by_the_next_run(tmp_path, noop_task, monkeypatch, run_once, done):
+    for step in range(100):
+        root = tmp_path / str(step)
+        root.mkdir()
+        write_csv(root, "changed", 3, bad=2)
+        write_csv(root, "gone", 2, bad=1)
+        write_csv(root, "same", 1)
+        content = job(root)
+        content["sink"]["on_vanished"] = "remove"
+        run_once(content)
+        write_csv(root, "changed", 4)
+        (root / "in" / "gone.csv").unlink()
+        with monkeypatch.context() as patched:
+            plan = planning.make(spec.parse(content))
+            try:
+                with run.holding(plan) as held:
+                    for shard in held.plan.shards_todo:
+                        shards.execute(held.plan, shard, ModelPool(), held.sink)
+                    crash_at(patched, step, done)
+                    run.finish(held)
+            except Crash:
+                finished = False
+            else:
+                finished = True
+        # Readers see each file's old rows or its new ones.
+        seen = ids(root / "out")
+        assert [id_ for id_ in seen if id_.startswith("changed")] in (
+            [f"changed-{i}" for i in range(n)] for n in (3, 4)
+        )
+        assert [id_ for id_ in seen if id_.startswith("gone")] in ([], ["gone-0", "gone-1"])
+        report = run_once(content)
+        assert report.shards_skipped == 2
+        assert ids(root / "out") == [f"changed-{i}" for i in range(4)] + ["same-0"]
+        assert not list((root / "out/_rejected").rglob("*.rejected"))
+        assert not (root / "out" / names.COMMIT).exists()
+        assert not list((root / "out/_nightscribe/staged").rglob("*.*"))
+        if finished:
+            break
+    assert 8 < step < 99
+
+
+def test_too_many_rejects_leave_what_is_published_and_the_next_run_publishes_without_redoing(
+    tmp_path, noop_task, run_once
+):
+    write_csv(tmp_path, "a", 3)
+    run_once(job(tmp_path))
+    before = lake.contents(tmp_path / "out")
+    write_csv(tmp_path, "a", 3, bad=3)
+    strict = job(tmp_path, errors={"max_fraction": 0.1})
+    with pytest.raises(TooManyRejects, match=rf"nothing was published.*{names.STAGED_REJECTED}"):
+        run_once(strict)
+    assert lake.contents(tmp_path / "out") == before
+    (staged,) = (tmp_path / "out" / names.STAGED_REJECTED).rglob("*.parquet.rejected.staged")
+    assert len(pq.read_table(staged)) == 3
+    report = run_once(job(tmp_path))
+    assert (report.shards_skipped, len(lake.rejected(tmp_path / "out"))) == (1, 3)
+
+
+def test_readers_of_a_folder_find_rows_only_also_while_a_run_is_under_way(tmp_path, noop_task, run_once):
+    sink = tmp_path / "out"
+    write_csv(tmp_path, "a", 3, bad=2)
+    run_once(job(tmp_path))
+    write_csv(tmp_path, "b", 4, bad=1)
+    with run.holding(planning.make(spec.parse(job(tmp_path)))) as held:
+        for shard in held.plan.shards_todo:
+            shards.execute(held.plan, shard, ModelPool(), held.sink)
+        assert duckdb.sql(f"select count(*) from '{sink}/**/*.parquet'").fetchall() == [(3,)]
+        run.finish(held)
+    assert duckdb.sql(f"select count(*) from '{sink}/**/*.parquet'").fetchall() == [(7,)]
+    assert pa.dataset.dataset(sink).count_rows() == 7
+    assert duckdb.sql(f"select count(*) from read_parquet('{sink}/_rejected/**/*.rejected')").fetchall() == [(3,)]
+
+
+def test_a_sink_of_version_0_1_keeps_working(tmp_path, noop_task, run_once):
+    write_csv(tmp_path, "a", 3, bad=1)
+    write_csv(tmp_path, "b", 2)
+    run_once(job(tmp_path))
+    age(tmp_path / "out")
+    assert planning.make(spec.parse(job(tmp_path))).todo.keys() == set(
+        Ledger(Store(str(tmp_path / "out")), names.LEDGER).read()
+    )
+    with pytest.raises(SpecError, match="belongs to job 'nightly'"):
+        planning.make(spec.parse(job(tmp_path, name="another")))
+    report = run_once(job(tmp_path))
+    assert (report.rows_out, report.rows_rejected) == (5, 1)
+    assert len(ids(tmp_path / "out")) == 5
+    assert len(lake.rejected(tmp_path / "out")) == 1
+    assert not list((tmp_path / "out/_rejected").rglob("*.parquet"))
+
+
+def age(sink):
+    """Make a sink look as version 0.1.0 left it: one string as fingerprint, rejected rows in `.parquet`, no owner."""
+    for file in (sink / names.LEDGER).iterdir():
+        entry = json.loads(file.read_text())
+        if entry["rejected"]:
+            old = entry["rejected"].removesuffix(names.REJECTED_ENDING)
+            (sink / entry["rejected"]).rename(sink / old)
+            entry["rejected"] = old
+        for key in ("content", "findings", "reused", "lease"):
+            del entry[key]
+        file.write_text(json.dumps(entry | {"fingerprint": "0123456789abcdef0123"}))
+    (sink / names.OWNER).unlink()
+
+
+def test_only_files_of_ours_are_deleted(tmp_path, noop_task, run_once):
+    sink = tmp_path / "out"
+    write_csv(tmp_path, "a", 2)
+    run_once(job(tmp_path))
+    (part,) = lake.parts(sink)
+    pq.write_table(pa.table({"x": [1]}), sink / "export-20240101-5.parquet")
+    (sink / "torn-20240101-6.parquet").write_bytes(b"PAR1")
+    copy = sink / "copy-20240101-0.parquet"
+    copy.write_bytes(part.read_bytes())
+    # What a killed run of version 0.1.0 leaves: a part file without an entry.
+    schema = pq.read_schema(part)
+    orphan = sink / part_name(Shard("", "a.csv", "", "", 70, 0))
+    pq.write_table(schema.empty_table(), orphan)
+    run_once(job(tmp_path))
+    assert not orphan.exists()
+    assert {path.name for path in sink.glob("*.parquet")} == {
+        part.name,
+        "export-20240101-5.parquet",
+        "torn-20240101-6.parquet",
+        copy.name,
+    }
+
+
+def test_entries_parts_and_commits_carry_the_number_of_the_lease(tmp_path, noop_task, run_once):
+    for number in (1, 2):
+        write_csv(tmp_path, f"file-{number}", 2)
+        run_once(job(tmp_path))
+    entries = Ledger(Store(str(tmp_path / "out")), names.LEDGER).read().values()
+    assert sorted((entry.key, entry.lease) for entry in entries) == [("file-1.csv", 1), ("file-2.csv", 2)]
+
+
+def test_fewer_rows_of_the_same_version_are_found_and_those_of_changed_or_vanished_files_are_not(
+    tmp_path, noop_task, run_once
+):
+    for name in ("a", "b", "c"):
+        write_csv(tmp_path, name, 3)
+    run_once(job(tmp_path))
+    before = Ledger(Store(str(tmp_path / "out")), names.LEDGER).read()
+    a, b, c = sorted(before.values(), key=lambda entry: entry.key)
+    after = {a.slot: replace(a, rows_in=2), b.slot: replace(b, version="another", rows_in=1)}
+    assert shrunk(before, after, [c]) == [("a.csv", 3, 2)]
+    assert shrunk(before, before) == []
+
+
+def test_columns_that_parquet_cannot_hold_are_refused_when_planning(tmp_path, noop_task, monkeypatch):
+    interval = pa.array([None, (1, 2, 3)], pa.month_day_nano_interval())
+    table = pa.table({"text": ["a", "b"], "every": interval})
+    (tmp_path / "in").mkdir()
+    with pa.OSFile(str(tmp_path / "in/a.arrow"), "wb") as stream, pa.ipc.new_file(stream, table.schema) as writer:
+        writer.write_table(table)
+    with pytest.raises(SpecError, match=r"cannot hold 'every' \(month_day_nano_interval\).*source.columns"):
+        planning.make(spec.parse(job(tmp_path)))
+    fields = [
+        ("f", pa.float16()),
+        ("d", pa.decimal256(50, 3)),
+        ("t", pa.timestamp("ns", "UTC")),
+        ("v", pa.string_view()),
+    ]
+    assert unwritable(pa.schema([*fields, ("l", pa.list_(pa.float32(), 3)), ("n", pa.null())])) == []
+    assert [f.name for f in unwritable(pa.schema([("s", pa.struct([("x", pa.month_day_nano_interval())]))]))] == ["s"]
+
+
+def test_part_files_have_a_page_index_and_keep_nanoseconds(tmp_path, noop_task, run_once):
+    (tmp_path / "in").mkdir()
+    times = pa.array([1, None], pa.timestamp("ns"))
+    pq.write_table(pa.table({"id": ["a", "b"], "text": ["x", "y"], "at": times}), tmp_path / "in/a.parquet")
+    run_once(job(tmp_path))
+    (part,) = lake.parts(tmp_path / "out")
+    column = pq.ParquetFile(part).metadata.row_group(0).column(0)
+    assert column.has_offset_index
+    assert column.has_column_index
+    assert pq.read_table(part)["at"].combine_chunks() == times
+
+
+def test_a_sink_on_s3_is_written_resumed_and_handed_on(tmp_path, noop_task, run_once, monkeypatch):
+    monkeypatch.setattr(parquet, "SHARD_ROWS", 2)
+    with s3.server():
+        store = Store(f"s3://lake/{uuid.uuid4().hex}")
+        content = job(tmp_path, sink=store.url)
+        content["sink"]["on_vanished"] = "remove"
+        write_csv(tmp_path, "a", 3, bad=1)
+        write_csv(tmp_path, "gone", 2)
+        assert (run_once(content).rows_out, run_once(content).shards_skipped) == (5, 2)
+        write_csv(tmp_path, "a", 4)
+        (tmp_path / "in/gone.csv").unlink()
+        with monkeypatch.context() as patched, pytest.raises(Crash):
+            run_once(content, lambda: crash_at(patched, 5, done=False))
+        # A killed process leaves its lease behind, which runs out.
+        (name,) = store.names(names.LEASES)
+        store.put(name, json.dumps(json.loads(store.get(name)) | {"until": 0}).encode())
+        run_once(content)
+        (part,) = store.find(".parquet")
+        with store.open(part) as stream:
+            assert pq.read_table(stream)["id"].to_pylist() == [f"a-{i}" for i in range(4)]
+        assert store.find(names.REJECTED_ENDING) == []
+        with pytest.raises(SpecError, match="belongs to job 'nightly'"):
+            run_once(content | {"name": "another"})
+        with lease.hold(store) as held:
+            assert held.number == 5
