@@ -2,14 +2,17 @@
 
 import shutil
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
 from jobs import spec
 from jobs.plan import planning
+from jobs.sink import owner
+from jobs.store import Store
 from tests import lake
 from tests.lake import execute
-from transforms.errors import SpecError
+from transforms.errors import SinkError, SpecError
 
 
 @pytest.fixture
@@ -72,3 +75,54 @@ def test_rows_of_files_that_are_gone_are_announced_removed_and_counted(two_lakes
     assert planning.make(spec.parse(content)).removals == {"lang=de/part-2.parquet": 20}
     assert execute(content).rows_removed == 20
     assert len(lake.read(two_lakes / "out")) == 40
+
+
+def test_a_sink_without_an_owner_belongs_to_the_job_whose_plan_it_keeps(two_lakes, models):
+    execute(job(two_lakes, models))
+    (two_lakes / "out/_nightscribe/owner.json").unlink()
+    with pytest.raises(SpecError, match="belongs to job 'first'"):
+        execute(job(two_lakes, models, name="second"))
+    assert execute(job(two_lakes, models)).shards_skipped == 1
+
+
+def test_a_damaged_owner_file_is_one_sentence(two_lakes, models):
+    execute(job(two_lakes, models))
+    (two_lakes / "out/_nightscribe/owner.json").write_text('{"job": "fir')
+    with pytest.raises(SinkError, match=r"owner.json is damaged.*restore the file, or delete it"):
+        planning.make(spec.parse(job(two_lakes, models)))
+
+
+def test_links_and_dots_in_paths_name_the_same_source(two_lakes, models, monkeypatch):
+    execute(job(two_lakes, models))
+    (two_lakes / "link").symlink_to(two_lakes / "east")
+    monkeypatch.chdir(two_lakes / "west")
+    for path in (two_lakes / "link", "../east", f"{two_lakes}/west/../east/", f"{two_lakes}/east/*/*.parquet"):
+        content = job(two_lakes, models)
+        content["source"]["path"] = str(path)
+        assert execute(content).shards_skipped == 1
+
+
+@pytest.mark.parametrize(
+    ("source", "other"),
+    [
+        ({"dataset": "org/texts"}, {"dataset": "org/texts", "split": "test"}),
+        ({"dataset": "org/texts"}, {"dataset": "org/texts", "config": "de"}),
+        ({"dataset": "org/texts"}, {"path": "org/texts"}),
+        ({"path": "s3://lake/a/*.parquet"}, {"path": "s3://lake/b/*.parquet"}),
+        ({"path": "s3://lake/a"}, {"path": "lake/a"}),
+        ({"path": ["a", "b"]}, {"path": ["a", "c"]}),
+    ],
+)
+def test_sources_are_told_apart_and_revisions_and_patterns_are_not(tmp_path, models, source, other):
+    sink = Store(str(tmp_path / "out"))
+    owner.record(spec.parse(lake.job(source, tmp_path / "out", models)), sink, pa.schema([]))
+    same = dict(source)
+    if "dataset" in source:
+        same["revision"] = "v2"
+    elif isinstance(source["path"], list):
+        same["path"] = ["b/*.csv", "a/"]
+    else:
+        same["path"] = "s3://lake/a/x=*/[ab].parquet"
+    assert owner.check(spec.parse(lake.job(same, tmp_path / "out", models)), sink) is not None
+    with pytest.raises(SpecError, match="belongs to job 'test' with the source"):
+        owner.check(spec.parse(lake.job(other, tmp_path / "out", models)), sink)
