@@ -40,16 +40,18 @@ def load(task: TaskPlan) -> Annotator:
     """A task with its weights, ready to annotate; kept by nobody.
 
     Raises:
-        ModelError: the weights do not fit the task.
+        ModelError: the weights do not fit the task, or this machine lacks the device that the plan says.
     """
     module = registry.get(task.spec.task)
     if module.ARCHITECTURE is None:
         annotator = module.load(task.spec.options, None, task.spec.max_tokens)
     else:
         # With torch and transformers, which take seconds to import.
+        from transforms import device
         from transforms import model as models
         from transforms.checkpoint.loading import explaining
 
+        device.check(task.device)
         with explaining(reference := task.reference(), task.spec.task):
             model = models.load(reference, module.ARCHITECTURE)
             annotator = module.load(task.spec.options, model, task.spec.max_tokens)

@@ -22,7 +22,7 @@ from transforms.errors import RunError
 from transforms.reference import ModelRef
 
 # Raised whenever a plan file would be read wrongly by an older version, or an older plan by this one.
-FORMAT = 2
+FORMAT = 3
 
 
 @dataclass(frozen=True)
@@ -35,6 +35,7 @@ class TaskPlan:
         adapter: the adapter at one commit, or None.
         dtype: what is computed where the plan was made; never auto.
         engine: likewise.
+        device: likewise, such as cpu or cuda; a worker that has no such device refuses the plan.
         agreement: of dtype int8 with float32 on a sample of the rows, from 0 to 1; None for other dtypes.
     """
 
@@ -43,6 +44,7 @@ class TaskPlan:
     adapter: Pin | None = None
     dtype: str = "float32"
     engine: str = "torch"
+    device: str = "cpu"
     agreement: float | None = None
 
     def to_json(self) -> dict[str, Any]:
@@ -53,6 +55,7 @@ class TaskPlan:
             "adapter": self.adapter and self.adapter.to_json(),
             "dtype": self.dtype,
             "engine": self.engine,
+            "device": self.device,
             "agreement": self.agreement,
         }
 
@@ -61,7 +64,7 @@ class TaskPlan:
         """The inverse of `to_json`."""
         model, adapter = (Pin(**data[key]) if data[key] else None for key in ("model", "adapter"))
         spec = TaskSpec.model_validate(data["spec"])
-        return cls(spec, model, adapter, data["dtype"], data["engine"], data["agreement"])
+        return cls(spec, model, adapter, data["dtype"], data["engine"], data["device"], data["agreement"])
 
     @property
     def identity(self) -> dict[str, Any]:
@@ -81,7 +84,7 @@ class TaskPlan:
         """Folders to load from, downloaded if need be."""
         assert self.model is not None
         adapter = self.adapter.folder(weights) if self.adapter else None
-        return ModelRef(self.model.folder(weights), adapter, self.dtype, self.spec.device, self.engine)
+        return ModelRef(self.model.folder(weights), adapter, self.dtype, self.device, self.engine)
 
 
 @dataclass(frozen=True)

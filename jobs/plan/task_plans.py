@@ -117,12 +117,13 @@ def _computed(item: TaskSpec, i: int, is_here: bool) -> TaskPlan:
             check(item.device)
         except ModelError as error:
             raise SpecError(f"tasks.{i}.{error}") from error
+    device = choose_device(item.device)
     try:
-        engine = engines.choose(item.engine, item.dtype, choose_device(item.device))
+        engine = engines.choose(item.engine, item.dtype, device)
     except ModelError as error:
         raise ModelError(f"tasks.{i}: {error}") from error
     dtype = "float32" if engine == "onnx" else choose_dtype(item.dtype, item.device)
-    return TaskPlan(item, dtype=dtype, engine=engine)
+    return TaskPlan(item, dtype=dtype, engine=engine, device=str(device))
 
 
 def _pinned(task_plan: TaskPlan, i: int) -> TaskPlan:

@@ -211,7 +211,7 @@ def _footer(plan: Plan, shard: Shard) -> dict[str, str]:
     metadata["nightscribe.source_version"] = shard.version
     for i, task in enumerate(plan.tasks):
         commits = [f"{pin.name}@{pin.commit}" for pin in (task.model, task.adapter) if pin is not None]
-        computed = [task.dtype] if task.model is not None else []
+        computed = [task.dtype, task.device] if task.model is not None else []
         computed += [task.engine] if task.engine != "torch" else []
         computed += [f"agreement {task.agreement:g}"] if task.agreement is not None else []
         metadata[f"nightscribe.tasks.{i}"] = " + ".join([task.spec.task, *commits, *computed])

@@ -1,13 +1,17 @@
 """A fingerprint changes with what a job asks for, part by part, and not with the machine that plans it."""
 
+from dataclasses import replace
+
 import pytest
+import torch
 
 from jobs import spec
+from jobs.models import pool
 from jobs.plan import Plan, planning
 from jobs.plan.fingerprint import Fingerprint
 from tests import lake
 from transforms import device
-from transforms.errors import RunError
+from transforms.errors import ModelError, RunError
 
 
 def plan_of(tmp_path, models, tasks=None, **source):
@@ -77,6 +81,13 @@ def test_a_plan_file_holds_every_default_and_survives_a_round_trip(tmp_path, mod
 
 
 def test_a_plan_of_another_format_is_refused(tmp_path, models, files):
-    text = plan_of(tmp_path, models).to_json().replace('"format": 2', '"format": 1')
-    with pytest.raises(RunError, match=r"the plan has format 1, and this version of nightscribe reads format 2"):
+    text = plan_of(tmp_path, models).to_json().replace('"format": 3', '"format": 1')
+    with pytest.raises(RunError, match=r"the plan has format 1, and this version of nightscribe reads format 3"):
         Plan.from_json(text)
+
+
+def test_a_worker_without_the_device_of_the_plan_refuses_it(tmp_path, models, files):
+    plan = plan_of(tmp_path, models)
+    assert plan.tasks[0].device == ("cuda" if torch.cuda.is_available() else "cpu")
+    with pytest.raises(ModelError, match=r"device is 'cuda:99', and torch sees .* choose"):
+        pool.load(replace(plan.tasks[0], device="cuda:99"))
