@@ -137,7 +137,7 @@ def execute(held: Held) -> None:
     todo = planning.refresh(held.plan, held.sink).shards_todo
     # In a thread, with this one awake: a signal was seen to wait for as long as Beam waited for its workers.
     with ThreadPoolExecutor(1, "pipeline") as threads:
-        future = threads.submit(pipeline.execute, held.plan, todo, held.models, held.stop)
+        future = threads.submit(pipeline.run_pipeline, held.plan, todo, held.models, held.stop)
         while not wait([future], AWAKE_S).done:
             continue
     try:

@@ -28,7 +28,7 @@ from jobs.store import explain
 from transforms.errors import RunError, SpecError
 
 
-def execute(
+def run_pipeline(
     plan: Plan, todo: Iterable[Shard] | None = None, models: Shared | None = None, stop: StopToken | None = None
 ) -> None:
     """Execute some shards of a plan (all that are to do, if none are named), each entered as it is finished.
@@ -80,7 +80,7 @@ class _ExecuteDoFn(beam.DoFn):
         self.tokens = Metrics.counter("nightscribe", "tokens")
 
     def process(self, shard: Shard) -> Iterator[str]:
-        entry = shards.execute(self.plan, shard, self.models, self.sink, self.stop, self.heartbeat.add)
+        entry = shards.execute_shard(self.plan, shard, self.models, self.sink, self.stop, self.heartbeat.add)
         self.rows.inc(entry.rows_in)
         self.rejected.inc(entry.rows_rejected)
         self.tokens.inc(entry.tokens)

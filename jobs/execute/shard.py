@@ -44,7 +44,7 @@ class Chunk:
         return 0 if self.rejected is None else len(self.rejected)
 
 
-def execute(
+def execute_shard(
     plan: Plan,
     shard: Shard,
     models: ModelPool,

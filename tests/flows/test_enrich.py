@@ -140,7 +140,7 @@ def test_an_error_that_may_pass_is_retried_and_the_second_attempt_executes_only_
 ):
     monkeypatch.setattr(module, "execute", module.execute.with_options(retry_delay_seconds=0.1))
     attempts = []
-    execute = pipeline.execute
+    execute = pipeline.run_pipeline
 
     def flaky(plan, todo, models, stop):
         attempts.append([shard.key for shard in todo])
@@ -149,7 +149,7 @@ def test_an_error_that_may_pass_is_retried_and_the_second_attempt_executes_only_
             raise SinkError("the store is away")
         execute(plan, todo, models, stop)
 
-    monkeypatch.setattr(pipeline, "execute", flaky)
+    monkeypatch.setattr(pipeline, "run_pipeline", flaky)
     state = enrich(str(job_file(tmp_path, models, files=3)), return_state=True)
     assert attempts == [["0.parquet", "1.parquet", "2.parquet"], ["1.parquet", "2.parquet"]]
     report = state.result()

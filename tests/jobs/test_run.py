@@ -120,11 +120,11 @@ def test_a_plan_can_be_executed_in_parts_by_others(tmp_path, models):
 
     source = make_lake(tmp_path / "in")
     plan = Plan.from_json(planning.make(spec.parse(lake.job(source, tmp_path / "out", models))).to_json())
-    pipeline.execute(plan, plan.shards[2:])
+    pipeline.run_pipeline(plan, plan.shards[2:])
     held = run.Held(plan, sink := open_sink(plan.spec.sink), Lease(sink.store, 1), Shared(), NEVER)
     with pytest.raises(SinkError, match=r"2 of 3 shards are not done, first 'lang=de/part-0.parquet'; run again"):
         run.finish(held)
-    pipeline.execute(plan, plan.shards[:2])
+    pipeline.run_pipeline(plan, plan.shards[:2])
     assert run.finish(held).rows_out == 180
 
 

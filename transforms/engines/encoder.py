@@ -27,7 +27,7 @@ from transforms.engines.unpadded import Packing
 
 
 @dataclass(frozen=True)
-class Parts:
+class LayerParts:
     """The modules of a layer that normalises after each residual sum."""
 
     query: nn.Linear
@@ -42,9 +42,9 @@ class Parts:
     heads: int
 
 
-def _bert(layer: Any) -> Parts:
+def _bert(layer: Any) -> LayerParts:
     attention, output = layer.attention.self, layer.attention.output
-    return Parts(
+    return LayerParts(
         attention.query,
         attention.key,
         attention.value,
@@ -58,9 +58,9 @@ def _bert(layer: Any) -> Parts:
     )
 
 
-def _distilbert(layer: Any) -> Parts:
+def _distilbert(layer: Any) -> LayerParts:
     attention, ffn = layer.attention, layer.ffn
-    return Parts(
+    return LayerParts(
         attention.q_lin,
         attention.k_lin,
         attention.v_lin,
@@ -74,7 +74,7 @@ def _distilbert(layer: Any) -> Parts:
     )
 
 
-LAYERS: dict[type, Callable[[Any], Parts]] = {
+LAYERS: dict[type, Callable[[Any], LayerParts]] = {
     BertLayer: _bert,
     RobertaLayer: _bert,
     XLMRobertaLayer: _bert,
@@ -91,7 +91,7 @@ class EncoderLayer(nn.Module):
     last one gives them their padding back.
     """
 
-    def __init__(self, parts: Parts, is_first: bool, is_last: bool, first_token: bool):
+    def __init__(self, parts: LayerParts, is_first: bool, is_last: bool, first_token: bool):
         super().__init__()
         self.heads, self.is_first, self.is_last, self.first_token = parts.heads, is_first, is_last, first_token
         if first_token:

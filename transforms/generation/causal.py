@@ -20,7 +20,7 @@ import torch
 from transformers import GenerationConfig
 
 from transforms.batches import Caps, device_is_lost, is_out_of_memory, padded
-from transforms.generation.choice import Choice, Row
+from transforms.generation.choice import Choice, RowInFlight
 from transforms.generation.guide import Guide
 from transforms.generation.head import Rough, head_of, logits_after
 from transforms.generation.lanes import Lanes, forward, token_bytes
@@ -101,7 +101,7 @@ class Work:
         for part in (suspects[:middle], suspects[middle:], rest):
             self._run(part)
 
-    def settle(self, row: Row, guide: Guide | None, token: int | None) -> bool:
+    def settle(self, row: RowInFlight, guide: Guide | None, token: int | None) -> bool:
         """Give a row its next token; whether it is done with it."""
         if token is None:
             self.failures[row.index] = FloatingPointError("the model's output is not finite (nan or inf)")
@@ -132,7 +132,7 @@ class Batch:
 
     def __init__(self, work: Work, waiting: deque[int]):
         self.work, self.waiting = work, waiting
-        self.rows: list[Row] = []
+        self.rows: list[RowInFlight] = []
         self.guides: list[Guide | None] = []
         self.done: list[int] = []
         self.room, self.width = self._size()
@@ -197,11 +197,11 @@ class Batch:
         forward(self.work.model.network.base_model, self.lanes, first, ids, columns)
         self.work.count(sum(map(len, pieces)), ids.size)
 
-    def _row(self, index: int) -> Row:
+    def _row(self, index: int) -> RowInFlight:
         request, random = self.work.requests[index], None
         if self.work.settings.do_sample:
             random = torch.Generator(self.work.model.device).manual_seed(request.seed)
-        return Row(index, list(request.ids), len(request.ids), _width(request), random)
+        return RowInFlight(index, list(request.ids), len(request.ids), _width(request), random)
 
     def _open(self) -> Lanes:
         """Empty lanes, with the prefix in each."""

@@ -50,7 +50,7 @@ WHEN: dict[type, Callable[[Any, int], bool]] = {
 
 
 @dataclass
-class Row:
+class RowInFlight:
     """One row in flight.
 
     Attributes:
@@ -87,7 +87,7 @@ class Choice:
         """Whether rough logits will do: the likeliest token is wanted, and scores are not changed but to forbid."""
         return not self.settings.do_sample and all(isinstance(one, FORBIDDING) for one in self._list(1, 2))
 
-    def __call__(self, logits: torch.Tensor | Rough, rows: Sequence[Row]) -> list[int | None]:
+    def __call__(self, logits: torch.Tensor | Rough, rows: Sequence[RowInFlight]) -> list[int | None]:
         """The next token of each row; None where the model's output is not a number.
 
         Args:
@@ -113,7 +113,7 @@ class Choice:
                     tokens[position] = int(torch.multinomial(probabilities[position], 1, generator=row.random))
         return [None if is_broken else token for token, is_broken in zip(tokens, broken, strict=True)]
 
-    def _process(self, scores: torch.Tensor, rows: Sequence[Row]) -> torch.Tensor:
+    def _process(self, scores: torch.Tensor, rows: Sequence[RowInFlight]) -> torch.Tensor:
         """What the processors make of the scores, in place where they only forbid."""
         groups: dict[tuple[int, int, int], list[int]] = {}
         for position, row in enumerate(rows):
@@ -167,7 +167,7 @@ def _banned(processor: Any) -> list[int] | None:
     return None
 
 
-def _apply(processor: Any, length: int, members: list[int], rows: Sequence[Row], scores: torch.Tensor) -> None:
+def _apply(processor: Any, length: int, members: list[int], rows: Sequence[RowInFlight], scores: torch.Tensor) -> None:
     """One processor on the rows of one length, in place."""
     if (when := WHEN.get(type(processor))) is not None and not when(processor, length):
         return

@@ -28,7 +28,7 @@ Masks = list[torch.Tensor | None]
 
 
 @dataclass(frozen=True)
-class Parts:
+class GroupTensors:
     """Keys or values of all groups, in the place of one tensor `(rows, heads, columns, width)`.
 
     Attributes:
@@ -157,7 +157,7 @@ class _Own(DynamicLayer):
         self.is_initialized = True
 
     def update(self, key_states: torch.Tensor, value_states: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
-        """Write the next token, `(rows, heads, 1, width)`; give all that is in use, as `Parts`."""
+        """Write the next token, `(rows, heads, 1, width)`; give all that is in use, as `GroupTensors`."""
         parts: tuple[list[torch.Tensor], ...] = ([], [])
         at = 0
         for buffers, (rows, first, end) in zip(self.buffers, self.spans, strict=True):
@@ -165,7 +165,7 @@ class _Own(DynamicLayer):
                 buffer[:rows, :, end] = states[at : at + rows, :, 0]
                 views.append(buffer[:rows, :, first : end + 1])
             at += rows
-        return tuple(Parts(views, self.masks) for views in parts)
+        return tuple(GroupTensors(views, self.masks) for views in parts)
 
     def get_seq_length(self) -> int:
         """Columns in use before the next token, in the group that has most."""
@@ -178,8 +178,8 @@ class _Cross(DynamicLayer):
     def __init__(self, buffers: list[list[torch.Tensor]], sources: list[tuple[int, int]], masks: Masks):
         super().__init__()
         shown = list(zip(buffers, sources, strict=True))
-        self.keys: Any = Parts([keys[:rows, :, :width] for (keys, _), (rows, width) in shown], masks)
-        self.values: Any = Parts([values[:rows, :, :width] for (_, values), (rows, width) in shown], masks)
+        self.keys: Any = GroupTensors([keys[:rows, :, :width] for (keys, _), (rows, width) in shown], masks)
+        self.values: Any = GroupTensors([values[:rows, :, :width] for (_, values), (rows, width) in shown], masks)
         self.is_initialized = True
 
     def get_seq_length(self) -> int:
@@ -204,8 +204,8 @@ def attend(
     scaling: float | None = None,
     **how: Any,
 ) -> tuple[torch.Tensor, None]:
-    """The sdpa of transformers, group by group where `key` and `value` are `Parts`."""
-    if not isinstance(key, Parts):
+    """The sdpa of transformers, group by group where `key` and `value` are `GroupTensors`."""
+    if not isinstance(key, GroupTensors):
         how |= {"position_bias": position_bias, "scaling": scaling}
         return sdpa_attention_forward(module, query, key, value, attention_mask, **how)
     found, at = [], 0

@@ -15,7 +15,7 @@ import torch
 from transformers import GenerationConfig
 
 from transforms.batches import Caps, corner, cut, device_is_lost, is_out_of_memory
-from transforms.generation.choice import Choice, Row
+from transforms.generation.choice import Choice, RowInFlight
 from transforms.generation.columns import Prefilled
 from transforms.generation.groups import Groups
 from transforms.generation.request import Request
@@ -23,7 +23,7 @@ from transforms.generation.stepper import Stepper
 from transforms.model import Model
 
 # What was read: its keys and values, its rows, and which of them go on after their first token.
-Read = tuple[Prefilled, list[Row], list[int]]
+Read = tuple[Prefilled, list[RowInFlight], list[int]]
 
 # Rows in flight at most, and slots of the cache for each slot of `max_tokens`. A step's cost is its matrix products'
 # once the weights are read for 64 rows or more: opus-mt's shape, 500 rows, 64 to 192 in flight are within 7 %.
@@ -71,7 +71,7 @@ class Work:
         """Bring some requests through, longest first."""
         arriving = self._read(indices)
         ready: deque[Read] = deque()
-        groups, flight = Groups(self.most), list[Row]()
+        groups, flight = Groups(self.most), list[RowInFlight]()
         while True:
             self._refill(groups, flight, ready, arriving)
             if not flight:
@@ -92,7 +92,7 @@ class Work:
             self.padded_tokens += len(flight)
             flight[:] = [flight[was] for was in groups.evict(self._settle(flight, tokens))]
 
-    def _refill(self, groups: Groups, flight: list[Row], ready: deque[Read], arriving: Iterator[Read]) -> None:
+    def _refill(self, groups: Groups, flight: list[RowInFlight], ready: deque[Read], arriving: Iterator[Read]) -> None:
         """Let waiting rows into free slots, a wave at a time: rows of one age share attention and choosing."""
         while True:
             if not ready:
@@ -124,14 +124,14 @@ class Work:
                 if picks := [position for position in range(len(rows)) if position not in gone]:
                     yield prefilled, rows, picks
 
-    def _prefill(self, batch: np.ndarray) -> tuple[Prefilled, list[Row], list[int | None]]:
+    def _prefill(self, batch: np.ndarray) -> tuple[Prefilled, list[RowInFlight], list[int | None]]:
         rows = [self._row(index) for index in batch.tolist()]
         starts = [row.ids for row in rows]
         sources = [self.requests[row.index].ids for row in rows]
         prefilled, logits = self.stepper.read(sources, starts)
         return prefilled, rows, self.choice(logits, rows)
 
-    def _row(self, index: int) -> Row:
+    def _row(self, index: int) -> RowInFlight:
         request = self.requests[index]
         random = None
         if self.settings.do_sample:
@@ -139,9 +139,9 @@ class Work:
         start = self.settings.decoder_start_token_id
         ids = [self.settings.bos_token_id if start is None else start, *request.prefix]
         limit = min(1 + request.max_new_tokens, self.stepper.longest)
-        return Row(index, ids, 1, limit, random)
+        return RowInFlight(index, ids, 1, limit, random)
 
-    def _settle(self, rows: Sequence[Row], tokens: Sequence[int | None]) -> list[int]:
+    def _settle(self, rows: Sequence[RowInFlight], tokens: Sequence[int | None]) -> list[int]:
         """Note each row's next token; give the rows that are done with it."""
         gone = []
         for position, (row, token) in enumerate(zip(rows, tokens, strict=True)):
@@ -157,7 +157,7 @@ class Work:
             gone.append(position)
         return gone
 
-    def _new(self, row: Row) -> list[int]:
+    def _new(self, row: RowInFlight) -> list[int]:
         return row.ids[1 + len(self.requests[row.index].prefix) :]
 
     def _capacity(self, longest: int, groups: Groups) -> int:

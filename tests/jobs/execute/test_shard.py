@@ -31,7 +31,7 @@ def execute_counting(content):
     with run.holding(run.prepare(spec.parse(content))) as held:
         pool = Counting()
         for shard in held.plan.shards_todo:
-            shards.execute(held.plan, shard, pool, held.sink)
+            shards.execute_shard(held.plan, shard, pool, held.sink)
         run.finish(held)
     return set(pool.asked)
 
@@ -90,7 +90,7 @@ def test_a_shard_that_another_worker_finished_meanwhile_is_left_alone(tmp_path, 
     plan = planning.make(spec.parse(content))
     execute(content)
     pool = Counting()
-    entry = shards.execute(plan, plan.shards[0], pool, open_sink(plan.spec.sink))
+    entry = shards.execute_shard(plan, plan.shards[0], pool, open_sink(plan.spec.sink))
     assert entry.rows_out == 60
     assert pool.asked == []
 
@@ -106,7 +106,7 @@ def test_a_stop_is_heard_between_two_chunks_and_leaves_no_half_part_file(tmp_pat
 
 def test_a_second_attempt_executes_what_the_first_did_not_finish(tmp_path, models, content):
     with run.holding(run.prepare(spec.parse(content))) as held:
-        shards.execute(held.plan, held.plan.shards[0], ModelPool(), held.sink)
+        shards.execute_shard(held.plan, held.plan.shards[0], ModelPool(), held.sink)
         first = held.sink.entry(held.plan.shards[0].slot)
         run.execute(held)
         assert held.sink.entry(held.plan.shards[0].slot) == first

@@ -45,7 +45,7 @@ def test_an_attempt_that_breaks_off_is_counted_with_the_one_that_goes_on(job, mo
     def half(held):
         from jobs.execute import pipeline
 
-        pipeline.execute(held.plan, held.plan.shards_todo[:1], held.models, held.stop)
+        pipeline.run_pipeline(held.plan, held.plan.shards_todo[:1], held.models, held.stop)
         raise SinkError("the store is away")
 
     monkeypatch.setattr(run, "execute", half)

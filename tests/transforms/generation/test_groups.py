@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from transforms.generation.columns import Prefilled
-from transforms.generation.groups import Groups, Parts
+from transforms.generation.groups import Groups, GroupTensors
 
 
 @settings(deadline=None, max_examples=80)
@@ -45,7 +45,7 @@ def test_slots_keep_every_row_s_own_columns_through_coming_and_going(data):
         assert len(groups.groups) <= most
 
 
-def _seen(held: Parts) -> list[list[float]]:
+def _seen(held: GroupTensors) -> list[list[float]]:
     """What each row's mask lets through."""
     found = []
     for part, added in zip(held.tensors, held.masks, strict=True):
