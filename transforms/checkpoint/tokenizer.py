@@ -54,11 +54,15 @@ def read(folder: str, config: PretrainedConfig) -> PreTrainedTokenizerBase:
             raise _incomplete(root, missing) from error
         if not vocabularies:
             raise _incomplete(root, ["tokenizer.json"]) from error
-        raise ModelError(
-            f"the tokenizer in {folder!r} cannot be loaded ({files.first_line(error)}); "
-            "copy its files again from where the model came from"
-        ) from error
-    whole = tokenizer.is_fast and any(file.name.startswith("tokenizer.") for file in vocabularies)
+        if damaged := next((file for file in vocabularies if not _is_sentencepiece(file)), None):
+            raise ModelError(
+                f"{damaged} is not a SentencePiece model; copy it again from where the model came from"
+            ) from error
+        fix = (
+            "install that" if isinstance(error, ImportError) else "copy its files again from where the model came from"
+        )
+        raise ModelError(f"the tokenizer in {folder!r} cannot be loaded ({files.first_line(error)}); {fix}") from error
+    whole = getattr(tokenizer, "is_fast", False) and any(file.name.startswith("tokenizer.") for file in vocabularies)
     if not whole and (missing := _missing(root, type(tokenizer))):
         raise _incomplete(root, missing)
     _check_vocabulary(folder, tokenizer)
@@ -82,6 +86,18 @@ def check_embedding(folder: str, tokenizer: PreTrainedTokenizerBase, rows: int) 
             f"the tokenizer in {folder!r} has token {name!r} at {token}, and the model has embeddings for {rows}; "
             "copy the tokenizer that belongs to this model, or resize its embeddings and save it again"
         )
+
+
+def _is_sentencepiece(file: Path) -> bool:
+    """Whether a vocabulary file is what its ending says, if that is a model of SentencePiece."""
+    if file.suffix not in (".model", ".spm") or file.name == "tiktoken.model":
+        return True
+    from sentencepiece import SentencePieceProcessor
+
+    try:
+        return bool(SentencePieceProcessor().Load(str(file)))
+    except (OSError, RuntimeError):
+        return False
 
 
 def _class_of(root: Path, config: PretrainedConfig) -> Any:

@@ -7,10 +7,12 @@ import struct
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from transformers import AutoTokenizer, BertTokenizer
+from sentencepiece import SentencePieceTrainer
+from transformers import CONFIG_MAPPING, AutoTokenizer, BertTokenizer
 
 from tests import tiny
 from transforms import rehearsal
+from transforms.checkpoint import tokenizer as tokenizers
 from transforms.errors import ModelError, SpecError
 from transforms.reference import ModelRef
 from transforms.tasks import answer, classify, embed, fill_mask, generate, ner, summarize, translate
@@ -336,6 +338,42 @@ def test_sentencepiece_and_byte_pair_tokenizers_need_all_their_files(models, wri
     (roberta / "vocab.json").write_text(json.dumps({"<s>": 0, "a": 1}))
     with pytest.raises(ModelError, match=r"no complete tokenizer: merges.txt \(or tokenizer.json\) is missing"):
         tried(roberta, task="ner", options=ner.Options("text"))
+
+
+@pytest.fixture(scope="module")
+def pieces(tmp_path_factory):
+    """A small SentencePiece model."""
+    folder = tmp_path_factory.mktemp("pieces")
+    (folder / "texts.txt").write_text("\n".join(tiny.texts(200, seed=4)[len(tiny.HARD) :]))
+    SentencePieceTrainer.train(
+        input=str(folder / "texts.txt"), model_prefix=str(folder / "pieces"), vocab_size=300, minloglevel=2
+    )
+    return folder / "pieces.model"
+
+
+@pytest.mark.parametrize(
+    ("kind", "name"),
+    [
+        ("t5", "spiece.model"),
+        ("xlnet", "spiece.model"),
+        ("xlm-roberta", "sentencepiece.bpe.model"),
+        ("llama", "tokenizer.model"),
+    ],
+)
+def test_a_sentencepiece_model_alone_is_a_tokenizer(pieces, tmp_path, kind, name):
+    config = CONFIG_MAPPING[kind]()
+    config.save_pretrained(tmp_path)
+    shutil.copy(pieces, tmp_path / name)
+    tokenizer = tokenizers.read(str(tmp_path), config)
+    words = "the cat sat"
+    assert tokenizer.decode(tokenizer(words)["input_ids"], skip_special_tokens=True).strip() != ""
+    assert len(tokenizer) >= 300
+    cut(tmp_path / name, 0.5)
+    with pytest.raises(ModelError, match=rf"{name} is not a SentencePiece model; copy it again"):
+        tokenizers.read(str(tmp_path), config)
+    (tmp_path / name).write_text(POINTER)
+    with pytest.raises(ModelError, match=rf"{name} is a Git LFS pointer, not a tokenizer's vocabulary"):
+        tokenizers.read(str(tmp_path), config)
 
 
 def test_a_word_list_tokenizer_is_read_as_it_is(models, tmp_path):
