@@ -21,12 +21,12 @@ def check(plan: Plan, from_hub: bool = False) -> None:
     """
     if not plan.todo or _have_been_loaded(plan):
         return
-    from transforms.rehearsal import rehearse
-
     for i, task in enumerate(plan.tasks):
         pins = [pin for pin in (task.model, task.adapter) if pin is not None]
         if not pins or from_hub == all(pin.local for pin in pins):
             continue
+        from transforms.rehearsal import rehearse
+
         try:
             rehearse(task.reference(), task.spec.task, task.spec.options)
         except UserError as error:

@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -22,7 +23,10 @@ print(json.dumps([code, sorted(name for name in sys.modules if name in {heavy})]
 def imported(*command):
     """The exit code of a command and the heavy packages that it imported."""
     ran = subprocess.run(
-        [sys.executable, "-c", PROGRAM.format(heavy=HEAVY), *map(str, command)], capture_output=True, text=True
+        [sys.executable, "-c", PROGRAM.format(heavy=HEAVY), *map(str, command)],
+        capture_output=True,
+        text=True,
+        cwd=Path(__file__).parents[2],
     )
     assert ran.returncode == 0, ran.stderr
     return json.loads(ran.stdout.splitlines()[-1]), ran.stderr
@@ -51,3 +55,11 @@ def test_planning_imports_neither_the_pipeline_nor_the_pictures(job_file):
 def test_describing_the_tasks_imports_nothing_heavy():
     assert imported("tasks")[0] == [0, []]
     assert imported("tasks", "generate")[0] == [0, []]
+
+
+@pytest.mark.parametrize(("command", "allowed"), [("plan", []), ("run", ["apache_beam"])])
+def test_a_job_without_a_model_imports_no_torch(tmp_path, models, command, allowed):
+    source = lake.make_lake(tmp_path / "in", files=1)
+    task = {"task": "tests.bench.tasks.noop", "column": "text", "into": "nothing"}
+    job_file = lake.write_job(tmp_path, lake.job(source, tmp_path / "out", models, tasks=[task]))
+    assert imported(command, job_file)[0] == [0, allowed]
