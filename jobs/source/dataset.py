@@ -12,6 +12,7 @@ from pathlib import Path
 
 import datasets
 import pyarrow as pa
+from fsspec.implementations.local import LocalFileSystem
 from huggingface_hub import HfApi
 from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
 from huggingface_hub.utils import httpx
@@ -19,6 +20,7 @@ from huggingface_hub.utils import httpx
 from jobs.source import types
 from jobs.source.kind import Found, check_columns
 from jobs.source.shard import BadRow, Shard
+from jobs.source.urls import open_url, reason, shown
 from jobs.spec import SourceSpec
 from transforms.errors import SourceError, SpecError
 
@@ -40,9 +42,17 @@ def plan(spec: SourceSpec, sink: str | None, texts: Collection[str], pinned: Map
     """
     assert spec.dataset is not None
     folder = _folder(spec)
+    if folder is not None and sink is not None:
+        _check_sink(folder, sink)
     version = _folder_version(folder) if folder is not None else str(spec.revision)
-    stream = _open(spec)
-    features = stream.features or stream._resolve_features().features
+    try:
+        stream = _open(spec)
+        features = stream.features or stream._resolve_features().features
+    except SpecError:
+        raise
+    except Exception as error:
+        # The library raises its own errors, those of its readers and those of the network.
+        raise SpecError(f"source.dataset {spec.dataset!r} cannot be opened: {reason(error)}") from error
     if features is None:
         raise SpecError(f"source.dataset {spec.dataset!r} is empty")
     schema = features.arrow_schema.remove_metadata()
@@ -57,39 +67,58 @@ def plan(spec: SourceSpec, sink: str | None, texts: Collection[str], pinned: Map
 
 def read(spec: SourceSpec, shard: Shard, schema: pa.Schema, batch_rows: int) -> Iterator[pa.RecordBatch | BadRow]:
     """Stream one shard of the dataset as record batches."""
-    stream = _open(spec)
-    part = stream.shard(stream.num_shards, shard.start)
-    if spec.columns is not None:
-        part = part.select_columns(spec.columns)
     try:
+        stream = _open(spec)
+        part = stream.shard(stream.num_shards, shard.start)
+        if spec.columns is not None:
+            part = part.select_columns(spec.columns)
         for table in part.with_format("arrow").iter(batch_rows):
             yield from table.to_batches()
-    except (pa.ArrowException, OSError, EOFError) as error:
-        raise SourceError(f"{shard.file} could not be read as a dataset: {error}") from error
+    except Exception as error:
+        raise SourceError(
+            f"dataset {shard.file}, split {spec.split!r}, shard {shard.start} could not be read: {reason(error)}"
+        ) from error
 
 
 def _folder(spec: SourceSpec) -> Path | None:
     """The local folder of a dataset, or None for one on the Hub."""
-    folder = Path(str(spec.dataset))
+    folder = Path(str(spec.dataset)).expanduser()
+    if not spec.dataset or folder.is_file():
+        what = "a file; give it as source.path" if spec.dataset else "empty; give org/name or a folder"
+        raise SpecError(f"source.dataset {spec.dataset!r} is {what}")
     return folder if folder.is_dir() else None
+
+
+def _check_sink(folder: Path, sink: str) -> None:
+    """Refuse a job that would read what it writes.
+
+    Raises:
+        SpecError: the sink lies in the folder of the dataset, or the folder in the sink.
+    """
+    fs, path = open_url(sink)
+    if not isinstance(fs, LocalFileSystem):
+        return
+    inner, outer = Path(path).resolve(), folder.resolve()
+    if inner.is_relative_to(outer) or outer.is_relative_to(inner):
+        raise SpecError(
+            f"sink.path {shown(sink)!r} and source.dataset {str(folder)!r} lie in one another, so that the next run "
+            f"would read what this one wrote; point sink.path to a folder beside the dataset"
+        )
 
 
 def _open(spec: SourceSpec) -> datasets.IterableDataset:
     """The streamed split, by whichever way the folder or repository was written."""
     assert spec.dataset is not None
-    if (folder := Path(spec.dataset)).is_dir() and _saved_by_datasets(folder):
-        saved = datasets.load_from_disk(spec.dataset)
+    folder = _folder(spec)
+    if folder is not None and _saved_by_datasets(folder):
+        saved = datasets.load_from_disk(str(folder))
         if isinstance(saved, datasets.DatasetDict):
             if spec.split not in saved:
                 raise SpecError(f"source.split is {spec.split!r}; splits of {spec.dataset}: {', '.join(saved)}")
             saved = saved[spec.split]
         return saved.to_iterable_dataset(num_shards=max(1, len(saved.cache_files)))
-    try:
-        return datasets.load_dataset(
-            spec.dataset, spec.config, split=spec.split, revision=spec.revision, streaming=True
-        )
-    except (ValueError, FileNotFoundError, ConnectionError) as error:
-        raise SpecError(f"source.dataset {spec.dataset!r} cannot be opened: {str(error).splitlines()[0]}") from error
+    name = spec.dataset if folder is None else str(folder)
+    return datasets.load_dataset(name, spec.config, split=spec.split, revision=spec.revision, streaming=True)
 
 
 def _saved_by_datasets(folder: Path) -> bool:
@@ -100,9 +129,8 @@ def _commit(spec: SourceSpec) -> str:
     try:
         return str(HfApi().dataset_info(str(spec.dataset), revision=spec.revision).sha)
     except (HfHubHTTPError, OfflineModeIsEnabled, httpx.HTTPError, ValueError) as error:
-        complaint = str(error).splitlines()[0]
         raise SpecError(
-            f"source.dataset {spec.dataset!r} is no folder here and the Hub does not give it: {complaint}"
+            f"source.dataset {spec.dataset!r} is no folder here and the Hub does not give it: {reason(error)}"
         ) from error
 
 

@@ -204,8 +204,7 @@ def _places(entry: str, format_: str | None) -> list[_Place]:
     if isinstance(fs, LocalFileSystem):
         root, listed = _expand_local(entry, path, is_data)
         places = [
-            _Place(fs, file.path, file.path, root, f"{file.size}-{file.mtime_ns}", entry, file.real, file.linked)
-            for file in listed
+            _Place(fs, file.path, file.path, root, file.version, entry, file.real, file.linked) for file in listed
         ]
     else:
         try:

@@ -11,8 +11,9 @@ from dataclasses import replace
 from types import ModuleType
 
 import pyarrow as pa
+from fsspec.implementations.local import LocalFileSystem
 
-from jobs.source import types
+from jobs.source import local, types
 from jobs.source.files import File, check_sink, find, partition
 from jobs.source.formats import arrow, csv, jsonl, parquet
 from jobs.source.kind import Found, check_columns
@@ -55,6 +56,8 @@ def read(spec: SourceSpec, shard: Shard, schema: pa.Schema, batch_rows: int) -> 
     """The rows of a range of one file."""
     fs, path = open_url(shard.file)
     try:
+        if isinstance(fs, LocalFileSystem) and local.version(path) != shard.version:
+            raise SourceError(f"{shard.file} has changed since the run was planned; run again")
         yield from FORMATS[shard.format].read(fs, path, shard.start, shard.stop, schema, batch_rows, spec)
     except NightscribeError:
         raise

@@ -33,6 +33,11 @@ class Listed:
     mtime_ns: int
 
     @property
+    def version(self) -> str:
+        """Changes whenever the content does, as far as the file system can tell."""
+        return f"{self.size}-{self.mtime_ns}"
+
+    @property
     def linked(self) -> bool:
         """Whether a link leads to it."""
         return self.path != self.real
@@ -74,6 +79,16 @@ def expand(path: str, is_data: re.Pattern[str], hidden: re.Pattern[str]) -> tupl
             if is_data.search(file[0]) and _fits_folder(os.path.relpath(file[0], folder), pattern)
         ]
     return folder, [_listed(*file) for file in found]
+
+
+def version(path: str) -> str:
+    """The version that a file has now.
+
+    Raises:
+        OSError: it is not there.
+    """
+    found = os.stat(path)
+    return Listed(path, path, found.st_size, found.st_mtime_ns).version
 
 
 def matches(path: str, name: str) -> bool:

@@ -16,6 +16,9 @@ from fsspec.implementations.local import LocalFileSystem
 from jobs.source.local import MAGIC
 from transforms.errors import SpecError
 
+# Characters of a library's message that are shown.
+MAX_REASON = 300
+
 
 def open_url(url: str) -> tuple[AbstractFileSystem, str]:
     """The filesystem of a path or URL, and the path within it.
@@ -47,10 +50,10 @@ def reason(error: BaseException) -> str:
     """What a system or a library says, as the end of a sentence."""
     if isinstance(error, PermissionError):
         return "permission denied; make it readable for this user"
-    if isinstance(error, FileNotFoundError):
-        return "it is not there any more"
-    text = (str(error).strip().splitlines() or [type(error).__name__])[0]
-    return shown(text).rstrip(".")
+    if isinstance(error, FileNotFoundError) and error.errno is not None:
+        return f"{shown(str(error.filename or 'the file'))} is not there any more"
+    text = " ".join(str(error).split()) or type(error).__name__
+    return shown(text[:MAX_REASON]).rstrip(".")
 
 
 def expand(

@@ -236,6 +236,17 @@ def test_a_name_that_is_not_utf8_and_a_column_that_is_there_twice_are_told(tmp_p
     assert "y.parquet has two columns 'nr'; rename one of them" in refused(tmp_path, SourceError)
 
 
+def test_a_file_that_changes_after_the_plan_is_told(tmp_path):
+    file = put(tmp_path / "x.parquet", 1)
+    planned, (shard,) = source.plan(SourceSpec(path=str(tmp_path)))
+    put(file, 1, 2, 3)
+    with pytest.raises(SourceError, match=r"x.parquet has changed since the run was planned; run again"):
+        list(source.read(planned, shard, 9))
+    file.unlink()
+    with pytest.raises(SourceError, match=r"could not be read as parquet: .*x.parquet is not there any more"):
+        list(source.read(planned, shard, 9))
+
+
 def test_columns_are_named_once_and_are_there(tmp_path):
     put(tmp_path / "lang=en" / "x.parquet", 1)
     assert "source.columns names 'nr' twice" in refused(tmp_path, columns=["nr", "nr"])
