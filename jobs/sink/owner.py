@@ -8,9 +8,9 @@ import os
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-import fsspec
 import pyarrow as pa
 
+from jobs.source.urls import open_url, shown
 from jobs.spec import JobSpec, SourceSpec
 from jobs.store import Store, names
 from transforms.errors import SinkError, SpecError
@@ -122,11 +122,11 @@ def _roots(spec: SourceSpec) -> tuple[str, ...]:
 
 
 def _root(path: str) -> str:
-    """A path or URL up to its first glob character, absolute."""
-    fs, inside = fsspec.core.url_to_fs(os.path.expanduser(path))
+    """A path or URL up to its first glob character, absolute and without passwords, which change."""
+    fs, inside = open_url(path)
     if not os.path.exists(inside) and (at := [inside.find(c) for c in "*?[" if c in inside]):
         inside = os.path.dirname(inside[: min(at)])
-    return fs.unstrip_protocol(inside.rstrip("/")) if "://" in path else os.path.realpath(inside)
+    return shown(fs.unstrip_protocol(inside.rstrip("/"))) if "://" in path else os.path.realpath(inside)
 
 
 def _same_source(owner: Owner, job: Owner) -> bool:

@@ -43,7 +43,10 @@ def open_url(url: str) -> tuple[AbstractFileSystem, str]:
 
 def shown(url: str) -> str:
     """A path or URL, or a text with URLs, as messages show it: without user, password and query."""
-    return re.sub(r"(://)[^/@\s]+@", r"\1***@", re.sub(r"(://[^?\s]*)\?[^\s'\")]*", r"\1?***", url))
+    # The name before an @ is a token in some URLs of the web; elsewhere it is a secret only with a password.
+    return re.sub(
+        r"(https?://|://(?=[^/@\s]*:))[^/@\s]+@", r"\1***@", re.sub(r"(://[^?\s]*)\?[^\s'\")]*", r"\1?***", url)
+    )
 
 
 def reason(error: BaseException) -> str:

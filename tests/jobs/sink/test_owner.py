@@ -126,3 +126,10 @@ def test_sources_are_told_apart_and_revisions_and_patterns_are_not(tmp_path, mod
     assert owner.check(spec.parse(lake.job(same, tmp_path / "out", models)), sink) is not None
     with pytest.raises(SpecError, match="belongs to job 'test' with the source"):
         owner.check(spec.parse(lake.job(other, tmp_path / "out", models)), sink)
+
+
+def test_an_owner_is_recorded_without_the_password_of_its_source(tmp_path):
+    source = {"path": "https://me:secret@host/lake/x.csv?sig=secret"}
+    task = {"task": "classify", "column": "text", "model": "m", "into": "s"}
+    job = spec.parse({"name": "a", "source": source, "tasks": [task], "sink": {"path": str(tmp_path)}})
+    assert owner.of(job, Store(str(tmp_path))).source == ("https://***@host/lake",)

@@ -210,6 +210,7 @@ def test_a_version_is_a_checksum_or_a_time_and_a_file_without_one_is_refused():
 def test_no_message_shows_a_password(tmp_path):
     for text in ("s3://me:secret@bucket/x", "https://host/x.csv?sig=secret", "GET 'https://a:secret@h/x?k=secret' 403"):
         assert "secret" not in urls.shown(text)
+    assert urls.shown("abfs://container@account/x") == "abfs://container@account/x"
     assert urls.shown("in/what?/x.csv") == "in/what?/x.csv"
     assert "secret" not in refused("nosuch://me:secret@host/x.csv")
 
