@@ -61,6 +61,12 @@ def build(
             )
     # A network that does not fit together fails wherever its own code notices.
     except Exception as error:
+        if quantised := getattr(config, "quantization_config", None):
+            kind = quantised.get("quant_method") if isinstance(quantised, dict) else quantised
+            raise ModelError(
+                f"{Path(folder) / 'config.json'} says that the weights are quantised ({kind}), and these cannot be read "
+                f"here ({files.first_line(error)}); choose the version of the model in float32, bfloat16 or float16"
+            ) from error
         raise ModelError(
             f"{Path(folder) / 'config.json'} does not describe a network for {architecture.__name__} "
             f"({files.first_line(error)}); correct it, or choose a model that was trained for this task"
