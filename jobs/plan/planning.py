@@ -66,7 +66,7 @@ def refresh(plan: Plan, sink: Sink) -> Plan:
     Raises:
         SpecError: the run would leave fewer rows of a source file than are published.
     """
-    plan = todo.subtract(plan, sink.entries())
+    plan = todo.subtract(plan, sink.entries(plan))
     keys = {shard.key for shard in plan.shards}
     removals: Counter[str] = Counter()
     for entry in sink.superseded(plan):

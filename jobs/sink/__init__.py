@@ -22,8 +22,8 @@ __all__ = ["Entry", "PartWriter", "Sink", "open_sink"]
 class Sink(Protocol):
     """Takes shards one by one and publishes them together."""
 
-    def entries(self) -> dict[str, Entry]:
-        """What is done, by slot, published or only staged."""
+    def entries(self, plan: Plan | None = None) -> dict[str, Entry]:
+        """What is done, by slot, published or only staged; of the two, what a plan wants."""
         ...
 
     def entry(self, slot: str) -> Entry | None:

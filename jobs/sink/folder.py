@@ -10,10 +10,12 @@ from `commit.json`. Readers see the old part of a shard until the new one takes 
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import PurePosixPath
 from typing import BinaryIO
@@ -26,11 +28,15 @@ from jobs.sink.entry import Entry
 from jobs.sink.ledger import Ledger
 from jobs.sink.part import SOURCE, PartWriter
 from jobs.source import Shard
+from jobs.source.content import content_hash
 from jobs.store import Store, names
 from transforms.errors import SinkBusy, SinkError
 
 # What `part_name` makes. Other names, and files of these names that say another origin, are left alone.
 PART = re.compile(r"-[0-9a-f]{8}-(\d+)\.parquet$")
+
+# Requests at a time to an object store.
+THREADS = 16
 
 # Columns that the rejected files of version 0.1.0 ended with.
 OLD_REJECTED = ["_task", "_error_type", "_message", "_raw"]
@@ -48,9 +54,20 @@ class FolderSink:
         self.published = Ledger(store, names.LEDGER)
         self.staged = Ledger(store, names.STAGED_LEDGER, names.STAGED_FILES)
 
-    def entries(self) -> dict[str, Entry]:
-        """What is done, by slot: published, or staged, which comes first."""
-        return self.published.read() | self.staged.read() | self._committing()
+    def entries(self, plan: Plan | None = None) -> dict[str, Entry]:
+        """What is done, by slot: published, or staged, which comes first.
+
+        Args:
+            plan: where only the published entry of a slot is what this plan wants, it comes first. So a run that tried
+                other options and was stopped does not make the next one redo what is published.
+        """
+        published, staged = self.published.read(), self.staged.read() | self._committing()
+        shards = {} if plan is None else {shard.slot: shard for shard in plan.shards}
+        for slot in published.keys() & staged.keys() & shards.keys():
+            assert plan is not None
+            if _belongs(published[slot], shards[slot], plan) and not _belongs(staged[slot], shards[slot], plan):
+                del staged[slot]
+        return published | staged
 
     def entry(self, slot: str) -> Entry | None:
         """What is done of one slot."""
@@ -67,10 +84,12 @@ class FolderSink:
 
     def enter_copies(self, plan: Plan) -> None:
         """Give entries of copied files the versions of the copies, so that the next night need not compare contents."""
-        for shard in plan.shards:
-            for ledger in (self.published, self.staged):
-                if shard.slot in plan.copied and (entry := ledger.get(shard.slot)) is not None:
-                    ledger.write(replace(entry, version=shard.version, shard=shard.id))
+        copied = [shard for shard in plan.shards if shard.slot in plan.copied]
+        for shard, ledger in itertools.product(copied, (self.published, self.staged)):
+            entry = ledger.get(shard.slot)
+            # A staged entry and a published one may be of two versions of the file.
+            if entry is not None and entry.content is not None and entry.content == content_hash(shard):
+                ledger.write(replace(entry, version=shard.version, shard=shard.id))
 
     def superseded(self, plan: Plan) -> list[Entry]:
         """Published entries whose rows have no place in the sink once the plan is committed.
@@ -110,7 +129,7 @@ class FolderSink:
         """
         removed = self.superseded(plan)
         gone = {entry.slot for entry in removed}
-        after = {slot: entry for slot, entry in self.entries().items() if slot not in gone}
+        after = {slot: entry for slot, entry in self.entries(plan).items() if slot not in gone}
         check(after)
         planned = {shard.slot: shard for shard in plan.shards}
         staged = self.staged.read()
@@ -134,11 +153,20 @@ class FolderSink:
             return
         staged = self.staged.read(look=False)
         published = self.published.read(look=False) if record["remove"] else {}
-        steps = [(staged[slot], self._publish) for slot in record["publish"] if slot in staged]
-        steps += [(published[slot], self.published.remove) for slot in record["remove"] if slot in published]
-        # File by file, the new rows first: readers see rows of two versions of a file for a moment at most.
-        for entry, step in sorted(steps, key=lambda pair: pair[0].key):
-            step(entry)
+        steps: dict[str, list[tuple[Callable[[Entry], None], Entry]]] = {}
+        for slot in staged.keys() & set(record["publish"]):
+            steps.setdefault(staged[slot].key, []).append((self._publish, staged[slot]))
+        for slot in published.keys() & set(record["remove"]):
+            steps.setdefault(published[slot].key, []).append((self.published.remove, published[slot]))
+
+        def commit_file(key: str) -> None:
+            for step, entry in steps[key]:
+                step(entry)
+
+        # File by file, the new rows first: readers see rows of two versions of a file for a moment at most. An object
+        # store answers a request in some 50 ms, so many files go at a time there.
+        with ThreadPoolExecutor(1 if self.store.local else THREADS) as threads:
+            list(threads.map(commit_file, sorted(steps)))
         self.store.delete(names.COMMIT)
 
     def _publish(self, entry: Entry) -> None:

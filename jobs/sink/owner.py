@@ -24,6 +24,7 @@ class Owner:
         job: its name.
         source: where its rows come from, as absolute paths or URLs without the glob, or a dataset with its split.
         relative: local paths among them as seen from the sink, so that both can be moved together.
+        taken_over_from: the job that it belonged to before, if it was handed over.
         types: base64 of the Arrow schema that the source's files were read with; None if unknown.
     """
 
@@ -31,6 +32,7 @@ class Owner:
     source: tuple[str, ...]
     relative: tuple[str, ...]
     types: str | None = None
+    taken_over_from: str | None = None
 
     @property
     def pinned(self) -> dict[str, pa.DataType]:
@@ -44,7 +46,8 @@ def read(store: Store) -> Owner | None:
     """The owner of a sink; None for a new sink."""
     try:
         data: dict[str, Any] = json.loads(store.get(names.OWNER))
-        return Owner(data["job"], tuple(data["source"]), tuple(data["relative"]), data.get("types"))
+        source, relative = tuple(data["source"]), tuple(data["relative"])
+        return Owner(data["job"], source, relative, data.get("types"), data.get("taken_over_from"))
     except FileNotFoundError:
         return _last_planned(store)
     except (ValueError, KeyError, TypeError) as error:
@@ -83,7 +86,8 @@ def check(spec: JobSpec, store: Store) -> Owner | None:
     raise SpecError(
         f"sink.path {store.url!r} belongs to job {owner.job!r} with the source {_shown(owner)}, and this is job "
         f"{job.job!r} with the source {_shown(job)}; give it a sink.path of its own, or hand the sink over on purpose "
-        f"with sink.take_over_from={owner.job}, which replaces the rows of the other source where file names are equal"
+        f"with sink.take_over_from={owner.job}, which replaces rows of that source where file names are equal, "
+        f"and with on_vanished: remove takes the others away"
     )
 
 
@@ -94,8 +98,12 @@ def record(spec: JobSpec, store: Store, schema: pa.Schema) -> None:
     """
     job = of(spec, store)
     types = base64.b64encode(schema.remove_metadata().serialize()).decode()
-    wanted = Owner(job.job, job.source, job.relative, types)
-    if read(store) != wanted:
+    before = read(store)
+    origin = None if before is None else before.taken_over_from
+    if before is not None and before.job != job.job:
+        origin = before.job
+    wanted = Owner(job.job, job.source, job.relative, types, origin)
+    if before != wanted:
         store.put(names.OWNER, json.dumps(asdict(wanted), indent=1).encode())
 
 

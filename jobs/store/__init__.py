@@ -192,15 +192,11 @@ class Store:
 
     @contextmanager
     def _explained(self) -> Iterator[None]:
-        """What a filesystem library raises as one sentence; errors of the local operating system pass."""
+        """What an operating system or a filesystem library raises, as one sentence; a missing file stays what it is."""
         try:
             yield
         except (NightscribeError, FileNotFoundError):
             raise
-        except OSError as error:
-            if self.local:
-                raise
-            raise explain(error, self.url) from error
         except Exception as error:
             raise explain(error, self.url) from error
 

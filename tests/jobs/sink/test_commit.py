@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import uuid
 from dataclasses import replace
 
@@ -121,6 +122,40 @@ def test_too_many_rejects_leave_what_is_published_and_the_next_run_publishes_wit
     assert len(pq.read_table(staged)) == 3
     report = run_once(job(tmp_path))
     assert (report.shards_skipped, len(lake.rejected(tmp_path / "out"))) == (1, 3)
+
+
+def test_a_run_with_other_options_that_was_stopped_makes_the_next_one_redo_nothing(tmp_path, noop_task, run_once):
+    for name in ("a", "b"):
+        write_csv(tmp_path, name, 3)
+    run_once(job(tmp_path))
+    other = job(tmp_path)
+    other["tasks"][0]["into"] = "something"
+    with run.holding(planning.make(spec.parse(other))) as held:
+        shards.execute(held.plan, held.plan.shards_todo[0], ModelPool(), held.sink)
+    assert run_once(job(tmp_path)).shards_skipped == 2
+    assert not list((tmp_path / "out/_nightscribe/staged").rglob("*.*"))
+    assert "something" not in lake.read(tmp_path / "out").column_names
+    # Nor does the run that goes on with them.
+    with run.holding(planning.make(spec.parse(other))) as held:
+        shards.execute(held.plan, held.plan.shards_todo[0], ModelPool(), held.sink)
+    assert run_once(other).shards_skipped == 1
+    assert "something" in lake.read(tmp_path / "out").column_names
+
+
+def test_a_copied_source_file_gives_its_version_only_to_the_entry_of_the_same_content(tmp_path, noop_task, run_once):
+    write_csv(tmp_path, "a", 3)
+    run_once(job(tmp_path))
+    file = tmp_path / "in/a.csv"
+    file.write_text(file.read_text().replace("text 1", "text 9"))
+    with run.holding(planning.make(spec.parse(job(tmp_path)))) as held:
+        shards.execute(held.plan, held.plan.shards_todo[0], ModelPool(), held.sink)
+    os.utime(file, (1, 1))
+    with run.holding(planning.make(spec.parse(job(tmp_path)))) as held:
+        assert not held.plan.todo
+        (published,) = held.sink.published.read().values()
+        assert published.version != held.plan.shards[0].version
+    run_once(job(tmp_path))
+    assert lake.read(tmp_path / "out")["text"].to_pylist() == ["text 0", "text 9", "text 2"]
 
 
 def test_readers_of_a_folder_find_rows_only_also_while_a_run_is_under_way(tmp_path, noop_task, run_once):

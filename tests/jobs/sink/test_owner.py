@@ -44,6 +44,8 @@ def test_a_sink_is_handed_over_on_purpose(two_lakes, models):
     execute(job(two_lakes, models))
     report = execute(job(two_lakes, models, "west", "second", take_over_from="first"))
     assert report.rows_out == 20
+    recorded = owner.read(Store(str(two_lakes / "out")))
+    assert (recorded.job, recorded.taken_over_from) == ("second", "first")
     # From now on it is the second job's, with the key or without.
     assert execute(job(two_lakes, models, "west", "second")).shards_skipped == 1
     with pytest.raises(SpecError, match="belongs to job 'second'"):
