@@ -64,7 +64,7 @@ def build(
         if quantised := getattr(config, "quantization_config", None):
             kind = quantised.get("quant_method") if isinstance(quantised, dict) else quantised
             raise ModelError(
-                f"{Path(folder) / 'config.json'} says that the weights are quantised ({kind}), and these cannot be read "
+                f"{Path(folder) / 'config.json'} says that the weights are quantised ({kind}), which cannot be read "
                 f"here ({files.first_line(error)}); choose the version of the model in float32, bfloat16 or float16"
             ) from error
         raise ModelError(

@@ -168,7 +168,7 @@ FOLDERS = {
     "weights in eight bits": (lambda f: retype(f, torch.int8), r"as I8, and config.json has no quantization_config"),
     "quantised weights": (
         lambda f: edit(f / "config.json", quantization_config={"quant_method": "gptq", "bits": 4}),
-        r"says that the weights are quantised \(gptq\), and these cannot be read here .*; choose the version",
+        r"says that the weights are quantised \(gptq\), which cannot be read here .*; choose the version",
     ),
     "a shard is lost": (
         lambda f: shard(f, "model-2.safetensors"),
