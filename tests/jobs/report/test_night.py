@@ -5,7 +5,7 @@ import pytest
 
 from jobs import run, spec
 from jobs.report import history
-from jobs.store import Store
+from jobs.store import Store, names
 from tests import lake
 from transforms.errors import SinkError, TooManyRejects
 
@@ -34,6 +34,8 @@ def test_a_run_that_failed_by_rejects_has_a_report_and_the_next_one_counts_its_r
     assert "1 of 83 rows were rejected" in failed.numbers["message"]
     assert failed.findings.rows == 82
     assert failed.findings.failures[0]["file"] == "c.jsonl"
+    staged = job.parent / "out" / names.STAGED_FILES / names.REJECTED
+    assert list(staged.rglob("*"))
     report = run.run(spec.read(job, ["errors.max_fraction=0.5"]))
     assert (report.status, report.rows_in, report.attempts, report.shards_skipped) == ("finished", 83, 2, 3)
     assert report.seconds > failed.numbers["seconds"]
