@@ -19,7 +19,17 @@ from jobs import run, spec
 from tests import lake, server
 from transforms.errors import SpecError
 
-SLOW = "import time\n\n\ndef prepare(batch):\n    time.sleep(0.4)\n    return batch\n"
+# As long as there is a file called `slow` in the working directory, a source file takes 0.4 s.
+SLOW = """
+import os
+import time
+
+
+def prepare(batch):
+    if os.path.exists("slow"):
+        time.sleep(0.4)
+    return batch
+"""
 NIGHTLY = {"cron": "15 2 * * *", "timezone": "Europe/Berlin"}
 
 
@@ -29,22 +39,32 @@ def prefect(tmp_path_factory):
         yield running
 
 
+@pytest.fixture(scope="module")
+def worker(prefect):
+    """A worker that the last tests of this module share."""
+    deployments.prepare_server()
+    with prefect.worker() as process:
+        yield process
+
+
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
     """A working directory; the paths in job files start from it."""
-    (tmp_path / "slow.py").write_text(SLOW)
+    (tmp_path / "slowly.py").write_text(SLOW)
     (tmp_path / "specs").mkdir()
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(tmp_path)
     return tmp_path
 
 
-def write(folder, models, name, files=3, rows=20, **more):
-    """A job file `specs/NAME.yaml` that takes 0.4 s a source file."""
+def write(folder, models, name, files=3, rows=20, slow=False, **more):
+    """A job file `specs/NAME.yaml`; with `slow` it takes 0.4 s a source file."""
+    if slow:
+        (folder / "slow").touch()
     (folder / f"in-{name}").mkdir(exist_ok=True)
     for i in range(files):
         pq.write_table(lake.rows(rows, start=1000 * i, seed=i), folder / f"in-{name}" / f"{i:02}.parquet")
-    content = lake.job({"path": f"in-{name}", "prepare": "slow:prepare"}, f"out-{name}", models)
+    content = lake.job({"path": f"in-{name}", "prepare": "slowly:prepare"}, f"out-{name}", models)
     file = folder / "specs" / f"{name}.yaml"
     file.write_text(yaml.safe_dump(content | {"name": name} | more))
     return file
@@ -134,17 +154,6 @@ def test_two_jobs_with_one_sink_are_refused(folder, models):
         deployments.read_jobs(folder / "specs")
 
 
-def test_two_triggers_at_once_run_one_after_the_other(prefect, folder, models):
-    write(folder, models, "pair")
-    deployments.deploy(folder / "specs")
-    with prefect.worker():
-        ids = [start("pair"), start("pair")]
-        server.wait_for(lambda: [prefect.state(i) for i in ids] == ["Completed", "Completed"], 150, "both runs")
-    assert len(lake.read(folder / "out-pair")) == 60
-    reports = [yaml.safe_load(f.read_text()) for f in sorted((folder / "out-pair").rglob("reports/*.json"))]
-    assert [(report["rows_in"], report["shards_skipped"]) for report in reports] == [(60, 0), (0, 3)]
-
-
 def test_of_the_nights_that_piled_up_only_the_last_is_done(prefect, folder, models):
     write(folder, models, "late", schedule=NIGHTLY)
     deployments.deploy(folder / "specs")
@@ -163,7 +172,7 @@ def test_of_the_nights_that_piled_up_only_the_last_is_done(prefect, folder, mode
 
 
 def test_cancelling_stops_every_process_within_30_seconds_and_the_sink_goes_on(prefect, folder, models):
-    file = write(folder, models, "cancelled", files=60, runner={"workers": 2})
+    file = write(folder, models, "cancelled", files=60, slow=True, runner={"workers": 2})
     deployments.deploy(folder / "specs")
     with prefect.worker() as worker:
         run_id = start("cancelled")
@@ -178,13 +187,14 @@ def test_cancelling_stops_every_process_within_30_seconds_and_the_sink_goes_on(p
     with client() as api:
         lines = api.read_logs(LogFilter(flow_run_id=LogFilterFlowRunId(any_=[run_id])))
     assert [line.message for line in lines if line.level >= logging.ERROR] == []
+    (folder / "slow").unlink()
     report = run.run(spec.read(file, ["runner.workers=1"]))
     assert 0 < report.shards_skipped < 60
     assert len(lake.read(folder / "out-cancelled")) == 1200
 
 
 def test_a_run_whose_machine_died_is_crashed_and_the_next_goes_on_though_the_server_restarts(prefect, folder, models):
-    write(folder, models, "killed", files=60)
+    write(folder, models, "killed", files=60, slow=True)
     deployments.deploy(folder / "specs")
     # A heartbeat every 30 s is the least that Prefect allows.
     automations.apply(automations.crash_automation(silent_s=40))
@@ -201,13 +211,24 @@ def test_a_run_whose_machine_died_is_crashed_and_the_next_goes_on_though_the_ser
         prefect.stop()
         time.sleep(3)
         prefect.start()
+        (folder / "slow").unlink()
         server.wait_for(lambda: prefect.state(run_id) == "Completed", 120, "the run to end")
     (report,) = (yaml.safe_load(f.read_text()) for f in (folder / "out-killed").rglob("reports/*.json"))
     assert report["shards_skipped"] >= done
     assert len(lake.read(folder / "out-killed")) == 1200
 
 
-def test_a_finished_job_starts_the_one_that_waits_for_it(prefect, folder, models):
+def test_two_triggers_at_once_run_one_after_the_other(prefect, worker, folder, models):
+    write(folder, models, "pair")
+    deployments.deploy(folder / "specs")
+    ids = [start("pair"), start("pair")]
+    server.wait_for(lambda: [prefect.state(i) for i in ids] == ["Completed", "Completed"], 150, "both runs")
+    assert len(lake.read(folder / "out-pair")) == 60
+    reports = [yaml.safe_load(f.read_text()) for f in sorted((folder / "out-pair").rglob("reports/*.json"))]
+    assert [(report["rows_in"], report["shards_skipped"]) for report in reports] == [(60, 0), (0, 3)]
+
+
+def test_a_finished_job_starts_the_one_that_waits_for_it(prefect, worker, folder, models):
     write(folder, models, "upstream")
     write(
         folder,
@@ -216,9 +237,8 @@ def test_a_finished_job_starts_the_one_that_waits_for_it(prefect, folder, models
         trigger={"event": "nightscribe.run.finished", "resource": "nightscribe.job.upstream"},
     )
     deployments.deploy(folder / "specs")
-    with prefect.worker():
-        start("upstream")
-        server.wait_for(lambda: [r for r in runs_of("downstream") if r.state_name == "Completed"], 180, "the other job")
+    start("upstream")
+    server.wait_for(lambda: [r for r in runs_of("downstream") if r.state_name == "Completed"], 180, "the other job")
     with client() as api:
         names = EventFilter(event=EventNameFilter(name=["nightscribe.run.finished"]))
         found = api.request("POST", "/events/filter", json={"filter": names.model_dump(mode="json")}).json()["events"]
@@ -227,12 +247,11 @@ def test_a_finished_job_starts_the_one_that_waits_for_it(prefect, folder, models
     assert about["nightscribe.job.upstream"]["output"] == "out-upstream"
 
 
-def test_a_wrong_parameter_fails_the_run_at_once_with_the_sentence_of_the_command_line(prefect, folder, models):
+def test_a_wrong_parameter_fails_the_run_at_once_with_the_sentence_of_the_command_line(prefect, worker, folder, models):
     write(folder, models, "wrong")
     deployments.deploy(folder / "specs")
-    with prefect.worker():
-        run_id = start("wrong", overrides=["tasks.0.topk=3"])
-        server.wait_for(lambda: prefect.state(run_id) == "Failed", 90, "the run to fail")
+    run_id = start("wrong", overrides=["tasks.0.topk=3"])
+    server.wait_for(lambda: prefect.state(run_id) == "Failed", 90, "the run to fail")
     with client() as api:
         assert "tasks.0.topk is not a key; did you mean top_k?" in api.read_flow_run(run_id).state.message
         lines = api.read_logs(LogFilter(flow_run_id=LogFilterFlowRunId(any_=[run_id])))

@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterKey
+from prefect.client.schemas.sorting import ArtifactSort
 from prefect.flow_engine import run_flow
 from prefect.testing.utilities import prefect_test_harness
 from prefect.utilities.names import generate_slug
@@ -34,8 +35,10 @@ def server():
 
 
 def artifacts(key):
+    """The artifacts of that name, the newest last."""
+    only, newest_first = ArtifactFilter(key=ArtifactFilterKey(any_=[key])), ArtifactSort.CREATED_DESC
     with get_client(sync_client=True) as client:
-        return client.read_artifacts(artifact_filter=ArtifactFilter(key=ArtifactFilterKey(any_=[key])))
+        return client.read_artifacts(artifact_filter=only, sort=newest_first)[::-1]
 
 
 def logs(run_id):

@@ -14,6 +14,18 @@ from prefect.settings import PREFECT_API_URL, temporary_settings
 from jobs import run, spec
 from tests import lake, server
 
+# As long as there is a file called `slow` in the working directory, a source file takes 0.4 s.
+SLOW = """
+import os
+import time
+
+
+def prepare(batch):
+    if os.path.exists("slow"):
+        time.sleep(0.4)
+    return batch
+"""
+
 
 def test_serve_starts_all_of_it_and_stops_all_of_it_in_the_middle_of_a_run(tmp_path, models, monkeypatch):
     monkeypatch.chdir(tmp_path)
@@ -22,8 +34,9 @@ def test_serve_starts_all_of_it_and_stops_all_of_it_in_the_middle_of_a_run(tmp_p
     (tmp_path / "specs").mkdir()
     for i in range(40):
         pq.write_table(lake.rows(20, start=1000 * i), tmp_path / "in" / f"{i:02}.parquet")
-    (tmp_path / "slow.py").write_text("import time\n\n\ndef prepare(batch):\n    time.sleep(0.4)\n    return batch\n")
-    job = lake.job({"path": "in", "prepare": "slow:prepare"}, "out", models) | {
+    (tmp_path / "slowly.py").write_text(SLOW)
+    (tmp_path / "slow").touch()
+    job = lake.job({"path": "in", "prepare": "slowly:prepare"}, "out", models) | {
         "name": "served",
         "schedule": {"cron": "15 2 * * *"},
     }
@@ -48,6 +61,7 @@ def test_serve_starts_all_of_it_and_stops_all_of_it_in_the_middle_of_a_run(tmp_p
         process.send_signal(signal.SIGTERM)
         assert process.wait(90) == 0, log.read_text()[-3000:]
         assert not any(map(server.lives, below))
+        (tmp_path / "slow").unlink()
         report = run.run(spec.read("specs/served.yaml"))
         assert 0 < report.shards_skipped < 40
         assert len(lake.read(tmp_path / "out")) == 800
