@@ -170,8 +170,12 @@ def check_sink(paths: str | Sequence[str], files: Sequence[File], sink: str) -> 
     root = root.rstrip("/")
     is_local = isinstance(fs, LocalFileSystem)
     real = os.path.realpath(root) if is_local else root
+    # Once a folder: resolving links looks at every part of a path.
+    folders = {folder: os.path.realpath(folder) for folder in {posixpath.dirname(file.path) for file in files}}
     for file in files:
-        path = os.path.realpath(file.path) if is_local else file.path
+        path = f"{folders[posixpath.dirname(file.path)]}/" if is_local else file.path
+        if is_local and os.path.islink(file.path):
+            path = os.path.realpath(file.path)
         if type(file.fs) is type(fs) and path.startswith(f"{real}/"):
             raise SpecError(
                 f"source file {shown(file.url)} lies in sink.path {shown(sink)!r}, and a job cannot read the folder "
@@ -181,8 +185,10 @@ def check_sink(paths: str | Sequence[str], files: Sequence[File], sink: str) -> 
     written = [os.path.normpath(f"{real}/{file.key}") for file in files]
     for entry in [paths] if isinstance(paths, str) else paths:
         entry_fs, path = open_url(entry)
+        if type(entry_fs) is not type(fs):
+            continue
         folder = local.root(path) if is_local else posixpath.dirname(local.MAGIC.split(f"{path.rstrip('/')}/")[0])
-        if type(entry_fs) is not type(fs) or not f"{real}/".startswith(f"{folder.rstrip('/')}/"):
+        if not f"{real}/".startswith(f"{folder.rstrip('/')}/"):
             continue
         hidden = any(HIDDEN.search(f"{part}/") for part in real[len(folder) :].split("/"))
         reached = any(local.matches(path, name) for name in written) if is_local else "*" not in path or "**" in path

@@ -8,6 +8,7 @@ import stat
 import unicodedata
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 
 from fsspec.utils import glob_translate
 
@@ -111,7 +112,12 @@ def root(path: str) -> str:
 
 
 def _fits(name: str, pattern: str) -> bool:
-    return re.match(glob_translate(pattern), name) is not None
+    return _compiled(pattern).match(name) is not None
+
+
+@lru_cache(maxsize=256)
+def _compiled(pattern: str) -> re.Pattern[str]:
+    return re.compile(glob_translate(pattern))
 
 
 def _fits_folder(name: str, pattern: str) -> bool:
