@@ -71,6 +71,8 @@ def _inspect(file: File, spec: SourceSpec) -> Layout:
         layout: Layout = FORMATS[file.format].inspect(file.fs, file.path, spec)
     except NightscribeError:
         raise
+    except PermissionError as error:
+        raise UnreadableSource(f"{shown(file.url)} cannot be read: {reason(error)}") from error
     except Exception as error:
         raise SourceError(f"{shown(file.url)} is not a readable {file.format} file: {reason(error)}") from error
     names = layout.schema.names

@@ -14,7 +14,7 @@ import pytest
 from jobs import source
 from jobs.source import files, urls
 from jobs.spec import SourceSpec
-from transforms.errors import NightscribeError, SourceError, SpecError
+from transforms.errors import NightscribeError, SourceError, SpecError, UnreadableSource
 
 
 def put(path: Path, *numbers: int, **columns) -> Path:
@@ -223,7 +223,7 @@ def test_a_protocol_that_is_unknown_or_not_installed_is_told():
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
 def test_what_may_not_be_read_is_told(tmp_path):
     put(tmp_path / "a" / "x.parquet", 1).chmod(0)
-    assert "permission denied" in refused(tmp_path, SourceError)
+    assert "x.parquet cannot be read: permission denied" in refused(tmp_path, UnreadableSource)
     (tmp_path / "a").chmod(0)
     assert "cannot be listed: Permission denied" in refused(tmp_path)
 
