@@ -6,13 +6,15 @@ import hashlib
 import os
 from functools import lru_cache
 
+import xxhash
+
 from jobs.source.shard import Shard
 
 
 def content_hash(shard: Shard) -> str | None:
     """The hash of the local file of a shard, or None for a file elsewhere, whose store has a checksum as its version.
 
-    A process computes it once a file (BLAKE2b, about 1 GB/s), however many shards the file has.
+    A process computes it once a file, however many shards it has. XXH3 reads 19 GB/s where BLAKE2b reads 1.1.
     """
     return _hash(shard.file, shard.version) if os.path.isfile(shard.file) else None
 
@@ -25,4 +27,4 @@ def size(version: str) -> str:
 @lru_cache(maxsize=4096)
 def _hash(path: str, version: str) -> str:
     with open(path, "rb") as stream:
-        return hashlib.file_digest(stream, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
+        return hashlib.file_digest(stream, xxhash.xxh3_128).hexdigest()
