@@ -13,7 +13,7 @@ import pyarrow as pa
 from jobs.source.urls import open_url, shown
 from jobs.spec import JobSpec, SourceSpec
 from jobs.store import Store, names
-from transforms.errors import SinkError, SpecError
+from transforms.errors import SinkError, SpecError, UserError
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ def _last_planned(store: Store) -> Owner | None:
             spec = json.loads(store.get(name))["spec"]
             job = Owner(spec["name"], _roots(SourceSpec.model_validate(spec["source"])), ())
             return replace(job, relative=_relative(job.source, store))
-        except (ValueError, KeyError, TypeError, FileNotFoundError):
+        except (ValueError, KeyError, TypeError, FileNotFoundError, UserError):
             continue
     return None
 

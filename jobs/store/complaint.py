@@ -35,7 +35,7 @@ _FIXES = {
         "no valid credentials were found; set them as the store's library expects (for S3 AWS_ACCESS_KEY_ID and "
         "AWS_SECRET_ACCESS_KEY, or a profile)"
     ),
-    ("connection", "connector", "timeout", "timed out", "serverdisconnected", "cannot connect"): (
+    ("connection", "connector", "timeout", "timed out", "serverdisconnected", "gaierror", "cannot connect"): (
         "the store cannot be reached or does not answer in time; check the network and the endpoint, then run again, "
         "finished shards are kept"
     ),
