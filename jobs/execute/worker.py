@@ -15,8 +15,10 @@ def main() -> None:
     terminal = logging.StreamHandler()
     terminal.setLevel(logging.CRITICAL)
     logging.getLogger().addHandler(terminal)
-    from apache_beam.runners.worker import sdk_worker_main
+    from apache_beam.runners.worker import sdk_worker, sdk_worker_main
 
+    # Beam prints the traceback of a failed element and sends it to the runner, which says the one sentence in it.
+    setattr(sdk_worker, "print", lambda *_, **__: None)  # noqa: B010
     sdk_worker_main.main(sys.argv)
 
 

@@ -169,3 +169,39 @@ def test_what_only_loading_the_weights_shows_is_one_sentence_with_the_model(tmp_
         ModelError, match=r"^classify: model '.*sentiment' cannot be loaded \(ZeroDivisionError: of the"
     ):
         execute(lake.job(source, tmp_path / "out", models))
+
+
+REFUSES = """
+import pyarrow as pa
+from dataclasses import dataclass
+from transforms.errors import ModelError
+from transforms.options import column_field
+
+ARCHITECTURE, VERSION = None, 1
+
+
+@dataclass(frozen=True)
+class Options:
+    column: str = column_field("text column")
+
+
+def check(options, config):
+    pass
+
+
+def output_type(options, config):
+    return pa.string()
+
+
+def load(options, model, max_tokens=None):
+    raise ModelError("the word list is damaged; copy it again")
+"""
+
+
+def test_what_a_worker_process_refuses_is_one_sentence_with_exit_2(tmp_path, models):
+    (tmp_path / "refuses.py").write_text(REFUSES)
+    task = {"task": "refuses", "column": "text", "into": "words"}
+    source = make_lake(tmp_path / "in", files=1)
+    content = lake.job(source, tmp_path / "out", models, tasks=[task], runner={"workers": 2})
+    done = lake.command("run", lake.write_job(tmp_path, content), "--quiet", cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (2, "nightscribe: the word list is damaged; copy it again\n")
