@@ -76,7 +76,7 @@ def annotate_rows(
             task must refuse gives an exception in place of a sequence.
         length: sequence -> its tokens.
         compute: the sequences of one batch -> tensor `(batch, ...)`.
-        max_tokens: slots a batch may have.
+        max_tokens: the most tokens of a batch, padding included.
         caps: memory limits learnt so far.
         piece_rows: rows tokenised and sorted together; fewer for a task that makes many sequences of a row.
 

@@ -34,15 +34,14 @@ class Options:
     """What a job file may say about `answer`.
 
     Attributes:
-        column: text column with the context, in which the answer is looked for (string).
+        column: text column with the context that holds the answer (string).
         question: the question, the same for every row.
         question_column: text column with the question of each row (string).
         top_k: give a list of the k best answers.
-        null_threshold: let "no answer" compete: it wins where its score beats the best answer's by more than this.
-        max_answer_tokens: the longest answer.
-        window: tokens that are read at once, question included; never more than the model takes.
-        stride: context tokens that neighbouring windows share; never more than half of the room that the question
-            leaves.
+        null_threshold: allow "no answer": it is given where its score is above the best answer's by more than this.
+        max_answer_tokens: the most tokens of an answer.
+        window: tokens that are read at once, the question included; at most the model's window.
+        stride: context tokens that two neighbouring windows share; at most half of the room beside the question.
     """
 
     column: str = column_field("text column with the context")

@@ -32,10 +32,10 @@ class Options:
 
     Attributes:
         column: text column (string).
-        top_k: give a list of the k best labels, or of all of them; by default one label, or all of a multi-label model.
-        long_text: what happens to a text past the model's window: cut it off, or score overlapping windows and average
-            their scores by their tokens.
-        stride: tokens that neighbouring windows share.
+        top_k: give a list of the k best labels, or of all; by default the best one, or all of a multi-label model.
+        long_text: what happens to a text that is longer than the model's window: truncate cuts it, window scores
+            overlapping windows and averages their scores, weighted by their tokens.
+        stride: tokens that two neighbouring windows share.
     """
 
     column: str = column_field("text column")

@@ -32,14 +32,14 @@ class Options:
 
     Attributes:
         column: text column (string).
-        pooling: how the vectors of the tokens become one: their mean, the first or the last of them; auto is what a
-            sentence-transformers folder says, and the mean elsewhere.
-        normalize: make every vector one long; by default what a sentence-transformers folder says, and no elsewhere.
-        dimensions: keep that many numbers from the left, for models trained so (Matryoshka); cut before normalising.
+        pooling: how the vectors of the tokens become one: their mean, the first (cls) or the last one; auto is what a
+            sentence-transformers folder says, else mean.
+        normalize: scale every vector to length 1; by default what a sentence-transformers folder says, else false.
+        dimensions: keep this many numbers of each vector, for models trained for that (Matryoshka); by default all.
         prompt: prefix of every text, such as `query: `; by default the folder's default prompt, if it has one.
         prompt_name: one of the folder's own prompts, by name.
-        long_text: what happens to a text past the model's window: cut it off, or embed it window by window and average
-            the vectors by their tokens. Every window gets the prompt.
+        long_text: what happens to a text that is longer than the model's window: truncate cuts it, window embeds it
+            window by window, each with the prompt, and averages the vectors, weighted by their tokens.
     """
 
     column: str = column_field("text column")

@@ -33,8 +33,8 @@ class Options:
     Attributes:
         column: text column (string).
         top_k: tokens for each mask, best first.
-        mask: a placeholder that stands for the mask token, such as `___`; the model's own ([MASK] or <mask>) works too.
-        targets: choose among these words only; each must be one token of the model.
+        mask: a placeholder for the mask token in the texts, such as `___`; [MASK] or <mask> of the model works too.
+        targets: choose among these words only, each one token of the model; by default all tokens.
         strict: reject a text without a mask; by default it gives null.
     """
 

@@ -34,21 +34,24 @@ class Options:
     """What a job file may say about `generate`.
 
     Attributes:
-        prompt: text with {column} where a column's text goes; `{{` and `}}` are braces.
-        column: the column that is the prompt, instead of `prompt`.
-        system: what the model is told beforehand.
-        chat: whether the tokenizer's chat template goes around the prompt: where there is one, always, never.
-        max_new_tokens: tokens of a text at most; a longer one is cut.
-        temperature: draw tokens, the more evenly the higher; by default the likeliest is taken.
-        top_k: draw from the k likeliest tokens; what the model's own configuration says by default.
-        top_p: draw from the likeliest tokens that have this probability together; likewise.
-        seed: with the prompt, where a row's random numbers start: equal prompts get equal texts, in every run.
-        num_beams: beams; 1 is greedy.
-        repetition_penalty: above 1 makes tokens of the prompt and the text less likely to come again.
-        stop: strings that end a text; it is given without them.
-        json_schema: a JSON schema, or the name of a file with one, that every text is valid by.
-        json_column: what a valid text becomes: a string, or a struct with a field for each key of the schema.
-        long_text: what happens to a prompt past the window: its longest column is cut, or the row is rejected.
+        prompt: the prompt, with {column} where the text of a column goes; write a brace itself twice, {{ or }}.
+        column: the column that holds the whole prompt; give this or `prompt`.
+        system: the system message, before the prompt.
+        chat: whether the tokenizer's chat template is used: auto uses it if there is one, always requires one.
+        max_new_tokens: the most tokens to generate; the text is cut there.
+        temperature: sample tokens at this temperature; by default the most likely token is taken.
+        top_k: sample from the k most likely tokens; by default what the model's own configuration says.
+        top_p: sample from the most likely tokens whose probabilities add up to this; by default what the model's own
+            configuration says.
+        seed: seed of the sampling; the same seed and prompt give the same text, in every run.
+        num_beams: number of beams; 1 is greedy search.
+        repetition_penalty: above 1, tokens that are already in the prompt or the text become less likely.
+        stop: strings at which the text ends; they are not part of it.
+        json_schema: a JSON schema, or the name of a file with one; every text is valid by it.
+        json_column: whether the column holds the JSON as a string, or as a struct with a field for each key of
+            `json_schema`.
+        long_text: what happens to a prompt that is longer than the model's window: truncate cuts its longest column,
+            reject rejects the row.
     """
 
     prompt: str | None = template_field("text with {column} where a column's text goes")

@@ -41,9 +41,11 @@ class Options:
 
     Attributes:
         column: text column (string).
-        aggregation: simple lets every token speak for itself; first, average and max give each word one label.
-        long_text: what happens to a text past the model's window: read it in overlapping windows, or cut it off.
-        stride: tokens that neighbouring windows share.
+        aggregation: how tokens become entities: simple labels each token by itself; first, average and max give each
+            word one label, by its first token, the mean of its tokens, or its surest token.
+        long_text: what happens to a text that is longer than the model's window: window reads it in windows that share
+            `stride` tokens, truncate cuts it.
+        stride: tokens that two neighbouring windows share.
     """
 
     column: str = column_field("text column")

@@ -31,15 +31,16 @@ class Options:
 
     Attributes:
         column: text column (string).
-        max_new_tokens: tokens of a summary at most; what the model's own configuration says by default, else 128.
-        min_new_tokens: tokens of a summary at least; what the model's own configuration says by default.
-        num_beams: beams; 1 is greedy, whatever the model's own configuration says, and several times faster.
-        length_penalty: above 0 favours long summaries among beams; what the model says by default.
-        no_repeat_ngram_size: no n-gram of this size comes twice; what the model says by default.
-        prefix: text before each text ("summarize: "), or the instruction to a causal model; what the model's own
-            configuration says by default.
-        long_text: what happens to a text past the model's window: summarise it window by window and the summaries
-            again, or cut it off.
+        max_new_tokens: the most tokens of a summary; by default what the model's own configuration says, else 128.
+        min_new_tokens: the fewest tokens of a summary; by default what the model's own configuration says.
+        num_beams: number of beams; 1 is greedy search, several times faster than four.
+        length_penalty: with beams, above 0 favours long summaries; by default what the model's own configuration says.
+        no_repeat_ngram_size: no sequence of this many tokens appears twice; by default what the model's own
+            configuration says.
+        prefix: put before each text ("summarize: "), or the instruction to a causal model; by default what the model's
+            own configuration says.
+        long_text: what happens to a text that is longer than the model's window: map_reduce summarises it window by
+            window and then the summaries, truncate cuts it.
     """
 
     column: str = column_field("text column")

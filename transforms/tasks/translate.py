@@ -34,17 +34,17 @@ class Options:
 
     Attributes:
         column: text column (string).
-        source_language: the language of the texts, as the model spells it (en, eng_Latn, en_XX, English).
-        source_language_column: the column (string) that says it for each row.
-        target_language: the language to write.
-        target_language_column: the column (string) that says it for each row.
-        prefix: text before each text, instead of what the languages say ("translate English to German: ").
-        num_beams: beams; 1 is greedy, whatever the model's own configuration says, and several times faster.
-        max_new_tokens: tokens of a translation at most; what the model's own configuration says by default, else 512.
-        length_ratio: new tokens of a translation at most for each token of its source, and 16 more. It stops a model
-            that repeats itself early, and cuts any text that is rightly longer; off by default.
-        long_text: what happens to a text past the model's window: translate it in pieces of whole sentences and join
-            them, or cut it off.
+        source_language: the language of the texts, in the model's spelling (en, eng_Latn, en_XX, English).
+        source_language_column: column with the language of each text (string).
+        target_language: the language to translate into.
+        target_language_column: column with the language to translate each text into (string).
+        prefix: put before each text in place of what the languages give ("translate English to German: ").
+        num_beams: number of beams; 1 is greedy search, several times faster than four.
+        max_new_tokens: the most tokens of a translation; by default what the model's own configuration says, else 512.
+        length_ratio: the most tokens of a translation for each token of its source, and 16 more. It stops a model that
+            repeats itself early, and cuts a translation that needs to be longer; off by default.
+        long_text: what happens to a text that is longer than the model's window: split translates it in pieces of whole
+            sentences and joins them, truncate cuts it.
     """
 
     column: str = column_field("text column")

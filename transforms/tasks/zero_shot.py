@@ -36,9 +36,9 @@ class Options:
         column: text column (string).
         labels: the labels to choose from, the same for every row.
         labels_column: column with the labels of each row (list<string>); null and empty labels are left out.
-        hypothesis: the sentence that a label is put into, in the place of its {}.
-        multi_label: score each label by itself; otherwise the scores of a row add up to 1.
-        top_k: give the k best labels only.
+        hypothesis: the sentence that each label is put into, where it has {}.
+        multi_label: score each label independently; otherwise the scores of a row add up to 1.
+        top_k: give the k best labels only; by default all.
     """
 
     column: str = column_field("text column")
