@@ -5,6 +5,8 @@ from __future__ import annotations
 import importlib
 from typing import Any
 
+from transforms.errors import ModelError
+
 
 def resolve(architecture: str | type) -> Any:
     """The class behind an ARCHITECTURE.
@@ -12,8 +14,17 @@ def resolve(architecture: str | type) -> Any:
     Args:
         architecture: the name of a class of transformers, such as `AutoModelForTokenClassification`; `module:Class` for
             any other that has its `from_pretrained`; or a class itself.
+
+    Raises:
+        ModelError: there is no such class.
     """
     if not isinstance(architecture, str):
         return architecture
     module, _, attribute = architecture.rpartition(":")
-    return getattr(importlib.import_module(module or "transformers"), attribute)
+    try:
+        return getattr(importlib.import_module(module or "transformers"), attribute)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise ModelError(
+            f"ARCHITECTURE is {architecture!r}: {error}; give the name of a class of transformers, such as "
+            "AutoModelForSequenceClassification, or module:Class"
+        ) from error

@@ -55,8 +55,8 @@ class CustomTask:
         self.name = name
         try:
             self.module: Any = importlib.import_module(name)
-        # Importing runs whatever the module says.
-        except Exception as error:
+        # Importing runs whatever the module says; a script may end the process.
+        except (Exception, SystemExit) as error:
             raise SpecError(f"task {name!r} cannot be imported: {_told(error)}; correct the module") from error
         _check_shape(name, self.module)
         self.ARCHITECTURE: str | None = self.module.ARCHITECTURE
@@ -233,7 +233,7 @@ def _checked(name: str, given: Any, rows: int, type_: pa.DataType) -> Annotation
     return dataclasses.replace(given, values=values)
 
 
-def _told(error: Exception) -> str:
+def _told(error: BaseException) -> str:
     """An exception of a module of one's own in one line, with the line of code that raised it."""
     place = traceback.extract_tb(error.__traceback__)
     line = f" ({place[-1].filename}, line {place[-1].lineno})" if place and not isinstance(error, ImportError) else ""

@@ -8,8 +8,9 @@ import pytest
 import torch
 
 from transforms import registry
+from transforms.architecture import resolve
 from transforms.contract import Annotation
-from transforms.errors import RunError, SpecError
+from transforms.errors import ModelError, RunError, SpecError
 
 SHOUT = """
     '''Shouting: a text in capitals.'''
@@ -207,3 +208,16 @@ def test_a_task_that_reads_numbers_while_it_is_set_up_is_no_failure_of_a_plan(mo
     network.device = network.weight.device
     with pytest.raises(RuntimeError, match="meta"):
         task.load(task.Options("text"), types.SimpleNamespace(network=network))
+
+
+@pytest.mark.parametrize("name", ["AutoModelForClasification", "no_such_module_at_all:Model", "json:Model", ":Mode"])
+def test_a_class_of_weights_that_nobody_has_is_refused(name):
+    with pytest.raises(ModelError, match=r"ARCHITECTURE is '.*; give the name of a class of transf") as raised:
+        resolve(name)
+    assert "\n" not in str(raised.value)
+
+
+def test_a_module_that_ends_the_process_is_refused(module):
+    name = module("import sys\nsys.exit(3)")
+    with pytest.raises(SpecError, match="cannot be imported: SystemExit: 3"):
+        registry.get(name)
