@@ -16,7 +16,7 @@ def run_once():
         with run.holding(planning.make(spec.parse(content))) as held:
             patch()
             for shard in held.plan.shards_todo:
-                shards.execute(held.plan, shard, ModelPool(), held.sink)
+                shards.execute_shard(held.plan, shard, ModelPool(), held.sink)
             return run.finish(held)
 
     return call

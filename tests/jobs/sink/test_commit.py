@@ -83,7 +83,7 @@ def test_a_commit_killed_at_any_step_is_finished_by_the_next_run(tmp_path, noop_
             try:
                 with run.holding(plan) as held:
                     for shard in held.plan.shards_todo:
-                        shards.execute(held.plan, shard, ModelPool(), held.sink)
+                        shards.execute_shard(held.plan, shard, ModelPool(), held.sink)
                     crash_at(patched, step, done)
                     run.finish(held)
             except Crash:
@@ -131,13 +131,13 @@ def test_a_run_with_other_options_that_was_stopped_makes_the_next_one_redo_nothi
     other = job(tmp_path)
     other["tasks"][0]["into"] = "something"
     with run.holding(planning.make(spec.parse(other))) as held:
-        shards.execute(held.plan, held.plan.shards_todo[0], ModelPool(), held.sink)
+        shards.execute_shard(held.plan, held.plan.shards_todo[0], ModelPool(), held.sink)
     assert run_once(job(tmp_path)).shards_skipped == 2
     assert not list((tmp_path / "out/_nightscribe/staged").rglob("*.*"))
     assert "something" not in lake.read(tmp_path / "out").column_names
     # Nor does the run that goes on with them.
     with run.holding(planning.make(spec.parse(other))) as held:
-        shards.execute(held.plan, held.plan.shards_todo[0], ModelPool(), held.sink)
+        shards.execute_shard(held.plan, held.plan.shards_todo[0], ModelPool(), held.sink)
     assert run_once(other).shards_skipped == 1
     assert "something" in lake.read(tmp_path / "out").column_names
 
@@ -148,7 +148,7 @@ def test_a_copied_source_file_gives_its_version_only_to_the_entry_of_the_same_co
     file = tmp_path / "in/a.csv"
     file.write_text(file.read_text().replace("text 1", "text 9"))
     with run.holding(planning.make(spec.parse(job(tmp_path)))) as held:
-        shards.execute(held.plan, held.plan.shards_todo[0], ModelPool(), held.sink)
+        shards.execute_shard(held.plan, held.plan.shards_todo[0], ModelPool(), held.sink)
     os.utime(file, (1, 1))
     with run.holding(planning.make(spec.parse(job(tmp_path)))) as held:
         assert not held.plan.todo
@@ -165,7 +165,7 @@ def test_readers_of_a_folder_find_rows_only_also_while_a_run_is_under_way(tmp_pa
     write_csv(tmp_path, "b", 4, bad=1)
     with run.holding(planning.make(spec.parse(job(tmp_path)))) as held:
         for shard in held.plan.shards_todo:
-            shards.execute(held.plan, shard, ModelPool(), held.sink)
+            shards.execute_shard(held.plan, shard, ModelPool(), held.sink)
         assert duckdb.sql(f"select count(*) from '{sink}/**/*.parquet'").fetchall() == [(3,)]
         run.finish(held)
     assert duckdb.sql(f"select count(*) from '{sink}/**/*.parquet'").fetchall() == [(7,)]
