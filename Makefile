@@ -8,6 +8,10 @@ PIP := $(BIN)/python -m pip install --disable-pip-version-check --quiet
 # The index of the torch build to install, e.g. the CPU builds. Empty: the build that the package index offers.
 TORCH_INDEX ?=
 
+# How many processes run the tests, a file each at a time.
+PROCESSES ?= 1
+SPREAD := $(if $(filter-out 1,$(PROCESSES)),-n $(PROCESSES) --dist loadfile)
+
 # Prefect and the libraries under it call home unless told not to.
 export PREFECT_SERVER_ANALYTICS_ENABLED := false
 export DO_NOT_TRACK := 1
@@ -20,6 +24,7 @@ export DO_NOT_TRACK := 1
 help:
 	@echo 'make demo    install and run `nightscribe demo`'
 	@echo 'make test    the tests; one of them: make test ARGS="tests/test_architecture.py -k one"'
+	@echo '             PROCESSES=2 runs two files of tests at a time'
 	@echo 'make lint    ruff, the format, mypy'
 	@echo 'make format  let ruff mend what it can'
 	@echo 'make bench   the benchmarks and their peers, 25 minutes on two cores; make bench ARGS=--quick'
@@ -35,7 +40,7 @@ demo: $(VENV)/installed-base
 	$(BIN)/nightscribe demo
 
 test: $(VENV)/installed-test
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest $(SPREAD) $(ARGS)
 
 lint: $(VENV)/installed-dev
 	$(BIN)/ruff check .

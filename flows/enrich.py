@@ -105,7 +105,7 @@ def enrich(
         The report as a dict; None for a dry run; a Cancelled state if the run was asked to stop, or if it is named
         Skipped because another run does its work; a Failed state whose exception says in one sentence what is wrong.
     """
-    with logs.forwarded():
+    with stop.on_signals(within_s=STOP_WITHIN_S) as stopped, logs.forwarded(stopped.is_set):
         name = Path(job).stem
         try:
             parsed = spec.read(job, overrides)
@@ -113,11 +113,10 @@ def enrich(
             name = parsed.name
             if why := nights.superfluous(parsed.schedule.timezone if parsed.schedule else "UTC"):
                 return Cancelled(name="Skipped", message=why)
-            with stop.on_signals(within_s=STOP_WITHIN_S) as stopped:
-                if dry_run:
-                    create_markdown_artifact(page.plan_page(run.prepare(parsed)), key=artifact_key(parsed, "plan"))
-                    return None
-                report = run_job(parsed, stopped)
+            if dry_run:
+                create_markdown_artifact(page.plan_page(run.prepare(parsed)), key=artifact_key(parsed, "plan"))
+                return None
+            report = run_job(parsed, stopped)
         except Stopped as error:
             return Cancelled(message=str(error))
         except Exception as error:

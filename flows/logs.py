@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from prefect import get_run_logger
@@ -32,21 +32,24 @@ WORKER_LINE = re.compile(r'message: "(?P<message>(?:\\.|[^"\\])*)".*? log_locati
 
 
 @contextmanager
-def forwarded() -> Iterator[None]:
+def forwarded(stopping: Callable[[], bool] = lambda: False) -> Iterator[None]:
     """Send the lines of our libraries to the log of this run, from whichever thread they come.
 
     What Prefect itself logs of an error of ours is cut down to the error's sentence, and no other library repeats it.
+
+    Args:
+        stopping: whether the run was asked to stop. What Beam then says of the workers that end is no error.
     """
     log = get_run_logger()
 
     class Forward(logging.Handler):
         def emit(self, record: logging.LogRecord) -> None:
-            if record.name != REPEATS:
+            if record.name != REPEATS and not (record.name.startswith("apache_beam") and stopping()):
                 log.log(record.levelno, "%s: %s", record.name, record.getMessage())
 
     class ForwardWorkers(logging.Handler):
         def emit(self, record: logging.LogRecord) -> None:
-            if (line := worker_line(record)) is not None:
+            if not stopping() and (line := worker_line(record)) is not None:
                 log.log(record.levelno, "%s: %s", *line)
 
     for name in ENGINE:

@@ -85,6 +85,13 @@ def test_an_error_of_ours_is_logged_once_and_as_a_sentence(recorder):
     assert (record.getMessage(), record.exc_info) == ("the disk is full", None)
 
 
+def test_what_beam_says_of_workers_that_end_on_request_is_no_error(recorder):
+    with logs.forwarded(stopping=lambda: True):
+        logging.getLogger("apache_beam.runners.worker.data_plane").error("Failed to read inputs in the data plane.")
+        logging.getLogger("jobs.run").info("a line of ours")
+    assert recorder.lines == [("INFO", "jobs.run: a line of ours")]
+
+
 def test_a_cancelled_task_is_no_error():
     record = logging.makeLogRecord({"msg": "Finished in state Cancelled('asked to stop')", "levelno": logging.ERROR})
     assert logs.shorten(record)
