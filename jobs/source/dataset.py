@@ -18,6 +18,7 @@ from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
 from huggingface_hub.utils import httpx
 
 from jobs.source import types
+from jobs.source.formats.cells import checked, plain_schema
 from jobs.source.kind import Found, check_columns
 from jobs.source.shard import BadRow, Shard
 from jobs.source.urls import open_url, reason, shown
@@ -55,7 +56,7 @@ def plan(spec: SourceSpec, sink: str | None, texts: Collection[str], pinned: Map
         raise SpecError(f"source.dataset {spec.dataset!r} cannot be opened: {reason(error)}") from error
     if features is None:
         raise SpecError(f"source.dataset {spec.dataset!r} is empty")
-    schema = features.arrow_schema.remove_metadata()
+    schema = plain_schema(features.arrow_schema)
     check_columns(spec, schema.names, f"{spec.dataset}/{spec.split}")
     if spec.columns is not None:
         schema = pa.schema([schema.field(name) for name in spec.columns])
@@ -73,7 +74,8 @@ def read(spec: SourceSpec, shard: Shard, schema: pa.Schema, batch_rows: int) -> 
         if spec.columns is not None:
             part = part.select_columns(spec.columns)
         for table in part.with_format("arrow").iter(batch_rows):
-            yield from table.to_batches()
+            for batch in table.to_batches():
+                yield from checked(batch, schema, None)
     except Exception as error:
         raise SourceError(
             f"dataset {shard.file}, split {spec.split!r}, shard {shard.start} could not be read: {reason(error)}"

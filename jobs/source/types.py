@@ -232,6 +232,10 @@ def _declared(name: str, declared: list[Found], csv: list[Found], texts: Collect
     return type_
 
 
+def _decoded(type_: pa.DataType) -> pa.DataType:
+    return type_.value_type if pa.types.is_dictionary(type_) else type_
+
+
 def _nested_texts(path: str, type_: pa.DataType, texts: Collection[str]) -> pa.DataType:
     """The type with fields that were always null as strings where a task reads them as text."""
     if pa.types.is_null(type_) and path in texts:

@@ -2,23 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from typing import BinaryIO
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 from fsspec import AbstractFileSystem
 
+from jobs.source.formats.cells import checked, plain_schema
 from jobs.source.shard import BadRow, Layout
 from jobs.spec import SourceSpec
+from transforms.errors import SourceError, UnreadableSource
 
 # A shard has at least these rows, unless its file has fewer; below, part files get too small for a lake.
 SHARD_ROWS = 50_000
 
 
 def inspect(fs: AbstractFileSystem, path: str, spec: SourceSpec) -> Layout:
-    """Read the footer: schema and row groups, the small ones taken together."""
-    with fs.open(path, "rb") as stream:
-        metadata = pq.read_metadata(stream)
+    """Read the footer: schema and row groups, the small ones taken together.
+
+    Raises:
+        UnreadableSource: the file is encrypted, or a wanted column is there twice.
+    """
+    with fs.open(path, "rb") as stream, _opened(stream, path) as file:
+        metadata, schema = file.metadata, file.schema_arrow
     ranges: list[tuple[int, int, int | None]] = []
     start = rows = 0
     for group in range(metadata.num_row_groups):
@@ -26,13 +33,103 @@ def inspect(fs: AbstractFileSystem, path: str, spec: SourceSpec) -> Layout:
         if rows >= SHARD_ROWS or group == metadata.num_row_groups - 1:
             ranges.append((start, group + 1, rows))
             start, rows = group + 1, 0
-    return Layout(metadata.schema.to_arrow_schema().remove_metadata(), ranges or [(0, 0, 0)])
+    return Layout(plain_schema(without_repeated(schema, path, spec)), ranges or [(0, 0, 0)])
 
 
 def read(
     fs: AbstractFileSystem, path: str, start: int, stop: int, schema: pa.Schema, batch_rows: int, spec: SourceSpec
 ) -> Iterator[pa.RecordBatch | BadRow]:
-    """Read row groups `[start, stop)`, only the columns of `schema` that the file has."""
-    with fs.open(path, "rb") as stream, pq.ParquetFile(stream) as file:
+    """Read row groups `[start, stop)`, only the columns of `schema` that the file has.
+
+    Raises:
+        SourceError: a row group is damaged.
+    """
+    with fs.open(path, "rb") as stream, _opened(stream, path) as file:
         columns = [name for name in schema.names if name in file.schema_arrow.names]
-        yield from file.iter_batches(batch_rows, row_groups=list(range(start, stop)), columns=columns)
+        first = sum(file.metadata.row_group(group).num_rows for group in range(start)) + 1
+        batches = file.iter_batches(batch_rows, row_groups=list(range(start, stop)), columns=columns)
+        while True:
+            try:
+                batch = next(batches, None)
+            except (pa.ArrowException, OSError) as error:
+                if isinstance(error, OSError) and error.errno is not None:
+                    raise
+                raise _damaged(file, path, range(start, stop), columns) from error
+            if batch is None:
+                return
+            yield from checked(batch, schema, first)
+            first += len(batch)
+
+
+def without_repeated(schema: pa.Schema, path: str, spec: SourceSpec) -> pa.Schema:
+    """The columns whose name is there once.
+
+    Raises:
+        UnreadableSource: a wanted column is there twice.
+    """
+    names = schema.names
+    if len(set(names)) == len(names):
+        return schema
+    repeated = [name for name in dict.fromkeys(names) if names.count(name) > 1]
+    for name in repeated:
+        if spec.columns is None or name in spec.columns:
+            others = [other for other in names if other not in repeated]
+            raise UnreadableSource(
+                f"{path} has two columns named {name!r}; rename one, or leave it out with source.columns: "
+                f"[{', '.join(others)}]"
+            )
+    return pa.schema([field for field in schema if field.name not in repeated])
+
+
+def _opened(stream: BinaryIO, path: str) -> pq.ParquetFile:
+    """The file, its footer read.
+
+    Raises:
+        UnreadableSource: it is encrypted.
+        SourceError: it is no Parquet file, or cut off.
+    """
+    try:
+        # INT96 holds years that nanoseconds do not: 9999-12-31 would become 1816.
+        file = pq.ParquetFile(stream, coerce_int96_timestamp_unit="us")
+        # Asked for nothing, the reader casts dictionaries, and fails where one has bytes that are not UTF-8.
+        leaves = [file.schema.column(i) for i in range(len(file.schema))]
+        top = {each.name for each in file.schema_arrow if _has_dictionary(each.type)}
+        if names := [leaf.path for leaf in leaves if leaf.path.split(".")[0] in top]:
+            file = pq.ParquetFile(stream, coerce_int96_timestamp_unit="us", read_dictionary=names)
+        return file
+    except (pa.ArrowException, OSError) as error:
+        if isinstance(error, OSError) and error.errno is not None:
+            raise
+        if "encrypt" in str(error) or "decrypt" in str(error):
+            raise UnreadableSource(
+                f"{path} is an encrypted Parquet file; give a copy that is not encrypted, or "
+                f"leave it out with source.path"
+            ) from error
+        size = stream.seek(0, 2)
+        reason = "its footer is damaged or cut off" if size >= 12 else f"it has {size} bytes"
+        raise SourceError(
+            f"{path} is not a readable parquet file: {reason}; write it again, or leave it out with source.path"
+        ) from error
+
+
+def _has_dictionary(type_: pa.DataType) -> bool:
+    if pa.types.is_dictionary(type_):
+        return True
+    return pa.types.is_nested(type_) and any(_has_dictionary(type_.field(i).type) for i in range(type_.num_fields))
+
+
+def _damaged(file: pq.ParquetFile, path: str, groups: Sequence[int], columns: Sequence[str]) -> SourceError:
+    """Which row group and column cannot be read, found by reading each by itself."""
+    before = sum(file.metadata.row_group(group).num_rows for group in range(groups[0]))
+    for group in groups:
+        rows = file.metadata.row_group(group).num_rows
+        for name in columns:
+            try:
+                file.read_row_group(group, columns=[name])
+            except (pa.ArrowException, OSError):
+                return SourceError(
+                    f"{path} could not be read as parquet: column {name!r} of row group {group} (rows {before + 1} to "
+                    f"{before + rows}) is damaged; write the file again, or leave it or the column out of the source"
+                )
+        before += rows
+    return SourceError(f"{path} could not be read as parquet: it was changed or damaged; run again or write it again")
