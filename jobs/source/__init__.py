@@ -14,7 +14,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from jobs.source import kind, prepare, rows, types, writable
+from jobs.source import kind, prepare, rows, types
 from jobs.source.files import partition
 from jobs.source.shard import BadRow, Shard
 from jobs.source.where import Where
@@ -117,9 +117,7 @@ def plan(
         spec = spec.model_copy(update={"types": {name: str(type_) for name, type_ in found.types.items()}})
     version = None if spec.prepare is None else prepare.version(spec.prepare)
     source = Source(spec, found.schema, found.partition_columns, found.schema, version)
-    schema = types.as_tasks_see(_tried(source, found.shards))
-    writable.check(schema, "the source" if spec.prepare is None else f"what source.prepare {spec.prepare!r} gives")
-    return replace(source, schema=schema), found.shards
+    return replace(source, schema=types.as_tasks_see(_tried(source, found.shards))), found.shards
 
 
 def read(source: Source, shard: Shard, batch_rows: int) -> Iterator[pa.RecordBatch | BadRow]:

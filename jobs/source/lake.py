@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 from types import ModuleType
 
 import pyarrow as pa
@@ -78,22 +77,7 @@ def _inspect(file: File, spec: SourceSpec) -> Layout:
     names = layout.schema.names
     if twice := [name for name in dict.fromkeys(names) if names.count(name) > 1]:
         raise UnreadableSource(f"{shown(file.url)} has two columns {twice[0]!r}; rename one of them")
-    return replace(layout, schema=pa.schema([field.with_type(_plain(field.type)) for field in layout.schema]))
-
-
-def _plain(type_: pa.DataType) -> pa.DataType:
-    """The type without views, which polars writes and Arrow's kernels, such as take, do not know yet."""
-    if pa.types.is_string_view(type_):
-        return pa.string()
-    if pa.types.is_binary_view(type_):
-        return pa.binary()
-    if pa.types.is_list(type_) or pa.types.is_list_view(type_):
-        return pa.list_(type_.value_field.with_type(_plain(type_.value_type)))
-    if pa.types.is_large_list(type_) or pa.types.is_large_list_view(type_):
-        return pa.large_list(type_.value_field.with_type(_plain(type_.value_type)))
-    if pa.types.is_struct(type_):
-        return pa.struct([field.with_type(_plain(field.type)) for field in type_])
-    return type_
+    return layout
 
 
 def _shards(file: File, layout: Layout) -> Iterator[Shard]:

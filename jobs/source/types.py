@@ -211,7 +211,7 @@ def _declared(name: str, declared: list[Found], csv: list[Found], texts: Collect
         if one.type == type_:
             continue
         try:
-            schemas = [pa.schema([(name, type_)]), pa.schema([(name, one.type)])]
+            schemas = [pa.schema([(name, _decoded(each))]) for each in (type_, one.type)]
             type_ = pa.unify_schemas(schemas, promote_options="permissive").field(name).type
         except (pa.ArrowTypeError, pa.ArrowInvalid) as error:
             raise UnreadableSource(

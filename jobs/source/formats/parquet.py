@@ -73,10 +73,8 @@ def without_repeated(schema: pa.Schema, path: str, spec: SourceSpec) -> pa.Schem
     repeated = [name for name in dict.fromkeys(names) if names.count(name) > 1]
     for name in repeated:
         if spec.columns is None or name in spec.columns:
-            others = [other for other in names if other not in repeated]
             raise UnreadableSource(
-                f"{path} has two columns named {name!r}; rename one, or leave it out with source.columns: "
-                f"[{', '.join(others)}]"
+                f"{path} has two columns {name!r}; rename one of them, or name the wanted columns in source.columns"
             )
     return pa.schema([field for field in schema if field.name not in repeated])
 

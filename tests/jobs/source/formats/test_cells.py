@@ -14,7 +14,7 @@ from jobs.source import BadRow
 from jobs.source.formats import parquet
 from jobs.spec import SourceSpec
 from tests import lake
-from transforms.errors import SourceError, SpecError, UserError
+from transforms.errors import SourceError, UserError
 
 IDS = pa.array([1, 2, 3])
 
@@ -141,26 +141,13 @@ def test_list_views_in_any_order_keep_their_values(tmp_path):
     assert read(tmp_path)[0]["x"].to_pylist() == [["q"], ["p"], ["p", "q"]]
 
 
-UNWRITABLE = {
-    "union": pa.UnionArray.from_sparse(pa.array([0, 1], pa.int8()), [pa.array([1, 2]), pa.array(["a", "b"])]),
-    "interval": pa.array([(1, 2, 3), None], pa.month_day_nano_interval()),
-    "empty struct": pa.array([{}, None], pa.struct([])),
-}
-
-
-@pytest.mark.parametrize("kind", UNWRITABLE)
-def test_a_column_that_parquet_cannot_hold_is_refused_by_name_and_can_be_left_out(tmp_path, kind):
-    write_stream(pa.table({"id": [1, 2], "x": UNWRITABLE[kind]}), tmp_path / "a.arrow")
-    with pytest.raises(SpecError, match=r"column 'x' of the source is .*, which Parquet cannot hold; .*\[id\]"):
-        read(tmp_path)
-    assert len(read(tmp_path, columns=["id"])[0]) == 2
-
-
 @pytest.mark.parametrize("ending", ["parquet", "arrow"])
 def test_a_column_name_that_is_there_twice_is_told_unless_it_is_left_out(tmp_path, ending):
     table = pa.Table.from_arrays([IDS, IDS, pa.array(["a", "b", "c"])], names=["n", "n", "text"])
     pq.write_table(table, tmp_path / "a.parquet") if ending == "parquet" else write_stream(table, tmp_path / "a.arrow")
-    with pytest.raises(UserError, match=r"two columns named 'n'; .*source.columns: \[text\]"):
+    with pytest.raises(
+        UserError, match=r"two columns 'n'; rename one of them, or name the wanted columns in source.columns"
+    ):
         read(tmp_path)
     assert read(tmp_path, columns=["text"])[0]["text"].to_pylist() == ["a", "b", "c"]
 
