@@ -113,8 +113,9 @@ def encoding(raw: bytes, spec: SourceSpec, path: str) -> str:
     named = "utf-8" if named in ("utf-8-sig", "utf8", "u8", "ascii", "us-ascii") else named
     if marked is not None and (named == "utf-8" or named.startswith(marked)):
         return marked
-    if spec.encoding is None and (raw[:1000].count(0) * 4 > len(raw[:1000])):
-        name = "utf-16-be" if raw[:1] == b"\0" else "utf-16-le"
+    even, odd = raw[0::2].count(0), raw[1::2].count(0)
+    if spec.encoding is None and min(even, odd) == 0 and max(even, odd) > len(raw) * 0.4:
+        name = "utf-16-be" if even else "utf-16-le"
         raise UnreadableSource(f"{path} is not UTF-8; it looks like source.encoding: {name}")
     return named
 

@@ -1,0 +1,199 @@
+"""Arrow's parser over a range of a CSV file: batches of binary columns with record numbers, and the ragged records."""
+
+from __future__ import annotations
+
+import io
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import BinaryIO, cast
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.csv
+from fsspec import AbstractFileSystem
+
+from jobs.source.formats import csv_dialect
+from jobs.source.formats.csv_dialect import Head
+from jobs.source.formats.csv_records import Range, Rewriter, Transcoded
+from jobs.source.formats.csv_values import cut, shown
+from jobs.source.formats.jsonl import open_bytes
+from jobs.source.shard import BadRow
+from jobs.spec import SourceSpec
+
+# Stands in every field of a record put behind the last one: if it does not come out again, a quote was never closed.
+SENTINEL = b"\xe2\x90\x84nightscribe5b0f6f6c"
+
+
+@dataclass(frozen=True)
+class Parsed:
+    """Records of a block: a batch of binary columns with the record number of each row, and the ragged ones."""
+
+    batch: pa.RecordBatch
+    numbers: np.ndarray
+    bad: list[BadRow]
+
+
+@contextmanager
+def opened(fs: AbstractFileSystem, path: str, spec: SourceSpec) -> Iterator[tuple[BinaryIO, str]]:
+    """The file as UTF-8 text, and its encoding; with UTF-8 the bytes are those of the file, a mark included."""
+    with open_bytes(fs, path) as stream:
+        encoding = csv_dialect.encoding(stream.read(1000), spec, path)
+        stream.seek(0)
+        if encoding == "utf-8":
+            yield stream, encoding
+        else:
+            yield cast(BinaryIO, io.BufferedReader(Transcoded(stream, encoding), 1 << 20)), encoding
+
+
+def rewriter_of(head: Head) -> Rewriter | None:
+    """What brings the text of a dialect to Arrow's parser; None if it takes it as it is."""
+    d = head.dialect
+    if not d.escape and not d.comment:
+        return None
+    return Rewriter(d.delimiter, d.quote, d.escape, d.comment, d.escapes_in_quotes_only)
+
+
+def columns_of(head: Head) -> list[str]:
+    """Names for Arrow's parser: one more where all records end in a delimiter."""
+    return [*head.names, *(["\0"] if head.has_last_delimiter else [])]
+
+
+def records(
+    fs: AbstractFileSystem,
+    path: str,
+    spec: SourceSpec,
+    head: Head,
+    start: int,
+    stop: int,
+    schema: pa.Schema,
+    block: int,
+    watched: bytes,
+    as_latin: bool,
+) -> Iterator[Parsed]:
+    """The records of a range, parsed but not converted.
+
+    Args:
+        fs: where the file is.
+        path: of the file.
+        spec: what the job file says about it.
+        start: first byte; 0 for the first record.
+        stop: one past the last byte; 0 for the end of the file.
+        schema: the columns that are wanted.
+        head: what the head of the file shows.
+        block: bytes that Arrow parses at a time.
+        watched: bytes that must not occur.
+        as_latin: hide bytes that are no UTF-8 from Arrow, which cannot tell a ragged record with one.
+    """
+    names = columns_of(head)
+    ragged: list[BadRow] = []
+
+    def note(row: pa.csv.InvalidRow) -> str:
+        message = f"{row.actual_columns} fields, the header has {len(head.names)}"
+        text = _from_latin(row.text.encode()).decode("utf-8", "backslashreplace") if as_latin else row.text
+        raw = text.split(SENTINEL.decode())[0]
+        ragged.append(BadRow("RaggedLine", message, cut(raw), row.number))
+        return "skip"
+
+    wanted = [name for name in schema.names if name in head.names]
+    with opened(fs, path, spec) as (stream, _):
+        stream.read(head.body) if not start else stream.seek(start)
+        length = stop - (start or head.body) if stop else None
+        end = head.dialect.delimiter.encode().join([SENTINEL] * len(names)) + b"\n"
+        together = head.dialect.quote + head.dialect.escape + "\r"
+        body: Range | io.BufferedReader = Range(stream, path, length, end, watched, together, rewriter_of(head))
+        if as_latin:
+            body = io.BufferedReader(Transcoded(cast(BinaryIO, body), "latin-1"), 1 << 20)
+        try:
+            with _without_noise():
+                reader = pa.csv.open_csv(
+                    body,
+                    pa.csv.ReadOptions(use_threads=False, block_size=block, column_names=names),
+                    head.dialect.options(note),
+                    pa.csv.ConvertOptions(
+                        column_types=dict.fromkeys(names, pa.binary()),
+                        include_columns=wanted or names[:1],
+                        strings_can_be_null=False,
+                    ),
+                )
+        except pa.ArrowInvalid as error:
+            if "Empty CSV" in str(error):
+                return
+            raise
+        before = 0
+        while (batch := _next(reader)) is not None:
+            if as_latin:
+                arrays = [pa.array(map(_from_latin, column.to_pylist()), pa.binary()) for column in batch.columns]
+                batch = pa.RecordBatch.from_arrays(arrays, batch.schema.names)
+            numbers, bad = _numbered(before, len(batch), ragged)
+            before = max([before, *numbers[-1:].tolist(), *(row.row or 0 for row in bad)])
+            batch, unclosed = _without_sentinel(batch, numbers, head.dialect.delimiter)
+            numbers = numbers[: len(batch)]
+            yield Parsed(batch if wanted else _withoutcolumns_of(batch, schema), numbers, [*bad, *unclosed])
+        if ragged:
+            yield Parsed(_withoutcolumns_of(None, schema), np.empty(0, np.int64), ragged)
+
+
+def _numbered(before: int, rows: int, ragged: list[BadRow]) -> tuple[np.ndarray, list[BadRow]]:
+    """Record numbers of the rows of a batch, and the ragged records among them, which are taken from the list."""
+    last = before + rows
+    at = 0
+    while at < len(ragged) and (ragged[at].row or 0) <= last + 1:
+        last, at = last + 1, at + 1
+    bad, ragged[:at] = ragged[:at], []
+    numbers = np.arange(before + 1, last + 1)
+    return np.setdiff1d(numbers, [row.row or 0 for row in bad], assume_unique=True) if bad else numbers, bad
+
+
+def _withoutcolumns_of(batch: pa.RecordBatch | None, schema: pa.Schema) -> pa.RecordBatch:
+    """As many rows, with one empty column: a file may have none of the columns that are wanted."""
+    cells = pa.array([b""] * (0 if batch is None else len(batch)), pa.binary())
+    return pa.RecordBatch.from_arrays([cells], names=schema.names[:1])
+
+
+def _without_sentinel(
+    batch: pa.RecordBatch, numbers: np.ndarray, delimiter: str
+) -> tuple[pa.RecordBatch, list[BadRow]]:
+    """The records of a batch but for the sentinel; one that swallowed it is a bad row."""
+    if not len(batch):
+        return batch, []
+    last = [column[len(batch) - 1].as_py() for column in batch.columns]
+    if not any(SENTINEL in value for value in last):
+        return batch, []
+    bad = []
+    if any(value != SENTINEL for value in last):
+        message = "a quote is opened and never closed, so the rest of the file is one record"
+        raw = cut(shown(last, delimiter).split(SENTINEL.decode())[0].rstrip("\n"))
+        bad.append(BadRow("UnclosedQuote", message, raw, int(numbers[-1])))
+    return batch.slice(0, len(batch) - 1), bad
+
+
+def _next(reader: pa.csv.CSVStreamingReader) -> pa.RecordBatch | None:
+    """The next batch, None at the end."""
+    with _without_noise():
+        try:
+            return reader.read_next_batch()
+        except StopIteration:
+            return None
+
+
+@contextmanager
+def _without_noise() -> Iterator[None]:
+    """Arrow decodes a ragged record for us and, where it is no UTF-8, writes a traceback before it raises an error."""
+    shown = sys.unraisablehook
+
+    def hook(unraisable: sys.UnraisableHookArgs, /) -> None:
+        if not isinstance(unraisable.exc_value, UnicodeDecodeError):
+            shown(unraisable)
+
+    sys.unraisablehook = hook
+    try:
+        yield
+    finally:
+        sys.unraisablehook = shown
+
+
+def _from_latin(cell: bytes) -> bytes:
+    """The bytes of which each was taken for a character."""
+    return cell if cell.isascii() else cell.decode().encode("latin-1")
