@@ -70,7 +70,8 @@ def checked(batch: pa.RecordBatch, schema: pa.Schema, first: int | None) -> Iter
         first: the number of the batch's first row in its file, from 1; None if unknown.
     """
     fields = [schema.field(name) for name in batch.schema.names if name in schema.names]
-    columns, bad = [], {}
+    columns: list[pa.Array] = []
+    bad: dict[int, tuple[str, _Bad]] = {}
     for field in fields:
         column = batch.column(field.name)
         try:
