@@ -7,6 +7,9 @@ from typing import Any
 
 from transforms.errors import ModelError
 
+# Heads that write texts: transforms/generation makes their batches.
+WRITERS = ("AutoModelForCausalLM", "AutoModelForSeq2SeqLM", "AutoWriter")
+
 
 def resolve(architecture: str | type) -> Any:
     """The class behind an ARCHITECTURE.

@@ -17,7 +17,7 @@ from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerB
 
 from transforms import adapter as adapters
 from transforms import engines, padding, virtual_tokens
-from transforms.architecture import resolve
+from transforms.architecture import WRITERS, resolve
 from transforms.batches import MAX_TOKENS, Caps, padded
 from transforms.checkpoint import tokenizer as tokenizers
 from transforms.checkpoint.loading import require_all
@@ -27,9 +27,6 @@ from transforms.reference import ModelRef, read_config
 
 # A tokenizer without a limit of its own says 1e30.
 NO_LIMIT = 1_000_000
-
-# Heads that write texts: transforms/generation makes their batches.
-WRITERS = ("AutoModelForCausalLM", "AutoModelForSeq2SeqLM", "AutoWriter")
 
 
 @dataclass(frozen=True)

@@ -99,10 +99,10 @@ def settle(model: Model, forward: Callable[..., Any], head: str, precision: str)
         LOG.info("%s starts every batch as it was loaded: it changes %s", kind, ", ".join(changed))
         trial = trial.changed(compute=from_start(model.compute, snapshot))
         alone = trial.alone(rows)
-    if not trial.agree(trial.alone(rows[:1]), alone[:1]):
+    if not trial.agree(trial.alone(rows), alone):
         trial = trial.changed(compute=seeded(trial.model.compute, model.device))
         alone = trial.alone(rows)
-        if not trial.agree(trial.alone(rows[:1]), alone[:1]):
+        if not trial.agree(trial.alone(rows), alone):
             raise ModelError(
                 f"{kind} gives another result each time it computes the same text, so no result could be repeated; "
                 "choose another model"
@@ -218,12 +218,16 @@ def sample_rows(model: Model, paired: bool) -> list[Tokens]:
     head, tail = frame.frame_ids(tokenizer)
     room = max(1, model.max_length - (template.special if template else len(head) + len(tail)))
     size = min(len(tokenizer), vocabulary(model.network))
+    # Reformer attends in chunks, and only from rows longer than one on does it draw random numbers.
+    attributes = vars(model.network.config.get_text_config())
+    chunks = [n for name, n in attributes.items() if name.endswith("chunk_length") and isinstance(n, int)]
+    lengths = (*LENGTHS[:-1], max([LENGTHS[-1], *(chunk + LENGTHS[0] for chunk in chunks)]))
     special = set(tokenizer.all_special_ids)
     # Neighbours in a vocabulary are often alike.
-    ordinary = [i for i in ((13 + 7919 * k) % size for k in range(50 * LENGTHS[-1])) if i not in special] or [0]
+    ordinary = [i for i in ((13 + 7919 * k) % size for k in range(4 * sum(lengths))) if i not in special] or [0]
     rows = []
-    for number, length in enumerate(LENGTHS):
-        body = [ordinary[(number + len(LENGTHS) * k) % len(ordinary)] for k in range(min(length, room))]
+    for number, length in enumerate(lengths):
+        body = [ordinary[(number + len(lengths) * k) % len(ordinary)] for k in range(min(length, room))]
         if template is None:
             rows.append(Tokens([*head, *body, *tail], None))
         else:
@@ -287,10 +291,12 @@ def _embedding(network: Any) -> nn.Module | None:
 
 def _text_types(trial: Trial) -> tuple[list[int], int, list[int]] | None:
     """The type ids of a text on its own, unless the network takes none for them."""
-    head, own, tail = types = frame.type_ids(trial.model.tokenizer)
-    if any((*head, own, *tail)) or trial.rows[0].type_ids is not None:
-        return types
     row = trial.rows[:1]
+    if row[0].type_ids is not None:
+        return None
+    head, own, tail = types = frame.type_ids(trial.model.tokenizer)
+    if any((*head, own, *tail)):
+        return types
     try:
         same_without = trial.agree(trial.alone(row), trial.changed(text_types=types).alone(row))
     except Exception:

@@ -11,7 +11,7 @@ import torch
 
 from transforms import adapter as adapters
 from transforms import registry, virtual_tokens
-from transforms.architecture import resolve
+from transforms.architecture import WRITERS, resolve
 from transforms.batches import MAX_TOKENS
 from transforms.checkpoint import network as networks
 from transforms.checkpoint import tokenizer as tokenizers
@@ -20,7 +20,7 @@ from transforms.checkpoint.files import first_line
 from transforms.checkpoint.loading import require_all
 from transforms.errors import ModelError, UserError
 from transforms.generation import settings as generation
-from transforms.model import WRITERS, Model, input_names, longest, tokenizer_folder
+from transforms.model import Model, input_names, longest, tokenizer_folder
 from transforms.reference import ModelRef, read_config
 
 # Where a task may put tensors of its own.

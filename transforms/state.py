@@ -7,7 +7,8 @@ loaded.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -47,6 +48,17 @@ class Snapshot:
             attributes.update((name, _copied(value)) for name, value in held.items())
         for now, then in self.buffers:
             now.copy_(then)
+
+
+@contextmanager
+def kept(network: nn.Module) -> Iterator[None]:
+    """Whatever a network computes meanwhile, it is afterwards as it was."""
+    snapshot = Snapshot(network)
+    try:
+        yield
+    finally:
+        if snapshot.changes():
+            snapshot.restore()
 
 
 def from_start(compute: Callable[..., Any], snapshot: Snapshot) -> Callable[..., Any]:

@@ -27,16 +27,20 @@ class TextEncoder:
     UNREAD = ("pooler.",)
 
     @staticmethod
+    def _auto(config: PretrainedConfig) -> Any:
+        # A T5 encoder that was saved by itself has a configuration that says it is no encoder-decoder.
+        alone = any(name.endswith("EncoderModel") for name in config.architectures or ())
+        return AutoModelForTextEncoding if config.is_encoder_decoder or alone else AutoModel
+
+    @staticmethod
     def from_config(config: PretrainedConfig) -> Any:
         """The same network with random weights."""
-        auto = AutoModelForTextEncoding if config.is_encoder_decoder else AutoModel
-        return auto.from_config(config)
+        return TextEncoder._auto(config).from_config(config)
 
     @staticmethod
     def from_pretrained(path: str, *, config: PretrainedConfig, **how: Any) -> tuple[PreTrainedModel, dict[str, Any]]:
         """What AutoModel gives, and its loading report."""
-        auto = AutoModelForTextEncoding if config.is_encoder_decoder else AutoModel
-        network, report = auto.from_pretrained(path, config=config, **how)
+        network, report = TextEncoder._auto(config).from_pretrained(path, config=config, **how)
         report["missing_keys"] = [key for key in report["missing_keys"] if not key.startswith(TextEncoder.UNREAD)]
         return network, report
 

@@ -16,6 +16,7 @@ import logging
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from transforms.architecture import WRITERS
 from transforms.errors import ModelError
 
 if TYPE_CHECKING:
@@ -63,7 +64,7 @@ def prepare(network: Any, engine: str, dtype: str, head: str, names: frozenset[s
     Returns:
         What to call with keyword tensors of the host for a ModelOutput.
     """
-    from transforms.engines import encoder, int8, onnx, packed, unpadded
+    from transforms.engines import encoder, int8, onnx, unpadded
 
     fused = encoder.fuse(network, first_token=head == "AutoModelForSequenceClassification")
     if engine == "onnx":
@@ -73,12 +74,34 @@ def prepare(network: Any, engine: str, dtype: str, head: str, names: frozenset[s
     elif fused and unpadded.available(network.device, network.dtype) and _computes_unpadded(network):
         return unpadded.unpad(network)
     elif network.device.type == "cpu":
-        packed.pack(network, network.dtype)
+        _pack(network, checked=not fused and head not in WRITERS)
 
     def compute(**inputs: torch.Tensor) -> Any:
         return network(**{name: unpadded.to_device(tensor, network.device) for name, tensor in inputs.items()})
 
     return compute
+
+
+def _pack(network: Any, checked: bool) -> None:
+    """Lay linear layers out for the CPU; not if the network reads their weights, as MobileBERT's language head does."""
+    from transforms.engines import encoder, layers, packed
+    from transforms.state import kept
+
+    def sample() -> Any:
+        try:
+            with kept(network):
+                return encoder.sample_output(network, network)
+        except Exception:
+            # Without packed layers: it needs more than any token ids, an end token in each text, say.
+            return None
+
+    want = sample() if checked else None
+    replaced = packed.pack(network, network.dtype)
+    if want is None or not replaced:
+        return
+    if (got := sample()) is None or not encoder.same(got, want):
+        LOG.warning("linear layers of %s stay as they are: packed ones give something else", type(network).__name__)
+        layers.put_back(replaced)
 
 
 def _computes_unpadded(network: Any) -> bool:

@@ -174,7 +174,7 @@ def sample_output(network: Any, compute: Callable[..., Any]) -> torch.Tensor:
     mask[1, 7:] = 0
     with torch.inference_mode():
         output = compute(input_ids=ids.to(network.device), attention_mask=mask.to(network.device))[0]
-    # What stands in the place of padding is nobody's.
+    # Outputs at padding positions are ignored.
     return output * mask[..., None].to(output) if output.shape[:2] == mask.shape and output.ndim == 3 else output
 
 

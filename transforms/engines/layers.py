@@ -16,26 +16,50 @@ FOLLOWED = (
     ("up", "activation"),
 )
 
+# Parent, name, the module that was there.
+Replaced = list[tuple[nn.Module, str, nn.Module]]
 
-def replace_linear(network: nn.Module, make: Callable[[nn.Linear, bool], nn.Module]) -> None:
+
+def replace_linear(network: nn.Module, make: Callable[[nn.Linear, bool], nn.Module]) -> Replaced:
     """Replace every linear layer of a network by `make(linear, gelu)`, in place.
 
     Only plain nn.Linear: a subclass may mean something else by its weights. Tied weights stay tied to nothing. Where an
     exact GELU follows directly, the new layer is asked to include it and the activation becomes the identity.
+
+    Returns:
+        Which modules were replaced, for `put_back`.
     """
+    replaced: Replaced = []
+
+    def put(module: nn.Module, name: str, new: nn.Module) -> None:
+        replaced.append((module, name, getattr(module, name)))
+        setattr(module, name, new)
+
     for module in list(network.modules()):
         for linear, activation in FOLLOWED:
-            if type(getattr(module, linear, None)) is nn.Linear and _is_gelu(getattr(module, activation, None)):
-                setattr(module, linear, make(getattr(module, linear), True))
-                setattr(module, activation, nn.Identity())
+            if _is_linear(getattr(module, linear, None)) and _is_gelu(getattr(module, activation, None)):
+                put(module, linear, make(getattr(module, linear), True))
+                put(module, activation, nn.Identity())
         for name, child in list(module.named_children()):
-            if type(child) is nn.Linear:
-                setattr(module, name, make(child, False))
+            if _is_linear(child):
+                put(module, name, make(child, False))
+    return replaced
+
+
+def put_back(replaced: Replaced) -> None:
+    """Undo `replace_linear`."""
+    for module, name, old in reversed(replaced):
+        setattr(module, name, old)
 
 
 def linear_layers(network: nn.Module) -> Iterator[nn.Linear]:
     """The layers that `replace_linear` would replace."""
-    return (module for module in network.modules() if type(module) is nn.Linear)
+    return (module for module in network.modules() if _is_linear(module))
+
+
+def _is_linear(module: object) -> bool:
+    # MobileBERT can have a layer without any outputs.
+    return type(module) is nn.Linear and module.weight.numel() > 0
 
 
 def _is_gelu(activation: object) -> bool:

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from transforms.device import has_bfloat16
-from transforms.engines.layers import replace_linear
+from transforms.engines.layers import Replaced, replace_linear
 
 
 class PackedLinear(nn.Module):
@@ -42,7 +42,6 @@ def available(dtype: torch.dtype) -> bool:
     return dtype == torch.float32 and torch.cpu._is_avx512_supported()
 
 
-def pack(network: nn.Module, dtype: torch.dtype) -> None:
-    """Replace the linear layers of a network on the CPU, in place, where that is faster."""
-    if available(dtype):
-        replace_linear(network, PackedLinear)
+def pack(network: nn.Module, dtype: torch.dtype) -> Replaced:
+    """Replace the linear layers of a network on the CPU, in place, where that is faster; says which were replaced."""
+    return replace_linear(network, PackedLinear) if available(dtype) else []
