@@ -88,11 +88,18 @@ def _shrunk(kind: type[PretrainedConfig], vocabulary: int, more: dict[str, Any])
         for name in kind.sub_configs
         if (part := getattr(whole, name, None)) is not None
     }
-    return kind(**(sizes | parts | {"vocab_size": vocabulary} | more | MORE.get(kind.model_type, {})))
+    return kind(**(sizes | parts | {"vocab_size": vocabulary} | MORE.get(kind.model_type, {}) | more))
 
 
-def save(folder: Path, family: str, head: str) -> Path:
-    """Save a tiny model of a family under a head, or its body (`TextEncoder`), with a tokenizer."""
+def save(folder: Path, family: str, head: str, **more: Any) -> Path:
+    """Save a tiny model of a family with a tokenizer.
+
+    Args:
+        folder: where.
+        family: its `model_type`.
+        head: name of an auto class, or `TextEncoder` for the body.
+        more: what its configuration says beside that.
+    """
     tokenizer = tokenizer_of(family)
     torch.manual_seed(0)
     made = config(
@@ -103,6 +110,7 @@ def save(folder: Path, family: str, head: str) -> Path:
         eos_token_id=tokenizer.sep_token_id,
         sep_token_id=tokenizer.sep_token_id,
         id2label=dict(enumerate(LABELS[:2] if head == "AutoModelForQuestionAnswering" else LABELS)),
+        **more,
     )
     if head == "TextEncoder":
         auto = transformers.AutoModelForTextEncoding if made.is_encoder_decoder else transformers.AutoModel

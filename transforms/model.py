@@ -6,7 +6,8 @@ Nothing here reaches a network: a Hub repository was resolved to a folder before
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ import torch
 from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from transforms import adapter as adapters
-from transforms import engines, padding, virtual_tokens
+from transforms import engines, filler, padding, virtual_tokens
 from transforms.architecture import WRITERS, resolve
 from transforms.batches import MAX_TOKENS, Caps, padded
 from transforms.checkpoint import tokenizer as tokenizers
@@ -27,6 +28,9 @@ from transforms.reference import ModelRef, read_config
 
 # A tokenizer without a limit of its own says 1e30.
 NO_LIMIT = 1_000_000
+
+# Parameters up to which a network that will be rounded is first tried in float32 (4 GB of memory for a moment).
+EXACT_TRIAL = 1_000_000_000
 
 
 @dataclass(frozen=True)
@@ -97,7 +101,7 @@ def load(ref: ModelRef, architecture: str | type) -> Model:
     if ref.adapter is not None:
         network, missing = adapters.lay(network, ref.adapter, missing)
     require_all(missing, ref, loader.__name__)
-    network = network.to(device=device, dtype=dtype).eval()
+    network = network.to(device).eval()
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
     head = loader.__name__
@@ -107,13 +111,46 @@ def load(ref: ModelRef, architecture: str | type) -> Model:
     budget = MAX_TOKENS["int8" if name == "int8" else device.type]
     model = Model(tokenizer, network, network.config, device, window, budget, names, network)
     if head in WRITERS:
+        cast(network, dtype)
         return replace(model, compute=engines.prepare(network, ref.engine, name, head, names))
-    model = replace(model, filler=padding.filler(network, tokenizer, head == "AutoModelForSequenceClassification"))
-    # Eight bits are too coarse to tell an effect of padding from rounding.
-    exact = padding.settle(model, forward, head, "float32") if name == "int8" else model
+    model = replace(model, filler=filler.choose(network, tokenizer, head == "AutoModelForSequenceClassification"))
+    exact = None
+    if name != "float32" and network.num_parameters() <= EXACT_TRIAL:
+        with in_float32(network):
+            exact = padding.settle(model, forward, head, "float32").padding
+    cast(network, dtype)
     prepared = replace(model, compute=engines.prepare(network, ref.engine, name, head, names))
-    settled = padding.settle(prepared, forward, head, name)
-    return replace(settled, padding=padding.strictest(exact.padding, settled.padding))
+    return padding.settle(prepared, forward, head, name, exact)
+
+
+def cast(network: PreTrainedModel, dtype: torch.dtype) -> None:
+    """Round a network's numbers, in place, except the frequencies of rotary embeddings: far tokens would move."""
+    kept = [
+        (module, name, buffer)
+        for module in network.modules()
+        for name, buffer in module.named_buffers(recurse=False)
+        if "inv_freq" in name
+    ]
+    network.to(dtype)
+    for module, name, exact in kept:
+        setattr(module, name, exact)
+
+
+@contextmanager
+def in_float32(network: PreTrainedModel) -> Iterator[None]:
+    """A network with its numbers in float32 for a while; they come back as they were."""
+    rounded = [
+        (tensor, tensor.dtype)
+        for tensor in (*network.parameters(), *network.buffers())
+        if tensor.is_floating_point() and tensor.dtype != torch.float32
+    ]
+    for tensor, _ in rounded:
+        tensor.data = tensor.data.float()
+    try:
+        yield
+    finally:
+        for tensor, dtype in rounded:
+            tensor.data = tensor.data.to(dtype)
 
 
 def forward(model: Model, ids: list[list[int]], type_ids: list[list[int]] | None = None) -> Any:

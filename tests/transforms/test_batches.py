@@ -99,8 +99,20 @@ def test_values_that_are_not_finite_fail_their_sequence_alone():
     assert isinstance(outcome.failures[1], FloatingPointError)
 
 
-def test_padding_is_on_the_right():
+@given(lengths_strategy, st.integers(1, 2048))
+def test_batches_of_one_length_hold_one_length_and_every_sequence_once(lengths, max_tokens):
+    batches = list(cut(np.array(lengths, dtype=np.int64), max_tokens, Caps(one_length=True)))
+    assert sorted(i for batch in batches for i in batch.tolist()) == list(range(len(lengths)))
+    for batch in batches:
+        assert len({lengths[i] for i in batch}) == 1
+        assert len(batch) == 1 or len(batch) * lengths[batch[0]] <= max_tokens
+    fullest = {length: max(1, max_tokens // length) for length in lengths}
+    assert len(batches) == sum(-(-lengths.count(length) // rows) for length, rows in fullest.items())
+
+
+def test_padding_is_on_the_right_or_on_the_left():
     assert padded([[1, 2, 3], [4]], 9).tolist() == [[1, 2, 3], [4, 9, 9]]
+    assert padded([[1, 2, 3], [4]], 9, left=True).tolist() == [[1, 2, 3], [9, 9, 4]]
 
 
 @given(st.lists(st.integers()))
