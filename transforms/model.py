@@ -123,7 +123,7 @@ def load(ref: ModelRef, architecture: str | type) -> Model:
     return padding.settle(prepared, forward, head, name, exact)
 
 
-def cast(network: PreTrainedModel, dtype: torch.dtype) -> None:
+def cast(network: torch.nn.Module, dtype: torch.dtype) -> None:
     """Round a network's numbers, in place, except the frequencies of rotary embeddings: far tokens would move."""
     kept = [
         (module, name, buffer)
@@ -131,7 +131,7 @@ def cast(network: PreTrainedModel, dtype: torch.dtype) -> None:
         for name, buffer in module.named_buffers(recurse=False)
         if "inv_freq" in name
     ]
-    network.to(dtype)
+    network.to(dtype=dtype)
     for module, name, exact in kept:
         setattr(module, name, exact)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from typing import TypeGuard
 
 from torch import nn
 from transformers.activations import GELUActivation
@@ -57,7 +58,7 @@ def linear_layers(network: nn.Module) -> Iterator[nn.Linear]:
     return (module for module in network.modules() if _is_linear(module))
 
 
-def _is_linear(module: object) -> bool:
+def _is_linear(module: object) -> TypeGuard[nn.Linear]:
     # MobileBERT can have a layer without any outputs.
     return type(module) is nn.Linear and module.weight.numel() > 0
 
