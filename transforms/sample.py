@@ -33,7 +33,7 @@ def sample_rows(model: Model, paired: bool) -> list[Tokens]:
     head, tail = frame.frame_ids(tokenizer)
     room = max(1, model.max_length - (template.special if template else len(head) + len(tail)))
     size = min(len(tokenizer), vocabulary(model.network))
-    lengths = (*LENGTHS[:-1], max(LENGTHS[-1], chunk_length(model) + LENGTHS[0]))
+    lengths = (*LENGTHS[:-1], max(LENGTHS[-1], 4 * chunk_length(model)))
     special = set(tokenizer.all_special_ids)
     # Neighbours in a vocabulary are often alike.
     ordinary = [i for i in ((13 + 7919 * k) % size for k in range(4 * sum(lengths))) if i not in special] or [0]
@@ -51,7 +51,7 @@ def sample_rows(model: Model, paired: bool) -> list[Tokens]:
 def chunk_length(model: Model) -> int:
     """The greatest length of the chunks in which a network attends; 0 for one that does not.
 
-    Reformer draws random numbers and counts buckets only for rows longer than a chunk.
+    Reformer draws random numbers for rows longer than a chunk, and they matter for rows of several chunks.
     """
     attributes = vars(model.network.config.get_text_config())
     return max((n for name, n in attributes.items() if name.endswith("chunk_length") and isinstance(n, int)), default=0)
