@@ -94,14 +94,14 @@ def account(plan: Plan, entries: Mapping[str, Entry]) -> None:
 
 
 def check_rejects(plan: Plan, entries: list[Entry]) -> None:
-    """Fail a run that rejected more than the job file allows.
+    """Fail a run that rejected more than the job file allows; one rejected row is too many only if none is allowed.
 
     Raises:
         TooManyRejects: with the place where the rejected rows and their reasons are.
     """
     rejected, total = sum(entry.rows_rejected for entry in entries), sum(entry.rows_in for entry in entries)
     allowed = plan.spec.errors.max_fraction
-    if total and rejected / total > allowed:
+    if rejected > (max(1, allowed * total) if allowed else 0):
         raise TooManyRejects(
             f"{rejected} of {total} rows were rejected, errors.max_fraction allows {allowed:g}; "
             f"nothing was published: the reasons are in the report and in {plan.spec.sink.path}/{STAGED_REJECTED}"

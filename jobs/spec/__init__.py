@@ -82,7 +82,9 @@ class SinkSpec(Section):
 class ErrorSpec(Section):
     """How much may go wrong."""
 
-    max_fraction: float = Field(0.01, ge=0, le=1, description="fraction of rows that may be rejected")
+    max_fraction: float = Field(
+        0.01, ge=0, le=1, description="fraction of rows that may be rejected; one row always may, unless this is 0"
+    )
 
 
 class RunnerSpec(Section):

@@ -166,7 +166,7 @@ def test_too_many_rejects_are_not_retried(tmp_path, models, monkeypatch):
     monkeypatch.setattr(run, "execute", lambda plan: (calls.append(1), execute(plan)))
     file = job_file(tmp_path, models)
     (tmp_path / "in" / "bad.jsonl").write_text('{"id": "x", "text": "cut\n{"id": "y", "text": "fine", "stars": 1}\n')
-    state = enrich(str(file), return_state=True)
+    state = enrich(str(file), overrides=["errors.max_fraction=0"], return_state=True)
     with pytest.raises(TooManyRejects, match="1 of 82 rows were rejected"):
         state.result()
     assert calls == [1]

@@ -205,3 +205,18 @@ def test_what_a_worker_process_refuses_is_one_sentence_with_exit_2(tmp_path, mod
     content = lake.job(source, tmp_path / "out", models, tasks=[task], runner={"workers": 2})
     done = lake.command("run", lake.write_job(tmp_path, content), "--quiet", cwd=tmp_path)
     assert (done.returncode, done.stderr) == (2, "nightscribe: the word list is damaged; copy it again\n")
+
+
+@pytest.mark.parametrize(("max_fraction", "fails"), [(0.01, False), (0.0, True)])
+def test_one_bad_row_fails_a_run_only_where_none_is_allowed(tmp_path, models, max_fraction, fails):
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "a.jsonl").write_text('{"id": 1, "text": "fine"}\n{"id": 2, "text"\n{"id": 3, "text": "good"}\n')
+    content = lake.job(tmp_path / "in", tmp_path / "out", models, errors={"max_fraction": max_fraction})
+    if fails:
+        with pytest.raises(TooManyRejects, match=r"1 of 3 rows were rejected, errors.max_fraction allows 0;"):
+            execute(content)
+        assert lake.parts(tmp_path / "out") == []
+    else:
+        report = execute(content)
+        assert (report.rows_out, report.rows_rejected) == (2, 1)
+        assert lake.read(tmp_path / "out")["id"].to_pylist() == [1, 3]
