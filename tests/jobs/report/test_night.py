@@ -28,7 +28,7 @@ def reports(job):
 
 def test_a_run_that_failed_by_rejects_has_a_report_and_the_next_one_counts_its_rows(job):
     with pytest.raises(TooManyRejects):
-        run.run(spec.read(job))
+        run.run(spec.read(job, ["errors.max_fraction=0"]))
     (failed,) = reports(job)
     assert (failed.numbers["status"], failed.numbers["rows_in"], failed.numbers["rows_rejected"]) == ("failed", 83, 1)
     assert "1 of 83 rows were rejected" in failed.numbers["message"]
