@@ -57,6 +57,13 @@ class Caps:
         """Remember that only `rows` sequences of `length` tokens are safe."""
         self.rows_by_length[length] = min(rows, self.rows_by_length.get(length, rows))
 
+    def learn(self, error: BaseException, length: int, rows: int) -> None:
+        """After an out-of-memory error, try only half as many sequences of that length; other errors change nothing."""
+        if is_out_of_memory(error):
+            if torch.cuda.is_available():
+                torch.cuda.empty_cache()
+            self.lower(length, max(1, rows // 2))
+
 
 def cut(lengths: np.ndarray, max_tokens: int, caps: Caps | None = None) -> Iterator[np.ndarray]:
     """Cut sequences into batches, longest first, so that memory runs out on the first batch or never.
@@ -155,10 +162,7 @@ def corner(
     except Exception as error:
         if device_is_lost(error):
             raise
-        if is_out_of_memory(error):
-            if torch.cuda.is_available():
-                torch.cuda.empty_cache()
-            caps.lower(int(lengths[batch].max()), max(1, len(batch) // 2))
+        caps.learn(error, int(lengths[batch].max()), len(batch))
         if len(batch) == 1:
             failures[int(batch[0])] = error
             return

@@ -19,7 +19,7 @@ import psutil
 import torch
 from transformers import GenerationConfig
 
-from transforms.batches import Caps, device_is_lost, is_out_of_memory, padded
+from transforms.batches import Caps, device_is_lost, padded
 from transforms.generation.choice import Choice, RowInFlight
 from transforms.generation.guide import Guide
 from transforms.generation.head import Rough, head_of, logits_after
@@ -88,10 +88,7 @@ class Work:
         except Exception as error:
             if device_is_lost(error):
                 raise
-            if is_out_of_memory(error):
-                if torch.cuda.is_available():
-                    torch.cuda.empty_cache()
-                self.caps.lower(batch.width, max(1, batch.room // 2))
+            self.caps.learn(error, batch.width, batch.room)
             suspects, rest = [row.index for row in batch.rows], list(batch.waiting)
             if len(suspects) == 1:
                 self.failures[suspects.pop()] = error

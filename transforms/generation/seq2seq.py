@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from transformers import GenerationConfig
 
-from transforms.batches import Caps, corner, cut, device_is_lost, is_out_of_memory
+from transforms.batches import Caps, corner, cut, device_is_lost
 from transforms.generation.choice import Choice, RowInFlight
 from transforms.generation.columns import Prefilled
 from transforms.generation.groups import Groups
@@ -169,10 +169,7 @@ class Work:
 
     def _halve(self, indices: np.ndarray, error: Exception) -> None:
         """A step failed: bring its rows through again in halves, down to the one that fails."""
-        if is_out_of_memory(error):
-            if torch.cuda.is_available():
-                torch.cuda.empty_cache()
-            self.caps.lower(int(self.lengths[indices].max()), max(1, len(indices) // 2))
+        self.caps.learn(error, int(self.lengths[indices].max()), len(indices))
         if len(indices) == 1:
             self.failures[int(indices[0])] = error
             return
