@@ -1,4 +1,4 @@
-"""A PEFT adapter folder: whether it fits a base, the labels it brings, and how it is laid over a network."""
+"""A PEFT adapter folder: whether it fits a base model, its labels, and how it is applied to a network."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from transforms.errors import ModelError
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedModel
 
-# The last layer of a classification head, by the names transformers' architectures give it.
+# Names that transformers' architectures give to the last layer of a classification head.
 HEADS = ("classifier", "score", "out_proj")
 
 
 def check(adapter: str, base: str, name: str) -> None:
     """Refuse an adapter that was trained on another base, before any weights load.
 
-    PEFT lays an adapter over any base of the same shape without a word, so the base that adapter_config.json names
+    PEFT applies an adapter to any base of the same shape without a warning, so the base that adapter_config.json names
     must be this one: the same name, the same folder, or a folder with the same contents.
 
     Args:
@@ -31,7 +31,7 @@ def check(adapter: str, base: str, name: str) -> None:
         name: the model as the job file names it (a Hub name or a folder).
 
     Raises:
-        ModelError: no adapter there, or one for another base.
+        ModelError: the folder has no adapter, or its adapter is for another base.
     """
     trained_on = read(adapter).get("base_model_name_or_path") or ""
     if not trained_on:
@@ -69,7 +69,7 @@ def read(folder: str) -> dict[str, Any]:
 
 
 def with_labels(config: PretrainedConfig, adapter: str) -> PretrainedConfig:
-    """Take over the labels of an adapter that brings its own head: its config.json's, else LABEL_0 ... LABEL_n.
+    """Use the labels of an adapter with its own head: those in its config.json, else LABEL_0 ... LABEL_n.
 
     Raises:
         ModelError: the adapter's own config.json has more or fewer labels than its head has outputs.
@@ -91,15 +91,15 @@ def with_labels(config: PretrainedConfig, adapter: str) -> PretrainedConfig:
 
 
 def lay(network: PreTrainedModel, adapter: str, missing: set[str]) -> tuple[PreTrainedModel, set[str]]:
-    """Load a PEFT adapter, head included, and merge it where its kind allows.
+    """Load a PEFT adapter, head included, and merge it into the weights if its kind can be merged.
 
     Args:
         network: the base; on the meta device to learn only whether the adapter fits.
         adapter: adapter folder.
-        missing: parameters of the network without weights of its own.
+        missing: parameters that the model's own weight files do not contain.
 
     Returns:
-        The network with its adapter, and what is still missing.
+        The network with its adapter, and the parameters that are still missing.
 
     Raises:
         ModelError: the adapter does not fit the network, or lacks weights.
@@ -111,7 +111,7 @@ def lay(network: PreTrainedModel, adapter: str, missing: set[str]) -> tuple[PreT
     saved = set(read(adapter).get("modules_to_save") or ())
     weights.read(weights.find(adapter, weights.ADAPTER_NAMES, "adapter"))
     _check_kind(adapter, network)
-    # PEFT only warns of missing adapter weights; an adapter applied in part is not the adapter.
+    # PEFT only warns of missing adapter weights; an adapter that is applied in part gives wrong results.
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         try:
@@ -120,7 +120,7 @@ def lay(network: PreTrainedModel, adapter: str, missing: set[str]) -> tuple[PreT
             raise ModelError(
                 f"adapter {adapter!r} lacks weights, such as {error.args[0]}; copy its file again"
             ) from error
-        # Each kind of adapter has its own way to fail on a base of another shape.
+        # Each kind of adapter raises its own exception for a base of another shape.
         except Exception as error:
             raise _misfit(adapter, error) from error
     for warning in caught:
@@ -132,7 +132,7 @@ def lay(network: PreTrainedModel, adapter: str, missing: set[str]) -> tuple[PreT
         _check_all_used(laid, adapter)
     still = {key for key in missing if not saved.intersection(key.split("."))}
     if virtual_tokens.count(laid):
-        # A language model's next token is read at the last place, so places before it may stay.
+        # A language model's next token is read at the last position, so the positions before it may stay.
         if not network.can_generate():
             virtual_tokens.hide(laid)
         return laid, still
@@ -165,7 +165,7 @@ def _check_kind(adapter: str, network: PreTrainedModel) -> None:
 
 
 def _check_all_used(laid: Any, adapter: str) -> None:
-    """Refuse an adapter with weights that the network has no place for, which PEFT leaves out in silence."""
+    """Refuse an adapter with weights for layers that the network does not have; PEFT ignores them silently."""
     from peft.utils import load_peft_weights, set_peft_model_state_dict
 
     with warnings.catch_warnings():
@@ -174,13 +174,13 @@ def _check_all_used(laid: Any, adapter: str) -> None:
     unused = [key for key in result.unexpected_keys if key.startswith("base_model.")]
     if unused:
         raise ModelError(
-            f"adapter {adapter!r} has weights that its base has no place for, such as {unused[0]}; "
+            f"adapter {adapter!r} has weights for layers that its base does not have, such as {unused[0]}; "
             "use the base model that it was trained on"
         )
 
 
 def _misfit(adapter: str, error: Exception) -> ModelError:
-    """What PEFT says when an adapter does not fit, as one sentence."""
+    """PEFT's error for an adapter that does not fit, as one sentence."""
     sizes = re.search(r"size mismatch for (\S+): .*?Size\(\[([\d, ]*)\]\).*?Size\(\[([\d, ]*)\]\)", str(error))
     targets = read(adapter).get("target_modules")
     if not sizes and "target" in str(error) and targets:
@@ -201,7 +201,7 @@ def _misfit(adapter: str, error: Exception) -> ModelError:
 
 
 def _head_size(adapter: str) -> int | None:
-    """Outputs of the head in an adapter's weights; None without one, or without its weights (not downloaded yet)."""
+    """Outputs of the head in an adapter's weights; None without a head, or before its weights are downloaded."""
     present = [Path(adapter) / name for name in weights.ADAPTER_NAMES if (Path(adapter) / name).is_file()]
     for key, tensor in weights.read(present[0]).items() if present else ():
         layer, _, kind = key.rpartition(".")

@@ -1,4 +1,4 @@
-"""How much two columns of the same task say the same: a rounded network against the exact one."""
+"""How far two columns of the same task agree: one computed in low precision, one in float32."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-# Numbers without labels agree when they are this close, in standard deviations of the exact ones.
+# Scores of a model with one label agree if they differ by at most this many standard deviations of the exact scores.
 CLOSE = 0.1
 
 
@@ -17,12 +17,12 @@ def agreement(exact: pa.Array, rounded: pa.Array) -> float:
 
     Args:
         exact: a task's column, computed in float32.
-        rounded: the same column, computed otherwise.
+        rounded: the same column, computed in lower precision.
 
     Returns:
-        For vectors the cosine; for labels the share of rows with the same best one; for spans and other lists the F1 of
-        their entries, scores apart; for text the share of equal ones; for a model with one label, which can only score,
-        the share of scores within a tenth of their standard deviation.
+        For vectors the cosine; for labels the share of rows with the same best label; for spans and other lists the F1
+        of their entries, scores ignored; for texts the share of equal texts; for a model with one label the share of
+        scores that differ by at most a tenth of their standard deviation.
     """
     both = exact.is_valid().to_numpy(zero_copy_only=False) & rounded.is_valid().to_numpy(zero_copy_only=False)
     one_sided = (exact.null_count - rounded.null_count) != 0
@@ -40,19 +40,19 @@ def agreement(exact: pa.Array, rounded: pa.Array) -> float:
 
 def _alike(one: Any, other: Any) -> float:
     if not isinstance(one, list):
-        return float(_said(one) == _said(other))
+        return float(_without_scores(one) == _without_scores(other))
     if _is_ranking(one) and _is_ranking(other):
-        return float(_said(one[0]) == _said(other[0]))
-    mine, theirs = Counter(map(_said, one)), Counter(map(_said, other))
+        return float(_without_scores(one[0]) == _without_scores(other[0]))
+    mine, theirs = Counter(map(_without_scores, one)), Counter(map(_without_scores, other))
     total = mine.total() + theirs.total()
     return 1.0 if total == 0 else 2 * (mine & theirs).total() / total
 
 
-def _said(value: Any) -> Any:
+def _without_scores(value: Any) -> Any:
     """A value without its scores."""
     if isinstance(value, dict):
-        return tuple((key, _said(item)) for key, item in value.items() if not isinstance(item, float))
-    return tuple(map(_said, value)) if isinstance(value, list) else value
+        return tuple((key, _without_scores(item)) for key, item in value.items() if not isinstance(item, float))
+    return tuple(map(_without_scores, value)) if isinstance(value, list) else value
 
 
 def _is_ranking(items: list[Any]) -> bool:

@@ -1,4 +1,4 @@
-"""The steps that every encoder task shares: tokenise ahead, batch by budget, compute, gather by row."""
+"""The steps that every encoder task shares: tokenise in advance, form batches, compute, collect results by row."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ R = TypeVar("R")
 
 
 class Indexed(Protocol):
-    """What a task makes of a row that it annotates."""
+    """A row that a task annotates."""
 
     @property
     def index(self) -> int:
-        """Where the row is in the batch."""
+        """The row's index in the batch."""
         ...
 
 
@@ -45,9 +45,9 @@ def annotate_texts(
     max_tokens: int,
     caps: batches.Caps,
 ) -> tuple[dict[int, list[tuple[Any, np.ndarray]]], list[Failure], int, int]:
-    """`annotate_rows` for a task that reads one text: a string-like Arrow array, null and empty texts left out.
+    """`annotate_rows` for one text column, a string-like Arrow array; null and empty texts are skipped.
 
-    A text that several rows have is computed once, and counted once.
+    Equal texts are computed once, and counted once.
     """
     same = {text: rows for text, rows in places(texts.to_pylist()).items() if text}
     rows = [Row(indices[0], text) for text, indices in same.items()]
@@ -68,17 +68,17 @@ def annotate_rows(
     caps: batches.Caps,
     piece_rows: int = batches.PIECE_ROWS,
 ) -> tuple[dict[int, list[tuple[Any, np.ndarray]]], list[Failure], int, int]:
-    """The walk that every encoder task shares: tokenise ahead, batch by budget, forward, gather by row.
+    """Tokenise in advance, form batches within the token budget, compute them, and collect the results by row.
 
     Args:
         rows: the rows that have something to annotate.
         tokenise: rows -> (row, sequence) pairs; a long text may give several sequences (windows), and a row that the
-            task must refuse gives an exception in place of a sequence.
-        length: sequence -> its tokens.
+            task must refuse gives an exception instead of a sequence.
+        length: sequence -> its number of tokens.
         compute: the sequences of one batch -> tensor `(batch, ...)`.
         max_tokens: the most tokens of a batch, padding included.
-        caps: memory limits learnt so far.
-        piece_rows: rows tokenised and sorted together; fewer for a task that makes many sequences of a row.
+        caps: memory limits found so far.
+        piece_rows: rows that are tokenised and sorted together; fewer for a task that makes many sequences per row.
 
     Returns:
         row index -> its (sequence, float32 output) pairs in order, for rows that did not fail; the failures; tokens;
@@ -112,7 +112,7 @@ def _compute(units: list[Any], compute: Callable[[list[Any]], Any], batch: np.nd
 def _tokenised(
     rows: list[AnyRow], tokenise: Callable[[list[AnyRow]], list[tuple[AnyRow, R]]]
 ) -> tuple[list[tuple[AnyRow, R]], dict[int, Exception]]:
-    """Tokenise rows together; if that raises, find the rows that raise alone."""
+    """Tokenise rows together; if that raises, find the rows that also raise on their own."""
     try:
         return tokenise(rows), {}
     except Exception as error:

@@ -1,4 +1,4 @@
-"""The class that loads a task's weights, by the name that the task gives."""
+"""Find the class that loads a task's weights, from the name that the task gives."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ WRITERS = ("AutoModelForCausalLM", "AutoModelForSeq2SeqLM", "AutoWriter")
 
 
 def resolve(architecture: str | type) -> Any:
-    """The class behind an ARCHITECTURE.
+    """The class that an ARCHITECTURE names.
 
     Args:
         architecture: the name of a class of transformers, such as `AutoModelForTokenClassification`; `module:Class` for
-            any other that has its `from_pretrained`; or a class itself.
+            any other class with a `from_pretrained`; or the class itself.
 
     Raises:
         ModelError: there is no such class.

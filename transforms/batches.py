@@ -1,4 +1,4 @@
-"""Length-sorted, token-budgeted batches: order restored, halved on out-of-memory, poison rows cornered."""
+"""Batches sorted by length within a token budget; halved when memory runs out or to find the row that raises."""
 
 from __future__ import annotations
 
@@ -12,23 +12,24 @@ import torch
 
 T = TypeVar("T")
 
-# On a CPU small batches stay in cache (1,024 slots beat 4,096 and 16,384; in int8, where less of the time goes into
-# products, 512 are 9 % faster than 1,024); a GPU wants to be full.
+# Tokens per batch, padding included. On a CPU small batches stay in the processor's cache (1,024 is faster than 4,096
+# and 16,384; in int8, which spends less of its time on products, 512 is 9 % faster than 1,024); a GPU needs large ones.
 MAX_TOKENS = {"cpu": 1024, "int8": 512, "cuda": 32768, "mps": 8192}
 
-# Rows tokenised at a time: enough for tight length sorting, few enough to overlap with the forward pass.
+# Rows tokenised at a time: enough that sorting by length leaves little padding, few enough that tokenising overlaps
+# with the forward pass.
 PIECE_ROWS = 2048
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a run over many sequences gave.
+    """The result of computing many sequences.
 
     Attributes:
-        outputs: one float32 array a sequence, in the order the sequences came; None where the sequence failed.
-        failures: sequence index -> the exception that it alone still raised.
+        outputs: one float32 array per sequence, in input order; None where the sequence failed.
+        failures: sequence index -> the exception that it raised when computed alone.
         tokens: real tokens computed, special tokens included.
-        padded_tokens: slots computed, padding included.
+        padded_tokens: tokens computed, padding included.
     """
 
     outputs: list[np.ndarray | None]
@@ -39,10 +40,10 @@ class Outcome:
 
 @dataclass
 class Caps:
-    """What one batch may hold.
+    """Limits of one batch.
 
     Attributes:
-        rows_by_length: how many sequences of a length fitted into memory, learnt from each out-of-memory error.
+        rows_by_length: how many sequences of a length fit into memory, found from out-of-memory errors.
         one_length: whether all sequences of a batch must have the same length.
     """
 
@@ -50,7 +51,7 @@ class Caps:
     one_length: bool = False
 
     def rows(self, length: int) -> int | None:
-        """The most sequences of `length` tokens to try at once; None while nothing is known."""
+        """The most sequences of `length` tokens to compute at once; None if unknown."""
         return min((rows for known, rows in self.rows_by_length.items() if known <= length), default=None)
 
     def lower(self, length: int, rows: int) -> None:
@@ -66,12 +67,12 @@ class Caps:
 
 
 def cut(lengths: np.ndarray, max_tokens: int, caps: Caps | None = None) -> Iterator[np.ndarray]:
-    """Cut sequences into batches, longest first, so that memory runs out on the first batch or never.
+    """Divide sequences into batches, longest first, so that memory runs out on the first batch or never.
 
     Args:
         lengths: int array, tokens of each sequence.
-        max_tokens: slots a batch may have, padding included; a longer sequence is a batch of its own.
-        caps: what a batch may hold, read anew for every batch.
+        max_tokens: the most tokens in a batch, padding included; a longer sequence is a batch of its own.
+        caps: limits of a batch, read again for every batch.
 
     Yields:
         Indices into `lengths`, each exactly once.
@@ -97,14 +98,14 @@ def run(
     max_tokens: int,
     caps: Caps | None = None,
 ) -> Outcome:
-    """Compute every sequence in budgeted batches and give the outputs back in the order they came.
+    """Compute every sequence in batches within the token budget, and return the outputs in input order.
 
     Args:
         lengths: tokens of each sequence.
         compute: indices of one batch -> tensor `(batch, ...)` or `(batch, seq, ...)` on any device; the second
             dimension of a result with three or more dimensions is trimmed to each sequence's own length.
-        max_tokens: slots a batch may have, padding included.
-        caps: what a batch may hold, kept by the caller from run to run.
+        max_tokens: the most tokens in a batch, padding included.
+        caps: limits of a batch, kept by the caller from call to call.
 
     Returns:
         An `Outcome`; a sequence that fails even alone, or whose output is not finite, is in `failures`.
@@ -122,7 +123,7 @@ def run(
         for part, result in corner(batch, compute, lengths, caps, failures):
             slots += len(part) * int(lengths[part].max())
             done.append((part, result))
-    # One copy from the device after the last batch was queued, not a wait after each.
+    # Copy from the device once, after the last batch was queued, instead of waiting after each batch.
     for part, result in done:
         array = result.float().cpu().numpy()
         ragged = array.ndim >= 3
@@ -142,17 +143,17 @@ def corner(
     caps: Caps,
     failures: dict[int, Exception],
 ) -> Iterator[tuple[np.ndarray, T]]:
-    """Compute a batch; on any error compute its halves, down to the one sequence that raises it.
+    """Compute a batch; on any error compute its halves, until the one sequence that raises it is found.
 
     Args:
         batch: indices of the sequences.
-        compute: indices -> whatever a batch gives.
+        compute: indices -> the result of a batch.
         lengths: tokens of each sequence.
         caps: lowered when memory runs out.
-        failures: gets the sequences that fail alone, with their exception.
+        failures: filled with the sequences that fail alone, and their exceptions.
 
     Yields:
-        The parts that could be computed, with what they gave.
+        The parts that could be computed, with their results.
 
     Raises:
         torch.AcceleratorError: the device is lost.
@@ -169,21 +170,21 @@ def corner(
     else:
         yield batch, result
         return
-    # Outside the except block: its traceback would keep the failed batch's tensors alive.
+    # Outside the except block: inside it, the traceback would keep the failed batch's tensors in memory.
     middle = len(batch) // 2
     yield from corner(batch[:middle], compute, lengths, caps, failures)
     yield from corner(batch[middle:], compute, lengths, caps, failures)
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an exception says that memory, on the device or the host, ran out."""
+    """Whether an exception means that memory ran out, on the device or the host."""
     return isinstance(error, torch.OutOfMemoryError | MemoryError) or (
         isinstance(error, RuntimeError) and "can't allocate memory" in str(error).lower()
     )
 
 
 def device_is_lost(error: Exception) -> bool:
-    """Whether an exception says that no later work can be done on the device."""
+    """Whether an exception means that nothing more can be computed on the device."""
     lost = getattr(torch, "AcceleratorError", None)
     return lost is not None and isinstance(error, lost) and not is_out_of_memory(error)
 
@@ -199,7 +200,7 @@ def padded(sequences: Sequence[Sequence[int]], fill: int, left: bool = False) ->
 
 
 def ahead(items: Iterable[T]) -> Iterator[T]:
-    """Iterate with the next item made in another thread while this one is used."""
+    """Iterate while another thread prepares the next item."""
     iterator = iter(items)
     end: Any = object()
     with ThreadPoolExecutor(1, thread_name_prefix="tokenise") as thread:

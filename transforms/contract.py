@@ -1,6 +1,6 @@
-"""What a task is: a module that says what it needs and what it gives, and loads what computes it.
+"""The interface of a task: a module that declares its input and output, and loads the function that computes it.
 
-A task module opens with its source and has
+A task module begins with a docstring that names its source, and has
 
     ARCHITECTURE   the class that loads its weights, by name: one of transformers
                    (`AutoModelForTokenClassification`), or `module:Class`; None for a task without a model
@@ -10,8 +10,8 @@ A task module opens with its source and has
     output_type    (Options, PretrainedConfig | None) -> the Arrow type of its column
     load           (Options, Model (None without ARCHITECTURE), max_tokens) -> an Annotator
 
-All but `load` is asked when a job file is read and planned, so a task module imports neither torch nor transformers:
-`load` imports what computes.
+Everything except `load` is used when a job file is read and planned, so a task module imports neither torch nor
+transformers at its top; `load` imports them.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Failure:
-    """A row that breaks a task, alone and reproducibly.
+    """A row that makes a task raise, even when it is computed alone.
 
     Attributes:
         row: its index in the batch.
         error_type: class name of the exception.
-        message: what the exception says.
+        message: message of the exception.
     """
 
     row: int
@@ -52,11 +52,11 @@ def failures_of(errors: Mapping[int, Exception]) -> list[Failure]:
 
 @dataclass(frozen=True)
 class Annotation:
-    """What a task gives for a RecordBatch.
+    """The result of a task for a RecordBatch.
 
     Attributes:
-        values: one value a row; null where the text is null or empty, or where the row failed.
-        failures: the rows that broke the task.
+        values: one value per row; null where the text is null or empty, or where the row failed.
+        failures: the rows that made the task raise.
         tokens: real tokens computed.
         padded_tokens: tokens computed, padding included.
     """
@@ -76,7 +76,7 @@ class Annotator(Protocol):
 
 
 class Task(Protocol):
-    """The shape of a task module, as those in transforms/tasks/."""
+    """The interface of a task module, such as those in transforms/tasks/."""
 
     ARCHITECTURE: str | None
     VERSION: int

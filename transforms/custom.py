@@ -1,6 +1,6 @@
-"""A task of one's own: an importable module of the shape in transforms/contract.py, held to that shape.
+"""A task defined outside this project: an importable module, checked against the interface in transforms/contract.py.
 
-What such a module raises or gives wrongly becomes one sentence, and a row that breaks it is one rejected row.
+An exception or a wrong result of such a module becomes one sentence; a row that makes it raise is rejected.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ PARTS = ("ARCHITECTURE", "VERSION", "Options", "check", "output_type", "load")
 
 
 def exists(name: str) -> bool:
-    """Whether Python finds a package, or a module, that the name begins with; nothing is imported to look."""
+    """Whether Python finds the module, or the package that its name begins with; nothing is imported."""
     first, *others = name.split(".")
     if not all(part.isidentifier() for part in (first, *others)):
         return False
@@ -42,20 +42,20 @@ def exists(name: str) -> bool:
 
 
 class CustomTask:
-    """A module outside transforms/tasks/ as a task.
+    """Makes a task of a module outside transforms/tasks/.
 
     Args:
         name: the module's dotted name.
 
     Raises:
-        SpecError: it cannot be imported, or is not of the shape of a task.
+        SpecError: it cannot be imported, or does not have the interface of a task.
     """
 
     def __init__(self, name: str):
         self.name = name
         try:
             self.module: Any = importlib.import_module(name)
-        # Importing runs whatever the module says; a script may end the process.
+        # Importing runs the module's code; a script may call sys.exit.
         except (Exception, SystemExit) as error:
             raise SpecError(f"task {name!r} cannot be imported: {_told(error)}; correct the module") from error
         _check_shape(name, self.module)
@@ -66,7 +66,7 @@ class CustomTask:
 
     @property
     def version(self) -> str:
-        """VERSION and a hash of the source: a module that was edited computes its column anew."""
+        """VERSION and a hash of the source, so that an edited module computes its column again."""
         file = Path(self.module.__file__)
         files = sorted(file.parent.rglob("*.py")) if file.name == "__init__.py" else [file]
         digest = hashlib.blake2b(digest_size=16)
@@ -78,7 +78,7 @@ class CustomTask:
         """Refuse a model that cannot do the task.
 
         Raises:
-            SpecError: what the module raised, if that is no error of Nightscribe's.
+            SpecError: the module raised an exception that is not one of Nightscribe's.
         """
         self._call("check", options, config)
 
@@ -86,7 +86,7 @@ class CustomTask:
         """The Arrow type of its column.
 
         Raises:
-            SpecError: the module raised, or gave something else.
+            SpecError: the module raised, or returned something else.
         """
         type_ = self._call("output_type", options, config)
         if not isinstance(type_, pa.DataType):
@@ -99,7 +99,7 @@ class CustomTask:
         """The task, ready to annotate.
 
         Raises:
-            SpecError: the module raised, or gave nothing that can be called.
+            SpecError: the module raised, or returned something that is not callable.
         """
         annotator = self._call("load", options, model, max_tokens)
         if not callable(annotator):
@@ -116,17 +116,17 @@ class CustomTask:
         except NightscribeError:
             raise
         except Exception as error:
-            # When a job is planned, a task is set up on a network without weights: it has no numbers to read.
+            # When a job is planned, a task is set up on a network without weights, whose values cannot be read.
             if any(_is_without_weights(argument) for argument in arguments):
                 raise
             raise SpecError(f"task {self.name!r}: {part} failed: {_told(error)}") from error
 
 
 def _check_shape(name: str, module: ModuleType) -> None:
-    """Refuse a module that lacks a part of a task, or has one of another kind.
+    """Refuse a module that lacks a part of a task, or has a part of a wrong type.
 
     Raises:
-        SpecError: naming the part.
+        SpecError: names the part.
     """
     file = getattr(module, "__file__", None)
     if missing := [part for part in PARTS if not hasattr(module, part)]:
@@ -148,7 +148,7 @@ def _check_shape(name: str, module: ModuleType) -> None:
         raise SpecError(f"task {name!r}: Options is no frozen dataclass; write @dataclass(frozen=True) above it")
     try:
         get_type_hints(options)
-    # Names in annotations are looked up as the module has them.
+    # Resolve the names in annotations in the module's own namespace.
     except Exception as error:
         raise SpecError(f"task {name!r}: the types of Options cannot be read: {_told(error)}") from error
     for part in ("check", "output_type", "load"):
@@ -166,7 +166,7 @@ def _is_frozen(options: Any) -> bool:
 
 
 def _with_strings(batch: pa.RecordBatch, texts: list[str]) -> pa.RecordBatch:
-    """The batch with its text columns as string, whatever kind of string the source has."""
+    """The batch with its text columns converted to string from any other Arrow string type."""
     for name in texts:
         if (column := batch.column(name)).type != pa.string():
             batch = batch.set_column(batch.schema.get_field_index(name), name, column.cast(pa.string()))
@@ -176,10 +176,10 @@ def _with_strings(batch: pa.RecordBatch, texts: list[str]) -> pa.RecordBatch:
 def _annotated(
     name: str, annotator: Callable[[pa.RecordBatch], Any], batch: pa.RecordBatch, type_: pa.DataType
 ) -> Annotation:
-    """Annotate a batch; if that raises, find the rows that raise alone.
+    """Annotate a batch; if that raises, find the rows that also raise on their own.
 
     Raises:
-        RunError: the task gave something that is no annotation of the batch.
+        RunError: the task returned something that is not an annotation of the batch.
         torch.AcceleratorError: the device is lost.
     """
     if not len(batch):
@@ -210,10 +210,10 @@ def _annotated(
 
 
 def _checked(name: str, given: Any, rows: int, type_: pa.DataType) -> Annotation:
-    """An annotation with one value of the planned type for each row.
+    """Check that the result is an annotation with one value of the planned type for each row.
 
     Raises:
-        RunError: it is something else.
+        RunError: it is not.
     """
     if not isinstance(given, Annotation):
         raise RunError(f"task {name!r} gave a {type(given).__name__}; it must give a transforms.contract.Annotation")
@@ -234,7 +234,7 @@ def _checked(name: str, given: Any, rows: int, type_: pa.DataType) -> Annotation
 
 
 def _told(error: BaseException) -> str:
-    """An exception of a module of one's own in one line, with the line of code that raised it."""
+    """An exception of a custom module in one line, with the line of code that raised it."""
     place = traceback.extract_tb(error.__traceback__)
     line = f" ({place[-1].filename}, line {place[-1].lineno})" if place and not isinstance(error, ImportError) else ""
     if isinstance(error, SyntaxError):

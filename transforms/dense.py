@@ -16,7 +16,7 @@ WEIGHTS = ("model.safetensors", "pytorch_model.bin")
 
 
 class Dense(nn.Module):
-    """A linear layer with an activation, and a residual where the folder has one: `(batch, in)` -> `(batch, out)`."""
+    """A linear layer with an activation, and a residual if the folder has one: `(batch, in)` -> `(batch, out)`."""
 
     def __init__(self, folder: str):
         super().__init__()
@@ -42,7 +42,7 @@ class Dense(nn.Module):
 
 
 def _activation(name: str | None, folder: str) -> nn.Module:
-    """The activation that a folder names, which is torch's own: nothing else is imported on a model's word."""
+    """The activation that a folder names. Only classes of torch.nn: a model must not decide what is imported."""
     if name is None:
         return nn.Tanh()
     module, _, kind = name.rpartition(".")

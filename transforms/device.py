@@ -1,4 +1,4 @@
-"""Which device and which dtype `auto` means here."""
+"""The device and the dtype that `auto` selects on this machine."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ PROBE_ROUNDS = 20
 
 
 def choose_device(device: str) -> torch.device:
-    """The device that `auto` means here: the first GPU, else the CPU."""
+    """The device that `auto` selects: the first GPU, else the CPU."""
     if device != "auto":
         return torch.device(device)
     if torch.cuda.is_available():
@@ -30,7 +30,7 @@ def check(device: str) -> None:
     """Refuse a device that this machine does not have.
 
     Raises:
-        ModelError: it is not here.
+        ModelError: the machine does not have it.
     """
     kind, _, number = device.partition(":")
     if kind == "cuda":

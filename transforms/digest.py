@@ -8,7 +8,7 @@ from pathlib import Path
 
 
 def digest(folder: str | Path) -> str:
-    """A hash of every file below a folder, names and contents: the version of local weights."""
+    """A hash of the names and contents of all files below a folder: the version of local weights."""
     total = hashlib.sha256()
     root = Path(folder)
     for file in sorted(path for path in root.rglob("*") if path.is_file() and ".git" not in path.parts):
@@ -20,6 +20,6 @@ def digest(folder: str | Path) -> str:
 
 @cache
 def _content(file: Path, size: int, mtime_ns: int) -> bytes:
-    """The hash of one file; a run asks twice, when it is planned and when weights load, and a file may be gigabytes."""
+    """The hash of one file; cached, since a run needs it for the plan and for loading, and files may be gigabytes."""
     with file.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").digest()

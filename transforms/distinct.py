@@ -1,4 +1,4 @@
-"""Equal items, found so that each is computed once."""
+"""Find equal items, so that each is computed once."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ K = TypeVar("K", bound=Hashable)
 
 
 def places(items: Iterable[K]) -> dict[K, list[int]]:
-    """Where each distinct item is, in the order of their first places."""
+    """Each distinct item -> its indices, ordered by first index."""
     found: dict[K, list[int]] = {}
     for place, item in enumerate(items):
         found.setdefault(item, []).append(place)

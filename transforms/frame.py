@@ -7,12 +7,12 @@ from transformers import PreTrainedTokenizerBase
 
 
 def frame(tokenizer: PreTrainedTokenizerBase, prefix: str = "") -> tuple[int, int]:
-    """How many tokens stand before a text (special ones, and those of a prefix) and how many after it.
+    """How many tokens come before a text (special tokens and the prefix) and how many after it.
 
     Args:
         tokenizer: any tokenizer.
-        prefix: what every text starts with. The space at its end is no token here: many tokenizers make it a part of
-            the next word.
+        prefix: the text before every text. A space at its end is not counted: many tokenizers make it part of the next
+            word.
     """
     encoded = tokenizer(prefix.rstrip() or "a", return_special_tokens_mask=True)
     ordinary = np.flatnonzero(np.array(encoded["special_tokens_mask"]) == 0)
@@ -21,7 +21,7 @@ def frame(tokenizer: PreTrainedTokenizerBase, prefix: str = "") -> tuple[int, in
 
 
 def frame_ids(tokenizer: PreTrainedTokenizerBase) -> tuple[list[int], list[int]]:
-    """Ids of the special tokens that a tokenizer puts before a text, and of those after it."""
+    """Ids of the special tokens that a tokenizer adds before a text, and after it."""
     encoded = tokenizer("a b c", return_special_tokens_mask=True)
     ids, special = encoded["input_ids"], [bool(flag) for flag in encoded["special_tokens_mask"]]
     if all(special):
@@ -30,7 +30,7 @@ def frame_ids(tokenizer: PreTrainedTokenizerBase) -> tuple[list[int], list[int]]
 
 
 def type_ids(tokenizer: PreTrainedTokenizerBase) -> tuple[list[int], int, list[int]]:
-    """Type ids that a tokenizer gives one text: those of the special tokens before it, its own, those after it."""
+    """Token type ids of one text: of the special tokens before it, of its tokens, of the special tokens after it."""
     head, tail = frame_ids(tokenizer)
     types = tokenizer("a b c", return_token_type_ids=True)["token_type_ids"]
     end = len(types) - len(tail)

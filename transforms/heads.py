@@ -1,4 +1,4 @@
-"""What a model's config.json says about its head, and the refusal of a model whose head a task cannot use."""
+"""The head that a model's config.json names; a model with a head that the task cannot use is refused."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def labels(config: PretrainedConfig) -> list[str]:
 
 
 def require(config: PretrainedConfig | None, suffix: str, task: str) -> None:
-    """Refuse a model whose config.json names an architecture without the head that a task needs.
+    """Refuse a model if the architecture in its config.json lacks the head that a task needs.
 
     Raises:
         ModelError: the architectures are known and none of them has `suffix` in its name (XLNet's question answering
@@ -35,12 +35,12 @@ def require_language_head(config: PretrainedConfig | None, task: str, causal: bo
     """Refuse a model that does not generate text.
 
     Args:
-        config: the model's, if it is known.
+        config: the model's configuration, None if unknown.
         task: which task needs the head.
-        causal: whether a decoder-only model will do.
+        causal: whether a decoder-only model is accepted.
 
     Raises:
-        ModelError: its config.json names another head, or a decoder-only model where that will not do.
+        ModelError: its config.json names another head, or a decoder-only model where that is not accepted.
     """
     endings = ["ForConditionalGeneration", "MTModel"] + ["ForCausalLM", "LMHeadModel"] * causal
     architectures = getattr(config, "architectures", None) or []

@@ -20,34 +20,34 @@ SCALARS = {
     "null": pa.null(),
 }
 
-# Keys that say of themselves what a value looks like.
+# Keys that imply the type of a value.
 SHAPES = ("properties", "items", "anyOf", "oneOf", "allOf", "enum", "const")
 
 Schema = Mapping[str, Any]
 
 
 def arrow_type(schema: Schema) -> pa.DataType:
-    """The one Arrow type of everything that is valid by a schema.
+    """The Arrow type that fits every value valid under a schema.
 
     Args:
         schema: a JSON schema; `$ref` may point into it.
 
     Raises:
-        ValueError: it has none; the message names the place in the schema.
+        ValueError: there is no such type; the message names the place in the schema.
     """
     return _type(schema, schema, "$", ("#",))
 
 
 def closed(schema: Schema) -> dict[str, Any]:
-    """The same schema without keys that its objects do not name, since those have no field in a struct."""
+    """The same schema, with keys forbidden that its objects do not name, since a struct has no field for them."""
     return _closed(schema)
 
 
 def column(texts: Sequence[str | None], type_: pa.DataType) -> tuple[pa.Array, dict[int, Exception]]:
-    """JSON texts as a column.
+    """Convert JSON texts to a column.
 
     Args:
-        texts: JSON, valid by the schema that the type is of; None is null.
+        texts: JSON, valid under the schema from which the type was made; None is null.
         type_: as `arrow_type` gives it.
 
     Returns:
@@ -91,7 +91,7 @@ def _type(node: Any, root: Schema, place: str, seen: tuple[str, ...]) -> pa.Data
 
 
 def _kinds(node: Schema, place: str) -> Sequence[str]:
-    """The `type` of a schema as a list; told from its other keys where it has none."""
+    """The `type` of a schema as a list; inferred from its other keys if it has none."""
     kinds = node.get("type")
     if kinds is None:
         kinds = [kind for kind, key in (("object", "properties"), ("array", "items")) if key in node]
@@ -118,7 +118,7 @@ def _type_of_kind(kind: str, node: Schema, root: Schema, place: str, seen: tuple
 
 
 def _one(types: Sequence[pa.DataType], place: str) -> pa.DataType:
-    """The type that several alternatives share, null apart; numbers and integers are numbers."""
+    """The common type of several alternatives, null ignored; numbers and integers together are numbers."""
     others = list(dict.fromkeys(type_ for type_ in types if not pa.types.is_null(type_)))
     if set(others) == {pa.int64(), pa.float64()}:
         return pa.float64()
@@ -128,7 +128,7 @@ def _one(types: Sequence[pa.DataType], place: str) -> pa.DataType:
 
 
 def _type_of(value: Any, place: str) -> pa.DataType:
-    """The type of a value that a schema names."""
+    """The type of a value that a schema lists (enum or const)."""
     kinds: list[tuple[Any, pa.DataType]] = [
         (type(None), pa.null()),
         (bool, pa.bool_()),
@@ -143,7 +143,7 @@ def _type_of(value: Any, place: str) -> pa.DataType:
 
 
 def _resolved(reference: str, root: Schema, place: str) -> Any:
-    """What a `$ref` within the schema points to."""
+    """The part of the schema that a `$ref` points to."""
     node: Any = root
     if reference != "#" and not reference.startswith("#/"):
         raise ValueError(f"{place} refers to {reference!r}, outside the schema; copy it into $defs")
