@@ -96,7 +96,7 @@ def spans(
         ends: one past the last code point of each token `(tokens,)`.
         subword: whether a token continues the word of the one before `(tokens,)`; not used by `simple`.
         scheme: the model's labels.
-        how: which score speaks for a word; `simple` lets every token speak for itself.
+        how: how a word gets its label and score; `simple` labels each token separately.
     """
     label_ids, best = scores.argmax(axis=1), scores.max(axis=1)
     begins = np.ones(len(text), dtype=bool)
@@ -118,7 +118,7 @@ def _runs(begins: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 def _means(values: np.ndarray, first: np.ndarray, last: np.ndarray) -> np.ndarray:
     """Mean of each run `[first, last)`.
 
-    Runs of one length at a time: `np.add.reduceat` would add them up in an order of its own, to other last bits.
+    One run length at a time: `np.add.reduceat` adds in another order, which changes the last bits.
     """
     means = np.empty(len(first), dtype=values.dtype)
     lengths = last - first
@@ -145,7 +145,7 @@ def _word_labels(
 
 
 def merge_windows(found: Spans) -> Spans:
-    """Spans of overlapping windows as those of their texts: of two that overlap the longer stays, of equals the surer.
+    """Merge the spans of overlapping windows; of two that overlap keep the longer, or the higher score if equally long.
 
     Args:
         found: spans of several windows, `text` being that of the window.

@@ -162,7 +162,7 @@ BROKEN = {
     ),
     "a layer too many": (
         lambda a: change(a, lambda w: w | {first(w, "layer.0").replace("layer.0", "layer.7"): torch.ones(4, 32)}),
-        r"has weights that its base has no place for, such as .*layer.7",
+        r"has weights for layers that its base does not have, such as .*layer.7",
     ),
     "another width": (
         lambda a: change(a, lambda w: w | {first(w, "lora_A"): torch.ones(4, 48)}),

@@ -28,7 +28,7 @@ ENGINES = ("auto", "torch", "onnx")
 
 
 def choose(engine: str, dtype: str, device: torch.device) -> str:
-    """The engine that `auto` means; a named one is checked against the dtype (auto allowed) and the device.
+    """The engine that `auto` selects; a named engine is checked against the dtype (auto allowed) and the device.
 
     Raises:
         ModelError: the engine cannot compute that, or is not installed.
@@ -52,7 +52,7 @@ def choose(engine: str, dtype: str, device: torch.device) -> str:
 
 
 def prepare(network: Any, engine: str, dtype: str, head: str, names: frozenset[str]) -> Callable[..., Any]:
-    """Lay a network out for its device, in place.
+    """Optimise a network for its device, in place.
 
     Args:
         network: in eval mode, on its device, in its dtype (float32 for int8).
@@ -115,9 +115,9 @@ def _computes_unpadded(network: Any) -> bool:
     try:
         got = encoder.sample_output(network, unpadded.unpad(network))
     except (RuntimeError, TypeError) as error:
-        LOG.warning("batches keep their padding: %s cannot be given them without: %s", type(network).__name__, error)
+        LOG.warning("batches keep their padding: %s cannot compute without it: %s", type(network).__name__, error)
         return False
     if not encoder.same(got, want):
-        LOG.warning("batches keep their padding: without it %s gives something else", type(network).__name__)
+        LOG.warning("batches keep their padding: %s gives other results without it", type(network).__name__)
         return False
     return True

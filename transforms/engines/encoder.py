@@ -1,4 +1,4 @@
-"""Encoder layers of BERT and its kin with nothing in them that inference does not need.
+"""Encoder layers of BERT-like models, reduced to what inference needs.
 
 Queries, keys and values come from one product. The last layer of a sequence classifier computes its first token only,
 which is all that the head reads: its keys and values still need every token, its queries, output projection and
@@ -85,7 +85,7 @@ LAYERS: dict[type, Callable[[Any], LayerParts]] = {
 
 
 class EncoderLayer(nn.Module):
-    """`(batch, seq, hidden)` -> the same, or `(batch, 1, hidden)` where only the first token is wanted.
+    """`(batch, seq, hidden)` -> the same, or `(batch, 1, hidden)` if only the first token is needed.
 
     With a `Packing` the rows of a batch lie one after another, `(tokens, hidden)`: the first layer packs them and the
     last one gives them their padding back.
@@ -133,15 +133,15 @@ class EncoderLayer(nn.Module):
 
 
 def fuse(network: Any, first_token: bool) -> bool:
-    """Replace the layers of an encoder whose kind is known, where that changes nothing.
+    """Replace the layers of an encoder of a known kind, if that changes no output.
 
     Args:
         network: in eval mode; changed in place.
         first_token: whether its head may read the first token only.
 
     Returns:
-        Whether it did: the layers are known, and what comes out for a batch with padding stays what it was, be it
-        with a last layer for the first token only or with a whole one.
+        Whether the layers were replaced: they are known, and the outputs of a padded batch stay the same, with a last
+        layer for the first token only or else with a full one.
     """
     if (layers := _layers(network)) is None:
         return False

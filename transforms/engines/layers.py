@@ -9,7 +9,7 @@ from torch import nn
 from transformers.activations import GELUActivation
 
 # Modules in which a linear layer is followed by the activation and nothing in between: (linear, activation), as BERT,
-# RoBERTa, ELECTRA, DeBERTa and their kin name them, DistilBERT, BART and its kin, and our own `EncoderLayer`.
+# RoBERTa, ELECTRA, DeBERTa and similar models name them, DistilBERT, BART-like models, and our own `EncoderLayer`.
 FOLLOWED = (
     ("dense", "intermediate_act_fn"),
     ("lin1", "activation"),
@@ -24,8 +24,8 @@ Replaced = list[tuple[nn.Module, str, nn.Module]]
 def replace_linear(network: nn.Module, make: Callable[[nn.Linear, bool], nn.Module]) -> Replaced:
     """Replace every linear layer of a network by `make(linear, gelu)`, in place.
 
-    Only plain nn.Linear: a subclass may mean something else by its weights. Tied weights stay tied to nothing. Where an
-    exact GELU follows directly, the new layer is asked to include it and the activation becomes the identity.
+    Only plain nn.Linear: a subclass may use its weights in another way. Tied weights are no longer tied afterwards. If
+    an exact GELU follows directly, the new layer includes it and the activation becomes the identity.
 
     Returns:
         Which modules were replaced, for `put_back`.

@@ -1,4 +1,4 @@
-"""Rows in flight in groups of like age and source, each with a cache of its own, so that little padding is attended to.
+"""Rows in flight (being decoded) in groups of similar length and source, each with its own cache, to limit padding.
 
 Linear layers and the language head take all rows at once. Attention over the cache does not: one row that has been in
 flight for long, or has a long source, would make every other row as wide as itself. Counted over the skewed lengths of
@@ -83,7 +83,7 @@ class Groups:
             self.groups.append(chosen)
         else:
             wide, old = int(waiting.sources[picks].max()), waiting.own[0][0].shape[2]
-            chosen = min(self.groups, key=lambda group: _more(group, len(picks), wide, old))
+            chosen = min(self.groups, key=lambda group: _slots_added(group, len(picks), wide, old))
             if chosen.capacity < (needed := max(chosen.rows + len(picks), room // self.most)):
                 chosen.resize(needed)
         chosen.admit(waiting, picks)
@@ -135,14 +135,14 @@ class Groups:
             group.end += 1
 
 
-def _more(group: Columns, rows: int, wide: int, old: int) -> int:
-    """Slots that some rows more would add to a group."""
+def _slots_added(group: Columns, rows: int, wide: int, old: int) -> int:
+    """Slots by which a group would grow if these rows were added."""
     age = group.end - group.first
     return (group.rows + rows) * (max(age, old) + max(group.width, wide)) - group.rows * (age + group.width)
 
 
 def _added(mask: np.ndarray | None, dtype: torch.dtype, device: torch.device) -> torch.Tensor | None:
-    """What hides from scores what a mask hides."""
+    """A boolean mask as the tensor that is added to the attention scores."""
     if mask is None:
         return None
     return torch.from_numpy(np.where(mask, 0.0, torch.finfo(dtype).min))[:, None, None].to(device, dtype)

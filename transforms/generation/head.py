@@ -1,4 +1,4 @@
-"""The likeliest token of a large vocabulary at a third of the price: all logits roughly, then the few that could win.
+"""The likeliest token of a large vocabulary at a third of the cost: rough logits of all, exact ones of the candidates.
 
 On a CPU the language head of a small model is half of a step (opus-mt: 58,101 x 512 weights beside 22 million in the
 decoder's layers). In eight bits it takes a quarter of the time, and how far off each of its logits can be is known: by

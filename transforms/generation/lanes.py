@@ -1,7 +1,7 @@
-"""Keys and values of the rows a decoder-only model is working on: a lane for each, filled from its own left edge.
+"""Key-value cache of a decoder-only model: each row has a lane (one row of the cache), filled from the left.
 
-A row's tokens stand in columns 0, 1, 2 ... of its lane whatever its neighbours' lengths, so nothing is padded on the
-left, or moved when a row comes, grows or goes: what lies right of a row's own length is masked, and overwritten later.
+A row's tokens are in columns 0, 1, 2 ... of its lane, whatever the lengths of the other rows, so nothing is padded on
+the left or moved when a row is added, grows or is removed: columns past a row's length are masked, overwritten later.
 The columns of a prompt prefix that all rows share are written once and stay.
 """
 

@@ -1,4 +1,4 @@
-"""Greedy decoding and sampling of encoder-decoders without finished rows: who is done leaves, who waits comes in.
+"""Greedy decoding and sampling of encoder-decoders: a waiting row takes the slot of a finished row at once.
 
 Sources are read in length-sorted, token-budgeted batches, independent of who is being decoded; each row gets its first
 token there. Rows then wait for a slot in the batch in flight, which takes one step a turn: the continuous batching of

@@ -43,7 +43,7 @@ class Stepper:
         self.head = head_of(model.network) if rough else None
         self.network: Any = model.network
         self.pad = model.tokenizer.pad_token_id or 0
-        # T5 and its kin have none: their positions are relative.
+        # T5-like models have none: their positions are relative.
         self.positions: Any = getattr(self.network.get_decoder(), "embed_positions", None)
         self.table = None if self.positions is None else _table(self.positions)
         # The last token is never fed.
