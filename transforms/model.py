@@ -26,7 +26,7 @@ from transforms.device import DTYPES, choose_device, choose_dtype
 from transforms.padding import Rule
 from transforms.reference import ModelRef, read_config
 
-# A tokenizer without a limit of its own says 1e30.
+# A tokenizer without a length limit has model_max_length 1e30.
 NO_LIMIT = 1_000_000
 
 # Parameters up to which a network that will be rounded is first tried in float32 (4 GB of memory for a moment).
@@ -35,7 +35,7 @@ EXACT_TRIAL = 1_000_000_000
 
 @dataclass(frozen=True)
 class Model:
-    """A loaded model: everything that a task needs to go from texts to logits.
+    """A loaded model: everything that a task needs to compute logits from texts.
 
     Attributes:
         tokenizer: its tokenizer, with a padding token.
@@ -65,13 +65,13 @@ class Model:
     text_types: tuple[list[int], int, list[int]] | None = None
 
     def caps(self) -> Caps:
-        """What one batch may hold, before anything is known of the memory."""
+        """Limits of one batch, before any out-of-memory error."""
         one = {0: 1} if self.padding == "alone" else {}
         return Caps(one, one_length=self.padding in ("equal", "alone"))
 
 
 def load(ref: ModelRef, architecture: str | type) -> Model:
-    """Load tokenizer and weights, lay the adapter over them, move them to the device.
+    """Load tokenizer and weights, apply the adapter, move them to the device.
 
     Args:
         ref: what to load.
@@ -81,7 +81,7 @@ def load(ref: ModelRef, architecture: str | type) -> Model:
         The model in eval mode; LoRA-like adapters are merged, so they cost nothing per token.
 
     Raises:
-        ModelError: weights are missing that the task needs (a head that was never trained).
+        ModelError: the folder lacks weights that the task needs (a head that was never trained).
     """
     device = choose_device(ref.device)
     name = choose_dtype(ref.dtype, ref.device)
@@ -203,7 +203,7 @@ def longest(tokenizer: PreTrainedTokenizerBase, network: PreTrainedModel) -> int
 
 
 def _first_position(network: PreTrainedModel) -> int:
-    """RoBERTa and its kin count positions from padding_idx + 1, so fewer tokens fit than there are embeddings."""
+    """RoBERTa-like models count positions from padding_idx + 1, so fewer tokens fit than there are embeddings."""
     for name, module in network.named_modules():
         if name.endswith("position_embeddings") and getattr(module, "padding_idx", None) is not None:
             return int(module.padding_idx) + 1

@@ -1,4 +1,4 @@
-"""Pairs of texts as one sequence, without tokenising a text again for each of its partners.
+"""Pairs of texts as one sequence; a text that is in several pairs is tokenised once.
 
 A tokenizer joins two token lists with special tokens in fixed places (TemplateProcessing, BertProcessing and
 RobertaProcessing of the tokenizers library all do); the places are learnt from the tokenizer itself and checked.
@@ -12,7 +12,7 @@ from typing import Any
 
 from transformers import PreTrainedTokenizerBase
 
-# Pairs on which a learnt template must give what the tokenizer gives.
+# Pairs on which a template must give the same ids as the tokenizer.
 PROBES = [
     ("a", "b"),
     ("Zoë, 3 cats; U.S.A.", "東京 😀 e\u0301"),
@@ -59,7 +59,7 @@ class Template:
         ]
 
     def find(self, id_: int | None, first: int, second: int) -> int | None:
-        """Where a special token stands in a pair of so many tokens each; None if it is not one of the template."""
+        """Position of a special token in a pair of texts with these token counts; None if the template lacks it."""
         at = 0
         for (ids, _), text in ((self.before, first), (self.between, second), (self.after, 0)):
             if id_ in ids:

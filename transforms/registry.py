@@ -1,4 +1,4 @@
-"""Which tasks there are: the modules in transforms/tasks/ by file name, and importable modules of one's own."""
+"""The available tasks: modules in transforms/tasks/, by file name, and importable modules of the user."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def get(name: str) -> Task:
 
 
 def version(name: str) -> int | str:
-    """What changes whenever the same rows and weights would give another output; of a module of one's own, the source.
+    """A value that changes whenever a task's output may change; for a custom module it depends on the source.
 
     Raises:
         SpecError: as `get`.

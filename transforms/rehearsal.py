@@ -1,6 +1,6 @@
-"""A model loaded without its weights: all that is wrong with its folder, its adapter or its options shows now.
+"""Load a model without its weights, to find errors in its folder, its adapter or its options at plan time.
 
-A task is set up on it as on a real one, so that what its constructor refuses is refused here; nothing is computed.
+A task is constructed on it as on a real model, so that errors of its constructor appear here; nothing is computed.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from transforms.generation import settings as generation
 from transforms.model import Model, input_names, longest, tokenizer_folder
 from transforms.reference import ModelRef, read_config
 
-# Where a task may put tensors of its own.
+# Classes of tensors that a task may create itself.
 HOST = torch.device("cpu")
 
 
@@ -46,7 +46,7 @@ def rehearse(ref: ModelRef, name: str, options: Any) -> None:
     except UserError:
         raise
     except Exception as error:
-        # What reads a number of the network finds none; everything before that has been checked.
+        # Code that reads a value of the network fails here; everything before it has been checked.
         if "meta" not in str(error):
             raise ModelError(
                 f"{name} cannot be set up with model {ref.path!r} ({first_line(error)}); choose another model"
@@ -54,7 +54,7 @@ def rehearse(ref: ModelRef, name: str, options: Any) -> None:
 
 
 def load(ref: ModelRef, architecture: str | type) -> Model | None:
-    """A model as `transforms.model.load` gives it, with a network that has shapes and no numbers.
+    """A model as from `transforms.model.load`, with a network that has shapes but no values.
 
     Returns:
         None for an architecture without `from_config`, whose network cannot be built without its weights; its files are

@@ -1,4 +1,4 @@
-"""What a sentence-transformers folder says beside the weights: pooling, dense layers, normalisation, prompts.
+"""Settings in a sentence-transformers folder: pooling, dense layers, normalisation, prompts.
 
 Source: the folder that SentenceTransformer.save_pretrained writes (version 6.2, and the keys of older versions).
 modules.json lists the steps, each a folder with a config.json; the transformer itself is the root.
@@ -36,8 +36,8 @@ class Layout:
             folder without modules.json.
         pools_prompt: whether the tokens of a prompt count in the pooling.
         dense: folders of the dense layers, in order.
-        width: what the last dense layer gives; None without one.
-        normalize: whether the last step makes the vector one long.
+        width: outputs of the last dense layer; None without one.
+        normalize: whether the last step scales the vector to length 1.
         max_length: tokens of a text, special tokens included, where the folder limits them.
         lowercase: whether texts are lowercased first.
         prompts: prefixes by name.
@@ -56,7 +56,7 @@ class Layout:
 
 
 def read(folder: str | Path) -> Layout:
-    """Read the small files of a model folder; a plain transformers folder has the layout of nothing.
+    """Read the small files of a model folder; a plain transformers folder gives a layout with defaults only.
 
     Raises:
         ModelError: the folder has a step that is not pooling, dense or normalise, or has them in another order.

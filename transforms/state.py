@@ -1,4 +1,4 @@
-"""Networks that change themselves while they compute: found by looking, and set back before each batch.
+"""Networks that change their own state while they compute: detected, and reset before each batch.
 
 BigBird switches to full attention at its first short batch and stays there; Reformer keeps the number of buckets of its
 first batch. A row's result must not depend on the batches before it, so such a network starts every batch as it was
@@ -21,7 +21,7 @@ TABLES = ("_modules", "_parameters", "_buffers")
 
 
 class Snapshot:
-    """What the modules of a network and their configurations held at one moment; weights by reference."""
+    """The attributes of a network's modules and configurations at one moment; weights by reference."""
 
     def __init__(self, network: nn.Module):
         self.owners = _owners(network)
@@ -29,7 +29,7 @@ class Snapshot:
         self.buffers = [(buffer, buffer.clone()) for buffer in network.buffers()]
 
     def changes(self) -> list[str]:
-        """Names of the attributes that are no longer what they were, as `Class.attribute`."""
+        """Names of the attributes that have changed since, as `Class.attribute`."""
         found = {
             f"{type(owner).__name__}.{name}"
             for owner, held in zip(self.owners, self.held, strict=True)
@@ -40,7 +40,7 @@ class Snapshot:
         return sorted(found | values)
 
     def restore(self) -> None:
-        """Set everything back."""
+        """Reset everything to the snapshot."""
         for owner, held in zip(self.owners, self.held, strict=True):
             attributes = vars(owner)
             for name in attributes.keys() - held.keys():
@@ -62,7 +62,7 @@ def kept(network: nn.Module) -> Iterator[None]:
 
 
 def from_start(compute: Callable[..., Any], snapshot: Snapshot) -> Callable[..., Any]:
-    """The same computation, each time from the state of the snapshot."""
+    """The same computation, with the snapshot restored before each call."""
 
     def restored(**inputs: torch.Tensor) -> Any:
         snapshot.restore()

@@ -1,6 +1,6 @@
 """Adapters that put trained vectors before every text: prompt tuning, p-tuning and prefix tuning.
 
-They cannot be merged into the weights, so their network stays a PeftModel. Prompt tuning (Lester et al. 2021,
+They cannot be merged into the weights, so the network remains a PeftModel. Prompt tuning (Lester et al. 2021,
 arXiv:2104.08691) and p-tuning (Liu et al. 2021, arXiv:2103.10385) put embeddings before the tokens, and every output by
 token begins with theirs; prefix tuning (Li and Liang 2021, arXiv:2101.00190) gives each layer keys and values instead.
 """
@@ -26,7 +26,7 @@ CLASSES = {
 
 
 def count(network: Any) -> int:
-    """Virtual tokens before each text of a network; 0 where no such adapter lies over it."""
+    """Virtual tokens before each text of a network; 0 if it has no such adapter."""
     config = getattr(network, "active_peft_config", None) if hasattr(network, "peft_config") else None
     return int(config.num_virtual_tokens) if config is not None and config.is_prompt_learning else 0
 
@@ -37,7 +37,7 @@ def base_of(network: Any) -> Any:
 
 
 def check(adapter: str, config: Any, network: nn.Module) -> None:
-    """Refuse an adapter that PEFT would leave out in silence, or that its network cannot take.
+    """Refuse an adapter that PEFT would ignore silently, or that the network cannot use.
 
     Args:
         adapter: its folder.
@@ -58,7 +58,7 @@ def check(adapter: str, config: Any, network: nn.Module) -> None:
         )
     if config.peft_type.value == "PREFIX_TUNING" and not _takes_past(network):
         raise ModelError(
-            f"adapter {adapter!r} is PREFIX_TUNING, and the layers of {kind} take no keys and values from before; "
+            f"adapter {adapter!r} is PREFIX_TUNING, and the layers of {kind} accept no past keys and values; "
             "use prompt tuning, or an adapter of a kind that can be merged, such as LORA"
         )
 
@@ -69,7 +69,7 @@ def _takes_past(network: Any) -> bool:
 
 
 def hide(laid: Any) -> None:
-    """Leave the outputs of virtual tokens out of what a PeftModel gives, in place.
+    """Remove the outputs of virtual tokens from a PeftModel's output, in place.
 
     Args:
         laid: it gives a ModelOutput whose tensors by token are `(batch, virtual + seq, ...)`, or `(batch, seq, ...)`

@@ -1,4 +1,4 @@
-"""What loading the weights of a model says when it fails after all: one sentence with the folder and the task."""
+"""Errors while weights load, as one sentence with the folder and the task."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from transforms.reference import ModelRef
 def explaining(ref: ModelRef, task: str) -> Iterator[None]:
     """Say in one sentence which model was being loaded, and for which task, where a library gives up.
 
-    What is wrong with a folder is found before (transforms.rehearsal); this is for what only its weights show.
+    Most errors in a folder are found earlier (transforms.rehearsal); this handles those that only its weights reveal.
 
     Raises:
-        ModelError: in the place of anything that was not raised on purpose.
+        ModelError: replaces any exception that is not one of Nightscribe's.
         RunError: the memory is too small.
     """
     try:

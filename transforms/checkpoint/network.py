@@ -59,7 +59,7 @@ def build(
                 output_loading_info=True,
                 ignore_mismatched_sizes=True,
             )
-    # A network that does not fit together fails wherever its own code notices.
+    # An inconsistent configuration raises anywhere in the network's own code.
     except Exception as error:
         if quantised := getattr(config, "quantization_config", None):
             kind = quantised.get("quant_method") if isinstance(quantised, dict) else quantised

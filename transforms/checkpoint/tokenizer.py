@@ -48,7 +48,7 @@ def read(folder: str, config: PretrainedConfig) -> PreTrainedTokenizerBase:
         files.require(file, "a tokenizer's vocabulary")
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder, config=config)
-    # Each kind of tokenizer has its own way to fail on a missing or damaged file.
+    # Each kind of tokenizer raises its own exception for a missing or damaged file.
     except Exception as error:
         if missing := _missing(root, _class_of(root, config)):
             raise _incomplete(root, missing) from error
@@ -110,9 +110,9 @@ def _class_of(root: Path, config: PretrainedConfig) -> Any:
 def _missing(root: Path, kind: Any) -> list[str]:
     """The vocabulary files that a tokenizer class names and the folder lacks."""
     if kind is None or kind is PreTrainedTokenizerFast:
-        return []  # It reads whichever of a dozen formats is there, or fails.
+        return []  # It reads any of a dozen formats, or raises.
     if any((root / name).is_file() for name in ("tekken.json", "tokenizer.model", "tiktoken.model")):
-        return []  # Any class reads these in the place of its own.
+        return []  # Any class reads these instead of its own files.
     named = getattr(kind, "vocab_files_names", {})
     return [name for key, name in named.items() if key not in OPTIONAL and not (root / name).is_file()]
 

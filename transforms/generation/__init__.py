@@ -1,1 +1,1 @@
-"""Text that models write: one decoding loop for encoder-decoders and decoder-only models, and what steers it."""
+"""Text generation: one decoding loop for encoder-decoders and decoder-only models, its settings and constraints."""

@@ -1,4 +1,4 @@
-"""The key-value cache of a group of an encoder-decoder's rows: rows come and go while the others stay where they are.
+"""Key-value cache of a group of rows of an encoder-decoder; rows can be added and removed while others are decoded.
 
 Every row writes its next token's keys and values to the same column, `end`; `start` says where its own begin, and a
 mask hides what lies before. So rows of different ages share one batch, and a row that is finished leaves at the cost
@@ -106,7 +106,7 @@ class Columns:
         return list(zip(holes, tails, strict=True))
 
     def widen(self) -> None:
-        """Make room for one more column. Whoever fills it moves `end` on by one."""
+        """Make room for one more column. The caller that fills it adds one to `end`."""
         if self.end == self.own[0][0].shape[2]:
             self._lay(0, 1)
 

@@ -1,7 +1,7 @@
 """The one generation loop: requests in, new tokens out, for encoder-decoders and decoder-only models alike.
 
-What comes out is what `model.generate()` gives one row at a time; what the model's own generation_config.json says
-(start, end and forced tokens, suppressed tokens, lengths, penalties) holds wherever `Decoding` leaves a field None.
+The output equals that of `model.generate()` for one row at a time; the values in the model's generation_config.json
+(start, end and forced tokens, suppressed tokens, lengths, penalties) apply where a field of `Decoding` is None.
 """
 
 from __future__ import annotations
@@ -84,7 +84,7 @@ def decode(model: Model, requests: Sequence[Request], how: Decoding, max_tokens:
             outputs = [Generation(*work.finished[i]) if i in work.finished else None for i in range(len(requests))]
             return Generations(outputs, work.failures, work.tokens, work.padded_tokens)
     slots = 0
-    # A seed is for a whole call of generate(), so rows that are drawn go one by one.
+    # A seed applies to a whole call of generate(), so sampled rows are generated one by one.
     max_tokens = 1 if how.sample else max_tokens // how.num_beams
     # generate() has one limit a batch, and beams that see another limit find another text.
     limits = [request.max_new_tokens for request in requests]

@@ -1,4 +1,4 @@
-"""What steers one text while it is generated: a stop string ends it, a JSON schema allows only what stays valid."""
+"""Constraints on a text while it is generated: stop strings end it, a JSON schema limits which tokens may follow."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Guide(Protocol):
 
 
 class StopStrings:
-    """Ends a text once one of some strings is in it, however tokens cut the strings."""
+    """Ends a text once it contains one of the strings, even if a string is split over several tokens."""
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase, strings: Sequence[str]):
         self.tokenizer, self.strings = tokenizer, strings
@@ -51,7 +51,7 @@ def cut(text: str, strings: Sequence[str]) -> str:
 
 
 class JsonText:
-    """Allows only what can still become a JSON text of a schema, and the end only where it is one."""
+    """Allows only tokens that keep the text valid under a schema, and an end token only after a complete text."""
 
     def __init__(self, matcher: Any):
         self.matcher = matcher

@@ -17,8 +17,8 @@ class Request:
         max_new_tokens: tokens to generate at most, `prefix` and the end token counted, as `generate()` counts.
         prefix: what an encoder-decoder's first new tokens have to be (a target language), instead of the model's own
             forced_bos_token_id; not given back.
-        seed: where this row's random numbers start when sampling, whatever rows are computed beside it.
-        guide: makes what steers this text token by token; for a decoder-only model that fits lanes, without beams.
+        seed: seed of this row's random numbers when sampling, independent of the other rows in the batch.
+        guide: makes the guide that constrains this text; only for a decoder-only model that fits lanes, without beams.
     """
 
     ids: Sequence[int]

@@ -1,4 +1,4 @@
-"""How a model's tokens are chosen: what its generation_config.json says, and what the task's options lay over it.
+"""How tokens are chosen: the model's generation_config.json, overridden by the task's options.
 
 Each of transformers' generation parameters is in one of the groups below; a test compares them with the installed
 version, so that a new parameter is not ignored by accident.
@@ -32,7 +32,7 @@ HONOURED = (
 # The task's options decide, and their documentation says so.
 DECIDED_BY_TASK = ("do_sample", "num_beams", "max_length", "max_new_tokens")
 
-# The same tokens by another way, or more than the tokens: speculation, caches, compilation, what is returned beside.
+# No effect on which tokens are chosen: speculation, caches, compilation, additional return values.
 LEFT_OUT = (
     *("assistant_confidence_threshold", "assistant_early_exit", "assistant_ensemble_weight", "assistant_lookbehind"),
     *("is_assistant", "num_assistant_tokens", "num_assistant_tokens_schedule", "target_lookbehind", "use_mtp"),
@@ -43,7 +43,7 @@ LEFT_OUT = (
     *("num_return_sequences", "max_time"),
 )
 
-# Other ways to choose tokens, with the values at which they are off.
+# Unsupported ways to choose tokens, with the values that turn them off.
 REFUSED: dict[str, tuple[Any, ...]] = {
     "constraints": (None,),
     "force_words_ids": (None,),
@@ -54,11 +54,11 @@ REFUSED: dict[str, tuple[Any, ...]] = {
     "token_healing": (None, False),
 }
 
-# Say something about the file, or nothing.
+# Only describe the file, or have no effect.
 OTHERS = ("transformers_version", "use_cache")
 
-# Parameters that name tokens which are fed to the network or looked up among its logits. An end token that it does not
-# have only never comes.
+# Parameters with token ids that are fed to the network or used to index its logits. End tokens are not among them: one
+# that the network does not have is never generated.
 TOKENS = (
     *("decoder_start_token_id", "forced_bos_token_id", "forced_eos_token_id"),
     *("suppress_tokens", "begin_suppress_tokens", "bad_words_ids"),
@@ -177,7 +177,7 @@ def needs_own_tokens_only(settings: GenerationConfig) -> bool:
 
 
 def complete(model: Model, how: Decoding) -> GenerationConfig:
-    """The model's generation config with `how` laid over it."""
+    """The model's generation config, overridden by `how`."""
     settings = copy.deepcopy(model.network.generation_config or GenerationConfig())
     for name in LEFT_OUT:
         setattr(settings, name, None)
@@ -185,7 +185,7 @@ def complete(model: Model, how: Decoding) -> GenerationConfig:
         value = getattr(how, field.name)
         if field.name not in ("sample", "stop") and value is not None:
             setattr(settings, field.name, value)
-    # What generate() takes where nobody says anything, such as a top_k of 50.
+    # Defaults of generate() for values that are not set, such as a top_k of 50.
     settings.update(**settings._get_default_generation_params(), defaults_only=True)
     settings.do_sample = how.sample
     if not how.sample:

@@ -1,4 +1,4 @@
-"""A text past a model's window as pieces that fit, cut between sentences where it can be, else between words."""
+"""Cut a text that exceeds a model's window into pieces that fit, between sentences if possible, else between words."""
 
 from __future__ import annotations
 
