@@ -10,9 +10,7 @@ from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 
-from apache_beam.utils.shared import Shared
-
-from jobs.execute import pipeline, progress
+from jobs.execute import progress
 from jobs.execute.progress import Progress, Timeline
 from jobs.execute.stop import NEVER, StopToken
 from jobs.models import agreement, fit
@@ -43,7 +41,7 @@ class Held:
         plan: the run, against the ledger as it was when the sink was taken.
         sink: where the rows go, opened once.
         lease: the right to write there.
-        models: Beam's handle of the model pool; a worker process gets a pool of its own from it.
+        models: loaded tasks of this process; worker processes have pools of their own.
         stop: asks every process of the run to stop.
         timeline: how far the run was at which time, over all attempts at it.
     """
@@ -51,7 +49,7 @@ class Held:
     plan: Plan
     sink: FolderSink
     lease: Lease
-    models: Shared
+    models: ModelPool
     stop: StopToken
     timeline: Timeline = field(default_factory=Timeline)
 
@@ -81,7 +79,10 @@ def prepare(spec: JobSpec) -> Plan:
     Raises:
         UserError: what the job file says does not fit what is there.
     """
-    pipeline.check_runner(spec.runner)
+    if spec.runner.name != "local":
+        from jobs.execute import pipeline
+
+        pipeline.check_runner(spec.runner)
     plan = planning.make(spec)
     fit.check(plan, from_hub=True)
     return plan
@@ -98,17 +99,16 @@ def holding(plan: Plan, stop: StopToken = NEVER) -> Iterator[Held]:
     """
     sink = open_sink(plan.spec.sink)
     store = sink.store
-    models = Shared()
-    pool = models.acquire(ModelPool)
+    models = ModelPool()
     try:
         with lease.hold(store) as leased:
             sink.recover()
             owner.check(plan.spec, store)
             plan = replace(plan, lease=leased.number)
-            plan = agreement.check(planning.refresh(plan, sink), pool, store)
+            plan = agreement.check(planning.refresh(plan, sink), models, store)
             if plan.spec.runner.name != "local" or plan.spec.runner.workers not in ("auto", 1):
                 # Worker processes load models of their own.
-                pool.clear()
+                models.clear()
             sink.enter_copies(plan)
             store.clear_temporary()
             owner.record(plan.spec, store, plan.source.file_schema)
@@ -123,7 +123,7 @@ def holding(plan: Plan, stop: StopToken = NEVER) -> Iterator[Held]:
     except OSError as error:
         raise explain(error, store.url) from error
     finally:
-        pool.clear()
+        models.clear()
 
 
 def execute(held: Held) -> None:
@@ -134,7 +134,11 @@ def execute(held: Held) -> None:
     Raises:
         RunError: as raised in a worker.
     """
-    todo = planning.refresh(held.plan, held.sink).shards_todo
+    if not (todo := planning.refresh(held.plan, held.sink).shards_todo):
+        return
+    # Beam takes most of a second to import, which a night without new rows need not wait for.
+    from jobs.execute import pipeline
+
     # In a thread, with this one awake: a signal was seen to wait for as long as Beam waited for its workers.
     with ThreadPoolExecutor(1, "pipeline") as threads:
         future = threads.submit(pipeline.run_pipeline, held.plan, todo, held.models, held.stop)

@@ -18,7 +18,7 @@ from apache_beam.utils.shared import Shared
 from jobs.execute import shard as shards
 from jobs.execute import worker
 from jobs.execute.progress import Heartbeat
-from jobs.execute.stop import StopToken
+from jobs.execute.stop import NEVER, StopToken
 from jobs.models.pool import ModelPool
 from jobs.plan import Plan, task_plans
 from jobs.sink import open_sink
@@ -29,14 +29,14 @@ from transforms.errors import RunError, SpecError
 
 
 def run_pipeline(
-    plan: Plan, todo: Iterable[Shard] | None = None, models: Shared | None = None, stop: StopToken | None = None
+    plan: Plan, todo: Iterable[Shard] | None = None, models: ModelPool | None = None, stop: StopToken = NEVER
 ) -> None:
     """Execute some shards of a plan (all that are to do, if none are named), each entered as it is finished.
 
     Args:
         plan: the run.
         todo: shards of the plan.
-        models: gives the model pool of a process; Beam makes one pool a process.
+        models: the model pool of this process; other processes make pools of their own.
         stop: looked at between two chunks.
 
     Raises:
@@ -45,13 +45,12 @@ def run_pipeline(
     todo = plan.shards_todo if todo is None else list(todo)
     if not todo:
         return
+    pool, shared = models or ModelPool(), Shared()
+    # While this function holds the pool, Beam gives it to every DoFn of this process that has the handle.
+    shared.acquire(lambda: pool)
     with beam.Pipeline(runner(plan.spec.runner), options(plan.spec.runner)) as pipeline:
         # Create reshuffles what it makes, so the shards are spread over the workers.
-        _ = (
-            pipeline
-            | "Shards" >> beam.Create(todo)
-            | "Execute" >> beam.ParDo(_ExecuteDoFn(plan, models or Shared(), stop or StopToken()))
-        )
+        _ = pipeline | "Shards" >> beam.Create(todo) | "Execute" >> beam.ParDo(_ExecuteDoFn(plan, shared, stop))
 
 
 class _ExecuteDoFn(beam.DoFn):

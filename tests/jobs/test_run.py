@@ -6,12 +6,12 @@ import sys
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from apache_beam.utils.shared import Shared
 from transformers import pipeline
 
 from jobs import run, spec
 from jobs.execute import progress
 from jobs.execute.stop import NEVER
+from jobs.models.pool import ModelPool
 from jobs.plan import Plan, planning
 from jobs.sink import open_sink
 from jobs.store.lease import Lease
@@ -121,7 +121,7 @@ def test_a_plan_can_be_executed_in_parts_by_others(tmp_path, models):
     source = make_lake(tmp_path / "in")
     plan = Plan.from_json(planning.make(spec.parse(lake.job(source, tmp_path / "out", models))).to_json())
     pipeline.run_pipeline(plan, plan.shards[2:])
-    held = run.Held(plan, sink := open_sink(plan.spec.sink), Lease(sink.store, 1), Shared(), NEVER)
+    held = run.Held(plan, sink := open_sink(plan.spec.sink), Lease(sink.store, 1), ModelPool(), NEVER)
     with pytest.raises(SinkError, match=r"2 of 3 shards are not done, first 'lang=de/part-0.parquet'; run again"):
         run.finish(held)
     pipeline.run_pipeline(plan, plan.shards[:2])

@@ -122,11 +122,11 @@ def test_the_run_takes_over_the_model_that_was_measured(tmp_path, models, monkey
 
 def test_a_run_with_worker_processes_keeps_no_model_in_its_own(tmp_path, models):
     with run.holding(run.prepare(job(tmp_path, models))) as held:
-        assert len(held.models.acquire(ModelPool).loaded) == 1
+        assert len(held.models.loaded) == 1
     more = spec.parse(job(tmp_path, models).model_dump(exclude_unset=True) | {"runner": {"workers": 2}})
     (tmp_path / "sink/_nightscribe/agreement").rename(tmp_path / "elsewhere")
     with run.holding(run.prepare(more)) as held:
-        assert not held.models.acquire(ModelPool).loaded
+        assert not held.models.loaded
 
 
 def test_the_dtype_and_the_engine_are_part_of_the_fingerprint(tmp_path, models):
