@@ -1,6 +1,6 @@
-"""Beam pipelines and what surrounds them: a spec in, a report out."""
+"""Reads a job file, runs the job with Apache Beam, writes the report."""
 
 import logging
 
-# When it is imported, Beam warns of the lack of a Google client that only BigQuery needs.
+# On import Beam warns that a Google client is missing, which only BigQuery needs.
 logging.getLogger().addFilter(lambda record: not str(record.msg).startswith("apitools not found"))

@@ -23,13 +23,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         0 done, 1 failed or stopped (a rerun resumes), 2 bad job file or usage (nothing was written).
     """
     _quieten()
-    # The job file may name functions beside it, as `python -m` would find them.
+    # The job file may name functions in modules of the current folder, as with `python -m`.
     sys.path.insert(0, os.getcwd())
     arguments = _parser().parse_args(argv)
     try:
         return int(arguments.call(arguments) or 0)
     except BrokenPipeError:
-        # Whoever reads the output, such as `head`, has seen enough; Python would complain once more at its exit.
+        # The reader of the output, such as `head`, closed the pipe; without this Python prints another error at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except Exception as error:
@@ -39,7 +39,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"nightscribe: {told}", file=sys.stderr)
         return 2 if isinstance(error, UserError) else 1
     except KeyboardInterrupt:
-        print("nightscribe: stopped; finished shards are kept, a rerun goes on from there", file=sys.stderr)
+        print("nightscribe: stopped; finished shards are kept, run again to continue", file=sys.stderr)
         return 1
 
 
@@ -49,7 +49,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
     run = commands.add_parser(
-        "run", help="run a job file; a rerun does only what is new", description=run_command.__doc__
+        "run", help="run a job file; another run does only what is new", description=run_command.__doc__
     )
     plan = commands.add_parser("plan", help="show what would run", description=plan_command.__doc__)
     for command in (run, plan):
@@ -72,18 +72,24 @@ def _parser() -> argparse.ArgumentParser:
     report.add_argument("--out", type=Path, help="file to write; RUN.html here if not given")
     report.set_defaults(call=report_command)
 
-    tasks = commands.add_parser("tasks", help="what each task takes and gives", description=tasks_command.__doc__)
-    tasks.add_argument("task", nargs="?", help="only this one, each of its keys explained; or a module of your own")
+    tasks = commands.add_parser(
+        "tasks",
+        help="list the tasks, with their options and the column each one adds",
+        description=tasks_command.__doc__,
+    )
+    tasks.add_argument(
+        "task", nargs="?", help="explain each key of this task only; also the name of a module of your own"
+    )
     tasks.set_defaults(call=tasks_command)
 
-    # Commands that need Prefect register themselves, so that this room never imports the one above.
+    # Commands that need Prefect register themselves, so that jobs/ never imports flows/.
     for entry in importlib.metadata.entry_points(group="nightscribe.commands"):
         entry.load()(commands)
     return parser
 
 
 def run_command(arguments: argparse.Namespace) -> None:
-    """Run a job file. Finished shards are skipped; a killed run goes on where it stopped.
+    """Run a job file. Finished shards are skipped, so a killed run continues where it stopped.
 
     Progress goes to stderr; the last line on stdout is the report as JSON.
     """
@@ -100,7 +106,7 @@ def run_command(arguments: argparse.Namespace) -> None:
 
 
 def plan_command(arguments: argparse.Namespace) -> None:
-    """Show what would run: every revision pinned, what the ledger lets it skip. Loads no weights, writes nothing."""
+    """Show what would run: pinned revisions, finished shards. Loads no weights, writes nothing."""
     from jobs import spec
 
     job = spec.read(arguments.spec, arguments.overrides)
@@ -130,14 +136,14 @@ def report_command(arguments: argparse.Namespace) -> None:
 
 
 def tasks_command(arguments: argparse.Namespace) -> None:
-    """Show what each task takes and gives."""
+    """Show the options of each task and the column that it adds."""
     from jobs.spec import tasks
 
     print(tasks.page(arguments.task) if arguments.task else tasks.overview())
 
 
 def _quieten() -> None:
-    """Warnings of libraries about themselves do not belong between a person and a progress bar."""
+    """Keep internal warnings of libraries out of the terminal, where they would break the progress bar."""
     warnings.simplefilter("ignore")
     logging.basicConfig(level=logging.ERROR, format="%(levelname)s %(name)s: %(message)s")
     for name in ("apache_beam", "root"):

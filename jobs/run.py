@@ -43,7 +43,7 @@ class Held:
         lease: the right to write there.
         models: loaded tasks of this process; worker processes have pools of their own.
         stop: asks every process of the run to stop.
-        timeline: how far the run was at which time, over all attempts at it.
+        timeline: progress over time, over all attempts at the run.
     """
 
     plan: Plan
@@ -65,7 +65,7 @@ def run(spec: JobSpec, watch: Watcher | None = None, every_s: float = 0.5, stop:
 
     Raises:
         UserError: nothing was written.
-        RunError: what is finished stays, and a rerun goes on from there.
+        RunError: finished shards are kept, and another run continues from them.
     """
     with holding(prepare(spec), stop) as held:
         with watching(held, watch, every_s):
@@ -74,10 +74,10 @@ def run(spec: JobSpec, watch: Watcher | None = None, every_s: float = 0.5, stop:
 
 
 def prepare(spec: JobSpec) -> Plan:
-    """Plan a job; a wrong job file is found out here, before anything is written, even a lock.
+    """Plan a job. A wrong job file is found here, before anything is written, even a lock.
 
     Raises:
-        UserError: what the job file says does not fit what is there.
+        UserError: the job file does not fit the source, the models or the sink.
     """
     if spec.runner.name != "local":
         from jobs.execute import pipeline
@@ -90,7 +90,7 @@ def prepare(spec: JobSpec) -> Plan:
 
 @contextmanager
 def holding(plan: Plan, stop: StopToken = NEVER) -> Iterator[Held]:
-    """Hold the sink for a plan, against the ledger as it is once nobody else writes.
+    """Take the lease on the sink, and compare the plan with the ledger again under the lease.
 
     Raises:
         SinkBusy: another run holds the sink.
@@ -127,9 +127,9 @@ def holding(plan: Plan, stop: StopToken = NEVER) -> Iterator[Held]:
 
 
 def execute(held: Held) -> None:
-    """Execute all that is not done by now, with the errors of workers as they were raised there.
+    """Execute the shards that are not done yet. Errors of workers are raised as the workers raised them.
 
-    What an earlier attempt finished is looked up in the ledger, so that a second attempt does only the rest.
+    The ledger is read again first, so that a second attempt does only what the first one did not finish.
 
     Raises:
         RunError: as raised in a worker.
@@ -151,13 +151,13 @@ def execute(held: Held) -> None:
 
 
 def finish(held: Held) -> Report:
-    """Check the accounts and publish: rows of changed sources go, the report is written.
+    """Check the row counts, publish the staged rows, remove the rows that they replace, write the report.
 
     Args:
         held: the run, executed.
 
     Raises:
-        RunError: the accounts do not add up, or too many rows were rejected.
+        RunError: the row counts do not add up, or too many rows were rejected.
     """
     plan, sink = held.plan, held.sink
 
@@ -178,7 +178,7 @@ def watching(held: Held, watch: Watcher | None, every_s: float) -> Iterator[None
     Args:
         held: the run.
         watch: called with the plan and the totals so far.
-        every_s: seconds between two looks, each a sample of the run's timeline.
+        every_s: seconds between two calls, each a sample of the run's timeline.
     """
     plan, store = held.plan, held.sink.store
     done = threading.Event()
@@ -194,7 +194,7 @@ def watching(held: Held, watch: Watcher | None, every_s: float) -> Iterator[None
             look_once()
 
     if not held.timeline.samples:
-        # From nothing, so that a run shorter than one look has a speed too.
+        # A first sample of zero, so that a run shorter than `every_s` has a speed too.
         held.timeline.add(Progress())
     thread = threading.Thread(target=look_on, name="progress", daemon=True)
     thread.start()
@@ -207,12 +207,12 @@ def watching(held: Held, watch: Watcher | None, every_s: float) -> Iterator[None
 
 
 def worker_error(error: Exception, stop: StopToken) -> NightscribeError:
-    """What a worker raised, without what Beam adds to it.
+    """The error that a worker raised, without the text that Beam adds.
 
-    From a worker process only a text arrives, a traceback whose last line names our error.
+    A worker process sends only the text of a traceback; its last line has our error.
     """
     if stop.is_set():
-        return Stopped("the run was asked to stop; finished shards are kept, a rerun goes on from there")
+        return Stopped("the run was asked to stop; finished shards are kept, run again to continue")
     text = re.sub(r"\s*\[while running .*?\]", "", str(error), flags=re.DOTALL)
     if isinstance(error, NightscribeError):
         return type(error)(text)

@@ -1,4 +1,4 @@
-"""What a run did: the accounts, checked and written down."""
+"""The report of a run: row counts, checked and kept in the sink."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from jobs.store.names import STAGED_REJECTED
 from transforms.errors import SinkError, TooManyRejects
 
 if TYPE_CHECKING:
-    # What writes part files observes them with `jobs.report.findings`, so this package must not import it in turn.
+    # The writer of part files imports `jobs.report.findings`, so this package must not import the writer.
     from jobs.plan import Plan
     from jobs.report.findings import Findings
     from jobs.sink.entry import Entry
@@ -28,7 +28,7 @@ STOPPED: Status = "stopped"
 
 @dataclass(frozen=True)
 class Report:
-    """A night in numbers: what this run and the attempts since the last finished run did together.
+    """The numbers of a night: this run and all attempts since the last finished run together.
 
     Attributes:
         rows_in: rows that entered the tasks, unreadable ones included.
@@ -46,7 +46,7 @@ class Report:
         shards_done: shards that these attempts enriched.
         rows_reused: rows whose values were taken from older part files.
         rows_removed: rows taken from the sink because their source files are gone (`on_vanished: remove`).
-        rows_vanished: rows that are still in the sink though their source files are gone.
+        rows_vanished: rows that are still in the sink although their source files are gone.
     """
 
     rows_in: int
@@ -80,7 +80,7 @@ def account(plan: Plan, entries: Mapping[str, Entry]) -> None:
 
     Raises:
         SinkError: a shard without an entry, or rows that do not add up.
-        TooManyRejects: over the whole plan, past `errors.max_fraction`.
+        TooManyRejects: more rows of the whole plan than `errors.max_fraction` allows.
     """
     undone = [shard for shard in plan.shards_todo if not _matches(entries.get(shard.slot), shard.id, plan)]
     if undone:
@@ -97,7 +97,7 @@ def check_rejects(plan: Plan, entries: list[Entry]) -> None:
     """Fail a run that rejected more than the job file allows; one rejected row is too many only if none is allowed.
 
     Raises:
-        TooManyRejects: with the place where the rejected rows and their reasons are.
+        TooManyRejects: the message names the folder with the rejected rows and their reasons.
     """
     rejected, total = sum(entry.rows_rejected for entry in entries), sum(entry.rows_in for entry in entries)
     allowed = plan.spec.errors.max_fraction

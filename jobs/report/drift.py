@@ -1,9 +1,9 @@
-"""Whether tonight's labels, scores or texts are distributed as in the last nights.
+"""Whether the labels, scores or text lengths of a run are distributed as in the last nights.
 
 Source: the population stability index of credit scoring, sum of (p - q) * ln(p / q) over the bins; N. Siddiqi, Credit
 Risk Scorecards (2006), calls less than 0.1 no change and more than 0.25 a large one. Between two samples of one
 distribution it is about chi-squared with (bins - 1) degrees of freedom times (1 / n + 1 / m); B. Yurdakul, Statistical
-Properties of Population Stability Index (2018). So a small night has to move further before it counts.
+Properties of Population Stability Index (2018). So the threshold is higher for a night with few rows.
 """
 
 from __future__ import annotations
@@ -17,21 +17,21 @@ import numpy as np
 
 from jobs.report.findings import LENGTH_EDGES, SCORE_EDGES, Findings
 
-# How many earlier runs are added up to be compared with.
+# Number of earlier runs whose sum is compared with this run.
 NIGHTS = 7
 MOVED = 0.2
-# Of the noise that sampling alone makes: its mean and so many standard deviations.
+# The threshold covers sampling noise: its mean plus this many standard deviations.
 SIGMAS = 3
 
 
 @dataclass(frozen=True)
 class Drift:
-    """One distribution against that of the last nights.
+    """One distribution, compared with that of the last nights.
 
     Attributes:
         what: such as `labels of sentiment`.
         psi: population stability index.
-        threshold: from which it counts as moved: MOVED, or more where there are few rows.
+        threshold: above this it counts as moved: MOVED, or more if there are few rows.
         largest: the bin whose share changed most, with both shares.
     """
 
@@ -42,12 +42,12 @@ class Drift:
 
     @property
     def moved(self) -> bool:
-        """Whether the distribution is another."""
+        """Whether the distribution has changed."""
         return self.psi > self.threshold
 
 
 def compare(tonight: Findings, before: Sequence[Findings]) -> list[Drift]:
-    """Every distribution that tonight and the last nights both have, the largest change first."""
+    """Every distribution that this run and the last nights both have, the largest change first."""
     found = []
     for name, labels in tonight.labels.items():
         earlier: Counter[str] = Counter()
@@ -76,7 +76,7 @@ def _drift(what: str, tonight: Mapping[str, int], before: Mapping[str, int]) -> 
     n, m = p.sum(), q.sum()
     if not n or not m:
         return None
-    # Half a row more in every bin, so that an empty one is no infinite change.
+    # Half a row is added to every bin, so that an empty bin does not give an infinite change.
     p, q = ((counts + 0.5) / (counts.sum() + 0.5 * len(bins)) for counts in (p, q))
     psi = float(np.sum((p - q) * np.log(p / q)))
     freedom = len(bins) - 1

@@ -1,4 +1,4 @@
-"""What a run found, small enough to keep: labels, scores, text lengths, rejects, and a few rows to look at.
+"""Statistics of a run, small enough to keep: labels, scores, text lengths, rejects, and a few rows to look at.
 
 An `Observer` looks at each batch as it is written, so that no part file is read again for the report.
 """
@@ -27,26 +27,26 @@ if TYPE_CHECKING:
     from jobs.plan import Plan
     from jobs.sink.entry import Entry
 
-# Part files that are read again where the ledger is an older version's, which has no findings.
+# Maximum number of part files read again if an older version wrote the ledger, which then has no findings.
 MAX_PARTS = 200
-# Labels and partition folders kept of a column; what is rarer counts together.
+# Labels and partition folders kept per column; rarer ones are counted together.
 MAX_LABELS = 200
 MAX_PARTITIONS = 24
 OTHER = "(other)"
-# Rows kept of a shard, and of a run.
+# Rows kept per shard, and per run.
 EXAMPLES, EXAMPLES_A_SHARD = 6, 2
 LEAST_CERTAIN = 6
 FAILURES, FAILURES_A_SHARD = 50, 10
 
 # Characters, by powers of two; the last bin is open.
 LENGTH_EDGES = np.array([0, *(2**i for i in range(18)), np.inf])
-# Probabilities in steps of 0.05; what a regression gives falls outside of 0 to 1.
+# Probabilities in steps of 0.05; results of a regression can lie outside 0 to 1.
 SCORE_EDGES = np.array([-np.inf, -100, -10, -1, *np.linspace(0, 1, 21), 2, 3, 4, 5, 10, 100, np.inf])
 
 
 @dataclass(frozen=True)
 class Findings:
-    """Histograms of rows that were written, and a few of the rows. The rows are the lake's: they stay in the sink.
+    """Histograms of rows that were written, and a few of the rows. Rows are texts of the lake: they stay in the sink.
 
     Attributes:
         rows: rows looked at, rejected ones not included.
@@ -78,7 +78,7 @@ class Findings:
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Findings:
-        """The inverse of `to_json`; keys that another version wrote are left out."""
+        """The inverse of `to_json`; unknown keys, from another version, are ignored."""
         known = {each.name for each in fields(cls)}
         return cls(**{key: value for key, value in data.items() if key in known})
 
@@ -105,7 +105,7 @@ class Findings:
 
 
 class Observer:
-    """Counts what is written of one shard.
+    """Collects statistics of one shard while it is written.
 
     Args:
         specs: the job's tasks.
@@ -147,7 +147,7 @@ class Observer:
             self._reject(rejected)
 
     def findings(self) -> Findings:
-        """What was seen so far."""
+        """The findings so far."""
         labels = {name: _most_common(counts) for name, counts in self.labels.items()}
         return Findings(
             rows=self.rows,
@@ -179,13 +179,13 @@ class Observer:
             counts = np.histogram(scores[~np.isnan(scores)], SCORE_EDGES)[0]
             self.scores[name] = self.scores[name] + counts if name in self.scores else counts
             if rows is not None:
-                # Of spans the least certain one speaks for the row, of ranked labels the best one.
+                # The score of a row is that of its least certain span, or of the best of its ranked labels.
                 spans = "start" in names
                 scores = _by_row(scores, rows, len(batch), lowest=spans)
             self._keep_least_certain(name, scores, batch)
 
     def _keep_least_certain(self, name: str, scores: np.ndarray, batch: pa.RecordBatch) -> None:
-        """Keep the rows with the lowest of the scores, one a row, NaN where a row has none."""
+        """Keep the rows with the lowest of the scores, one per row, NaN where a row has none."""
         kept = self.least_certain.setdefault(name, [])
         below = kept[-1]["score"] if len(kept) == LEAST_CERTAIN else np.inf
         rows = np.flatnonzero(scores < below)
@@ -230,7 +230,7 @@ class Observer:
 
 
 def look(plan: Plan, entries: Iterable[Entry]) -> Findings:
-    """The findings of a run: those that its entries hold, and for entries without any, what their part files hold.
+    """The findings of a run: from its entries, or from the part file for an entry without findings.
 
     Args:
         plan: the run.
@@ -264,7 +264,7 @@ def _read_back(plan: Plan, entry: Entry, store: Store) -> Findings:
 
 
 def _by_row(scores: np.ndarray, rows: np.ndarray, n: int, lowest: bool) -> np.ndarray:
-    """One score a row, NaN for a row without any."""
+    """One score per row, NaN for a row without any."""
     found = np.full(n, np.inf if lowest else -np.inf)
     (np.minimum if lowest else np.maximum).at(found, rows, scores)
     found[np.isinf(found)] = np.nan
@@ -302,7 +302,7 @@ def _added(found: Iterable[Mapping[str, Sequence[int]]]) -> dict[str, list[int]]
 
 
 def _partitions(found: Iterable[Mapping[str, Mapping[str, int]]]) -> dict[str, dict[str, int]]:
-    """Labels by partition folder, the largest folders apart and the rest together."""
+    """Labels by partition folder, the largest folders separately, the rest together."""
     sums = _summed(found)
     names = sorted(sums, key=lambda name: (name == OTHER, -sums[name].total(), name))
     kept = {name: _most_common(sums[name]) for name in names[:MAX_PARTITIONS]}

@@ -1,4 +1,4 @@
-"""The reports that a sink keeps, one JSON file a run, and the runs before a run."""
+"""The reports that a sink keeps, one JSON file per run, and the earlier runs of a run."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ LATEST = "latest"
 
 @dataclass(frozen=True)
 class Kept:
-    """A run as its sink remembers it.
+    """A run as kept in its sink.
 
     Attributes:
         numbers: the report's numbers, the job's name, tasks, versions and the time; `jobs.report.details` says which.
@@ -43,7 +43,7 @@ class Kept:
 
 
 def read(store: Store, run_id: str) -> Kept:
-    """The report of a run.
+    """Read the report of a run.
 
     Args:
         store: the sink.
@@ -59,7 +59,7 @@ def read(store: Store, run_id: str) -> Kept:
         some = f"runs: {', '.join(known[-5:])}" if known else "no run has written to it yet"
         raise SpecError(f"run {run_id!r} has no report in {store.url!r}; {some}")
     data = json.loads(store.get(f"{FOLDER}/{run_id}.json"))
-    # Reports of version 0.1.0 have neither.
+    # Reports of version 0.1.0 have neither key.
     findings, timeline = data.pop("findings", {}), data.pop("timeline", [])
     return Kept(data, Findings.from_json(findings), [(s, rows, tokens) for s, rows, tokens in timeline])
 

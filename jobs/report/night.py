@@ -1,7 +1,7 @@
-"""The report of a night: what all its attempts did together, written however the last of them ended.
+"""The report of a night: what all its attempts did together, written whether or not the last attempt succeeded.
 
-A night begins where the last finished run ended. So a run that goes on after a kill, a stop or too many rejects reports
-the rows of the attempts before it too.
+A night begins where the last finished run ended. So a run that continues after a kill, a stop or too many rejects also
+reports the rows of the earlier attempts.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class Attempt:
         run_id: names it.
         seconds: how long it took; until its last finished shard if it was killed.
         status: how it ended.
-        rows_in: rows of the shards that it finished and that stand.
+        rows_in: rows of the shards that it finished and that are still in the ledger.
         tokens: real tokens computed for them.
     """
 
@@ -87,7 +87,7 @@ def record(
         shards_done=len(own),
         rows_reused=sum(entry.rows_out for entry in own if getattr(entry, "reused", ())),
         rows_removed=sum(entry.rows_out for entry in removed if entry.key not in keys),
-        # A limited run does not look at every file, so it cannot tell which are gone.
+        # A limited run does not list every file, so it does not know which are gone.
         rows_vanished=0 if limited else sum(entry.rows_out for entry in entries.values() if entry.key not in keys),
     )
     kept = details(plan, report, look(plan, own), _joined(timeline, attempts, earlier))
@@ -101,7 +101,7 @@ def record(
 def record_unfinished(
     plan: Plan, store: Store, entries: Mapping[str, Entry], timeline: Sequence[Sample], error: BaseException
 ) -> None:
-    """Keep the report of a run that did not finish; a sink that cannot take it does not hide what went wrong."""
+    """Keep the report of a run that did not finish; if that fails too, the first error is still the one reported."""
     try:
         record(plan, store, entries, timeline, error=error)
     except (OSError, NightscribeError) as second:

@@ -1,7 +1,7 @@
-"""What a report says in words: the table of numbers, and the Markdown page for the Prefect UI.
+"""The text of a report: the table of numbers, and the Markdown page for the Prefect UI.
 
-The Markdown holds numbers, labels and folder names and none of the lake's texts: Prefect's database is not the lake.
-The texts are in the HTML page, `jobs.report.web`, which stays in the sink.
+The Markdown holds numbers, labels and folder names, and no texts of the lake: Prefect stores it in its database. The
+HTML page (`jobs.report.web`) has the texts; it is written to the sink.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def headline(kept: Kept) -> str:
 
 
 def summary(kept: Kept) -> list[tuple[str, str]]:
-    """What and how much: counts, speed, padding, rejects by reason, each task with its model."""
+    """(name, value) of every number: counts, speed, padding, rejects by reason, each task with its model."""
     numbers = kept.numbers
     seconds, tokens, padded = numbers["seconds"], numbers["tokens"], numbers["padded_tokens"]
     done = shards_done(numbers)
@@ -46,11 +46,11 @@ def summary(kept: Kept) -> list[tuple[str, str]]:
         *((f"rejected by {reason}", f"{number:,}") for reason, number in kept.findings.rejects.items()),
         ("rows reused", f"{numbers.get('rows_reused', 0):,}"),
         ("rows removed", f"{numbers.get('rows_removed', 0):,}"),
-        ("rows of vanished files kept", f"{numbers.get('rows_vanished', 0):,}"),
+        ("rows of deleted source files kept", f"{numbers.get('rows_vanished', 0):,}"),
         ("shards", f"{done:,} enriched, {max(0, numbers['shards'] - done):,} done before"),
     ]
     if tokens and seconds:
-        rows.append(("tokens a second", f"{tokens / seconds:,.0f}"))
+        rows.append(("tokens/s", f"{tokens / seconds:,.0f}"))
     if padded:
         rows.append(("computation spent on padding", f"{1 - tokens / padded:.1%}"))
     rows.append(("time", duration(seconds)))
@@ -61,19 +61,19 @@ def summary(kept: Kept) -> list[tuple[str, str]]:
 
 
 def shards_done(numbers: Mapping[str, Any]) -> int:
-    """Shards that the night enriched; a report of version 0.1.0 says only how many it skipped."""
+    """Shards that the night enriched; a report of version 0.1.0 has only the number of skipped shards."""
     return int(numbers.get("shards_done", numbers["shards"] - numbers["shards_skipped"]))
 
 
 def finished(numbers: Mapping[str, Any]) -> str:
-    """When the run ended, by the clocks of the job's time zone."""
+    """When the run ended, in the job's time zone."""
     if not (time := numbers.get("finished")):
         return ""
     return clock(datetime.fromisoformat(time), numbers.get("timezone", "UTC"))
 
 
 def task_line(task: Mapping[str, Any]) -> tuple[str, str]:
-    """A task and what computes it: `classify into mood`, `model org/x, version 9a91c0ffee12, precision bfloat16`."""
+    """A task and its model: `classify into mood`, `model org/x, version 9a91c0ffee12, precision bfloat16`."""
     spec = task["spec"]
     words = []
     for what in ("model", "adapter"):
@@ -99,9 +99,9 @@ def markdown(kept: Kept, before: Sequence[Kept]) -> str:
     drifts = drift.compare(found, nights)
     parts = [f"# {numbers['name']}", headline(kept)]
     if (status := numbers.get("status", "finished")) != "finished":
-        parts.append(f"> **The run {'was stopped' if status == 'stopped' else status}.** A rerun goes on from there.")
+        parts.append(f"> **The run {'was stopped' if status == 'stopped' else status}.** Run it again to continue.")
     parts += [f"> **{item.what} moved**: {item.largest} (PSI {item.psi:.2f})" for item in drifts if item.moved]
-    parts += _pictured("Speed", picture.throughput(kept.timeline), "tokens a second and rows done, over time")
+    parts += _pictured("Speed", picture.throughput(kept.timeline), "tokens/s and finished rows, over time")
     if labels := picture.labels(found, nights):
         parts += _pictured("What was found", labels, "share of each label, scores", compared(len(nights)))
     parts += _pictured("Texts", picture.lengths(found, nights), "text lengths, rejected rows")
@@ -132,22 +132,22 @@ def public(findings: Findings, tasks: Sequence[Mapping[str, Any]]) -> Findings:
 
 
 def plan_page(plan: Plan) -> str:
-    """What a dry run would do."""
+    """The plan of a dry run as Markdown."""
     return f"# {plan.spec.name}: plan\n\n{_table([('', ''), *lines(plan)])}\n"
 
 
 def compared(nights: int) -> str:
-    """What the pictures compare the run with."""
+    """The sentence that names the earlier runs in the pictures."""
     if not nights:
         return "There is no earlier run to compare with."
     return f"Compared with the previous {'run' if nights == 1 else f'{nights} runs'}."
 
 
 def drift_note(nights: int) -> str:
-    """What the numbers of the drift table mean."""
+    """The explanation of the drift table."""
     runs = "the previous run" if nights == 1 else f"the previous {nights} runs, added up"
     return (
-        f"Population stability index (PSI) against {runs}. More than {drift.MOVED:g} counts as moved; with few rows "
+        f"Population stability index (PSI) compared with {runs}. Above {drift.MOVED:g} counts as moved; with few rows "
         f"the threshold is higher, because chance alone moves them."
     )
 
@@ -182,7 +182,7 @@ def _drift_table(drifts: Sequence[drift.Drift]) -> str:
 
 
 def _places(numbers: Mapping[str, Any]) -> str:
-    # No links: a browser follows none from a page of the server to a file of this machine.
+    # No links: a browser does not follow links from a page of the server to a local file.
     output, run_id = numbers["output"], numbers["run_id"]
     places = [f"- enriched rows: `{output}`"]
     if numbers["rows_rejected"]:

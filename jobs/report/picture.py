@@ -1,4 +1,4 @@
-"""The pictures of a report: how fast it went, what was found, how long the texts were, what was rejected.
+"""The pictures of a report: speed, labels and scores, text lengths, rejected rows.
 
 Each picture comes in two forms: as SVG whose colours are CSS variables, for a page that a browser shows light or dark,
 and on a PNG sheet for the Prefect UI.
@@ -66,7 +66,7 @@ class Picture:
 
 
 def throughput(timeline: Sequence[tuple[float, int, int]]) -> list[Picture]:
-    """Tokens a second over time, and the rows done; none for a run too short to have any.
+    """Tokens/s over time, and the finished rows; none for a run too short to have any.
 
     Args:
         timeline: (seconds, rows, tokens) since the start.
@@ -76,9 +76,9 @@ def throughput(timeline: Sequence[tuple[float, int, int]]) -> list[Picture]:
     seconds, rows, tokens = (np.array(values, float) for values in zip(*timeline, strict=True))
     pictures = []
     if tokens[-1] > 0:
-        # Totals move a chunk at a time: between two samples that differ lies the speed, not a peak and a pause.
+        # Totals change once per chunk. The speed is computed between two samples that differ, which avoids false peaks.
         moved = np.flatnonzero(np.diff(tokens, prepend=-1))
-        # Tokens of a shard that an earlier attempt left unfinished are computed again: that is no negative speed.
+        # Tokens of a shard that an earlier attempt left unfinished are computed again: the speed is not negative.
         done = np.maximum(np.diff(tokens[moved]), 0)
         ends, speeds = seconds[moved], done / np.maximum(np.diff(seconds[moved]), 1e-9)
 
@@ -87,7 +87,7 @@ def throughput(timeline: Sequence[tuple[float, int, int]]) -> list[Picture]:
             axis.stairs(speeds, ends, color=TONIGHT)
             _over_time(axis, seconds)
 
-        pictures.append(Picture("tokens a second", speed))
+        pictures.append(Picture("tokens/s", speed))
 
     def rows_done(axis: Axes) -> None:
         axis.plot(seconds, rows, color=TONIGHT)
@@ -98,7 +98,7 @@ def throughput(timeline: Sequence[tuple[float, int, int]]) -> list[Picture]:
 
 
 def labels(tonight: Findings, before: Sequence[Findings]) -> list[Picture]:
-    """The share of each label, and the scores, against the runs before; none where no task gives labels or scores."""
+    """The share of each label, and the scores, compared with earlier runs; none if no task gives labels or scores."""
     pictures: list[Picture] = []
     for name in dict.fromkeys([*tonight.labels, *tonight.scores]):
         if counts := tonight.labels.get(name):
@@ -113,7 +113,7 @@ def labels(tonight: Findings, before: Sequence[Findings]) -> list[Picture]:
 
 
 def lengths(tonight: Findings, before: Sequence[Findings]) -> list[Picture]:
-    """How long the texts were and what was rejected; none where there was neither."""
+    """Text lengths and rejected rows; none if there are neither."""
     pictures = []
     if sum(tonight.lengths):
         earlier = _sum([night.lengths for night in before])
@@ -124,7 +124,7 @@ def lengths(tonight: Findings, before: Sequence[Findings]) -> list[Picture]:
 
 
 def sheet(pictures: Sequence[Picture]) -> bytes | None:
-    """The pictures as one PNG, two a row; the last of an odd number has a row of its own. None if there are none."""
+    """The pictures as one PNG, two per row; a last single picture fills its row. None if there are no pictures."""
     if not pictures:
         return None
     rows = -(-len(pictures) // 2)
@@ -150,7 +150,7 @@ def svg(picture: Picture) -> str:
     text = stream.getvalue()
     text = text[text.index("<svg") :]
     text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
-    # Names that several pictures of a page would have in common; those of clip paths and markers hash their content.
+    # Ids that several pictures of one page would share; ids of clip paths and markers are hashes of their content.
     text = re.sub(r' id="[a-zA-Z]+[0-9]*_[0-9]+"', "", text)
     text = re.sub(r'<svg ([^>]*?)width="[^"]*"', r"<svg \1", re.sub(r'(<svg [^>]*?)height="[^"]*"', r"\1", text))
     text = re.sub(r"font: ([\d.]+px)[^;\"]*", r"font: \1 var(--font)", text)
@@ -169,7 +169,7 @@ def _over_time(axis: Axes, seconds: np.ndarray) -> None:
 
 
 def _shares(tonight: Mapping[str, int], before: Mapping[str, int]) -> Callable[[Axes], None]:
-    """Bars of the commonest labels of both, this run's above the earlier runs'."""
+    """Bars of the most common labels: for each label this run's bar, and below it the bar of the earlier runs."""
     together = Counter(tonight) + Counter(before)
     chosen = [label for label, _ in together.most_common(BARS)][::-1]
 
@@ -224,7 +224,7 @@ def _rejects(rejects: Mapping[str, int]) -> Callable[[Axes], None]:
 
 
 def _legend_below(axis: Axes) -> None:
-    """Below the axis, where it covers no bar."""
+    """Place the legend below the axis, where it covers no bar."""
     axis.legend(loc="upper center", bbox_to_anchor=(0.5, -0.14), ncols=2)
 
 

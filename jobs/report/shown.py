@@ -18,7 +18,7 @@ def shown(value: Any, characters: int = CHARACTERS) -> str | None:
 
 
 def cut(text: str, characters: int) -> str:
-    """The text on one line, its end left out where it is long."""
+    """The text on one line, shortened if it is long."""
     text = " ".join(text[: 4 * characters].split())
     return text if len(text) <= characters else text[: characters - 1] + "…"
 
@@ -32,7 +32,7 @@ def duration(seconds: float) -> str:
 
 
 def clock(time: datetime, timezone: str = "UTC") -> str:
-    """A time as the clocks of a time zone show it: `2026-11-25 02:15 CET`.
+    """A time in a time zone: `2026-11-25 02:15 CET`.
 
     Args:
         time: with a time zone of its own.

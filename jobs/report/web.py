@@ -1,4 +1,4 @@
-"""The report of a run as one HTML file that needs nothing else: light or dark, on a wide screen or a phone.
+"""The report of a run as one self-contained HTML file, in light or dark mode, for a wide screen or a phone.
 
 It shows rows of the lake, so it is written into the sink or where a person asks for it, and never sent to Prefect.
 """
@@ -21,18 +21,18 @@ from jobs.report.findings import OTHER
 from jobs.report.history import FOLDER, Kept
 from jobs.store.names import REJECTED, STAGED_REJECTED
 
-# Labels that a table of partitions has a column for.
+# Number of label columns in a table of partitions.
 COLUMNS = 6
 
 
 @dataclass(frozen=True)
 class Link:
-    """A place named on the page.
+    """A file or folder named on the page.
 
     Attributes:
-        what: what is there.
-        text: the address as a person reads it.
-        href: the address from the page; None where no browser could follow it.
+        what: its contents.
+        text: the address to show.
+        href: the address relative to the page; None if a browser cannot open it.
     """
 
     what: str
@@ -80,12 +80,12 @@ def web(kept: Kept, before: Sequence[Kept], folder: Path | None = None) -> str:
 
 
 def _varies(name: str, kept: Kept) -> bool:
-    """Whether a score says how certain a label is: one that is always there has a number, no certainty."""
+    """Whether a score says how certain a label is; not if all rows have the same label (a regression)."""
     return len(kept.findings.labels.get(name, {})) != 1
 
 
 def _partition_table(counts: dict[str, dict[str, int]]) -> tuple[list[str], list[tuple[str, int, list[float]]]]:
-    """Head and rows (folder, labels in it, share of each label), the commonest labels first."""
+    """Head and rows (folder, labels in it, share of each label), the most common labels first."""
     total: Counter[str] = Counter()
     for labels in counts.values():
         total.update(labels)
@@ -97,7 +97,7 @@ def _partition_table(counts: dict[str, dict[str, int]]) -> tuple[list[str], list
 
 
 def _links(kept: Kept, folder: Path | None) -> list[Link]:
-    """The places that belong to a run, as addresses from the page."""
+    """The files and folders of a run, as addresses relative to the page."""
     output = str(kept.numbers["output"])
     places = [("enriched rows", "")]
     if kept.numbers["rows_rejected"]:

@@ -1,7 +1,7 @@
 """A source: pinned version -> shards -> record batches.
 
-`plan` looks at what is there (names, versions, footers) and gives a Source and its Shards; `read` gives a Shard's rows.
-What kind of source it is (files, a dataset) is decided in `kind`; what follows here is the same for all kinds.
+`plan` lists the files (names, versions, footers) and returns a Source and Shards; `read` returns the rows of a Shard.
+`kind` decides which kind of source it is (files, a dataset); the code here is the same for all kinds.
 """
 
 from __future__ import annotations
@@ -27,28 +27,28 @@ __all__ = ["BadRow", "Shard", "Source", "count", "plan", "read"]
 # and which rows of them are read, which shards say themselves. All other keys, also those to come, are in the identity.
 NOT_IDENTITY = {"path", "dataset", "revision", "limit"}
 
-# Raised whenever rows are read differently from the same files.
+# Increased whenever a new version reads other rows from the same files.
 VERSION = 1
 
-# A batch past this is cut, however few its rows: 1,024 texts of 50,000 characters are 50 MB.
+# A larger batch is cut, even if it has few rows: 1,024 texts of 50,000 characters are 50 MB.
 MAX_BATCH_BYTES = 16 << 20
 
 # Rows that `prepare` is tried on while planning.
 FIRST_ROWS = 64
 
-# What the start of a shard is, by its format.
+# The unit of `Shard.start`, by format.
 UNITS = {"parquet": "row group", "arrow": "record batch", "csv": "byte", "jsonl": "byte", "dataset": "dataset shard"}
 
 
 @dataclass(frozen=True)
 class Source:
-    """What every shard of a source has in common; part of the plan.
+    """The properties that all shards of a source share; part of the plan.
 
     Attributes:
         spec: the job file's section, with a dataset's revision pinned, and with the types that CSV files
             are read with because other files declare them.
         file_schema: columns read from the files, in order, types unified over all files.
-        partition_columns: Hive columns (string) that only the folders have; `where`, `prepare` and tasks see them.
+        partition_columns: Hive columns (string) that only folder names have; `where`, `prepare` and tasks see them.
         schema: columns that the tasks get, after prepare.
         prepare_version: hash of the module that `prepare` names, or None.
     """
@@ -107,8 +107,8 @@ def plan(
         pinned: column -> type in an earlier plan of the job, for columns whose type the files leave open.
 
     Raises:
-        SpecError: a path, column, type, condition or function that is not there.
-        SourceError: a file that cannot be read.
+        SpecError: a path, column, type, condition or function does not exist.
+        SourceError: a file cannot be read.
     """
     module = kind.of(spec)
     spec = module.pin(spec)
@@ -121,10 +121,10 @@ def plan(
 
 
 def read(source: Source, shard: Shard, batch_rows: int) -> Iterator[pa.RecordBatch | BadRow]:
-    """The rows of a shard after where, prepare and limit, in batches of `batch_rows`; bad rows where they turn up.
+    """The rows of a shard after where, prepare and limit, in batches of `batch_rows`; bad rows in between.
 
     Raises:
-        SourceError: the file is truncated, is not there any more, or changed since it was planned; `prepare` failed.
+        SourceError: the file is truncated, no longer exists, or changed since it was planned; `prepare` failed.
     """
     bad: list[BadRow] = []
     left = shard.limit
@@ -167,7 +167,7 @@ def _prepared(source: Source, shard: Shard, batch_rows: int, bad: list[BadRow]) 
 
 
 def _selected(source: Source, shard: Shard, batch_rows: int, bad: list[BadRow]) -> Iterator[tuple[str, pa.RecordBatch]]:
-    """What the files hold, with partition columns and after where: (which rows these are, batch)."""
+    """The rows of the files, with partition columns, after `where`: (description of the rows, batch)."""
     folders = partition(shard.key)
     seen, unread = 0, False
     with Where(source.spec.where, _columns(source)) if source.spec.where is not None else nullcontext() as where:

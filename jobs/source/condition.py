@@ -1,4 +1,4 @@
-"""What a condition on one row is: its syntax tree, as DuckDB parses it, and what such a tree must not hold."""
+"""Checks that a condition is one on a single row, by its syntax tree as DuckDB parses it."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ if TYPE_CHECKING:
 
 Tree = dict[str, Any]
 
-# SQL's words for the current time, which DuckDB parses as columns.
+# SQL keywords for the current time, which DuckDB parses as columns.
 CLOCK = {"current_date", "current_time", "current_timestamp", "localtime", "localtimestamp"}
 
-# Kinds of nodes that see more than the columns of one row -> what they are called.
+# Kinds of nodes that read more than the columns of one row -> their name in messages.
 REFUSED = {
     "WINDOW": "a window function (OVER)",
     "SUBQUERY": "a subquery",
@@ -34,7 +34,7 @@ def parse(condition: str, connection: duckdb.DuckDBPyConnection) -> Tree:
     """The syntax tree of a condition.
 
     Raises:
-        Refused: it is no SQL, or more than a condition.
+        Refused: it is not SQL, or more than a condition.
     """
     if not condition.strip():
         raise Refused("it is empty; write a condition, or leave source.where out")
@@ -45,7 +45,7 @@ def parse(condition: str, connection: duckdb.DuckDBPyConnection) -> Tree:
     for node in nodes(found):
         if (what := REFUSED.get(node["class"])) is not None:
             raise Refused(f"it has {what}, and a condition sees one row; write a condition on its columns")
-    # What is left must be what is left of the shortest condition: no ORDER BY, no UNION, no second statement.
+    # The rest of the statement must equal that of the shortest one: no ORDER BY, no UNION, no second statement.
     shortest = _query("true", connection)
     shortest["statements"][0]["node"].pop("where_clause")
     if found is None or _without_places(tree) != _without_places(shortest):
@@ -54,7 +54,7 @@ def parse(condition: str, connection: duckdb.DuckDBPyConnection) -> Tree:
 
 
 def check_functions(tree: Tree, connection: duckdb.DuckDBPyConnection) -> None:
-    """Refuse functions that see many rows, and those whose value does not depend on their arguments alone.
+    """Refuse functions over many rows, and functions that depend on more than their arguments.
 
     Raises:
         Refused: with the function's name.

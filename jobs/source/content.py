@@ -1,4 +1,4 @@
-"""The hash of a source file's content: tells a copied or touched file from a changed one."""
+"""The hash of a source file's content: distinguishes a copied or touched file from a changed one."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from jobs.source.shard import Shard
 
 
 def content_hash(shard: Shard) -> str | None:
-    """The hash of the local file of a shard, or None for a file elsewhere, whose store has a checksum as its version.
+    """The hash of the local file of a shard, or None for a file in a store, which has a checksum as its version.
 
-    A process computes it once a file, however many shards it has. XXH3 reads 19 GB/s where BLAKE2b reads 1.1.
+    A process computes it once per file, even if the file has many shards. XXH3 reads 19 GB/s where BLAKE2b reads 1.1.
     """
     return _hash(shard.file, shard.version) if os.path.isfile(shard.file) else None
 
 
 def size(version: str) -> str:
-    """The part of a local file's version that a copy shares; see `jobs.source.files.version`."""
+    """The part of a local file's version that is the same for a copy; see `jobs.source.files.version`."""
     return version.partition("-")[0]
 
 

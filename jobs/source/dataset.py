@@ -52,7 +52,7 @@ def plan(spec: SourceSpec, sink: str | None, texts: Collection[str], pinned: Map
     except SpecError:
         raise
     except Exception as error:
-        # The library raises its own errors, those of its readers and those of the network.
+        # The library raises its own errors, and those of its readers and of the network.
         raise SpecError(f"source.dataset {spec.dataset!r} cannot be opened: {reason(error)}") from error
     if features is None:
         raise SpecError(f"source.dataset {spec.dataset!r} is empty")
@@ -103,13 +103,13 @@ def _check_sink(folder: Path, sink: str) -> None:
     inner, outer = Path(path).resolve(), folder.resolve()
     if inner.is_relative_to(outer) or outer.is_relative_to(inner):
         raise SpecError(
-            f"sink.path {shown(sink)!r} and source.dataset {str(folder)!r} lie in one another, so that the next run "
+            f"sink.path {shown(sink)!r} and source.dataset {str(folder)!r} lie inside each other, so that the next run "
             f"would read what this one wrote; point sink.path to a folder beside the dataset"
         )
 
 
 def _open(spec: SourceSpec) -> datasets.IterableDataset:
-    """The streamed split, by whichever way the folder or repository was written."""
+    """The streamed split, for each way in which a folder or repository can be written."""
     assert spec.dataset is not None
     folder = _folder(spec)
     if folder is not None and _saved_by_datasets(folder):

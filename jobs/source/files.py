@@ -1,4 +1,4 @@
-"""Source files: which there are, at which version, in which partition folder."""
+"""Source files: their names, versions and partition folders."""
 
 from __future__ import annotations
 
@@ -30,18 +30,18 @@ FORMATS = {
 }
 COMPRESSIONS = (".gz", ".zst", ".bz2", ".xz")
 
-# Readers of a lake skip names that begin like this: markers, logs, and what a sink keeps beside its rows. A folder
-# `_year=2024` is data all the same.
+# Readers of a lake skip names that begin like this: markers, logs, and the internal files of a sink. A folder
+# `_year=2024` is data nevertheless.
 HIDDEN = re.compile(r"^\.|^_(?![^/]*=[^/]*/)")
 DATA = re.compile(
     rf"({'|'.join(map(re.escape, FORMATS))})({'|'.join(map(re.escape, COMPRESSIONS))})?$",
     re.IGNORECASE,
 )
 
-# How Hive, Spark, Athena and pyarrow write null as the name of a folder.
+# The folder name that Hive, Spark, Athena and pyarrow write for null.
 HIVE_NULL = "__HIVE_DEFAULT_PARTITION__"
 
-# What stores say about the content of a file, and about its last change; the first that is there is its version.
+# Keys that stores give for the content of a file and its last change; the first one present is the version.
 CHECKSUMS = ("ETag", "etag", "md5Hash", "content_md5", "Content-MD5", "generation", "blob_id", "sha", "checksum", "CRC")
 TIMES = ("mtime", "LastModified", "last_modified", "Last-Modified", "modified", "modify", "modificationTime", "created")
 
@@ -55,7 +55,7 @@ class File:
         path: path within its filesystem.
         url: path or URL to open it with.
         key: its path below the root of the source.
-        version: whatever changes when its content does.
+        version: a value that changes when the content does.
         format: parquet, csv, jsonl or arrow.
     """
 
@@ -69,7 +69,7 @@ class File:
 
 @dataclass(frozen=True)
 class _Place:
-    """A file before it has a key: its filesystem, the root of its entry, and what is the same for the same file."""
+    """A file before it has a key: its filesystem, the root of its entry, and an identity to find duplicates."""
 
     fs: AbstractFileSystem
     path: str
@@ -87,7 +87,7 @@ def find(paths: str | Sequence[str], format_: str | None) -> list[File]:
     A file that several paths or links lead to is one file, under the name without links if there is one.
 
     Raises:
-        SpecError: nothing is there, a file's ending says no format, or a file has no version.
+        SpecError: no file is found, a file's ending names no format, or a file has no version.
         SourceError: a store does not answer.
     """
     entries = [paths] if isinstance(paths, str) else list(paths)
@@ -114,10 +114,10 @@ def find(paths: str | Sequence[str], format_: str | None) -> list[File]:
 
 
 def version(info: dict[str, Any], url: str) -> str:
-    """ETag, checksum, or size and time of the last change: whatever the store has.
+    """ETag, checksum, or size and time of the last change: the first that the store has.
 
     Args:
-        info: what the filesystem says about a file.
+        info: the filesystem's information about a file.
         url: the file, for the message.
 
     Raises:
@@ -136,10 +136,10 @@ def version(info: dict[str, Any], url: str) -> str:
 
 
 def format_of(name: str, entry: str) -> str:
-    """The format that a file's ending says.
+    """The format that a file's ending names.
 
     Raises:
-        SpecError: none.
+        SpecError: the ending names none.
     """
     if (ending := DATA.search(name)) is None:
         raise SpecError(
@@ -164,13 +164,13 @@ def check_sink(paths: str | Sequence[str], files: Sequence[File], sink: str) -> 
         sink: URL of the folder that the job writes to.
 
     Raises:
-        SpecError: the sink lies among the files of the source, or they in it.
+        SpecError: the sink contains files of the source, or lies inside the source.
     """
     fs, root = open_url(sink)
     root = root.rstrip("/")
     is_local = isinstance(fs, LocalFileSystem)
     real = os.path.realpath(root) if is_local else root
-    # Once a folder: resolving links looks at every part of a path.
+    # Once per folder, because resolving links reads every part of a path.
     folders = {folder: os.path.realpath(folder) for folder in {posixpath.dirname(file.path) for file in files}}
     for file in files:
         path = f"{folders[posixpath.dirname(file.path)]}/" if is_local else file.path
@@ -203,7 +203,7 @@ def _places(entry: str, format_: str | None) -> list[_Place]:
     """The files of one entry of `source.path`.
 
     Raises:
-        SpecError: it names none.
+        SpecError: it matches no file.
     """
     fs, path = open_url(entry)
     is_data = re.compile("") if format_ else DATA
@@ -218,7 +218,7 @@ def _places(entry: str, format_: str | None) -> list[_Place]:
         except (PermissionError, FileNotFoundError) as error:
             raise SpecError(f"source.path {shown(entry)!r} cannot be listed: {reason(error)}") from error
         except Exception as error:
-            # Each store has its own errors of network and sign-in, not all of them OSErrors.
+            # Each store raises its own errors for network and sign-in, and not all are OSErrors.
             raise SourceError(f"source.path {shown(entry)!r} cannot be listed: {reason(error)}") from error
         url_of = urls.url_of(fs, entry, next(iter(infos), path))
         places = [
@@ -248,9 +248,9 @@ def _is_hidden(key: str) -> bool:
 
 
 def _roots(places: Sequence[_Place]) -> dict[AbstractFileSystem, tuple[str, str]]:
-    """The root of the files of each filesystem, and what comes before their keys where there are several.
+    """The root of the files of each filesystem, and the prefix of their keys if there are several filesystems.
 
-    Entries of one filesystem share a root, so that equal names in different folders stay apart.
+    Entries of one filesystem share a root, so that equal names in different folders get different keys.
     """
     by_fs: dict[AbstractFileSystem, list[_Place]] = {}
     for place in places:

@@ -16,16 +16,16 @@ from jobs.source.shard import BadRow, Shard
 from jobs.spec import SourceSpec
 from transforms.errors import SpecError
 
-# The key of `source` that asks for a kind -> its module, imported on use: the datasets library takes most of a second.
+# The key of `source` that asks for a kind -> its module, imported on use: importing datasets takes 1 s.
 KINDS = {"path": "jobs.source.lake", "dataset": "jobs.source.dataset"}
 
 
 @dataclass(frozen=True)
 class Found:
-    """What a source holds before anything is read from it.
+    """The schema and the shards of a source, known before rows are read.
 
     Attributes:
-        schema: columns that are read, in order, with types that hold for all shards.
+        schema: columns that are read, in order, with types that fit all shards.
         partition_columns: Hive columns (string) that only the folders have.
         shards: every shard, in order.
         types: columns that CSV text is converted to, although it need not print back identically: those of
@@ -42,10 +42,10 @@ class SourceKind(Protocol):
     """The functions of a module that reads one kind of source."""
 
     def pin(self, spec: SourceSpec) -> SourceSpec:
-        """The section with whatever may move (a branch, a tag) replaced by what it points to now.
+        """The section with moving references (a branch, a tag) replaced by the commit that they point to now.
 
         Raises:
-            SpecError: nothing is there.
+            SpecError: the source does not exist.
         """
         ...
 
@@ -61,7 +61,7 @@ class SourceKind(Protocol):
             pinned: column -> type in an earlier plan of the job, for columns whose type the files leave open.
 
         Raises:
-            SpecError: a path, dataset, split or column that is not there.
+            SpecError: a path, dataset, split or column does not exist.
             SourceError: a file cannot be read.
         """
         ...
@@ -72,7 +72,7 @@ class SourceKind(Protocol):
         """The rows of a shard, in order: batches with columns of `schema`, and the rows that cannot be read.
 
         Raises:
-            SourceError: the file is truncated, is not there any more, or has changed.
+            SourceError: the file is truncated, no longer exists, or has changed.
         """
         ...
 
@@ -84,10 +84,10 @@ def of(spec: SourceSpec) -> SourceKind:
 
 
 def check_columns(spec: SourceSpec, known: list[str], place: str) -> None:
-    """Refuse a selection of columns that names one twice, or one that is not there.
+    """Refuse a selection that names a column twice, or a column that does not exist.
 
     Raises:
-        SpecError: with the columns that are there.
+        SpecError: the message lists the existing columns.
     """
     wanted = spec.columns or []
     if twice := [name for name in dict.fromkeys(wanted) if wanted.count(name) > 1]:

@@ -25,7 +25,7 @@ FORMATS: dict[str, ModuleType] = {"parquet": parquet, "csv": csv, "jsonl": jsonl
 
 
 def pin(spec: SourceSpec) -> SourceSpec:
-    """The section as it is: every file has a version of its own."""
+    """The section unchanged, because every file has its own version."""
     return spec
 
 
@@ -61,7 +61,7 @@ def read(spec: SourceSpec, shard: Shard, schema: pa.Schema, batch_rows: int) -> 
     except NightscribeError:
         raise
     except Exception as error:
-        # Readers and filesystems raise whatever they meet: Arrow's errors, OSErrors, those of a network or a codec.
+        # Readers and filesystems raise many kinds of errors: of Arrow, the system, the network or a codec.
         raise SourceError(f"{shown(shard.file)} could not be read as {shard.format}: {reason(error)}") from error
 
 

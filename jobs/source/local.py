@@ -1,4 +1,4 @@
-"""Files below a local path: folders and linked folders, globs, and names that a shell would have to escape."""
+"""Files below a local path: folders and linked folders, globs, and names with special characters."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ class Listed:
     """One file of a listing.
 
     Attributes:
-        path: where it was found, without resolving links.
-        real: where it is, with all links resolved.
+        path: its path, with links not resolved.
+        real: its path with all links resolved.
         size: in bytes.
         mtime_ns: time of the last change.
     """
@@ -40,23 +40,23 @@ class Listed:
 
     @property
     def linked(self) -> bool:
-        """Whether a link leads to it."""
+        """Whether the path contains a link."""
         return self.path != self.real
 
 
 def expand(path: str, is_data: re.Pattern[str], hidden: re.Pattern[str]) -> tuple[str, list[Listed]]:
     """The root of an absolute path or glob, and the files that it names.
 
-    A path that is there is never read as a glob, so brackets in names need no escape; in a glob, folders that are there
-    are taken literally. A glob that names no file but folders stands for what is in them.
+    An existing path is never read as a glob, so brackets in names need no escape; in a glob, names of existing folders
+    are taken literally. A glob that matches only folders means the files in them.
 
     Args:
         path: file, folder or glob.
         is_data: names of files in folders that are wanted.
-        hidden: names in folders that are passed over, `/` behind folders.
+        hidden: names in folders that are skipped; names of folders end in `/`.
 
     Raises:
-        SpecError: a folder cannot be listed, a link leads nowhere, a file is no regular file.
+        SpecError: a folder cannot be listed, a link is broken, a file is not a regular file.
     """
     path = _as_written(path)
     if os.path.isdir(path):
@@ -86,14 +86,14 @@ def version(path: str) -> str:
     """The version that a file has now.
 
     Raises:
-        OSError: it is not there.
+        OSError: it does not exist.
     """
     found = os.stat(path)
     return Listed(path, path, found.st_size, found.st_mtime_ns).version
 
 
 def matches(path: str, name: str) -> bool:
-    """Whether a path or glob names a file, which need not be there.
+    """Whether a path or glob matches a file, which need not exist.
 
     Args:
         path: absolute.
@@ -106,7 +106,7 @@ def matches(path: str, name: str) -> bool:
 
 
 def root(path: str) -> str:
-    """The folder that everything lies in that an absolute path or glob may name, with all links resolved."""
+    """The folder that contains every possible match of an absolute path or glob, with all links resolved."""
     path = _as_written(path)
     return os.path.realpath(path if os.path.isdir(path) or not MAGIC.search(path) else _split(path)[0])
 
@@ -138,11 +138,11 @@ def _walk(
 ) -> Iterator[tuple[str, str]]:
     """Files below a folder, links followed: (path, path with all links resolved).
 
-    A linked folder that the walk is inside of is not entered again.
+    A link to a folder that contains it is not entered, so that the walk ends.
 
     Args:
         root: the folder.
-        hidden: names that are passed over, `/` behind folders.
+        hidden: names that are skipped; names of folders end in `/`.
         enter: whether to enter a folder, by its path below the root.
     """
     real_root = os.path.realpath(root)
@@ -172,7 +172,7 @@ def _entries(folder: str) -> list[os.DirEntry[str]]:
 
 
 def _may_be_folder(path: str) -> bool:
-    """Whether a path is a link that leads nowhere and may have led to a folder of data."""
+    """Whether a path is a broken link that may have pointed to a folder of data."""
     return os.path.islink(path) and not os.path.exists(path) and "." not in os.path.basename(path)
 
 
@@ -180,7 +180,7 @@ def _listed(path: str, real: str | None = None) -> Listed:
     """A file with its size and time.
 
     Raises:
-        SpecError: it is a link that leads nowhere, or no regular file.
+        SpecError: it is a broken link, or not a regular file.
     """
     try:
         path.encode()
@@ -191,12 +191,12 @@ def _listed(path: str, real: str | None = None) -> Listed:
     except OSError as error:
         if os.path.islink(path):
             raise SpecError(
-                f"{path!r} is a link to {os.readlink(path)!r}, which is not there; remove the link or restore what it "
-                f"links to"
+                f"{path!r} is a link to {os.readlink(path)!r}, which does not exist; remove the link or restore its "
+                f"target"
             ) from error
         raise SpecError(f"{path!r} cannot be read: {error.strerror}; make it readable, or remove it") from error
     if not stat.S_ISREG(found.st_mode):
-        raise SpecError(f"{path!r} is no regular file but {_kind(found.st_mode)}; leave it out of source.path")
+        raise SpecError(f"{path!r} is not a regular file but {_kind(found.st_mode)}; leave it out of source.path")
     return Listed(path, real or os.path.realpath(path), found.st_size, found.st_mtime_ns)
 
 

@@ -1,4 +1,4 @@
-"""`source.prepare`: a function of the user's, RecordBatch -> RecordBatch, between the source and the first task.
+"""`source.prepare`: a function of the user, RecordBatch -> RecordBatch, between the source and the first task.
 
 It may change, add and drop columns and rows. It is called with one batch at a time, in order, never with an empty one,
 and must give the same columns each time.
@@ -39,7 +39,7 @@ def load(reference: str) -> Prepare:
 def version(reference: str) -> str:
     """A hash of the source of the module, and of the module that the function was defined in, if it is another one.
 
-    Other modules that they import are not seen.
+    Changes in other modules that they import are not noticed.
 
     Raises:
         SpecError: it cannot be imported.
@@ -69,12 +69,12 @@ def apply(
         wrong: the error to raise.
 
     Raises:
-        NightscribeError: of the class `wrong`: the function failed, or returned something else than a RecordBatch.
+        NightscribeError: of the class `wrong`: the function failed, or did not return a RecordBatch.
     """
     try:
         result = prepare(batch)
     except (Exception, SystemExit) as error:
-        # Whatever a function of the user's may raise.
+        # A function of the user may raise any exception.
         told = (str(error).strip().splitlines() or ["no message"])[0]
         line = _line(error)
         raise wrong(
@@ -92,7 +92,7 @@ def apply(
 
 
 def conform(batch: pa.RecordBatch, schema: pa.Schema, reference: str, place: str) -> pa.RecordBatch:
-    """Check that a prepared batch has the columns that were planned, and bring it to their order and types.
+    """Check that a prepared batch has the columns that were planned, and convert it to their order and types.
 
     Raises:
         SourceError: a column is missing, is new, or does not fit its type.

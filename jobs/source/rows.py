@@ -1,4 +1,4 @@
-"""What happens to batches on their way from the file to the first task: columns brought to a schema, even sizes."""
+"""Converts batches from a file to the planned schema, and cuts them to even sizes."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from transforms.errors import SourceError
 
 
 def conform(batch: pa.RecordBatch, schema: pa.Schema, place: str) -> pa.RecordBatch:
-    """Bring a batch to a schema: columns in order, missing ones null, types cast where nothing is lost.
+    """Convert a batch to a schema: columns in order, missing columns null, types cast if no value is changed.
 
     Raises:
         SourceError: a value does not fit its type.
@@ -33,7 +33,7 @@ def conform(batch: pa.RecordBatch, schema: pa.Schema, place: str) -> pa.RecordBa
 
 
 def even(batches: Iterable[pa.RecordBatch], rows: int, max_bytes: int) -> Iterator[pa.RecordBatch]:
-    """Cut and join batches to `rows` rows each, fewer where those would pass `max_bytes`; the last may be smaller.
+    """Cut and join batches to `rows` rows each, fewer if they would exceed `max_bytes`; the last may be smaller.
 
     Where a batch is cut depends on the rows alone, so a rerun cuts in the same places.
     """

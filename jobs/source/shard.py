@@ -14,14 +14,14 @@ class Shard:
 
     Attributes:
         file: path or URL to open.
-        key: the file's name below the source's root: what stays the same when a lake moves.
-        version: size and modification time, ETag, checksum or commit: whatever changes when the content does.
+        key: the file's name below the source's root; it stays the same when a lake is moved.
+        version: size and modification time, ETag, checksum or commit; it changes when the content does.
         format: parquet, csv, jsonl, arrow or dataset.
         start: first row group (parquet), record batch (arrow), byte (csv, jsonl) or dataset shard.
         stop: one past the last; 0 means to the end of a file that cannot be cut.
         rows: rows in the range before any filter, where the format says so.
-        limit: rows to give at most, where `source.limit` cuts through this shard.
-        about_rows: a guess at `rows` where only reading would tell; for progress, never for accounts.
+        limit: maximum number of rows to return, where `source.limit` cuts through this shard.
+        about_rows: an estimate of `rows` if they are unknown before reading; only for progress, never for row counts.
     """
 
     file: str
@@ -36,7 +36,7 @@ class Shard:
 
     @property
     def id(self) -> str:
-        """Derived from exactly what the shard is: key, version, range and limit."""
+        """A hash of key, version, range and limit."""
         return _hash(self.key, self.version, self.start, self.stop, self.limit)
 
     @property
@@ -47,12 +47,12 @@ class Shard:
 
 @dataclass(frozen=True)
 class BadRow:
-    """A row that could not be read: it becomes a rejected row, never a gap.
+    """A row that could not be read: it becomes a rejected row and is never dropped.
 
     Attributes:
         error_type: class of the error, such as InvalidUTF8.
         message: what is wrong with it.
-        raw: the row as it is written in the file, as far as it can be shown; None where the file is binary.
+        raw: the row as it is written in the file, as far as it is text; None where the file is binary.
         row: record number in the file, counted from 1 (for JSON lines the line number); None if unknown.
         column: the column at fault; None if there is no single one.
         values: one row with the columns that could be read, in the types of the source or castable to them.
@@ -68,12 +68,12 @@ class BadRow:
 
 @dataclass(frozen=True)
 class Layout:
-    """What a format found in a file before reading it.
+    """The schema and the ranges of a file, found before its rows are read.
 
     Attributes:
         schema: the file's columns.
-        ranges: (start, stop, rows or None) that can be read apart, in order.
-        about_rows: a guess at the rows of the whole file, where the ranges have none.
+        ranges: (start, stop, rows or None) that can be read separately, in order.
+        about_rows: an estimate of the rows of the whole file, if the ranges have no row counts.
     """
 
     schema: pa.Schema

@@ -1,6 +1,6 @@
 """The type of each column over all files of a source.
 
-Parquet, Arrow files and datasets declare their types. A CSV has none: what its head looks like is a guess. The type
+Parquet, Arrow files and datasets declare their types. A CSV does not: its types are guessed from its head. The type
 of a column is, in this order:
 
 1. what `source.types` says;
@@ -60,7 +60,7 @@ class Found:
 
     @property
     def is_guess(self) -> bool:
-        """Whether the file leaves the type open."""
+        """Whether the file does not declare the type."""
         return self.format == "csv" or pa.types.is_null(self.type) or is_any(self.field)
 
 
@@ -68,7 +68,7 @@ def parse(types: Mapping[str, str] | None) -> dict[str, pa.DataType]:
     """The Arrow types that `source.types` names.
 
     Raises:
-        SpecError: a name that is no type.
+        SpecError: a name is not a type.
     """
     return {column: _parse(column, name) for column, name in (types or {}).items()}
 
@@ -85,7 +85,7 @@ def unify(
 
     Args:
         files: the files of the source.
-        layouts: what was found in each.
+        layouts: the layout of each.
         types: column -> type, from `source.types`.
         pinned: column -> type when the source was first planned; empty at the first plan.
         texts: columns, or `struct.field`s, that tasks read as text.
@@ -96,8 +96,8 @@ def unify(
         although their text need not print back identically: those of `types`, and those that other files declare.
 
     Raises:
-        UnreadableSource: two files declare types that have none in common.
-        SpecError: `types` names a column that is not there, or a type that the files do not convert to without loss.
+        UnreadableSource: two files declare types without a common type.
+        SpecError: `types` names a column that does not exist, or a type that the files do not convert to without loss.
     """
     found: dict[str, list[Found]] = {}
     for file, layout in zip(files, layouts, strict=True):
@@ -124,7 +124,7 @@ def with_types(schema: pa.Schema, spec: SourceSpec) -> pa.Schema:
     """The columns of a dataset with the types of `source.types`.
 
     Raises:
-        SpecError: it names a column that is not there, or a type that a column does not convert to without loss.
+        SpecError: it names a column that does not exist, or a type that a column does not convert to without loss.
     """
     for name, type_ in parse(spec.types).items():
         if name not in schema.names:
@@ -135,7 +135,7 @@ def with_types(schema: pa.Schema, spec: SourceSpec) -> pa.Schema:
 
 
 def as_tasks_see(schema: pa.Schema) -> pa.Schema:
-    """The schema without what only the reader of JSON lines has to know."""
+    """The schema without the metadata for the reader of JSON lines."""
     return pa.schema([unmarked(field) for field in schema], schema.metadata)
 
 
@@ -286,4 +286,4 @@ def _parse(column: str, name: str) -> pa.DataType:
                 return make(int(match[2]), int(match[3] or 0))
     except (ValueError, zoneinfo.ZoneInfoNotFoundError):
         pass
-    raise SpecError(f"source.types.{column} is {name!r}, which is no type of a column; types: {VALID}")
+    raise SpecError(f"source.types.{column} is {name!r}, which is not a type of a column; types: {VALID}")

@@ -37,7 +37,7 @@ def open_url(url: str) -> tuple[AbstractFileSystem, str]:
         raise SpecError(f"source.path {shown(url)!r} needs a package: {reason(error)}") from error
     except Exception as error:
         # Each filesystem raises its own errors for a URL that it cannot use.
-        raise SpecError(f"source.path {shown(url)!r} is no path or URL that can be read: {reason(error)}") from error
+        raise SpecError(f"source.path {shown(url)!r} is not a path or URL that can be read: {reason(error)}") from error
     return fs, path
 
 
@@ -50,11 +50,11 @@ def shown(url: str) -> str:
 
 
 def reason(error: BaseException) -> str:
-    """What a system or a library says, as the end of a sentence."""
+    """The message of a system or library error, as the end of a sentence."""
     if isinstance(error, PermissionError):
         return "permission denied; make it readable for this user"
     if isinstance(error, FileNotFoundError) and error.errno is not None:
-        return f"{shown(str(error.filename or 'the file'))} is not there any more"
+        return f"{shown(str(error.filename or 'the file'))} no longer exists"
     text = " ".join(str(error).split()) or type(error).__name__
     return shown(text[:MAX_REASON]).rstrip(".")
 
@@ -62,7 +62,7 @@ def reason(error: BaseException) -> str:
 def expand(
     fs: AbstractFileSystem, path: str, is_data: re.Pattern[str], is_hidden: Callable[[str], bool]
 ) -> tuple[str, dict[str, Any]]:
-    """The root of a path or glob, and what the store says about each of its files; a path that is there is no glob."""
+    """The root of a path or glob, and the store's information about each file; an existing path is not a glob."""
     fs.invalidate_cache()
     if fs.isfile(path):
         return posixpath.dirname(path), {path: fs.info(path)}
@@ -81,7 +81,7 @@ def url_of(fs: AbstractFileSystem, entry: str, name: str) -> Callable[[str], str
     """A function from a path to a URL that opens it with the same filesystem as the entry.
 
     Raises:
-        SpecError: there is none.
+        SpecError: there is no such URL.
     """
     first, chained, rest = entry.partition("::")
     split = urlsplit(first)

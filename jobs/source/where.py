@@ -17,10 +17,10 @@ from jobs.source import condition as conditions
 from jobs.source.condition import Refused
 from transforms.errors import SourceError, SpecError
 
-# No name that a column is likely to have: DuckDB reads `name.field` as a column of the table of that name.
+# A name that no column is likely to have: DuckDB reads `name.field` as a column of the table of that name.
 TABLE = "nightscribe_source_rows"
 
-# Rows of a batch whose errors are looked up one by one; the others get the last of these messages.
+# Number of failed rows per batch for which the own message is found; the others get the last of these messages.
 EXPLAINED_ROWS = 100
 
 
@@ -32,11 +32,11 @@ class Where:
         schema: columns that the condition can name.
 
     Raises:
-        SpecError: it is no condition, or names a column that is not there.
+        SpecError: it is not a condition, or names a column that does not exist.
     """
 
     def __init__(self, condition: str, schema: pa.Schema):
-        # Imported where it is needed: most jobs have no condition, and every process would wait for it.
+        # Imported here, because most jobs have no condition and importing it takes time.
         import duckdb
 
         self.condition, self.schema = condition, schema
@@ -51,7 +51,7 @@ class Where:
         }
         self.connection = duckdb.connect(":memory:", config=config)
         try:
-            # Not the time zone of the machine: the hour of a timestamp is the same everywhere.
+            # Not the time zone of the machine, so that the hour of a timestamp is the same everywhere.
             self.connection.execute("SET TimeZone = 'UTC'; SET lock_configuration = true")
             self.tree = conditions.parse(condition, self.connection)
             self.names = conditions.named_columns(self.tree, schema.names, condition)
@@ -80,11 +80,11 @@ class Where:
             raise self._refused(str(error)) from error
         for name in self.names:
             self._check_type(self.schema.field(name))
-        # Of nulls alone, so that what fails on it fails on every row, such as `day > 'x'`.
+        # A row of nulls: a condition that fails on it fails on every row, such as `day > 'x'`.
         columns = [_readable(pa.nulls(1, self.schema.field(name).type)) for name in self.names]
         row = pa.table([*columns, pa.array([0])], [*self.names, self.row])
         try:
-            # As a WHERE, since DuckDB refuses there what sees many rows; then as a value, to see its type.
+            # As a WHERE, in which DuckDB refuses aggregates; then as a value, to get its type.
             self._select(f"SELECT {self.row} FROM {TABLE} WHERE (\n{self.condition}\n)", row)
             value = self._select(f"SELECT (\n{self.condition}\n) FROM {TABLE}", row)[0]
         except self.error as error:
@@ -113,9 +113,9 @@ class Where:
         return take(batch, np.sort(met.to_numpy())), []
 
     def _filter_each(self, batch: pa.RecordBatch, table: pa.Table) -> tuple[pa.RecordBatch, list[tuple[int, str]]]:
-        """The slow path of a batch with a row for which the condition cannot be computed."""
+        """The slow path, for a batch with a row for which the condition cannot be computed."""
         try:
-            # TRY gives null where computing fails, and nowhere else, since nulls became false.
+            # TRY gives null only if computing fails, because coalesce has turned other nulls into false.
             query = f"SELECT {self.row}, TRY(coalesce((\n{self.condition}\n), false)) FROM {TABLE}"
             rows, met = self._select(query, table)
         except self.error as error:

@@ -1,4 +1,4 @@
-"""What a job file may say, and the one sentence a person gets when it says something else."""
+"""The keys of a job file, and the error messages for wrong ones."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ Dtype = Literal["auto", "float32", "bfloat16", "float16", "int8"]
 
 
 class TaskSpec(BaseModel):
-    """One model task; keys beside these are the task's own options (`nightscribe tasks` lists them)."""
+    """One model task; other keys are the task's own options (`nightscribe tasks` lists them)."""
 
     model_config = ConfigDict(extra="allow", frozen=True)
 
@@ -53,7 +53,7 @@ class TaskSpec(BaseModel):
     def options(self) -> Any:
         """The task's own options, an instance of its `Options`."""
         validated = _options_adapter(self.task).validate_python(self.model_extra or {})
-        # Pydantic validates with a subclass of its own; the task gets the plain dataclass, which pickles.
+        # Pydantic validates with its own subclass; the task gets the plain dataclass, which can be pickled.
         return registry.get(self.task).Options(**vars(validated))
 
     def frozen(self) -> dict[str, Any]:
@@ -66,24 +66,24 @@ class SinkSpec(Section):
 
     path: str = Field(description="folder or fsspec URL of a folder")
     on_vanished: Literal["keep", "remove"] = Field(
-        "keep", description="what happens to the output of a source file that is no longer there"
+        "keep", description="when a source file no longer exists: keep or remove its rows"
     )
     on_model_change: Literal["redo", "keep"] = Field(
         "redo", description="whether finished rows are enriched again when a model, adapter or option changes"
     )
     take_over_from: str | None = Field(
-        None, description="name of the job that the sink belongs to, if this job is to have it from now on"
+        None, description="name of the job that owns the sink, to make this job the owner"
     )
     allow_fewer_rows: bool = Field(
-        False, description="whether source.where, prepare or limit may take away rows that are published"
+        False, description="whether the run may remove published rows because of source.where, prepare or limit"
     )
 
 
 class ErrorSpec(Section):
-    """How much may go wrong."""
+    """How many errors a run may have."""
 
     max_fraction: float = Field(
-        0.01, ge=0, le=1, description="fraction of rows that may be rejected; one row always may, unless this is 0"
+        0.01, ge=0, le=1, description="maximum fraction of rejected rows; one row is always allowed, unless this is 0"
     )
 
 
@@ -91,14 +91,14 @@ class RunnerSpec(Section):
     """Which Beam runner executes the plan."""
 
     name: str = Field("local", description="local, or any Beam runner by name or dotted path")
-    workers: int | Literal["auto"] = Field("auto", description="processes of the local runner; auto is one")
-    options: dict[str, Any] = Field(default_factory=dict, description="Beam pipeline options, word for word")
+    workers: int | Literal["auto"] = Field("auto", description="number of processes of the local runner; auto is one")
+    options: dict[str, Any] = Field(default_factory=dict, description="Beam pipeline options, passed on unchanged")
 
     @pydantic.field_validator("workers")
     @classmethod
     def _positive(cls, workers: int | str) -> int | str:
         if isinstance(workers, int) and workers < 1:
-            raise ValueError(f"{workers} workers cannot run anything; give a number from 1, or auto")
+            raise ValueError(f"{workers} workers cannot run anything; give 1 or more, or auto")
         return workers
 
 
@@ -112,8 +112,8 @@ class JobSpec(Section):
     errors: ErrorSpec = ErrorSpec()
     runner: RunnerSpec = RunnerSpec()
     description: str | None = Field(None, description="what the job is for, in a sentence or two")
-    tags: list[str] = Field(default_factory=list, description="words to find its runs by")
-    schedule: ScheduleSpec | None = Field(None, description="when it runs by itself, once it is deployed")
+    tags: list[str] = Field(default_factory=list, description="words by which its runs can be found")
+    schedule: ScheduleSpec | None = Field(None, description="when Prefect starts it, once it is deployed")
     trigger: TriggerSpec | None = Field(None, description="the event that starts it, once it is deployed")
 
     @pydantic.model_validator(mode="after")
@@ -122,7 +122,7 @@ class JobSpec(Section):
         for i, item in enumerate(self.tasks):
             if item.into in seen:
                 raise ValueError(
-                    f"tasks.{i}.into and tasks.{seen[item.into]}.into are both {item.into!r}; name them apart"
+                    f"tasks.{i}.into and tasks.{seen[item.into]}.into are both {item.into!r}; choose different names"
                 )
             seen[item.into] = i
         return self
@@ -133,14 +133,14 @@ class JobSpec(Section):
 
 
 def read(path: str | Path, overrides: Sequence[str] = ()) -> JobSpec:
-    """Read a job file and lay `key=value` overrides over it.
+    """Read a job file and apply `key=value` overrides.
 
     Args:
         path: YAML file.
         overrides: such as `source.limit=1000` or `tasks.0.dtype=float32`; values are YAML.
 
     Raises:
-        SpecError: one sentence on what is wrong, where, and what would be right.
+        SpecError: one sentence that says what is wrong, where, and how to correct it.
     """
     try:
         content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
@@ -162,7 +162,7 @@ def parse(content: dict[str, Any], origin: str = "job") -> JobSpec:
     """Validate the content of a job file.
 
     Raises:
-        SpecError: one sentence on what is wrong, where, and what would be right.
+        SpecError: one sentence that says what is wrong, where, and how to correct it.
     """
     try:
         spec = JobSpec.model_validate(content)
@@ -176,7 +176,7 @@ def parse(content: dict[str, Any], origin: str = "job") -> JobSpec:
             _ = item.options
         except pydantic.ValidationError as error:
             raise SpecError(f"{origin}: {_sentence(error, module.Options, f'tasks.{i}.')}") from error
-        # Options of a module of one's own may raise anything, and have types that no job file can give.
+        # Options of a user's module may raise any exception, and may have types that YAML cannot express.
         except Exception as error:
             complaint = f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
             raise SpecError(f"{origin}: tasks.{i}: Options of {item.task}: {complaint}") from error
@@ -187,7 +187,7 @@ def _task(item: TaskSpec, place: str) -> Task:
     """The module of a task.
 
     Raises:
-        SpecError: there is none, or not one that a job file can give options to.
+        SpecError: there is none, or a job file cannot set its options.
     """
     if not registry.exists(item.task):
         others = f"{_suggest(item.task, registry.names(), 'tasks')}, or a module of your own that Python can import"
@@ -205,7 +205,7 @@ def override_key(content: dict[str, Any], override: str) -> None:
     """Set one `dotted.key=value` in the content of a job file.
 
     Raises:
-        SpecError: there is no `=`, or the key leads through something that has no keys.
+        SpecError: there is no `=`, or a part of the key before the last has no keys.
     """
     key, equals, value = override.partition("=")
     if not equals or not key:
@@ -226,7 +226,7 @@ def override_key(content: dict[str, Any], override: str) -> None:
     elif isinstance(at, dict):
         at[last] = parsed
     else:
-        raise SpecError(f"override {override!r}: what {last!r} would be set in is {at!r}, not a mapping")
+        raise SpecError(f"override {override!r}: {last!r} would be set in {at!r}, which is not a mapping")
 
 
 def _step(at: Any, name: str, key: str, default: Any) -> Any:
@@ -265,7 +265,7 @@ def _sentence(error: pydantic.ValidationError, root: Any, prefix: str = "") -> s
 
 
 def _is_branch(part: Any) -> bool:
-    """Pydantic puts the names of union members into a location; a person knows only the keys."""
+    """The keys of an error's location, without the names of union members that pydantic adds."""
     return isinstance(part, str) and (part in ("str", "int") or part.startswith(("list[", "literal[")))
 
 
@@ -276,7 +276,7 @@ def _keys(root: Any, place: Sequence[str], prefix: str) -> list[str]:
     fields: dict[str, Any] = root.model_fields
     for part in place:
         annotation = fields[part].annotation if part in fields else None
-        # `Section | None` is a section that may be left out.
+        # `Section | None` is an optional section.
         for section in (annotation, *get_args(annotation)):
             if hasattr(section, "model_fields"):
                 fields = section.model_fields

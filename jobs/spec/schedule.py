@@ -1,4 +1,4 @@
-"""When a job runs by itself: at a time, or on an event."""
+"""When Prefect starts a job: at a time, or on an event."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ import pydantic
 from cronsim import CronSim, CronSimError
 from pydantic import BaseModel, ConfigDict, Field
 
-EXAMPLE = "write minute hour day month weekday, e.g. 15 2 * * * for every night at a quarter past two"
+EXAMPLE = "write minute hour day month weekday, e.g. 15 2 * * * for every night at 02:15"
 
 
 class ScheduleSpec(BaseModel):
-    """`schedule:` in a job file; without it a job runs when somebody starts it."""
+    """`schedule:` in a job file; without it a job runs only when a person or an event starts it."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -29,7 +29,7 @@ class ScheduleSpec(BaseModel):
         try:
             next(CronSim(cron, datetime.now(UTC)))
         except (CronSimError, StopIteration) as error:
-            raise ValueError(f"{cron!r} is no time that comes ({error or 'no such date'}); {EXAMPLE}") from error
+            raise ValueError(f"{cron!r} never occurs ({error or 'no such date'}); {EXAMPLE}") from error
         return cron
 
     @pydantic.field_validator("timezone")
@@ -46,12 +46,12 @@ class ScheduleSpec(BaseModel):
 
 
 class TriggerSpec(BaseModel):
-    """`trigger:` in a job file: an event that starts the job, such as another job that has finished."""
+    """`trigger:` in a job file: an event that starts the job, such as the end of another job."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     event: str = Field(min_length=1, description="name of the event, e.g. nightscribe.run.finished")
-    resource: str = Field(min_length=1, description="what it must be about, e.g. nightscribe.job.reviews, or lake.*")
+    resource: str = Field(min_length=1, description="resource of the event, e.g. nightscribe.job.reviews, or lake.*")
 
     def __str__(self) -> str:
         return f"{self.event} of {self.resource}"

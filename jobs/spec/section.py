@@ -1,4 +1,4 @@
-"""What every section of a job file is."""
+"""The base of every section of a job file."""
 
 from __future__ import annotations
 

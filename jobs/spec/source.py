@@ -11,7 +11,7 @@ from jobs.spec.section import Section
 
 Format = Literal["parquet", "csv", "jsonl", "arrow"]
 
-# How the text of a CSV file is laid out; sniffed where a key is not given.
+# The dialect of a CSV file; a key that is not given is detected or has the usual default.
 DIALECT = ("delimiter", "quote", "escape", "comment", "header", "encoding")
 EXAMPLES = {"delimiter": '";" or "\\t"', "quote": '"\'"', "escape": r"'\'", "comment": '"#"'}
 
@@ -20,28 +20,33 @@ class SourceSpec(Section):
     """Where the rows come from: files (`path`) or a Hub or local dataset (`dataset`)."""
 
     path: str | list[str] | None = Field(None, description="file, folder, glob, list of them, or any fsspec URL")
-    format: Format | None = Field(None, description="how the files are read; by their ending if not given")
+    format: Format | None = Field(None, description="format of the files; from their ending if not given")
     dataset: str | None = Field(None, description="a Hub dataset org/name, or a local dataset folder")
     config: str | None = Field(None, description="dataset configuration")
     split: str = Field("train", description="dataset split")
     revision: str | None = Field(None, description="dataset branch, tag or commit; pinned when the run is planned")
     columns: list[str] | None = Field(None, description="columns to read; all if not given")
     types: dict[str, str] | None = Field(
-        None, description="column -> Arrow type, e.g. {zip: string, amount: decimal128(10, 2)}; others as the files say"
+        None,
+        description="column -> Arrow type, e.g. {zip: string, amount: decimal128(10, 2)}; others as in the file",
     )
-    delimiter: str | None = Field(None, description="CSV: between two fields; found among , ; | and tab if not given")
+    delimiter: str | None = Field(None, description="CSV: separates fields; detected among , ; | and tab if not given")
     quote: str | None = Field(
-        None, description="CSV: around a field; '\"' if not given, empty for files without quotes"
+        None, description="CSV: encloses a field; '\"' if not given, empty for files without quotes"
     )
-    escape: str | None = Field(None, description="CSV: before a quote inside a quoted field, if quotes are not doubled")
+    escape: str | None = Field(
+        None, description="CSV: written before a quote inside a quoted field, if quotes are not doubled"
+    )
     comment: str | None = Field(None, description="CSV: lines that begin with this character are skipped")
     header: bool = Field(
-        True, description="CSV: whether the first record has the names; if not, source.columns has them"
+        True, description="CSV: whether the first record has the column names; if false, source.columns gives them"
     )
-    encoding: str | None = Field(None, description="CSV: such as cp1252; UTF-8, or what the byte order mark says")
+    encoding: str | None = Field(
+        None, description="CSV: such as cp1252; by default UTF-8, or what the byte order mark says"
+    )
     where: str | None = Field(None, description="SQL condition that a row must meet, e.g. lang = 'en'")
     prepare: str | None = Field(None, description="module:function, RecordBatch -> RecordBatch")
-    limit: int | None = Field(None, gt=0, description="rows to enrich at most, after where and prepare")
+    limit: int | None = Field(None, gt=0, description="maximum number of rows to enrich, after where and prepare")
 
     @pydantic.model_validator(mode="after")
     def _one_source(self) -> SourceSpec:
@@ -71,7 +76,7 @@ class SourceSpec(Section):
                 f"{value!r} is not one ASCII character; write for example {EXAMPLES[str(info.field_name)]}"
             )
         if value in ("\n", "\r", "\0"):
-            raise ValueError(f"{value!r} ends a line or is no text; write for example {EXAMPLES[str(info.field_name)]}")
+            raise ValueError(f"{value!r} is not allowed here; write for example {EXAMPLES[str(info.field_name)]}")
         return value
 
     @pydantic.model_validator(mode="after")
@@ -93,5 +98,7 @@ class SourceSpec(Section):
             if value is not None:
                 "a".encode(value)
         except LookupError as error:
-            raise ValueError(f"{value!r} is no text encoding; write for example utf-16, cp1252 or shift_jis") from error
+            raise ValueError(
+                f"{value!r} is not a text encoding; write for example utf-16, cp1252 or shift_jis"
+            ) from error
         return value

@@ -1,4 +1,4 @@
-"""The tasks as text for a person at a terminal: what each gives, and what a job file may say about it."""
+"""The tasks as text for the terminal: the column that each one adds, and its keys in a job file."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from transforms.options import Described, as_written, describe, in_words, senten
 
 WIDTH = 100
 
-# Keys of every task that are only for one with a model.
+# Keys that all tasks with a model have, and other tasks do not.
 FOR_MODELS = (
     "model",
     "revision",
@@ -44,7 +44,7 @@ def overview() -> str:
 
 
 def page(name: str) -> str:
-    """All about one task: an example, what it gives, and every key explained.
+    """The description of one task: an example, its output, and an explanation of every key.
 
     Raises:
         SpecError: there is no such task.
@@ -66,7 +66,7 @@ def page(name: str) -> str:
 
 
 def _shared(has_model: bool) -> Iterator[Described]:
-    """The keys that every task has, `model` being required of one that has a model."""
+    """The keys that every task has; `model` is required if the task uses a model."""
     for name, field in TaskSpec.model_fields.items():
         if name == "task" or (name in FOR_MODELS and not has_model):
             continue

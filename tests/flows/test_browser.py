@@ -66,7 +66,7 @@ def test_a_person_fills_the_form_watches_the_run_and_reads_its_report(browser, j
 
         page.get_by_role("button", name="Run", exact=True).click()
         page.get_by_text("Custom run").click()
-        page.get_by_text("Enrich at most so many rows; 0 is all of them").wait_for()
+        page.get_by_text("Maximum number of rows to enrich; 0 means all rows").wait_for()
         page.get_by_label("Row limit").fill("1500")
         page.get_by_label("Dtype").click()
         page.get_by_role("option", name="float32").click()
@@ -93,7 +93,7 @@ def test_a_person_fills_the_form_watches_the_run_and_reads_its_report(browser, j
         page.screenshot(path=shots / "run.png")
         open_artifact(page, "reviews-report")
         page.get_by_text("1,500 rows enriched, 0 rejected").first.wait_for()
-        picture = page.get_by_alt_text("tokens a second and rows done, over time").first
+        picture = page.get_by_alt_text("tokens/s and finished rows, over time").first
         assert picture.evaluate("image => image.complete && image.naturalWidth") > 600
         assert page.get_by_alt_text("share of each label, scores").first.is_visible()
         page.set_viewport_size({"width": 1280, "height": 1500})

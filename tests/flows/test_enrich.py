@@ -173,7 +173,7 @@ def test_too_many_rejects_are_not_retried(tmp_path, models, monkeypatch):
     assert not [line.message for line in lines_of(state, "Finished in state") if "Traceback" in line.message]
     # What was rejected and why is looked for after a failed run more than after any other.
     shown = [each.data for each in artifacts("test-report") if each.flow_run_id == state.state_details.flow_run_id]
-    assert "> **The run failed.** A rerun goes on from there." in shown[0]
+    assert "> **The run failed.** Run it again to continue." in shown[0]
     assert list((tmp_path / "out" / "_nightscribe" / "reports").glob("*.html"))
 
 

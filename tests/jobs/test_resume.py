@@ -130,9 +130,7 @@ def test_sigterm_stops_cleanly_and_a_rerun_goes_on(tmp_path, models):
     process.send_signal(signal.SIGTERM)
     _, errors = process.communicate(timeout=30)
     assert process.returncode == 1
-    assert (
-        errors.strip() == "nightscribe: the run was asked to stop; finished shards are kept, a rerun goes on from there"
-    )
+    assert errors.strip() == "nightscribe: the run was asked to stop; finished shards are kept, run again to continue"
     (stopped,) = (json.loads(path.read_text()) for path in (tmp_path / "out").rglob("reports/*.json"))
     assert stopped["status"] == "stopped"
     assert 0 < stopped["rows_in"] < 6_000

@@ -114,7 +114,7 @@ def test_a_night_without_news_says_so_and_draws_nothing(nights):
     last = kept(nights, 2)
     text = page.markdown(last, [])
     assert "Nothing was new: 4 shards were done before." in text
-    assert "tokens a second" not in text
+    assert "tokens/s" not in text
     assert images(text) == []
     assert "<svg" not in web(last, [])
 
@@ -242,7 +242,7 @@ def test_a_run_too_short_for_a_speed_has_no_picture_of_it():
     assert picture.throughput([]) == []
     assert picture.throughput([(0.1, 0, 0), (0.2, 0, 0)]) == []
     assert [each.title for each in picture.throughput([(0.0, 0, 0), (1.0, 10, 100)])] == [
-        "tokens a second",
+        "tokens/s",
         "rows done",
     ]
     # A task without tokens has rows and no speed in tokens.

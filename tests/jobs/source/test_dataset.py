@@ -61,7 +61,7 @@ def test_damaged_files_are_told(folder, tmp_path):
     assert numbers(dataset=str(saved)) == [1, 2]
     (arrow,) = (saved / "train").glob("*.arrow")
     arrow.unlink()
-    assert f"{arrow} is not there any more" in refused(dataset=str(saved))
+    assert f"{arrow} no longer exists" in refused(dataset=str(saved))
     (saved / "train" / "state.json").write_text("{")
     assert "cannot be opened: " in refused(dataset=str(saved))
 
@@ -82,7 +82,7 @@ def test_a_changed_file_is_another_version(folder):
 
 def test_a_sink_in_the_dataset_and_a_dataset_in_the_sink_are_refused(folder, tmp_path):
     for sink in (folder, folder / "out", tmp_path):
-        assert "lie in one another" in refused(dataset=str(folder), sink=sink)
+        assert "lie inside each other" in refused(dataset=str(folder), sink=sink)
     assert numbers(dataset=str(folder), sink=tmp_path / "out") == [1, 2]
 
 

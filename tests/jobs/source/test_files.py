@@ -91,7 +91,7 @@ def test_several_paths_to_one_file_read_it_once(tmp_path, monkeypatch):
 def test_a_link_that_leads_nowhere_is_told_with_its_target(tmp_path, name):
     put(tmp_path / "x.parquet", 1)
     (tmp_path / name).symlink_to("nowhere.parquet")
-    told = f"'{tmp_path}/{name}' is a link to 'nowhere.parquet', which is not there; remove the link"
+    told = f"'{tmp_path}/{name}' is a link to 'nowhere.parquet', which does not exist; remove the link"
     assert told in refused(tmp_path)
     assert told in refused(tmp_path / name)
     assert numbers(tmp_path / "x*.parquet") == [1]
@@ -102,12 +102,12 @@ def test_a_link_that_leads_nowhere_is_told_with_its_target(tmp_path, name):
 def test_what_is_no_regular_file_is_told_and_never_opened(tmp_path):
     put(tmp_path / "x.parquet", 1)
     os.mkfifo(tmp_path / "pipe.csv")
-    assert "pipe.csv' is no regular file but a named pipe" in refused(tmp_path)
+    assert "pipe.csv' is not a regular file but a named pipe" in refused(tmp_path)
     assert "a named pipe" in refused(tmp_path / "pipe.csv")
     (tmp_path / "pipe.csv").unlink()
     with socket.socket(socket.AF_UNIX) as server:
         server.bind(str(tmp_path / "s.csv"))
-        assert "s.csv' is no regular file but a socket" in refused(tmp_path)
+        assert "s.csv' is not a regular file but a socket" in refused(tmp_path)
     assert numbers(tmp_path / "*.parquet") == [1]
 
 
@@ -217,7 +217,7 @@ def test_no_message_shows_a_password(tmp_path):
 
 def test_a_protocol_that_is_unknown_or_not_installed_is_told():
     assert "nosuch" in refused("nosuch://bucket/x.parquet")
-    assert "is no path or URL that can be read" in refused("nosuch://bucket/x.parquet")
+    assert "is not a path or URL that can be read" in refused("nosuch://bucket/x.parquet")
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
@@ -244,7 +244,7 @@ def test_a_file_that_changes_after_the_plan_is_told(tmp_path):
     with pytest.raises(SourceError, match=r"x.parquet has changed since the run was planned; run again"):
         list(source.read(planned, shard, 9))
     file.unlink()
-    with pytest.raises(SourceError, match=r"could not be read as parquet: .*x.parquet is not there any more"):
+    with pytest.raises(SourceError, match=r"could not be read as parquet: .*x.parquet no longer exists"):
         list(source.read(planned, shard, 9))
 
 

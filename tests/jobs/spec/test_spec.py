@@ -65,7 +65,7 @@ def test_the_contract_is_read_with_its_options():
         ("name=a b", "job.yaml: name is 'a b'; string should match pattern"),
         ("tasks.7.dtype=auto", "override 'tasks.7.dtype': '7' is not an entry of a list of 1; count from 0"),
         ("source", "override 'source' is not key=value; write for example source.limit=1000"),
-        ("name.x=1", "override 'name.x=1': what 'x' would be set in is 'reviews-nightly', not a mapping"),
+        ("name.x=1", "override 'name.x=1': 'x' would be set in 'reviews-nightly', which is not a mapping"),
     ],
 )
 def test_a_wrong_key_or_value_is_named_with_what_would_be_right(override, expected):
@@ -79,7 +79,7 @@ def test_a_missing_section_is_named(key):
 
 def test_two_tasks_cannot_write_one_column():
     twice = {**GOOD, "tasks": GOOD["tasks"] * 2}
-    with pytest.raises(SpecError, match=r"tasks.1.into and tasks.0.into are both 'sentiment'; name them apart"):
+    with pytest.raises(SpecError, match=r"tasks.1.into and tasks.0.into are both 'sentiment'; choose different names"):
         spec.parse(twice)
 
 

@@ -305,8 +305,8 @@ def test_a_file_that_lost_its_end_since_it_was_planned_is_told(tmp_path, monkeyp
         ({"delimiter": "§"}, "source.delimiter: '§' is not one ASCII character"),
         ({"delimiter": "\n"}, "source.delimiter: '\\n' ends a line or is no text"),
         ({"delimiter": '"', "quote": '"'}, "quote and delimiter are both '\"'; they must differ"),
-        ({"encoding": "utf-42"}, "source.encoding: 'utf-42' is no text encoding"),
-        ({"encoding": "base64"}, "source.encoding: 'base64' is no text encoding"),
+        ({"encoding": "utf-42"}, "source.encoding: 'utf-42' is not a text encoding"),
+        ({"encoding": "base64"}, "source.encoding: 'base64' is not a text encoding"),
         ({"format": "jsonl", "delimiter": ";"}, "delimiter goes with CSV files; remove it"),
     ],
 )

@@ -187,7 +187,7 @@ def test_a_cell_that_is_no_value_of_the_named_type_rejects_its_row(tmp_path, typ
 @pytest.mark.parametrize(
     ("types", "expected"),
     [
-        ({"x": "str"}, "source.types.x is 'str', which is no type of a column; types: string, bool, int8"),
+        ({"x": "str"}, "source.types.x is 'str', which is not a type of a column; types: string, bool, int8"),
         ({"x": "decimal128(99, 2)"}, "source.types.x is 'decimal128"),
         ({"x": "timestamp[us, Mars]"}, "source.types.x is 'timestamp"),
         ({"y": "string"}, "source.types: 'y' is not in the files; columns: id, x"),
