@@ -1,4 +1,4 @@
-"""Progress on stderr: a bar on a terminal, a line every half minute where a log is kept."""
+"""Progress on stderr: a bar on a terminal, a line every 30 s in a log."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Update = Callable[[Plan, Progress], None]
 
 @contextmanager
 def shown(quiet: bool = False) -> Iterator[Update]:
-    """Give a function that shows the totals of a run: rows, rows a second, time left.
+    """Give a function that shows the totals of a run: rows, rows/s, time left.
 
     Args:
         quiet: show nothing.

@@ -1,4 +1,4 @@
-"""The Beam pipeline of a plan: one element is one shard, one step executes it."""
+"""The Beam pipeline of a plan: each element is one shard, and one step executes it."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from transforms.errors import RunError, SpecError
 def run_pipeline(
     plan: Plan, todo: Iterable[Shard] | None = None, models: ModelPool | None = None, stop: StopToken = NEVER
 ) -> None:
-    """Execute some shards of a plan (all that are to do, if none are named), each entered as it is finished.
+    """Execute some shards of a plan (by default all that are to do); each finished shard gets an entry in the ledger.
 
     Args:
         plan: the run.
@@ -40,7 +40,7 @@ def run_pipeline(
         stop: looked at between two chunks.
 
     Raises:
-        RunError: what stopped the run; finished shards stay.
+        RunError: the error that stopped the run; finished shards are kept.
     """
     todo = plan.shards_todo if todo is None else list(todo)
     if not todo:
@@ -54,7 +54,7 @@ def run_pipeline(
 
 
 class _ExecuteDoFn(beam.DoFn):
-    """Executes shards of a plan, which travels as text and without them."""
+    """Executes shards of a plan. The plan is sent to the workers as text, without its shards."""
 
     def __init__(self, plan: Plan, models: Shared, stop: StopToken):
         self.plan_json = replace(plan, shards=(), todo={}).to_json()
@@ -70,7 +70,7 @@ class _ExecuteDoFn(beam.DoFn):
             import torch
 
             torch.set_num_threads(max(1, (os.cpu_count() or 1) // workers))
-        # One copy of the weights a process, however many threads or partitions run this DoFn.
+        # One copy of the weights per process, however many threads or partitions run this DoFn.
         self.models = self.shared.acquire(ModelPool)
         self.sink = open_sink(self.plan.spec.sink)
         self.heartbeat = Heartbeat(self.sink.store, self.plan.run_id)
@@ -98,13 +98,13 @@ def runner(spec: RunnerSpec) -> Any:
         return spec.name
     if spec.workers in ("auto", 1) or "direct_running_mode" in spec.options:
         return FnApiRunner()
-    # Beam's own command for its worker processes writes some twenty lines a process to the terminal.
+    # Beam's own command for its worker processes writes about twenty lines per process to the terminal.
     command = f"{sys.executable} -m {worker.__name__}"
     return FnApiRunner(SubprocessSDKEnvironment.from_command_string(command))
 
 
 def options(spec: RunnerSpec) -> PipelineOptions:
-    """Beam's options, word for word, with the local runner's processes."""
+    """The Beam options of the job, and the number of processes of the local runner."""
     flags = dict(spec.options)
     if spec.name == "local" and isinstance(spec.workers, int) and spec.workers > 1:
         flags = {"direct_num_workers": spec.workers} | flags
@@ -131,7 +131,7 @@ def _check_prepare(plan: Plan) -> None:
     """Refuse to execute a plan with another version of its prepare function.
 
     Raises:
-        RunError: the module is another one here.
+        RunError: the module differs on this machine.
     """
     reference = plan.spec.source.prepare
     if reference is not None and prepare.version(reference) != plan.prepare_version:
@@ -145,7 +145,7 @@ def _check_tasks(plan: Plan) -> None:
     """Refuse to execute a plan with another version of one of its tasks.
 
     Raises:
-        RunError: a module is another one here.
+        RunError: a module differs on this machine.
     """
     planned = dict(plan.fingerprint.tasks)
     for into, here in task_plans.hashes(plan.tasks, plan.source.schema):

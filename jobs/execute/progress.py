@@ -1,4 +1,4 @@
-"""How far a run is: each worker process says so in a small file of its own, and whoever watches adds them up."""
+"""The progress of a run: each worker process writes its totals to its own small file; the watcher adds them up."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ EVERY_S = 1.0
 
 @dataclass
 class Progress:
-    """Totals of a run, or of one worker's part in it.
+    """Totals of a run, or of one of its workers.
 
     Attributes:
         rows_in: rows that have passed all tasks, rejected ones included.
@@ -39,7 +39,7 @@ class Progress:
 
 
 class Timeline:
-    """How a run went: (seconds since it started, rows, tokens), evenly thinned so that any run fits a report."""
+    """Samples (seconds since the start, rows, tokens) of a run, thinned evenly so that a long run fits a report."""
 
     MAX_SAMPLES = 240
 
@@ -49,7 +49,7 @@ class Timeline:
         self.every = self.seen = 0
 
     def add(self, progress: Progress) -> None:
-        """Take a sample, or leave it out where there are many."""
+        """Take a sample, or skip it if there are many."""
         if self.seen % (self.every + 1) == 0:
             self.samples.append((round(time.monotonic() - self.started, 2), progress.rows_in, progress.tokens))
         self.seen += 1
@@ -67,7 +67,7 @@ class Heartbeat:
         self.written = 0.0
 
     def add(self, progress: Progress) -> None:
-        """Count, and write if the last writing is a second ago."""
+        """Add to the totals; write them if the last write was at least a second ago."""
         self.total.add(progress)
         if time.monotonic() - self.written >= EVERY_S:
             self.write()
@@ -87,5 +87,5 @@ def read(store: Store, run_id: str) -> Progress:
 
 
 def folder(run_id: str) -> str:
-    """Where the workers of a run write."""
+    """The folder of the progress files of a run."""
     return f"{names.PROGRESS}/{run_id}"

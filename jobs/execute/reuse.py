@@ -1,4 +1,4 @@
-"""Columns whose values stand in an older part file of the same shard: they are read, not computed again."""
+"""Reads unchanged columns of a shard from its older part file, so that they are not computed again."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from jobs.plan import Plan
 from jobs.sink import Entry, Sink
 from jobs.source import Shard
 
-# (rows) -> the reused columns of the next so many rows of the shard.
+# (rows) -> the reused columns of the next `rows` rows of the shard.
 Reader = Callable[[int], pa.RecordBatch]
 
 
 def find(plan: Plan, shard: Shard, before: Entry | None) -> dict[str, str]:
-    """What a shard can take from the part file that an entry stands for.
+    """The columns that a shard can take from the part file of an entry.
 
-    Only from one of the same rows of the same version of the file, and without rejected rows: a part file does not hold
-    those, and another task may reject others.
+    The part file must have the same rows of the same file version, and no row may have been rejected: a part file does
+    not contain rejected rows, and another task may reject other rows.
 
     Returns:
         Column of the plan -> column of the file with the same values.
@@ -36,7 +36,7 @@ def reading(before: Entry | None, columns: Mapping[str, str], sink: Sink, schema
 
     Args:
         before: the entry of the part file.
-        columns: column of the plan -> column of the file, as `find` says.
+        columns: column of the plan -> column of the file, as `find` returns it.
         sink: where the file is.
         schema: columns of the plan's part files.
     """

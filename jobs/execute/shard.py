@@ -24,7 +24,7 @@ Watch = Callable[[Progress], None]
 
 @dataclass(frozen=True)
 class Chunk:
-    """A piece of a shard on its way through the tasks.
+    """Some rows of a shard while the tasks process them.
 
     Attributes:
         batch: the rows that no task has rejected so far, with the columns that tasks have added.
@@ -54,22 +54,22 @@ def execute_shard(
 ) -> Entry:
     """Read a shard, annotate it with every task of the plan, stage its part file.
 
-    A shard that is done by now, since another worker did it, is left as it is. Columns that an older part file of the
+    A shard that another worker has finished meanwhile is skipped. Columns that an older part file of the
     shard holds with the same values are taken from there.
 
     Args:
         plan: the run.
         shard: one of its shards.
-        models: loaded tasks of this process; missing ones are loaded into it.
-        sink: where the part file goes.
-        stop: looked at between two chunks.
-        watch: told of every chunk.
+        models: loaded tasks of this process; missing ones are loaded and added.
+        sink: the sink that the part file is written to.
+        stop: checked between two chunks.
+        watch: called with every chunk.
 
     Returns:
         The entry that makes the shard done.
 
     Raises:
-        SourceError: the file is not what it was when it was planned.
+        SourceError: the file has changed since it was planned.
         SinkError: the sink cannot be written.
         Stopped: the run was asked to stop.
     """
@@ -106,20 +106,20 @@ def read(plan: Plan, shard: Shard, stop: StopToken = NEVER) -> Iterator[Chunk]:
     """A shard as chunks, each with the bad rows that came before it; none for a shard without rows.
 
     Raises:
-        SourceError: the file is not what it was when it was planned.
+        SourceError: the file has changed since it was planned.
         Stopped: the run was asked to stop.
     """
     bad: list[BadRow] = []
     for item in source.read(plan.source, shard, plan.chunk_rows):
         if stop.is_set():
-            raise Stopped("the run was asked to stop; a rerun goes on with the first unfinished shard")
+            raise Stopped("the run was asked to stop; run again to continue with the first unfinished shard")
         if isinstance(item, BadRow):
             bad.append(item)
             continue
         yield Chunk(item, rejects.unreadable(bad, plan.source.schema))
         bad = []
     if bad:
-        # An empty table has no batch to take.
+        # An empty table has no batches.
         empty = pa.RecordBatch.from_pylist([], plan.source.schema)
         yield Chunk(empty, rejects.unreadable(bad, plan.source.schema))
 

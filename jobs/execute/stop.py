@@ -1,4 +1,4 @@
-"""A request to stop, seen by every process of a run on this machine, and the signals that make it."""
+"""A request to stop that every process of a run on this machine can see, and the signals that trigger it."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from jobs.execute import worker
 
 @dataclass(frozen=True)
 class StopToken:
-    """A file whose existence asks a run to stop. It can be pickled; a look costs two microseconds.
+    """A file whose existence asks a run to stop. It can be pickled; checking it takes two microseconds.
 
     Attributes:
         path: the file; None for a run that cannot be asked to stop.
@@ -43,10 +43,10 @@ NEVER = StopToken()
 def on_signals(within_s: float | None = None) -> Iterator[StopToken]:
     """Turn SIGTERM and Ctrl-C into a stop between two chunks; worker processes end with this one.
 
-    A second signal ends the process at once, which loses no finished shard either.
+    A second signal ends the process at once, which does not lose finished shards either.
 
     Args:
-        within_s: after so many seconds what has not stopped is killed, this process and all below it.
+        within_s: seconds after which this process and its child processes are killed if they have not stopped.
     """
     deadline = threading.Timer(within_s or 0, _kill_tree)
     deadline.daemon = True
@@ -56,7 +56,7 @@ def on_signals(within_s: float | None = None) -> Iterator[StopToken]:
         def ask(number: int, frame: object) -> None:
             stop.set()
             for child in psutil.Process().children(recursive=True):
-                # Beam's workers and no other child: the embedded Prefect server has the end of the run to record.
+                # Only Beam's workers: the embedded Prefect server, also a child, must still record the end of the run.
                 with suppress(psutil.Error):
                     if worker.__name__ in child.cmdline():
                         child.terminate()
@@ -74,7 +74,7 @@ def on_signals(within_s: float | None = None) -> Iterator[StopToken]:
 
 
 def _kill_tree() -> None:
-    """Kill every process below this one, then this one: nothing interrupts a forward pass, or Beam without workers."""
+    """Kill the child processes, then this one: a forward pass cannot be interrupted otherwise, nor can Beam."""
     for child in psutil.Process().children(recursive=True):
         with suppress(psutil.Error):
             child.kill()

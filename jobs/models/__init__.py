@@ -1,1 +1,1 @@
-"""Model and adapter names become pinned folders; int8 is compared with float32."""
+"""Pin and download models and adapters; compare int8 with float32."""

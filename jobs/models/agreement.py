@@ -25,14 +25,14 @@ LOG = logging.getLogger(__name__)
 FIRST_ROWS = 64
 SAMPLE_ROWS = 128
 
-# Code points of a text that are looked at, some 250 tokens: books would take minutes, and say the same.
+# Only this many code points of a text are compared, about 250 tokens: longer texts take minutes and change nothing.
 TEXT_LENGTH = 1000
 
 
 def check(plan: Plan, models: ModelPool, store: Store) -> Plan:
     """The plan with the agreement of each task in `dtype: int8`.
 
-    It is measured once a fingerprint and kept in the sink: nothing that could change it changes without that.
+    It is measured once per fingerprint and kept in the sink, because it can change only if the fingerprint changes.
 
     Args:
         plan: the run.
@@ -66,7 +66,7 @@ def _measured(plan: Plan, models: ModelPool) -> dict[str, float]:
             into = task.spec.into
             if into not in rounded and not _is_read(task, plan):
                 continue
-            # Models in float32 are not kept: two of one task are enough at a time.
+            # The float32 models are not kept, so that at most two models are in memory at a time.
             values = pool.load(replace(task, dtype="float32"))(batch).values if into in rounded else None
             own = models.annotator(task)(batch).values
             if values is not None:
@@ -82,7 +82,7 @@ def _agreed(looks: list[tuple[pa.Array, pa.Array]]) -> float:
 
 
 def _is_clear(agreed: float, task: TaskPlan) -> bool:
-    """Whether an agreement is nearer to all than to the least that is asked for."""
+    """Whether an agreement is nearer to 1 than to the required minimum."""
     return agreed >= (1 + task.spec.min_agreement) / 2
 
 
@@ -91,12 +91,12 @@ def _accept(task: TaskPlan, i: int, agreed: float) -> None:
     if agreed < task.spec.min_agreement:
         raise ModelError(
             f"tasks.{i}.dtype is int8, which agrees with float32 on {agreed:.4f} of a sample of the rows; "
-            f"tasks.{i}.min_agreement is {task.spec.min_agreement:g}; use dtype: auto, or ask for less agreement"
+            f"tasks.{i}.min_agreement is {task.spec.min_agreement:g}; use dtype: auto, or lower min_agreement"
         )
 
 
 def _is_read(task: TaskPlan, plan: Plan) -> bool:
-    """Whether a task in int8 reads this task's column, by way of others too."""
+    """Whether a task in int8 reads this task's column, directly or through other tasks."""
     readers = [
         other
         for other in plan.tasks

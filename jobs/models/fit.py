@@ -1,4 +1,4 @@
-"""Whether each model of a plan is complete and fits its task, found before anything is written or any weights load."""
+"""Check that each model of a plan is complete and fits its task, before anything is written or weights are loaded."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from transforms.errors import UserError
 def check(plan: Plan, from_hub: bool = False) -> None:
     """Load the models of a plan without their weights, and set up their tasks.
 
-    Nothing is looked at where no shard is to do, or where finished shards show that the same models have been loaded:
+    Nothing is checked if no shard is to do, or if finished shards show that the same models were loaded before: the
     imports alone take seconds.
 
     Args:

@@ -12,7 +12,7 @@ from huggingface_hub.utils import httpx
 from transforms.digest import digest
 from transforms.errors import ModelError
 
-# Everything but weights: what is read before any weights load.
+# All files except weights: they are read before any weights are loaded.
 SMALL_FILES = ["*.json", "*.txt", "*.model", "*.spm", "*.tiktoken", "*.jinja"]
 UNUSED_FILES = ["*.h5", "*.msgpack", "*.onnx", "*.ot", "onnx/*", "openvino/*", "coreml/*", "original/*", "*.gguf"]
 
@@ -36,10 +36,10 @@ class Pin:
         return asdict(self)
 
     def folder(self, weights: bool = True) -> str:
-        """A folder that holds it, downloaded if need be.
+        """A folder with its files, downloaded if needed.
 
         Raises:
-            ModelError: the Hub does not give it, or a local folder was changed after it was pinned.
+            ModelError: it cannot be downloaded, or a local folder was changed after it was pinned.
         """
         if self.local:
             if weights and digest(self.name) != self.commit:
@@ -62,7 +62,7 @@ def pin(name: str, revision: str | None, key: str) -> Pin:
     Args:
         name: folder, or Hub name org/model.
         revision: branch, tag or commit on the Hub; a folder has none.
-        key: where the job file says so, for the error.
+        key: its key in the job file, for the error.
 
     Raises:
         ModelError: it is neither a folder nor on the Hub.
@@ -76,7 +76,7 @@ def pin(name: str, revision: str | None, key: str) -> Pin:
         return Pin(name, str(HfApi().model_info(name, revision=revision).sha), local=False)
     except (HfHubHTTPError, OfflineModeIsEnabled, httpx.HTTPError, ValueError) as error:
         raise ModelError(
-            f"{key} {name!r} is no folder here, and the Hub does not give it ({_first_line(error)}); "
+            f"{key} {name!r} is not a folder here, and the Hub does not have it ({_first_line(error)}); "
             f"check the name, and for a private model HF_TOKEN"
         ) from error
 

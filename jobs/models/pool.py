@@ -1,4 +1,4 @@
-"""Loaded tasks of one process: each is loaded once, whoever asks for it, and kept as long as the pool."""
+"""The loaded tasks of one process: each is loaded once and kept as long as the pool exists."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from transforms.options import columns_read, with_fields
 
 
 class ModelPool:
-    """The annotators of a run in this process. Passed to whoever executes; safe to share between threads."""
+    """The annotators of a run in this process. Passed to the code that executes shards; threads can share it."""
 
     def __init__(self) -> None:
         self.loaded: dict[str, Annotator] = {}
@@ -32,12 +32,12 @@ class ModelPool:
             return self.loaded[key]
 
     def clear(self) -> None:
-        """Let go of every model."""
+        """Release every model."""
         self.loaded.clear()
 
 
 def load(task: TaskPlan) -> Annotator:
-    """A task with its weights, ready to annotate; kept by nobody.
+    """A task with its weights, ready to annotate; not kept in a pool.
 
     Raises:
         ModelError: the weights do not fit the task, or this machine lacks the device that the plan says.
@@ -46,7 +46,7 @@ def load(task: TaskPlan) -> Annotator:
     if module.ARCHITECTURE is None:
         annotator = module.load(task.spec.options, None, task.spec.max_tokens)
     else:
-        # With torch and transformers, which take seconds to import.
+        # Imported here because it imports torch and transformers, which takes seconds.
         from transforms import device
         from transforms import model as models
         from transforms.checkpoint.loading import explaining

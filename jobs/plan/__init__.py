@@ -1,6 +1,6 @@
-"""A plan: every revision pinned, every adapter resolved, the list of shards, minus what the ledger has.
+"""A plan: pinned revisions, resolved adapters, the list of shards, and which of them are not in the ledger yet.
 
-A plan is a plain file. Executing takes a plan and some of its shards, anywhere, any number of times.
+A plan can be saved as a JSON file. Any machine can execute any of its shards, any number of times.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from transforms import registry
 from transforms.errors import RunError
 from transforms.reference import ModelRef
 
-# Raised whenever a plan file would be read wrongly by an older version, or an older plan by this one.
+# Increased whenever an older version would misread a plan file of this version, or the reverse.
 FORMAT = 3
 
 
@@ -33,10 +33,10 @@ class TaskPlan:
         spec: the job file's entry.
         model: its weights at one commit, or None for a task without a model.
         adapter: the adapter at one commit, or None.
-        dtype: what is computed where the plan was made; never auto.
+        dtype: the dtype on the machine that made the plan; never auto.
         engine: likewise.
         device: likewise, such as cpu or cuda; a worker that has no such device refuses the plan.
-        agreement: of dtype int8 with float32 on a sample of the rows, from 0 to 1; None for other dtypes.
+        agreement: fraction of a sample of the rows for which int8 and float32 agree; None for other dtypes.
     """
 
     spec: TaskSpec
@@ -68,20 +68,20 @@ class TaskPlan:
 
     @property
     def identity(self) -> dict[str, Any]:
-        """Everything of its own that can change what the task gives, as the job file asks for it."""
+        """All settings of the task that can change its output, as the job file has them."""
         return {
             "task": self.spec.task,
             "version": registry.version(self.spec.task),
             "options": asdict(self.spec.options),
             "model": self.model and self.model.commit,
             "adapter": self.adapter and self.adapter.commit,
-            # Not what `auto` is on this machine: another one would redo the lake.
+            # The setting `auto` itself: with its value on this machine, another machine would redo the lake.
             "dtype": self.spec.dtype,
             "engine": self.spec.engine,
         }
 
     def reference(self, weights: bool = True) -> ModelRef:
-        """Folders to load from, downloaded if need be."""
+        """Folders to load from, downloaded if needed."""
         assert self.model is not None
         adapter = self.adapter.folder(weights) if self.adapter else None
         return ModelRef(self.model.folder(weights), adapter, self.dtype, self.device, self.engine)
@@ -89,7 +89,7 @@ class TaskPlan:
 
 @dataclass(frozen=True)
 class Plan:
-    """A run as a plain file.
+    """The plan of a run.
 
     Attributes:
         run_id: sortable by time, unique.
@@ -100,10 +100,10 @@ class Plan:
         fingerprint: everything but the source rows that can change an output row.
         prepare_version: hash of the module that `source.prepare` names, or None.
         shards: every shard of the source, in order.
-        todo: slot of each shard that is to do -> why.
-        removals: source file that is gone -> published rows that go with it (`on_vanished: remove`).
+        todo: slot of each shard to do -> the reason.
+        removals: deleted source file -> its published rows, which the run removes (`on_vanished: remove`).
         lease: number of the lease on the sink under which it is executed; 0 before the sink is held.
-        copied: slots of shards that are done, whose file has another time and the same content.
+        copied: slots of finished shards; their files have a new modification time and the same content.
         chunk_rows: rows that are sorted and batched together.
     """
 
@@ -128,12 +128,12 @@ class Plan:
 
     @property
     def rows_todo(self) -> int | None:
-        """Rows to execute; None where only reading would tell."""
+        """Rows to execute; None if unknown before reading."""
         return self._sum([shard.rows if shard.limit is None else shard.limit for shard in self.shards_todo])
 
     @property
     def rows_expected(self) -> int | None:
-        """`rows_todo`, estimated where only reading would tell: what progress is measured by. None if unknown."""
+        """`rows_todo`, or an estimate of it; the total of the progress display. None if unknown."""
         guessed = (shard.about_rows if shard.rows is None else shard.rows for shard in self.shards_todo)
         return self._sum([g if s.limit is None else s.limit for g, s in zip(guessed, self.shards_todo, strict=True)])
 

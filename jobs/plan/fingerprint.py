@@ -1,8 +1,8 @@
-"""A fingerprint: what a finished shard's values depend on beside its source rows, part by part.
+"""A fingerprint: everything that the values of a finished shard depend on, except its source rows.
 
-The parts are kept apart so that a job that gains or changes a task computes that column only: the others are taken from
-the part file that is there. A fingerprint holds what a job asks for, not what a machine made of it (`dtype: auto` stays
-auto), so that a night on another machine redoes nothing.
+It has separate parts, so that a job with a new or changed task computes only the column of that task and reads the
+others from the existing part file. It holds the settings of the job, not the choices of a machine (`dtype: auto` stays
+auto), so that another machine redoes nothing.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class Fingerprint:
 
     @property
     def digest(self) -> str:
-        """One short name for all of it."""
+        """One short hash of all parts."""
         return digest(asdict(self))
 
     def to_json(self) -> dict[str, Any]:
@@ -41,13 +41,13 @@ class Fingerprint:
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any] | str) -> Fingerprint:
-        """The inverse of `to_json`. Version 0.1.0 wrote one string, which equals no fingerprint of today."""
+        """The inverse of `to_json`. Version 0.1.0 wrote one string, which never equals a current fingerprint."""
         if isinstance(data, str):
             return cls(data, "", ())
         return cls(data["columns"], data["rows"], tuple((into, value) for into, value in data["tasks"]))
 
     def accepts(self, done: Fingerprint, keep_models: bool) -> bool:
-        """Whether rows that were finished under another fingerprint are finished under this one.
+        """Whether rows finished under another fingerprint also count as finished under this one.
 
         Args:
             done: the fingerprint that they were finished under.
@@ -56,7 +56,7 @@ class Fingerprint:
         return done == self or (keep_models and (done.columns, done.rows) == (self.columns, self.rows))
 
     def difference(self, done: Fingerprint) -> str:
-        """Why rows finished under `done` are not finished under this one, for people."""
+        """The reason, as text, why rows finished under `done` do not count as finished under this one."""
         if not done.tasks:
             return "written by an older version"
         if done.rows != self.rows:
@@ -69,7 +69,7 @@ class Fingerprint:
         return "other columns"
 
     def reusable(self, done: Fingerprint) -> dict[str, str]:
-        """Columns of this fingerprint whose values stand in a part file written under another.
+        """Columns of this fingerprint that can be read from a part file written under another one.
 
         Returns:
             New column -> the part file's column with the same values.

@@ -1,4 +1,4 @@
-"""A job file becomes a plan: look at the source, pin the models, check that all fits, subtract what is done."""
+"""Make a plan from a job file: list the source, pin the models, check that all fit, find what is done."""
 
 from __future__ import annotations
 
@@ -19,17 +19,18 @@ from jobs.source import Source
 from jobs.spec import JobSpec
 from transforms.options import column_kinds
 
-# Rows of a chunk: what is sorted by length together. A CPU shows progress and stops within seconds; a GPU stays full.
+# Rows per chunk, which are sorted by length together: few on a CPU, to show progress and stop within seconds; many on
+# a GPU, to keep it busy.
 CHUNK_ROWS = {"cpu": 1024, "cuda": 16_384, "mps": 8192}
 
 
 def make(spec: JobSpec) -> Plan:
-    """Resolve a job file: look at the source, pin the models, check that all fits, subtract what is done.
+    """Make a plan from a job file: list the source, pin the models, check that all fit, find what is done.
 
     Loads no weights and writes nothing.
 
     Raises:
-        UserError: what the job file says does not fit what is there.
+        UserError: the job file does not fit the source, the models or the sink.
         SourceError: a source file cannot be read.
     """
     sink = open_sink(spec.sink)
@@ -39,11 +40,11 @@ def make(spec: JobSpec) -> Plan:
     pinned = owned.pinned if owned is not None else {}
     planned_source, shards = source.plan(spec.source, outside=spec.sink.path, texts=texts, pinned=pinned)
     planned_tasks, schema = task_plans.resolve(spec, planned_source.schema)
-    # The value of a partition column stays where it was, in the name of the folder.
+    # The value of a partition column stays in the name of the folder.
     schema = pa.schema([field for field in schema if field.name not in planned_source.partition_columns])
     check_columns(schema)
     plan = Plan(
-        # Microseconds, since short runs follow one another within a second and are told apart by order.
+        # With microseconds, because several short runs can start within a second and must sort in order.
         run_id=f"{datetime.now(UTC):%Y%m%dT%H%M%S%f}-{secrets.token_hex(3)}",
         spec=spec,
         source=planned_source,
@@ -61,7 +62,7 @@ def make(spec: JobSpec) -> Plan:
 
 
 def refresh(plan: Plan, sink: Sink) -> Plan:
-    """A plan of any age against what is done by now.
+    """Compare a plan with the current ledger.
 
     Raises:
         SpecError: the run would leave fewer rows of a source file than are published.
@@ -80,7 +81,7 @@ def _chunk_rows(planned_tasks: list[TaskPlan]) -> int:
     devices = [task.spec.device for task in planned_tasks if task.model is not None]
     if not devices:
         return CHUNK_ROWS["cuda"]
-    # With torch, which takes a second to import.
+    # Imported here because it imports torch, which takes a second.
     from transforms.device import choose_device
 
     return min(CHUNK_ROWS[choose_device(device).type] for device in devices)

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 def resolve(spec: JobSpec, schema: pa.Schema) -> tuple[list[TaskPlan], pa.Schema]:
-    """Resolve each task and check it against the columns that it will find.
+    """Resolve each task and check that the columns it reads exist.
 
     Args:
         spec: the job.
@@ -33,7 +33,7 @@ def resolve(spec: JobSpec, schema: pa.Schema) -> tuple[list[TaskPlan], pa.Schema
         The tasks, and the schema with the column that each of them adds.
 
     Raises:
-        SpecError: a column is missing, of another type, or there already.
+        SpecError: a column is missing, has the wrong type, or exists already.
         ModelError: a model or adapter does not fit its task.
     """
     planned = []
@@ -74,14 +74,14 @@ def _configured(task_plan: TaskPlan, module: Task) -> PretrainedConfig:
     config = read_config(reference)
     if reference.adapter is not None and item.model is not None:
         adapters.check(reference.adapter, reference.path, item.model)
-    # An adapter may bring the head that its base lacks.
+    # An adapter may have a head that its base model lacks.
     if item.adapter is None:
         module.check(item.options, config)
     return config
 
 
 def hashes(planned: Sequence[TaskPlan], schema: pa.Schema) -> tuple[tuple[str, str], ...]:
-    """The hash of everything that can change each task's column, as it is on this machine.
+    """The hash of everything that can change each task's column, on this machine.
 
     Args:
         planned: the tasks, in order.
@@ -94,7 +94,7 @@ def hashes(planned: Sequence[TaskPlan], schema: pa.Schema) -> tuple[tuple[str, s
     for task in planned:
         columns = columns_read(task.spec.options)
         names = sorted({column.split(".")[0] for column in columns} & set(schema.names))
-        # A prompt shows 1 and 1.0 as different texts.
+        # Types matter: a prompt shows 1 and 1.0 as different texts.
         types = {name: str(schema.field(name).type) for name in names}
         identities.append((task.spec.into, task.identity | {"types": types}, columns))
     return fingerprint.of_tasks(identities)
@@ -108,7 +108,7 @@ def _computed(item: TaskSpec, i: int, is_here: bool) -> TaskPlan:
         i: its number.
         is_here: whether it is computed on this machine.
     """
-    # With torch, which takes a second to import, and which a task without a model does without.
+    # Imported here because it imports torch, which takes a second and which a task without a model does not need.
     from transforms import engines
     from transforms.device import check, choose_device, choose_dtype
 

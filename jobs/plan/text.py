@@ -8,7 +8,7 @@ from jobs.plan import Plan, TaskPlan
 
 
 def lines(plan: Plan) -> list[tuple[str, str]]:
-    """(what, how much) for everything that a person wants to know before a run."""
+    """(name, value) of everything that a person wants to know before a run."""
     files = len({shard.key for shard in plan.shards})
     done = len(plan.shards) - len(plan.todo)
     shown = [
@@ -27,7 +27,7 @@ def lines(plan: Plan) -> list[tuple[str, str]]:
 
 
 def text(plan: Plan) -> str:
-    """The lines, one below the other."""
+    """The plan as text, one line per value."""
     shown = lines(plan)
     width = max(14, *(len(what) + 2 for what, _ in shown))
     return "\n".join(f"{what:<{width}}{value}" for what, value in shown)

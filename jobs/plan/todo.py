@@ -1,4 +1,4 @@
-"""Which shards of a plan are to do: those that the ledger does not have, each with the reason."""
+"""The shards of a plan that must be computed, because the ledger does not have them, each with the reason."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def subtract(plan: Plan, ledger: Mapping[str, Entry]) -> Plan:
 
 
 def _reason(plan: Plan, shard: Shard, ledger: Mapping[str, Entry]) -> str | None:
-    """Why a shard is to do; None if it is done."""
+    """The reason why a shard must be computed; None if it is done."""
     if (entry := ledger.get(shard.slot)) is None:
         known = any(other.key == shard.key for other in ledger.values())
         return CHANGED if known else NEW
@@ -53,7 +53,7 @@ def _reason(plan: Plan, shard: Shard, ledger: Mapping[str, Entry]) -> str | None
 
 
 def _is_copy(entry: Entry, shard: Shard) -> bool:
-    """Whether a file with another time, as a copied lake has, holds what it held when it was enriched."""
+    """Whether a file with a new modification time (a copied lake) has the content that was enriched."""
     if entry.content is None or content.size(entry.version) != content.size(shard.version):
         return False
     return content.content_hash(shard) == entry.content
@@ -81,9 +81,9 @@ def _limited(
 
 
 def _refuse_fewer_rows(plan: Plan, ledger: Mapping[str, Entry]) -> None:
-    """Refuse a condition, a prepare function or a limit that would take published rows away.
+    """Refuse a condition, a prepare function or a limit that would remove published rows.
 
-    A source file that became shorter by itself is no reason: its rows are gone at the source too.
+    A source file that itself became shorter is accepted: its rows are gone at the source too.
 
     Raises:
         SpecError: with the file and both counts.
@@ -103,7 +103,7 @@ def _refuse_fewer_rows(plan: Plan, ledger: Mapping[str, Entry]) -> None:
     cause = _cause(plan)
     raise SpecError(
         f"{cause} would leave {after[key]:,} of the {before[key]:,} published rows of {key!r}"
-        f"{_others(fewer)}; give this run a sink.path of its own, or take the rows away on purpose with "
+        f"{_others(fewer)}; give this run its own sink.path, or allow the removal of the rows with "
         f"sink.allow_fewer_rows=true"
     )
 

@@ -132,7 +132,7 @@ def _commit(spec: SourceSpec) -> str:
         return str(HfApi().dataset_info(str(spec.dataset), revision=spec.revision).sha)
     except (HfHubHTTPError, OfflineModeIsEnabled, httpx.HTTPError, ValueError) as error:
         raise SpecError(
-            f"source.dataset {spec.dataset!r} is no folder here and the Hub does not give it: {reason(error)}"
+            f"source.dataset {spec.dataset!r} is not a folder here, and the Hub does not have it: {reason(error)}"
         ) from error
 
 

@@ -296,5 +296,5 @@ def test_a_local_dataset_streams_through_the_datasets_client(tmp_path, saved):
 
 
 def test_a_dataset_that_is_nowhere_is_refused():
-    with pytest.raises(SpecError, match="is no folder here and the Hub does not give it"):
+    with pytest.raises(SpecError, match="is not a folder here, and the Hub does not have it"):
         source.plan(SourceSpec(dataset="org/nothing"))
