@@ -16,7 +16,7 @@ from jobs.source.shard import BadRow, Shard
 from jobs.spec import SourceSpec
 from transforms.errors import SpecError
 
-# The key of `source` that asks for a kind -> its module, imported on use: importing datasets takes 1 s.
+# The key of `source` that asks for a kind -> its module, imported on use: datasets takes most of a second.
 KINDS = {"path": "jobs.source.lake", "dataset": "jobs.source.dataset"}
 
 
