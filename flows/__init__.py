@@ -1,6 +1,6 @@
-"""Prefect flows: order, retries, schedules, artifacts."""
+"""Jobs as Prefect flows: retries, schedules, progress, reports."""
 
 import os
 
-# Bars of libraries do not belong in a log.
+# Progress bars of libraries would fill the log.
 os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")

@@ -1,7 +1,7 @@
-"""Automations that the server needs: a run whose machine is gone is marked Crashed, so that nobody waits for it.
+"""Automations that the server needs: a run whose machine has failed is marked Crashed, so that the next run can start.
 
-Open source Prefect leaves such a run Running for good. A flow run sends a heartbeat event from a thread of its own;
-what sends none for three beats and has not ended is dead. Source: Prefect's guide "Detect zombie flows".
+Open source Prefect leaves such a run Running forever. A flow run sends a heartbeat event from a separate thread;
+a run that misses three heartbeats and has not ended is dead. Source: Prefect's guide "Detect zombie flows".
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from prefect.events.actions import ChangeFlowRunState
 from prefect.events.schemas.automations import AutomationCore, EventTrigger, Posture
 from prefect.events.schemas.events import ResourceSpecification
 
-# Every flow run of ours carries it, so that the automations leave other flows alone.
+# Every flow run of Nightscribe has this tag, so that the automations ignore other flows.
 TAG = "nightscribe"
 HEARTBEAT_S = 30
 SILENT_S = 3 * HEARTBEAT_S
@@ -24,7 +24,7 @@ ENDS = ("Completed", "Failed", "Cancelled", "Skipped", "Crashed", "TimedOut", "A
 
 
 def crash_automation(silent_s: float = SILENT_S) -> AutomationCore:
-    """Marks a run Crashed that was alive and has been silent for `silent_s` seconds."""
+    """Marks a run Crashed if it has sent heartbeats and then none for `silent_s` seconds."""
     beat = "prefect.flow-run.heartbeat"
     return _crash(
         name="nightscribe: crash runs whose machine is gone",
@@ -37,7 +37,7 @@ def crash_automation(silent_s: float = SILENT_S) -> AutomationCore:
 
 
 def pending_automation(pending_s: float = PENDING_S) -> AutomationCore:
-    """Marks a run Crashed that a worker took and never started."""
+    """Marks a run Crashed if a worker took it and did not start it."""
     return _crash(
         name="nightscribe: crash runs that never start",
         description=f"Marks a run Crashed that has been Pending for {pending_s:g} s.",
@@ -59,7 +59,7 @@ def apply(automation: AutomationCore) -> str:
         if not found:
             client.create_automation(automation)
             return "created"
-        # Whether it is enabled is up to whoever operates the server.
+        # Operators may disable it, so that setting is kept.
         wanted = automation.model_copy(update={"enabled": found[0].enabled})
         if _content(found[0]) == _content(wanted):
             return "unchanged"

@@ -32,7 +32,7 @@ SPECS = Path("deploy/specs")
 POOL = "nightscribe"
 # By module, not by file: a file's folder comes first on the worker's path, and no package is looked for in `flows/`.
 ENTRYPOINT = "flows.enrich.enrich"
-# One schedule a deployment, so that a new deploy changes it in place and what is late stays.
+# One schedule per deployment, so that a new deploy changes it in place and what is late stays.
 SLUG = "job-file"
 # A second run of a sink waits for the first instead of being cancelled: started with other parameters it has something
 # to do, and otherwise it finds everything done and ends within seconds. `flows.nights` thins out what piles up.
@@ -53,7 +53,7 @@ class Job:
 
     @property
     def description(self) -> str:
-        """What the job does, when, and where it reads and writes; Markdown."""
+        """The job's tasks, schedule, source and sink as Markdown."""
         source = self.spec.source.path or self.spec.source.dataset
         starts = [f"schedule `{self.spec.schedule}`"] if self.spec.schedule else []
         starts += [f"event `{self.spec.trigger}`"] if self.spec.trigger else []
@@ -67,12 +67,12 @@ class Job:
 
     @property
     def tags(self) -> list[str]:
-        """Words to find its runs by."""
+        """Words by which its runs can be found."""
         return sorted({automations.TAG, *(task.task for task in self.spec.tasks), *self.spec.tags})
 
     @property
     def version(self) -> str:
-        """Package version and a hash of what a deployment is made of; another one is deployed anew."""
+        """Package version and a hash of what a deployment is made of; a new version is deployed again."""
         content = [self.spec.model_dump(mode="json"), str(self.file), enrich.parameters.model_dump(mode="json")]
         digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
         return f"{importlib.metadata.version('nightscribe')}+{digest[:10]}"
@@ -124,7 +124,7 @@ def deployment(job: Job, pool: str, workdir: Path) -> RunnerDeployment:
 
 
 def job_variables(workdir: Path | str) -> dict[str, Any]:
-    """Where the process of a run starts, and how often it says that it lives."""
+    """Where the process of a run starts, and how often it sends a heartbeat."""
     return {
         "working_dir": str(workdir),
         "env": {"PREFECT_FLOWS_HEARTBEAT_FREQUENCY": str(automations.HEARTBEAT_S)},

@@ -35,12 +35,12 @@ from jobs.spec import JobSpec
 from jobs.store import Store
 from transforms.errors import NightscribeError, RunError, SinkBusy, Stopped, TooManyRejects
 
-# Who cancels waits no longer than this and what Prefect takes to notice; what has not stopped by then is killed.
+# The longest wait after a cancel, besides the time in which Prefect notices it; then the processes are killed.
 STOP_WITHIN_S = 10.0
 
 
 def may_pass(_: Task[..., Any], __: TaskRun, state: State[Any]) -> bool:
-    """Whether what stopped an attempt may be gone at the next: a store or a network, not a wrong row or a stop."""
+    """Whether another attempt may succeed: after an error of a store or network, not after a wrong row or a stop."""
     try:
         state.result()
     except (TooManyRejects, Stopped, SinkBusy):
@@ -48,7 +48,7 @@ def may_pass(_: Task[..., Any], __: TaskRun, state: State[Any]) -> bool:
     except (RunError, OSError):
         return True
     except Exception:
-        # Prefect has the error and raises it from the task; here it only says that another attempt would not help.
+        # Prefect raises the error from the task; this function only decides whether to try again.
         return False
     return False
 
@@ -63,7 +63,7 @@ def may_pass(_: Task[..., Any], __: TaskRun, state: State[Any]) -> bool:
     cache_policy=NO_CACHE,
 )
 def execute(held: run.Held) -> Any:
-    """Enrich every shard that is not done; a retry goes on with the first unfinished one.
+    """Enrich every shard that is not done; a retry continues with the first unfinished one.
 
     Returns:
         None, or a Cancelled state if the run was asked to stop.
@@ -80,7 +80,7 @@ def execute(held: run.Held) -> Any:
             update_progress_artifact(progress_id, progress=percent(plan, progress), description=shown)
         except (httpx.HTTPError, PrefectException) as error:
             # A server that restarts interrupts the display of the progress, not the work.
-            log.warning("the server did not take the progress: %s", error)
+            log.warning("the progress could not be sent to the Prefect server: %s", error)
 
     try:
         with run.watching(held, watch, every_s=2.0):
@@ -131,7 +131,7 @@ def enrich(
 
 
 def run_job(parsed: JobSpec, stopped: StopToken = NEVER) -> dict[str, Any]:
-    """Plan a job, execute it, finish it, and show what came of it; its report as a dict.
+    """Plan a job, execute it, finish it, and show its report; returns the report as a dict.
 
     Raises:
         Stopped: the run was asked to stop.
@@ -149,10 +149,10 @@ def run_job(parsed: JobSpec, stopped: StopToken = NEVER) -> dict[str, Any]:
             state.result()
             report = run.finish(held)
     except Stopped:
-        # Whoever cancels does not wait for pictures; the sink has the numbers.
+        # No pictures after a cancel, which must be fast; the sink has the numbers.
         raise
     except NightscribeError:
-        # A run that was refused before it wrote anything has no report; no other trouble hides what went wrong.
+        # A run that was refused before it wrote anything has no report; another error here does not hide the first one.
         with suppress(NightscribeError, OSError, httpx.HTTPError, PrefectException):
             publish(parsed, planned.run_id)
         raise
@@ -182,6 +182,6 @@ def artifact_key(job: JobSpec, what: str) -> str:
 
 
 def percent(plan: Plan, progress: Progress) -> float:
-    """How much is done, by rows where their number is known, else by shards."""
+    """The finished share, by rows if their number is known, else by shards."""
     done, total = (progress.rows_in, plan.rows_expected) if plan.rows_expected else (progress.shards, len(plan.todo))
     return round(min(100.0, 100.0 * done / total), 1) if total else 100.0

@@ -1,4 +1,4 @@
-"""What other systems may hear of a run: an event when it has finished, failed or promoted a model.
+"""Events for other systems: a run has finished, has failed or has promoted a model.
 
 Automations turn them into messages (Slack, mail, webhook) or into the start of another job; see deploy/RUNBOOK.md.
 """

@@ -1,4 +1,4 @@
-"""One queue for the GPU: a global concurrency limit that only jobs which use one take a slot of."""
+"""One queue for the GPU: a global concurrency limit; only jobs that use the GPU take a slot."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ SLOTS = 1
 
 
 def create_limit() -> bool:
-    """Create the limit if the server has none, and whether it had none; slots that somebody set stay as they are."""
+    """Create the limit if the server has none, and whether it had none; an existing number of slots is kept."""
     with get_client(sync_client=True) as client:
         try:
             client.read_global_concurrency_limit_by_name(LIMIT)
@@ -36,7 +36,7 @@ def needed(plan: Plan) -> bool:
 
 @contextmanager
 def slot(plan: Plan) -> Iterator[None]:
-    """Hold a slot for a plan that needs the GPU, waiting for it as long as it takes."""
+    """Hold a slot for a plan that needs the GPU, waiting for it without a time limit."""
     if not needed(plan):
         yield
         return

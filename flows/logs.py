@@ -1,4 +1,4 @@
-"""The lines of our libraries in the log of a flow run: each once, at the level it was written with."""
+"""Log records of libraries in the log of a flow run: each once, at its own level."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from prefect import get_run_logger
 
 from transforms.errors import NightscribeError
 
-# From which level a library's lines are worth keeping for every night. Beam's warnings are about Beam.
+# The lowest level that is kept, by library. Beam's warnings concern only Beam itself.
 LOGGERS = {
     "jobs": logging.INFO,
     "transforms": logging.INFO,
@@ -33,7 +33,7 @@ WORKER_LINE = re.compile(r'message: "(?P<message>(?:\\.|[^"\\])*)".*? log_locati
 
 @contextmanager
 def forwarded(stopping: Callable[[], bool] = lambda: False) -> Iterator[None]:
-    """Send the lines of our libraries to the log of this run, from whichever thread they come.
+    """Send the lines of our libraries to the log of this run, from any thread.
 
     What Prefect itself logs of an error of ours is cut down to the error's sentence, and no other library repeats it.
 
@@ -84,7 +84,7 @@ def shorten(record: logging.LogRecord) -> bool:
 
 
 def worker_line(record: logging.LogRecord) -> tuple[str, str] | None:
-    """Library and message of a line from a worker process; None where it is not worth keeping.
+    """Library and message of a line from a worker process; None if it is not kept.
 
     Args:
         record: its only argument is Beam's LogEntry as text.

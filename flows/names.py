@@ -13,7 +13,7 @@ from jobs import spec
 from jobs.report.shown import clock
 from transforms.errors import NightscribeError
 
-# What the form of the UI fills in: one of these words, a dash, and the name of a dish or an animal.
+# Names that the form of the UI fills in: one of these words, a dash, and the name of a dish or an animal.
 FILLED_IN = re.compile(
     r"(Awesome|Rustic|Small|Gorgeous|Fantastic|Sleek|Intelligent|Unbranded|Refined|Licensed|Generic|Practical|Ergonomic"
     r"|Handcrafted|Tasty|Handmade|Incredible)-.{1,40}"
@@ -21,7 +21,7 @@ FILLED_IN = re.compile(
 
 
 def name_of_run() -> str:
-    """The name that a person typed, else the job, how it started, and when.
+    """The name that a person typed, else the job, how it was started, and when.
 
     Such as `reviews-nightly, scheduled for 2026-11-25 02:15 CET`.
     """
@@ -35,7 +35,7 @@ def name_of_run() -> str:
         if parsed.schedule is not None:
             timezone = parsed.schedule.timezone
     except NightscribeError:
-        # The run itself will say what is wrong with the file.
+        # The run itself reports the error in the file.
         name = Path(job).stem
     how = "scheduled for" if "auto-scheduled" in flow_run.tags else "started"
     return f"{name}, {how} {clock(flow_run.scheduled_start_time, timezone)}"
@@ -51,7 +51,7 @@ def is_generated(name: str | None) -> bool:
 
 @cache
 def _words() -> frozenset[str]:
-    """What Prefect's server makes names of."""
+    """The words from which Prefect's server makes names."""
     from coolname import data
 
     config: dict[str, Any] = data.config

@@ -1,7 +1,7 @@
-"""One run for one night: what a scheduled run looks at before it starts.
+"""One run per night: the check of a scheduled run before it starts.
 
 Prefect schedules ahead and runs what is late, oldest first: after days without a worker ten runs of one job wait in a
-row, and the last does whatever the others would do (Prefect's issue 15886). Nor does it know that two runs are of one
+row, and the last does the work of all (Prefect's issue 15886). Nor does it know that two runs are of one
 night, when a schedule was replaced or a clock was set back.
 """
 
@@ -28,7 +28,7 @@ RUNS = 200
 
 
 def superfluous(timezone: str = "UTC") -> str | None:
-    """Why this scheduled run has nothing to do, or None; a run that a person or an event started always has.
+    """Why this scheduled run has nothing to do, or None; a run that a person or an event started is never skipped.
 
     Args:
         timezone: of the job's schedule; one wall-clock time is one night, however often the clock shows it.
@@ -65,11 +65,11 @@ def reason(own: FlowRun, others: Iterable[FlowRun], timezone: ZoneInfo) -> str |
         state = getattr(other.state_type, "value", other.state_type)
         night = _wall_clock(other.expected_start_time, timezone)
         if night == _wall_clock(own.expected_start_time, timezone):
-            # Of two that are alive the one with the smaller id goes on, whichever of them looks.
+            # Of two active runs the one with the smaller id continues, whichever of them checks.
             if state == "COMPLETED" or (state in ALIVE and str(other.id) < str(own.id)):
                 return f"another run of {night} does this night's work"
         elif other.expected_start_time > own.expected_start_time and state in ALIVE:
-            return f"the run of {night} is due too and does what this one would"
+            return f"the run of {night} is due too and does the work of this one"
     return None
 
 

@@ -1,8 +1,8 @@
 """deploy/prefect.yaml, written from the job files, for those who deploy with Prefect's own command.
 
-`prefect deploy --prefect-file deploy/prefect.yaml --all` makes the same deployments as `nightscribe deploy`. By itself
-it would keep schedules that are gone from the file, and it knows nothing of limits and automations: the build step of
-each deployment, `prepare`, sees to both. The work pool it wants to be there already.
+`prefect deploy --prefect-file deploy/prefect.yaml --all` makes the same deployments as `nightscribe deploy`. Prefect's
+command keeps schedules that were removed from the file and does not create limits and automations: the build step of
+each deployment, `prepare`, does both. The work pool must exist already.
 """
 
 from __future__ import annotations

@@ -44,7 +44,7 @@ def register(commands: Any) -> None:
 
 
 def serve(arguments: argparse.Namespace) -> int:
-    """Deploy every job file under a folder and work on what is due, until stopped.
+    """Deploy every job file under a folder and run the jobs that are due, until stopped.
 
     With PREFECT_API_URL set the server is that one; without it Prefect's own is started, on SQLite, on this machine.
     """
@@ -76,7 +76,7 @@ def deploy(arguments: argparse.Namespace) -> int:
         return 0
     if not (url := _configured_url()):
         raise SpecError("no Prefect server is set; set PREFECT_API_URL, or start one with nightscribe serve")
-    # A folder without job files is told first, and a server that is away before seconds of imports.
+    # First check the folder, then the server, because the imports that follow take seconds.
     if any(arguments.specs.rglob("*.y*ml")) and (why := _silent(url)):
         raise RunError(_no_answer(url, why))
     import httpx
@@ -118,7 +118,7 @@ def _server(port: int) -> Iterator[str]:
 
 
 def _silent(url: str) -> str | None:
-    """Why a server does not answer, or None if it does, whatever it answers."""
+    """The reason why a server does not answer; None if it answers anything."""
     try:
         urllib.request.urlopen(f"{url}/health", timeout=ANSWER_S).close()
     except urllib.error.HTTPError:

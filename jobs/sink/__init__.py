@@ -1,6 +1,6 @@
 """Where enriched rows go: a run stages shards, then commits them together.
 
-A sink is whatever has the methods of `Sink`; `open_sink` chooses one for a job.
+A sink is any object with the methods of `Sink`; `open_sink` chooses one for a job.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ class Sink(Protocol):
     """Takes shards one by one and publishes them together."""
 
     def entries(self, plan: Plan | None = None) -> dict[str, Entry]:
-        """What is done, by slot, published or only staged; of the two, what a plan wants."""
+        """The entries of finished shards by slot, published or staged; of both, the one that fits the plan."""
         ...
 
     def entry(self, slot: str) -> Entry | None:
-        """What is done of one slot."""
+        """The entry of one slot."""
         ...
 
     def writer(self, plan: Plan, shard: Shard) -> PartWriter:
@@ -39,7 +39,7 @@ class Sink(Protocol):
         ...
 
     def superseded(self, plan: Plan) -> list[Entry]:
-        """Published entries whose rows have no place in the sink once the plan is committed."""
+        """Published entries whose rows the commit of the plan removes."""
         ...
 
     def commit(self, plan: Plan, check: Callable[[Mapping[str, Entry]], None]) -> list[Entry]:

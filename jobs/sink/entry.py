@@ -1,4 +1,4 @@
-"""An entry of the ledger: what is known of a shard that is done."""
+"""An entry of the ledger: the record of a finished shard."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from jobs.plan.fingerprint import Fingerprint
 
 @dataclass(frozen=True)
 class Entry:
-    """What is known of a shard that is done.
+    """The record of a finished shard.
 
     Attributes:
         slot: the shard's place in the sink; the entry's name.
@@ -20,7 +20,7 @@ class Entry:
         start: where the shard's range begins.
         stop: where it ends.
         limit: rows that `source.limit` left of it, or None.
-        fingerprint: everything beside its source rows that could change its output.
+        fingerprint: everything except its source rows that could change its output.
         rows_in: rows that entered the tasks, unreadable ones included.
         rows_out: rows in the part file.
         rows_rejected: rows in the rejected file.
@@ -31,7 +31,7 @@ class Entry:
         run_id: the run that wrote it.
         time: when, ISO 8601 in UTC.
         content: hash of the local source file that it was read from, or None.
-        findings: what was counted while its rows were written (`jobs.report.findings`), or None.
+        findings: statistics collected while its rows were written (`jobs.report.findings`), or None.
         reused: columns that were taken from an older part file of the shard.
         lease: number of the lease on the sink under which it was written; 0 if unknown.
     """
@@ -60,7 +60,7 @@ class Entry:
 
     @property
     def files(self) -> list[str]:
-        """The files that it stands for, below the sink."""
+        """Its files, below the sink."""
         return [self.part] + ([self.rejected] if self.rejected is not None else [])
 
     @property

@@ -1,10 +1,10 @@
 """A folder of a lake as a sink: shards are staged while a run goes on, and published together when it is complete.
 
     stage    files below `_nightscribe/staged/files`, then an entry in `_nightscribe/staged/ledger`
-    commit   `commit.json` says what will be done; parts move into place, entries into the ledger; what they replace
-             goes
+    commit   `commit.json` says what will be done; parts move into place, entries into the ledger; the files that they
+             replace are deleted
 
-What a killed run staged counts as done for the next one, and a commit that was cut short is finished by the next run
+Shards that a killed run staged count as done for the next one. An interrupted commit is finished by the next run
 from `commit.json`. Readers see the old part of a shard until the new one takes its name.
 """
 
@@ -32,10 +32,10 @@ from jobs.source.content import content_hash
 from jobs.store import Store, names
 from transforms.errors import SinkBusy, SinkError
 
-# What `part_name` makes. Other names, and files of these names that say another origin, are left alone.
+# Names as `part_name` makes them. Files with other names, or whose footer names another origin, are not touched.
 PART = re.compile(r"-[0-9a-f]{8}-(\d+)\.parquet$")
 
-# Requests at a time to an object store.
+# Concurrent requests to an object store.
 THREADS = 16
 
 # Columns that the rejected files of version 0.1.0 ended with.
@@ -55,11 +55,11 @@ class FolderSink:
         self.staged = Ledger(store, names.STAGED_LEDGER, names.STAGED_FILES)
 
     def entries(self, plan: Plan | None = None) -> dict[str, Entry]:
-        """What is done, by slot: published, or staged, which comes first.
+        """The entries of finished shards by slot; a staged entry has precedence over a published one.
 
         Args:
-            plan: where only the published entry of a slot is what this plan wants, it comes first. So a run that tried
-                other options and was stopped does not make the next one redo what is published.
+            plan: if only the published entry of a slot fits this plan, it has precedence. So a stopped run with other
+                options does not make the next run redo published shards.
         """
         published, staged = self.published.read(), self.staged.read() | self._committing()
         shards = {} if plan is None else {shard.slot: shard for shard in plan.shards}
@@ -70,7 +70,7 @@ class FolderSink:
         return published | staged
 
     def entry(self, slot: str) -> Entry | None:
-        """What is done of one slot."""
+        """The entry of one slot."""
         return self.staged.get(slot) or self.published.get(slot)
 
     def open(self, entry: Entry) -> BinaryIO:
@@ -83,7 +83,7 @@ class FolderSink:
         return PartWriter(plan, shard, part_name(shard), self.store, self.staged)
 
     def enter_copies(self, plan: Plan) -> None:
-        """Give entries of copied files the versions of the copies, so that the next night need not compare contents."""
+        """Give entries of copied files the versions of the copies, so that the next run compares no contents."""
         copied = [shard for shard in plan.shards if shard.slot in plan.copied]
         for shard, ledger in itertools.product(copied, (self.published, self.staged)):
             entry = ledger.get(shard.slot)
@@ -92,10 +92,10 @@ class FolderSink:
                 ledger.write(replace(entry, version=shard.version, shard=shard.id))
 
     def superseded(self, plan: Plan) -> list[Entry]:
-        """Published entries whose rows have no place in the sink once the plan is committed.
+        """Published entries whose rows the commit of the plan removes.
 
         Those of a planned source file that are none of its planned shards (the file changed, or is cut differently),
-        and, with `on_vanished: remove`, those of files that are gone. A limited run does not look past its limit.
+        and, with `on_vanished: remove`, those of files that are gone. A run with a limit ignores files after its limit.
         """
         slots = {shard.slot for shard in plan.shards}
         versions = {shard.key: shard.version for shard in plan.shards}
@@ -116,8 +116,8 @@ class FolderSink:
 
         Args:
             plan: the plan, executed.
-            check: looks at the entries as they will be, and raises if the accounts do not add up; nothing is published
-                or removed then.
+            check: called with the future entries; raises if the row counts are wrong. Then nothing is published
+                or removed.
 
         Returns:
             The entries whose rows were removed.
@@ -141,14 +141,14 @@ class FolderSink:
             raise SinkBusy(f"sink.path {self.store.url!r} is being committed by another run; run again when it is done")
         self.recover()
         if plan.spec.source.limit is None:
-            # Staged by an earlier plan and of no use to this one, which covers the whole source.
+            # Staged by an earlier plan; not needed, because this plan covers the whole source.
             for slot in staged.keys() - set(wanted):
                 self.staged.remove(staged[slot])
         self._delete_orphans()
         return removed
 
     def recover(self) -> None:
-        """Finish a commit that was cut short; only the holder of the sink may call this. Each step can be repeated."""
+        """Finish an interrupted commit; only the holder of the sink may call this. Each step can be repeated."""
         if (record := self._record()) is None:
             return
         staged = self.staged.read(look=False)
@@ -164,7 +164,7 @@ class FolderSink:
                 step(entry)
 
         # File by file, the new rows first: readers see rows of two versions of a file for a moment at most. An object
-        # store answers a request in some 50 ms, so many files go at a time there.
+        # store answers a request in some 50 ms, so many files are moved concurrently there.
         with ThreadPoolExecutor(1 if self.store.local else THREADS) as threads:
             list(threads.map(commit_file, sorted(steps)))
         self.store.delete(names.COMMIT)
@@ -184,14 +184,14 @@ class FolderSink:
         return json.loads(self.store.get(names.COMMIT))
 
     def _committing(self) -> dict[str, Entry]:
-        """Entries of a commit that was cut short: some of their files are staged, some are in place already."""
+        """Entries of an interrupted commit: some of their files are staged, some are in place already."""
         if (record := self._record()) is None:
             return {}
         staged = self.staged.read(look=False)
         return {slot: staged[slot] for slot in record["publish"] if slot in staged}
 
     def _delete_orphans(self) -> None:
-        """Delete files of ours that no entry names: a killed run of version 0.1.0 or a killed commit left them."""
+        """Delete our files that no entry names, left by a killed run of version 0.1.0 or a killed commit."""
         known = {name for entry in self.published.read(look=False).values() for name in entry.files}
         for name in self.store.find((".parquet", names.REJECTED_ENDING)):
             if name not in known and not name.startswith(f"{names.FOLDER}/") and self._is_ours(name):
@@ -215,7 +215,7 @@ class FolderSink:
 def _refuse_fewer_rows(before: Mapping[str, Entry], after: Mapping[str, Entry], removed: Iterable[Entry]) -> None:
     """Refuse to publish fewer rows of the same version of a source file than are published.
 
-    The plan refuses this too where it can tell; here the rows were counted.
+    The plan refuses this too if the counts are known then; here the rows have been counted.
 
     Raises:
         SinkError: with the file and both counts.
@@ -263,6 +263,6 @@ def part_name(shard: Shard) -> str:
 
 
 def _belongs(entry: Entry, shard: Shard | None, plan: Plan) -> bool:
-    """Whether a staged entry is what a plan wants in its slot."""
+    """Whether a staged entry fits the plan."""
     keep = plan.spec.sink.on_model_change == "keep"
     return shard is not None and entry.shard == shard.id and plan.fingerprint.accepts(entry.fingerprint, keep)

@@ -1,4 +1,4 @@
-"""A ledger: one small file for each shard that is done, written after the files that it stands for.
+"""A ledger: one small file for each shard that is done, written after the part files of the shard.
 
 A shard is done if and only if its entry matches. Resume, nightly increments and re-enrichment all follow from that.
 """
@@ -27,10 +27,10 @@ class Ledger:
         self.files = files
 
     def read(self, look: bool = True) -> dict[str, Entry]:
-        """Every entry by slot; a torn one counts as none, so that its shard is redone.
+        """Every entry by slot; an incomplete one is ignored, so that its shard is redone.
 
         Args:
-            look: leave out entries whose files are gone.
+            look: ignore entries if their files do not exist.
         """
         with ThreadPoolExecutor(16) as threads:
             entries = list(threads.map(self._read_one, self.store.names(self.folder)))
@@ -41,12 +41,12 @@ class Ledger:
         return {slot: entry for slot, entry in found.items() if there.issuperset(map(self.file, entry.files))}
 
     def get(self, slot: str) -> Entry | None:
-        """The entry of one slot, if it is whole and its files are there."""
+        """The entry of one slot, if it is complete and its files exist."""
         entry = self._read_one(self._name(slot))
         return entry if entry is not None and all(self.store.exists(self.file(name)) for name in entry.files) else None
 
     def write(self, entry: Entry) -> None:
-        """Put an entry in place of any older one of its slot, whole or not at all."""
+        """Write an entry atomically; it replaces any older one of its slot."""
         self.store.put(self._name(entry.slot), json.dumps(entry.to_json(), sort_keys=True).encode())
 
     def forget(self, slot: str) -> None:
@@ -54,7 +54,7 @@ class Ledger:
         self.store.delete(self._name(slot))
 
     def remove(self, entry: Entry) -> None:
-        """Delete a shard's files and its entry; the entry goes last, so that a crash leaves no file unaccounted for."""
+        """Delete a shard's files and its entry; the entry last, so that after a crash every file still has an entry."""
         for name in entry.files:
             self.store.delete(self.file(name))
         self.forget(entry.slot)

@@ -1,4 +1,4 @@
-"""A sink belongs to one job: who that is, and the types that the job's source had when it was first planned."""
+"""The job that owns a sink, and the column types of its source when it was first planned."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Owner:
     Attributes:
         job: its name.
         source: where its rows come from, as absolute paths or URLs without the glob, or a dataset with its split.
-        relative: local paths among them as seen from the sink, so that both can be moved together.
+        relative: local paths among them relative to the sink, so that both can be moved together.
         taken_over_from: the job that it belonged to before, if it was handed over.
         types: base64 of the Arrow schema that the source's files were read with; None if unknown.
     """
@@ -87,7 +87,7 @@ def check(spec: JobSpec, store: Store) -> Owner | None:
         f"sink.path {store.url!r} belongs to job {owner.job!r} with the source {_shown(owner)}, and this is job "
         f"{job.job!r} with the source {_shown(job)}; give it a sink.path of its own, or hand the sink over on purpose "
         f"with sink.take_over_from={owner.job}, which replaces rows of that source where file names are equal, "
-        f"and with on_vanished: remove takes the others away"
+        f"and with on_vanished: remove deletes the others"
     )
 
 
@@ -114,7 +114,7 @@ def of(spec: JobSpec, store: Store) -> Owner:
 
 
 def _relative(source: tuple[str, ...], store: Store) -> tuple[str, ...]:
-    """The local paths among the roots as seen from the sink; none for a sink elsewhere."""
+    """The local paths among the roots, relative to the sink; none for a sink elsewhere."""
     if not store.local:
         return ()
     # Both without symbolic links, so that the way between them is the same wherever the folder is reached from.

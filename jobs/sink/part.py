@@ -62,7 +62,7 @@ class Table:
         self.writer.close()
 
     def discard(self) -> None:
-        """Give up: close the handle and delete the file."""
+        """Close the handle and delete the file."""
         self.writer.close()
         self.path.unlink(missing_ok=True)
 
@@ -110,14 +110,14 @@ def readable(schema: pa.Schema) -> pa.Schema:
 
 
 class PartWriter:
-    """Takes the rows of one shard in order; `stage` makes the shard done, `discard` gives it up.
+    """Takes the rows of one shard in order; `stage` finishes the shard, `discard` drops it.
 
     Args:
         plan: the run; its schema and fingerprint.
         shard: the shard.
         name: its part file below the sink.
         store: the sink's.
-        staged: the ledger of what is not published yet.
+        staged: the ledger of shards that are not published yet.
     """
 
     def __init__(self, plan: Plan, shard: Shard, name: str, store: Store, staged: Ledger):
@@ -151,7 +151,7 @@ class PartWriter:
         self.padded_tokens += padded_tokens
 
     def stage(self, reused: tuple[str, ...] = ()) -> Entry:
-        """Put the files below the staged ones and enter the shard there.
+        """Move the files to the staged files and write the entry to the staged ledger.
 
         Args:
             reused: columns that were taken from an older part file.
@@ -193,7 +193,7 @@ class PartWriter:
         return entry
 
     def discard(self) -> None:
-        """Give the shard up; without effect once it is staged."""
+        """Drop the shard; no effect once it is staged."""
         for table in (self.rows, self.rejected):
             if table is not None:
                 table.discard()
@@ -206,7 +206,7 @@ class PartWriter:
 
 
 def _footer(plan: Plan, shard: Shard) -> dict[str, str]:
-    """What the footer says of a file: where its rows come from, and what computed each column."""
+    """The footer of a file: the origin of its rows, and the models that computed each column."""
     metadata = {"nightscribe.fingerprint": plan.fingerprint.digest, SOURCE: shard.key}
     metadata["nightscribe.source_version"] = shard.version
     for i, task in enumerate(plan.tasks):

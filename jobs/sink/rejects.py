@@ -1,4 +1,4 @@
-"""Rejected rows as a table: the columns of the source, then what is wrong with each row."""
+"""Rejected rows as a table: the columns of the source, then the error of each row."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def unreadable(bad: list[BadRow], source: pa.Schema) -> pa.RecordBatch | None:
 
 
 def broken(batch: pa.RecordBatch, failures: Sequence[Failure], task: str, source: pa.Schema) -> pa.RecordBatch | None:
-    """Rows of a batch that broke a task, as rejected rows."""
+    """Rows of a batch that made a task fail, as rejected rows."""
     if not failures:
         return None
     rows = pa.array([failure.row for failure in failures], pa.int64())

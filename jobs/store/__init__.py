@@ -1,7 +1,7 @@
-"""A folder of a lake, local or any fsspec URL, with what a ledger needs: a file is put whole or not at all.
+"""A folder of a lake, local or any fsspec URL, with atomic writes: a file is written completely or not at all.
 
 On a local disk that is a temporary file and a rename; on an object store one request, which such stores make atomic.
-Writes that depend on what is there are in `conditional`.
+Writes that depend on the existing file are in `conditional`.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class Store:
                 f"s3://bucket/folder whose filesystem library is installed"
             ) from error
         except Exception as error:
-            # What a filesystem library raises for options and credentials that it cannot use.
+            # Errors of filesystem libraries for wrong options and credentials.
             raise explain(error, self.url) from error
         self.local = isinstance(self.fs, LocalFileSystem)
 
@@ -54,7 +54,7 @@ class Store:
         return f"{self.root.rstrip('/')}/{name}"
 
     def names(self, folder: str) -> list[str]:
-        """Names of the files in a folder, sorted; none where there is no folder."""
+        """Names of the files in a folder, sorted; none if the folder does not exist."""
         with self._explained():
             self.fs.invalidate_cache()
             try:
@@ -96,7 +96,7 @@ class Store:
             return conditional.get_versioned(self.fs, self.path(name))
 
     def put(self, name: str, content: bytes) -> None:
-        """Write a small file, whole or not at all."""
+        """Write a small file atomically."""
         temporary = self.temporary()
         try:
             with temporary.open("wb") as stream:
@@ -106,7 +106,7 @@ class Store:
             temporary.unlink(missing_ok=True)
 
     def put_if_absent(self, name: str, content: bytes) -> bool:
-        """Write a small file unless there is one of that name; of several writers at once one succeeds.
+        """Write a small file unless it exists; of several concurrent writers one succeeds.
 
         Returns:
             Whether the file holds this content because it was absent.
@@ -150,7 +150,7 @@ class Store:
         return folder / uuid.uuid4().hex
 
     def publish(self, temporary: Path, name: str) -> None:
-        """Move a finished local file to its place, over any older version, whole or not at all."""
+        """Move a finished local file to its place atomically, replacing any older version."""
         target = self.path(name)
         if not self.local:
             with self._explained():
@@ -165,7 +165,7 @@ class Store:
         os.replace(temporary, target)
 
     def move(self, name: str, to: str) -> None:
-        """Give a file another name, over any file that has it; without effect if it was moved before."""
+        """Give a file another name, over any file that has it; no effect if it was moved before."""
         if self.local:
             os.makedirs(os.path.dirname(self.path(to)), exist_ok=True)
             with suppress(FileNotFoundError):
@@ -185,7 +185,7 @@ class Store:
                 self.fs.rm_file(self.path(name))
 
     def clear_temporary(self) -> None:
-        """Delete what killed runs left half written; only the holder of the lease may call this."""
+        """Delete temporary files of killed runs; only the holder of the lease may call this."""
         if self.local:
             for name in self.names(names.TEMPORARY):
                 Path(self.path(name)).unlink(missing_ok=True)

@@ -1,4 +1,4 @@
-"""What an operating system or a filesystem library says about a sink, as one sentence with the fix."""
+"""Turns an error of the system or a filesystem library about a sink into one sentence with the fix."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from transforms.errors import SinkError
 
 
 def explain(error: Exception, url: str) -> SinkError:
-    """What an operating system or a filesystem library says about a sink, as one sentence with the fix."""
+    """Turns an error of the system or a filesystem library about a sink into one sentence with the fix."""
     number = error.errno if isinstance(error, OSError) else None
     remote = "://" in url
     denied = "permission denied; make the folder writable for this user, or choose another sink.path"
@@ -20,8 +20,8 @@ def explain(error: Exception, url: str) -> SinkError:
         errno.EACCES: denied,
         errno.EPERM: denied,
         errno.EROFS: "the file system is read-only; choose another sink.path",
-        errno.ENOTDIR: "a file stands where a folder should be; choose another sink.path",
-        errno.EEXIST: "a file stands where a folder should be; choose another sink.path",
+        errno.ENOTDIR: "there is a file where a folder is needed; choose another sink.path",
+        errno.EEXIST: "there is a file where a folder is needed; choose another sink.path",
     }.get(number or 0)
     if fix is None:
         fix = _library_fix(error, remote)

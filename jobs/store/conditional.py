@@ -1,8 +1,8 @@
-"""Writes that depend on what is there, by the filesystem's own means: of two writers at once one succeeds.
+"""Conditional writes, done by the filesystem itself: of two concurrent writers one succeeds.
 
 S3 takes `If-None-Match` and `If-Match` with a PUT
 (https://docs.aws.amazon.com/AmazonS3/latest/userguide/conditional-requests.html), Google Cloud Storage takes
-`ifGenerationMatch`, Azure takes both headers. This uses what s3fs, gcsfs and adlfs offer of it: an exclusive
+`ifGenerationMatch`, Azure takes both headers. This uses what s3fs, gcsfs and adlfs support: an exclusive
 `mode="create"`, which fsspec has in common, and keywords of their uploads for a version.
 """
 
@@ -25,17 +25,17 @@ GOOGLE = frozenset({"gs", "gcs"})
 AZURE = frozenset({"abfs", "abfss", "az"})
 MEMORY = frozenset({"memory"})
 
-# The filesystem in memory is shared by the threads of one process.
+# The in-memory filesystem is shared by the threads of one process.
 _MEMORY_LOCK = threading.Lock()
 
 
 def is_supported(fs: Any) -> bool:
-    """Whether a filesystem has an exclusive create; all that a lease needs."""
+    """Whether a filesystem has an exclusive create; a lease needs nothing else."""
     return bool(_protocols(fs) & (S3 | GOOGLE | AZURE | MEMORY))
 
 
 def put_if_absent(fs: Any, path: str, content: bytes) -> bool:
-    """Create a file of an object store unless there is one.
+    """Create a file of an object store unless it exists.
 
     Returns:
         Whether the file holds this content because it was absent.
@@ -60,7 +60,7 @@ def put_if_absent(fs: Any, path: str, content: bytes) -> bool:
 
 
 def put_if_match(fs: Any, path: str, content: bytes, version: str) -> bool:
-    """Replace a file of an object store unless its version is another one by now.
+    """Replace a file of an object store unless its version has changed.
 
     Returns:
         Whether it was replaced.
@@ -98,7 +98,7 @@ def get_versioned(fs: Any, path: str) -> tuple[bytes, str] | None:
             content: bytes = fs.cat_file(path)
             if before is None:
                 return content, content_version(content)
-            # Between the two requests another writer may have replaced the file.
+            # Another writer may have replaced the file between the two requests.
             if _version(fs, path) == before:
                 return content, before
     except FileNotFoundError:
@@ -112,7 +112,7 @@ def content_version(content: bytes) -> str:
 
 @contextmanager
 def local_lock(path: str) -> Iterator[None]:
-    """Keep the conditional writes of all processes of this machine apart for as long as the block runs."""
+    """Prevent other conditional writes of all processes on this machine while the block runs."""
     os.makedirs(os.path.dirname(path), exist_ok=True)
     with FileLock(path):
         yield
@@ -128,7 +128,7 @@ def _version(fs: Any, path: str) -> str | None:
 
 
 def _is_mine(fs: Any, path: str, content: bytes) -> bool:
-    """Whether a refused write took effect all the same: libraries repeat a request whose answer was lost."""
+    """Whether a refused write succeeded nevertheless: libraries repeat a request if its answer was lost."""
     fs.invalidate_cache()
     try:
         return bool(fs.cat_file(path) == content)
@@ -137,7 +137,7 @@ def _is_mine(fs: Any, path: str, content: bytes) -> bool:
 
 
 def _is_refused(error: BaseException) -> bool:
-    """Whether a store says that the condition does not hold: 412, or 409 for two writes at the same moment."""
+    """Whether a store reports that the condition is not met: 412, or 409 for two writes at the same moment."""
     seen: BaseException | None = error
     while seen is not None:
         response = getattr(seen, "response", None)

@@ -1,10 +1,11 @@
-"""One run a sink: on a local disk a file lock that dies with its process, on an object store a lease that runs out.
+"""One run per sink: on a local disk a file lock that ends with its process, on an object store a lease that expires.
 
-Each holder has a number, one more than the last one's. Ledger entries and commits carry it, so that what a holder wrote
-after it lost the lease can be told apart (a fencing token: Kleppmann, "How to do distributed locking", 2016).
+Each holder has a number, one more than that of the holder before. Ledger entries and commits contain it, so that writes
+of a holder that has lost the lease are recognised (a fencing token: Kleppmann, "How to do distributed locking", 2016).
 
-On an object store holder n is the file `leases/n.json`, created only if it is absent; that the store honours this is
-tested each time. The holder rewrites its own file until it is done. The last file stays, so that no number comes twice.
+On an object store holder n is the file `leases/n.json`, created only if it does not exist; each run tests that the
+store supports this. The holder rewrites its own file until it is done. The last file is kept, so that no number is used
+twice.
 """
 
 from __future__ import annotations
@@ -46,10 +47,10 @@ class Lease:
     lost: threading.Event = field(default_factory=threading.Event)
 
     def check(self) -> None:
-        """Make sure that nobody else holds the sink by now; to be called before anything is published or removed.
+        """Check that no other run holds the sink; to be called before anything is published or removed.
 
         Raises:
-            SinkBusy: another run took it over while this one was not able to renew its lease.
+            SinkBusy: another run took it over while this one could not renew its lease.
         """
         if not self.store.local and max(_numbers(self.store), default=0) != self.number:
             self.lost.set()
@@ -90,7 +91,7 @@ def hold(store: Store) -> Iterator[Lease]:
 
 @contextmanager
 def _leased(store: Store) -> Iterator[Lease]:
-    """Renewed from a thread; a run that was killed leaves a lease that runs out after LEASE_S."""
+    """Renewed from a thread; the lease of a killed run expires after LEASE_S."""
     last = max(_numbers(store), default=0)
     if last and (holder := _read(store, _name(last))).get("until", 0) > time.time():
         raise _busy(store, holder)
@@ -105,7 +106,7 @@ def _leased(store: Store) -> Iterator[Lease]:
         )
     numbers = _numbers(store)
     if max(numbers) != lease.number:
-        # This process was so slow that others held and released the sink since it looked.
+        # This process was slow: others have held and released the sink since it read the leases.
         store.delete(name)
         raise _busy(store, _read(store, _name(max(numbers))))
     stopped = threading.Event()
@@ -132,7 +133,7 @@ def _renew(lease: Lease, stopped: threading.Event) -> None:
         except SinkBusy:
             return
         except (OSError, NightscribeError):
-            # A store that does not answer may do so in time at the next renewal.
+            # A store that does not answer now may answer at the next renewal, before the lease expires.
             if time.time() > until:
                 lease.lost.set()
                 return

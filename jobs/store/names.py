@@ -1,17 +1,17 @@
-"""Names of everything that a sink keeps beside its rows, in one place: all of it lies below `_nightscribe/`."""
+"""Names of all internal files of a sink; they are below `_nightscribe/`."""
 
 from __future__ import annotations
 
 FOLDER = "_nightscribe"
 
-# What is done: one small JSON file a shard.
+# Finished shards: one small JSON file per shard.
 LEDGER = f"{FOLDER}/ledger"
-# What is done and not published yet: entries, and the files that they stand for under their later names and one more
-# ending, so that a reader of `**/*.parquet` does not take them for rows.
+# Finished and not published yet: entries, and their files under the final names with one more ending, so that a reader
+# of `**/*.parquet` does not read them as rows.
 STAGED_LEDGER = f"{FOLDER}/staged/ledger"
 STAGED_FILES = f"{FOLDER}/staged/files"
 STAGED_ENDING = ".staged"
-# What a commit that has begun will do.
+# The steps of a commit that has begun.
 COMMIT = f"{FOLDER}/commit.json"
 # The job that the sink belongs to.
 OWNER = f"{FOLDER}/owner.json"
@@ -28,8 +28,8 @@ LEASES = f"{FOLDER}/leases"
 CONDITIONAL_LOCK = f"{FOLDER}/conditional.lock"
 TEMPORARY = f"{FOLDER}/tmp"
 
-# Rejected rows lie apart, in the folders of their source files. They are Parquet and end differently: DuckDB and
-# polars look into folders whose names begin with an underscore, and would read `**/*.parquet` there as rows.
+# Rejected rows are in their own folder, below it in the partition folders of their source. They are Parquet with an
+# ending of their own, because DuckDB and polars also read `**/*.parquet` in folders that begin with an underscore.
 REJECTED = "_rejected"
 REJECTED_ENDING = ".rejected"
 STAGED_REJECTED = f"{STAGED_FILES}/{REJECTED}"
