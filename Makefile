@@ -8,11 +8,11 @@ PIP := $(BIN)/python -m pip install --disable-pip-version-check --quiet
 # The index of the torch build to install, e.g. the CPU builds. Empty: the build that the package index offers.
 TORCH_INDEX ?=
 
-# How many processes run the tests, a file each at a time.
+# Number of processes that run the tests; each runs one file at a time.
 PROCESSES ?= 1
 SPREAD := $(if $(filter-out 1,$(PROCESSES)),-n $(PROCESSES) --dist loadfile)
 
-# Prefect and the libraries under it call home unless told not to.
+# Prefect and its libraries send usage data unless these are set.
 export PREFECT_SERVER_ANALYTICS_ENABLED := false
 export DO_NOT_TRACK := 1
 
@@ -26,8 +26,8 @@ help:
 	@echo 'make test    the tests; one of them: make test ARGS="tests/test_architecture.py -k one"'
 	@echo '             PROCESSES=2 runs two files of tests at a time'
 	@echo 'make lint    ruff, the format, mypy'
-	@echo 'make format  let ruff mend what it can'
-	@echo 'make bench   the benchmarks and their peers, 25 minutes on two cores; make bench ARGS=--quick'
+	@echo 'make format  let ruff format and fix the code'
+	@echo 'make bench   the benchmarks, with the peer libraries, 25 minutes on two cores; make bench ARGS=--quick'
 	@echo 'make bench-gpu  on a CUDA GPU: FLOPs utilisation, busy share, the encoder arms'
 	@echo 'make lock    renew constraints.txt from pyproject.toml'
 	@echo 'make clean   remove the environment and the caches'
@@ -61,8 +61,8 @@ clean:
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist
 	find flows jobs transforms tests -name __pycache__ -prune -exec rm -rf {} +
 
-# dev contains test and test contains base: the bigger install stands for the smaller ones.
-# bench adds to whatever is there and stands for nothing else.
+# dev contains test, and test contains base: a larger install also marks the smaller ones as installed.
+# bench adds its packages to base.
 $(VENV)/installed-base: EXTRA :=
 $(VENV)/installed-base: STAMPS := base
 $(VENV)/installed-test: EXTRA := [test]
@@ -83,13 +83,13 @@ NEEDS_PYTHON = nightscribe needs Python 3.11 or newer and '$(PYTHON)' is not; on
 NEEDS_VENV = nightscribe needs the venv module of '$(PYTHON)'; on Debian or Ubuntu: \
 	sudo apt-get install $(notdir $(PYTHON))-venv
 
-# pip is what a virtual environment gets last, so one that was cut short is made again.
+# pip is installed last into a virtual environment, so an incomplete environment has none and is created again.
 $(BIN)/pip:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { echo "$(NEEDS_PYTHON)" >&2; exit 1; }
 	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { echo "$(NEEDS_VENV)" >&2; exit 1; }
 	$(PYTHON) -m venv $(VENV)
 
-# torch is written as its release: which build of it (+cpu, +cu130) is the user's choice, and brings the CUDA packages.
+# torch is locked without its build (+cpu, +cu130): the user chooses the build, which also installs the CUDA packages.
 lock:
 	rm -rf $(VENV)-lock
 	$(PYTHON) -m venv $(VENV)-lock
