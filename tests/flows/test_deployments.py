@@ -154,7 +154,7 @@ def test_two_jobs_with_one_sink_are_refused(folder, models):
         deployments.read_jobs(folder / "specs")
 
 
-def test_of_the_nights_that_piled_up_only_the_last_is_done(prefect, folder, models):
+def test_of_several_late_runs_only_the_last_does_the_work(prefect, folder, models):
     write(folder, models, "late", schedule=NIGHTLY)
     deployments.deploy(folder / "specs")
     now = datetime.now(UTC)

@@ -108,7 +108,7 @@ def test_the_name_that_a_person_typed_survives(tmp_path, models):
     assert re.fullmatch(r"test, started 20\d\d-\d\d-\d\d \d\d:\d\d CES?T", run_named(state))
 
 
-def test_names_that_prefect_makes_up_are_told_from_typed_ones():
+def test_generated_run_names_are_distinguished_from_typed_ones():
     assert all(names.is_generated(generate_slug(2)) for _ in range(200))
     assert names.is_generated("Rustic-Pizza")
     assert names.is_generated("Handcrafted-eland")
@@ -220,7 +220,7 @@ def test_a_cpu_job_needs_no_slot(tmp_path, models):
     assert not gpu.needed(run.prepare(spec.read(job_file(tmp_path, models, files=1))))
 
 
-def test_a_server_that_is_away_stops_the_picture_of_the_work_and_not_the_work(tmp_path, models, monkeypatch):
+def test_an_unreachable_server_stops_the_progress_display_and_not_the_run(tmp_path, models, monkeypatch):
     def away(*_, **__):
         raise httpx.ConnectError("connection refused")
 

@@ -31,7 +31,7 @@ def recorder(monkeypatch):
     logger.removeHandler(recorder)
 
 
-def test_each_library_speaks_from_its_level_on_and_once(recorder):
+def test_each_library_logs_from_its_own_level_and_once(recorder):
     with logs.forwarded():
         for name in ("jobs.run", "transforms.model", "apache_beam.runners.worker", "transformers.modeling_utils"):
             for level in (logging.DEBUG, logging.INFO, logging.WARNING, logging.ERROR):

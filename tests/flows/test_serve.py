@@ -27,7 +27,7 @@ def prepare(batch):
 """
 
 
-def test_serve_starts_all_of_it_and_stops_all_of_it_in_the_middle_of_a_run(tmp_path, models, monkeypatch):
+def test_serve_starts_every_process_and_stops_them_in_the_middle_of_a_run(tmp_path, models, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(tmp_path)
     (tmp_path / "in").mkdir()

@@ -39,7 +39,7 @@ def test_rows_of_text_files_are_guessed_from_their_head(tmp_path, models, files)
     assert " of about 6" in bar.line(plan, Progress(rows_in=50), seconds=5.0)
 
 
-def test_nobody_can_say_how_many_rows_a_condition_leaves(tmp_path, models, files):
+def test_the_number_of_rows_after_a_condition_is_unknown_before_reading(tmp_path, models, files):
     plan = made(tmp_path, models, where="stars = 1")
     assert plan.rows_expected is None
     assert bar.line(plan, Progress(rows_in=50), seconds=5.0) == "test: 50 rows, 10 rows/s, 0 shards, 0 rejected"

@@ -95,7 +95,7 @@ def test_a_shard_that_another_worker_finished_meanwhile_is_left_alone(tmp_path, 
     assert pool.asked == []
 
 
-def test_a_stop_is_heard_between_two_chunks_and_leaves_no_half_part_file(tmp_path, models, content):
+def test_a_stop_takes_effect_between_two_chunks_and_leaves_no_partial_file(tmp_path, models, content):
     with stop.on_signals() as token, run.holding(run.prepare(spec.parse(content)), token) as held:
         token.set()
         with pytest.raises(Stopped, match="asked to stop"):

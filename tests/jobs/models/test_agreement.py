@@ -84,14 +84,14 @@ def rows_of(looks):
     return [(dtype, len(batch)) for dtype, batch in looks]
 
 
-def test_64_rows_are_enough_where_all_of_them_agree(tmp_path, models, monkeypatch):
+def test_64_rows_are_compared_if_all_of_them_agree(tmp_path, models, monkeypatch):
     monkeypatch.setattr(agreement, "agreement", lambda exact, rounded: 1.0)
     looks, _ = watched(monkeypatch)
     check(job(tmp_path, models, min_agreement=0.98))
     assert rows_of(looks) == [("float32", 64), ("int8", 64)]
 
 
-def test_128_rows_decide_where_some_of_64_do_not_agree(tmp_path, models, monkeypatch):
+def test_128_rows_are_compared_if_some_of_64_disagree(tmp_path, models, monkeypatch):
     monkeypatch.setattr(agreement, "agreement", lambda exact, rounded: 0.985)
     looks, _ = watched(monkeypatch)
     plan = check(job(tmp_path, models, min_agreement=0.98))
@@ -99,14 +99,14 @@ def test_128_rows_decide_where_some_of_64_do_not_agree(tmp_path, models, monkeyp
     assert plan.tasks[0].agreement == 0.985
 
 
-def test_both_looks_together_are_one_agreement(tmp_path, models, monkeypatch):
+def test_both_samples_together_give_one_agreement(tmp_path, models, monkeypatch):
     seen = []
     monkeypatch.setattr(agreement, "agreement", lambda exact, rounded: seen.append(len(exact)) or 0.9)
     check(job(tmp_path, models, min_agreement=0.85))
     assert seen == [64, 128]
 
 
-def test_long_texts_are_looked_at_by_their_beginnings(tmp_path, models, monkeypatch):
+def test_only_the_beginning_of_a_long_text_is_compared(tmp_path, models, monkeypatch):
     parsed = job(tmp_path, models)
     pq.write_table(pa.table({"text": ["☃x" * 2000]}), tmp_path / "source" / "a-book.parquet")
     looks, _ = watched(monkeypatch)

@@ -72,7 +72,7 @@ def test_a_row_that_could_not_be_read_is_no_row_that_a_condition_takes_away(tmp_
     assert execute(finished).rows_rejected == 1
 
 
-def test_a_file_of_which_a_condition_leaves_no_row_is_finished(tmp_path, finished):
+def test_a_file_without_rows_after_the_condition_is_finished(tmp_path, finished):
     lines = ['{"id": "x", "text": "fine", "stars": 1}', '{"id": "y", "text": "fine", "stars": 2}']
     (tmp_path / "in" / "lang=de" / "c.jsonl").write_text("\n".join(lines))
     finished["source"]["where"] = "stars > 3"

@@ -37,7 +37,7 @@ def test_the_last_nights_are_added_up():
     assert found.psi == pytest.approx(0, abs=1e-4)
 
 
-def test_a_label_that_never_came_before_moves_it():
+def test_a_new_label_moves_the_distribution():
     found = of(drift.compare(night(0, 0, 1000), [night(500, 500, 0)]), "labels of sentiment")
     assert found.moved
     assert np.isfinite(found.psi)
@@ -53,7 +53,7 @@ def test_chance_alone_moves_nothing(rows, seed):
     assert found.psi < 2 * found.threshold
 
 
-def test_scores_that_sank_move():
+def test_lower_scores_move_the_distribution():
     low, high = ([0] * (len(SCORE_EDGES) - 1) for _ in range(2))
     low[10], high[20] = 800, 800
     found = of(drift.compare(night(1, 1, 1, scores=low), [night(1, 1, 1, scores=high)]), "scores of sentiment")
@@ -61,6 +61,6 @@ def test_scores_that_sank_move():
     assert "0.8 to 0.85" in found.largest or "0.3 to 0.35" in found.largest
 
 
-def test_nothing_before_is_nothing_to_compare_with():
+def test_a_first_run_has_nothing_to_compare_with():
     assert drift.compare(night(1, 2, 3), []) == []
     assert len(Findings().lengths) == len(LENGTH_EDGES) - 1

@@ -63,7 +63,7 @@ def test_an_attempt_that_breaks_off_is_counted_with_the_one_that_goes_on(job, mo
     assert whole.timeline[-1][1] == 83
 
 
-def test_the_night_after_a_finished_one_starts_at_nothing(job, tmp_path):
+def test_the_night_after_a_finished_run_starts_with_zero_rows(job, tmp_path):
     wide = ["errors.max_fraction=0.5"]
     run.run(spec.read(job, wide))
     pq.write_table(lake.rows(10, start=9000), tmp_path / "in" / "9.parquet")

@@ -110,7 +110,7 @@ def test_labels_that_come_from_a_column_are_in_the_html_only():
     assert page.public(found, tasks).labels == found.labels
 
 
-def test_a_night_without_news_says_so_and_draws_nothing(nights):
+def test_a_report_without_new_rows_says_so_and_has_no_pictures(nights):
     last = kept(nights, 2)
     text = page.markdown(last, [])
     assert "Nothing was new: 4 shards were done before." in text
@@ -188,7 +188,7 @@ def test_the_html_shows_rows_labels_by_partition_and_every_rejected_row(nights):
     assert last.findings.failures[0]["file"] in shown.text
 
 
-def test_the_scores_of_one_label_are_no_uncertainty():
+def test_scores_of_a_single_label_do_not_count_as_uncertainty():
     rows = [{"file": "a", "text": "fine", "found": {"stars": "stars (3.20)"}, "score": 3.2}]
     numbers = {"name": "test", "run_id": "x", "rows_in": 1, "rows_out": 1, "rows_rejected": 0, "shards": 1, "tasks": []}
     numbers |= {"shards_skipped": 0, "tokens": 0, "padded_tokens": 0, "seconds": 1.0, "output": "out"}

@@ -99,7 +99,7 @@ def test_a_link_that_leads_nowhere_is_told_with_its_target(tmp_path, name):
     assert numbers(tmp_path) == [1]
 
 
-def test_what_is_no_regular_file_is_told_and_never_opened(tmp_path):
+def test_pipes_and_sockets_are_refused_and_never_opened(tmp_path):
     put(tmp_path / "x.parquet", 1)
     os.mkfifo(tmp_path / "pipe.csv")
     assert "pipe.csv' is not a regular file but a named pipe" in refused(tmp_path)
@@ -221,7 +221,7 @@ def test_a_protocol_that_is_unknown_or_not_installed_is_told():
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
-def test_what_may_not_be_read_is_told(tmp_path):
+def test_unreadable_files_are_reported(tmp_path):
     put(tmp_path / "a" / "x.parquet", 1).chmod(0)
     assert "x.parquet cannot be read: permission denied" in refused(tmp_path, UnreadableSource)
     (tmp_path / "a").chmod(0)

@@ -73,7 +73,7 @@ def test_a_function_that_fails_later_names_the_file_and_the_rows(tmp_path, modul
         rows(tmp_path, f"{name}:late")
 
 
-def test_what_a_function_must_not_return_is_told(tmp_path, module):
+def test_wrong_return_values_of_a_prepare_function_are_reported(tmp_path, module):
     name = module("""
         def table(batch):
             return pa.Table.from_batches([batch])

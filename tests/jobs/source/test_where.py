@@ -116,7 +116,7 @@ def test_a_column_named_like_a_word_of_sql_is_told_with_the_fix():
     assert '"at"' in refused("at < 4", batch)
 
 
-def test_columns_that_differ_in_case_only_are_told_apart_by_their_spelling():
+def test_columns_that_differ_in_case_only_are_distinguished_by_spelling():
     batch = pa.record_batch({"ID": [9, 9], "id": [1, 2], "Word": ["a", "b"]})
     assert chosen("id = 2", batch) == [9]
     assert chosen("ID = 9", batch) == [9, 9]

@@ -37,7 +37,7 @@ def test_a_second_run_is_refused_with_the_name_of_the_first(store):
         pass
 
 
-def test_numbers_of_holders_grow_and_never_come_twice(store):
+def test_numbers_of_lease_holders_increase_and_are_never_reused(store):
     numbers = []
     for _ in range(3):
         with lease.hold(store) as held:

@@ -250,7 +250,7 @@ def test_a_header_that_cannot_be_right_is_refused_with_the_key(tmp_path, content
         read(tmp_path, **keys)
 
 
-def test_a_name_that_stands_twice_does_not_matter_where_it_is_not_selected(tmp_path):
+def test_a_duplicate_column_name_is_accepted_if_it_is_not_selected(tmp_path):
     (tmp_path / "a.csv").write_text("id,x,text,x\n1,2,a,3\n")
     assert read(tmp_path, columns=["id", "text"])[0].to_pylist() == [{"id": 1, "text": "a"}]
 

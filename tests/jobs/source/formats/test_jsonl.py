@@ -211,7 +211,7 @@ def test_a_file_of_another_kind_is_refused_with_the_fix(tmp_path, content, messa
         read(tmp_path)
 
 
-def test_keys_without_a_value_take_whatever_comes_later(tmp_path, monkeypatch):
+def test_keys_that_were_always_null_accept_any_later_value(tmp_path, monkeypatch):
     monkeypatch.setattr(jsonl, "SAMPLE_BYTES", 50)
     lines = [{"a": None, "o": {}, "l": []}] * 9 + [{"a": 1.5, "o": {"x": [1]}, "l": ["x"]}]
     write(tmp_path, *lines)
