@@ -13,7 +13,7 @@ def labels(*names, score=0.9):
     return pa.array([name and {"label": name, "score": score} for name in names], LABEL)
 
 
-def test_labels_agree_whatever_their_scores():
+def test_equal_labels_agree_at_any_score():
     assert agreement(labels("a", "b", None), labels("a", "b", None, score=0.5)) == 1.0
     assert agreement(labels("a", "b", "a", "b"), labels("a", "b", "a", "a")) == 0.75
 

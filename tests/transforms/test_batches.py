@@ -40,7 +40,7 @@ def test_token_outputs_are_trimmed_to_each_sequence(lengths):
 
 
 @given(st.lists(st.integers(1, 50), min_size=1, max_size=60), st.sets(st.integers(0, 59)), st.integers(20, 400))
-def test_poison_sequences_are_cornered_and_all_others_computed(lengths, poison, max_tokens):
+def test_sequences_that_raise_fail_alone_and_all_others_are_computed(lengths, poison, max_tokens):
     def compute(batch):
         if poison & set(batch.tolist()):
             raise ValueError("poison")
@@ -72,7 +72,7 @@ def test_out_of_memory_halves_the_batch_and_is_remembered_for_that_length(length
     assert sum(asked) <= failed_before
 
 
-def test_a_sequence_that_never_fits_is_a_failure_of_its_own():
+def test_a_sequence_that_never_fits_into_memory_fails_alone():
     def compute(batch):
         if 0 in batch:
             raise MemoryError("can't allocate memory")
@@ -82,7 +82,7 @@ def test_a_sequence_that_never_fits_is_a_failure_of_its_own():
     assert list(outcome.failures) == [0]
 
 
-def test_a_lost_device_is_no_matter_of_one_row(monkeypatch):
+def test_a_lost_device_raises_and_fails_no_single_row(monkeypatch):
     monkeypatch.setattr(torch, "AcceleratorError", RuntimeError)
 
     def compute(batch):
@@ -92,7 +92,7 @@ def test_a_lost_device_is_no_matter_of_one_row(monkeypatch):
         run([1, 2, 3], compute, 1024)
 
 
-def test_values_that_are_not_finite_fail_their_sequence_alone():
+def test_values_that_are_not_finite_fail_only_their_sequence():
     outcome = run([3, 3], lambda batch: torch.tensor([[1.0], [float("inf")]])[batch], 1024)
     assert outcome.outputs[0] is not None
     assert outcome.outputs[1] is None

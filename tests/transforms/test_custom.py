@@ -109,7 +109,7 @@ def test_a_row_that_raises_alone_is_a_failure_and_the_others_are_kept(module):
     ]
 
 
-def test_no_rows_are_no_call(module):
+def test_the_task_is_not_called_without_rows(module):
     name = module(SHOUT, broken=("def annotate(batch):", "def annotate(batch):\n            assert len(batch)"))
     annotation = loaded(name)(pa.record_batch({"text": pa.array([], pa.string())}))
     assert isinstance(annotation, Annotation)
@@ -157,7 +157,7 @@ def test_a_module_of_another_shape_is_refused_in_a_sentence(module, old, new, co
         ("return annotate", "open('/no/such')", "load failed: FileNotFoundError: "),
     ],
 )
-def test_what_a_module_raises_while_it_is_planned_and_loaded_is_one_sentence(module, old, new, complaint):
+def test_an_exception_of_a_module_at_plan_or_load_time_is_one_sentence(module, old, new, complaint):
     name = module(SHOUT, change=(old, new))
     with pytest.raises(SpecError) as raised:
         loaded(name)
@@ -173,7 +173,7 @@ def test_what_a_module_raises_while_it_is_planned_and_loaded_is_one_sentence(mod
         ("Annotation(pa.array([[1]]))", "gave values of type list<item: int64>, and its output_type is string"),
     ],
 )
-def test_what_is_no_annotation_of_the_batch_stops_the_run(module, gives, complaint):
+def test_a_result_that_is_not_an_annotation_of_the_batch_stops_the_run(module, gives, complaint):
     name = module(
         SHOUT,
         change=(
@@ -189,7 +189,7 @@ def test_what_is_no_annotation_of_the_batch_stops_the_run(module, gives, complai
 @pytest.mark.parametrize(
     "name", ["no_such_module_at_all", "no_such_package_at_all.redact", "a b", ".redact", "redact.", ""]
 )
-def test_a_name_that_nothing_has_is_refused_with_the_tasks_that_there_are(name):
+def test_an_unknown_task_is_refused_with_the_known_tasks(name):
     with pytest.raises(SpecError, match=r"is not known; tasks: answer, classify, .*or a module of your own"):
         registry.get(name)
 
@@ -199,7 +199,7 @@ def test_a_module_that_its_package_does_not_have_is_refused():
         registry.get("json.redact")
 
 
-def test_a_task_that_reads_numbers_while_it_is_set_up_is_no_failure_of_a_plan(module):
+def test_a_task_that_reads_weights_in_its_constructor_can_be_planned(module):
     # Planning sets a task up on a network that has shapes and no numbers.
     reading = "model.network.weight.detach()[0, 0].item()\n        def annotate(batch):"
     name = module(SHOUT, reads=("def annotate(batch):", reading))
@@ -211,7 +211,7 @@ def test_a_task_that_reads_numbers_while_it_is_set_up_is_no_failure_of_a_plan(mo
 
 
 @pytest.mark.parametrize("name", ["AutoModelForClasification", "no_such_module_at_all:Model", "json:Model", ":Mode"])
-def test_a_class_of_weights_that_nobody_has_is_refused(name):
+def test_an_unknown_class_of_weights_is_refused(name):
     with pytest.raises(ModelError, match=r"ARCHITECTURE is '.*; give the name of a class of transf") as raised:
         resolve(name)
     assert "\n" not in str(raised.value)

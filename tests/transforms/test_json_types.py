@@ -103,7 +103,7 @@ def test_texts_become_a_column_with_null_where_a_key_is_left_out():
     assert not errors
 
 
-def test_a_value_that_does_not_fit_its_type_fails_its_row_alone():
+def test_a_value_that_does_not_fit_its_type_fails_only_its_row():
     type_ = arrow_type(an_object(a=WHOLE, b=TEXT))
     texts = [json.dumps({"a": n, "b": b}) for n, b in [(1, "x"), (2**70, "y"), (3, "\ud800"), (4, "z")]]
     got, errors = column(texts, type_)

@@ -24,7 +24,7 @@ def test_a_head_that_was_never_trained_is_refused(models):
         load(ModelRef(str(models / "mlm"), device="cpu"), AutoModelForSequenceClassification)
 
 
-def test_the_digest_follows_contents_and_not_dates(models, tmp_path):
+def test_the_digest_depends_on_contents_and_not_on_dates(models, tmp_path):
     copy = shutil.copytree(models / "sentiment", tmp_path / "copy")
     assert digest(copy) == digest(models / "sentiment")
     (copy / "config.json").write_text((copy / "config.json").read_text() + " ")

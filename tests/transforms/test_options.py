@@ -23,6 +23,6 @@ def test_a_column_whose_name_has_a_dot_is_itself():
 
 
 @pytest.mark.parametrize("rows", [0, 1])
-def test_fields_of_few_rows_are_no_special_case(rows):
+def test_struct_fields_of_few_rows_are_read(rows):
     batch = pa.record_batch({"a": pa.array([{"b": "x"}] * rows, pa.struct([("b", pa.string())]))})
     np.testing.assert_array_equal(with_fields(batch, ["a.b"])["a.b"].to_pylist(), ["x"] * rows)

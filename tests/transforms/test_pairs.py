@@ -38,7 +38,7 @@ TEXT = st.text(st.sampled_from("ab \t\né\u0301😀\u200dשم東.,'[]CLSEP</s>")
 
 @pytest.mark.parametrize("name", TOKENIZERS)
 @given(first=TEXT, second=TEXT)
-def test_a_joined_pair_is_the_tokenizer_s_own(name, first, second):
+def test_a_joined_pair_equals_the_tokenizer_s_output(name, first, second):
     tokenizer = TOKENIZERS[name]
     template = pairs.learn(tokenizer)
     assert template is not None
@@ -50,7 +50,7 @@ def test_a_joined_pair_is_the_tokenizer_s_own(name, first, second):
 
 
 @pytest.mark.parametrize(("name", "place"), [("bert", 0), ("roberta", 0), ("xlnet", 10), ("gpt2", None)])
-def test_a_special_token_is_found_wherever_it_stands(name, place):
+def test_a_special_token_is_found_at_any_position(name, place):
     template = pairs.learn(TOKENIZERS[name])
     assert template is not None
     assert template.find(TOKENIZERS[name].cls_token_id, 5, 3) == place

@@ -130,7 +130,7 @@ def test_merged_windows_are_in_order_and_start_within_no_other_span(found_spans)
     assert {row[0] for row in rows} == {row[0] for row in found_spans}
 
 
-def test_of_two_overlapping_spans_the_longer_stays_and_of_equals_the_surer():
+def test_of_two_overlapping_spans_the_longer_or_more_certain_one_is_kept():
     assert listed(merge_windows(made((0, 1, 0, 4, 0.9), (0, 2, 2, 9, 0.1)))) == [(2, 2, 9, 0.1)]
     assert listed(merge_windows(made((0, 1, 0, 4, 0.2), (0, 2, 0, 4, 0.8)))) == [(2, 0, 4, 0.8)]
 

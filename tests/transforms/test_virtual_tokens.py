@@ -124,5 +124,5 @@ def test_prefix_tuning_of_a_network_that_takes_no_keys_and_values_is_refused(tmp
     MPNetForSequenceClassification(config).save_pretrained(tmp_path / "base")
     tokenizer.save_pretrained(tmp_path / "base")
     adapter = tuned(tmp_path / "base", AutoModelForSequenceClassification, "SEQ_CLS", "prefix", tmp_path / "adapter")
-    with pytest.raises(ModelError, match=r"is PREFIX_TUNING, and the layers of MPNet.* take no keys and values"):
+    with pytest.raises(ModelError, match=r"is PREFIX_TUNING, and the layers of MPNet.* accept no past keys and values"):
         tried(tmp_path / "base", adapter, "classify", classify.Options("text"))

@@ -1,1 +1,1 @@
-"""What computes a task on a loaded model, one file a task; imported when the task is loaded."""
+"""The code that computes a task on a loaded model, one file per task; imported when the task is loaded."""

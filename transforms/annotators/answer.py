@@ -34,8 +34,8 @@ class Window:
     Attributes:
         ids: token ids.
         type_ids: type ids.
-        context: where the tokens of the context are in it.
-        null: where the CLS token is; None if there is none.
+        context: positions of the context's tokens.
+        null: position of the CLS token; None if there is none.
         starts: first code point of each token of the context.
         ends: one past the last code point of each.
         words: which word each belongs to; -1 for none.
@@ -160,7 +160,7 @@ class Answerer:
         for window, raw in windows:
             start, end, null = probabilities(window, raw)
             null_score = min(null_score, null)
-            # Growing to whole words makes some spans the same, so look at more than are asked for, as the pipeline did.
+            # Extended to whole words, some spans become equal, so take more than top_k, as the pipeline did.
             for first, last, score in best_spans(start, end, self.options.max_answer_tokens, 2 * k + 10):
                 begin, stop = trimmed(context, *whole_words(window, first, last))
                 if begin < stop:
@@ -215,7 +215,7 @@ def best_spans(start: np.ndarray, end: np.ndarray, longest: int, k: int) -> list
 
 
 def whole_words(window: Window, first: int, last: int) -> tuple[int, int]:
-    """Code points of a span of tokens, grown to the words that it begins and ends in, as far as the window has them."""
+    """Code points of a span of tokens, extended to whole words within the window."""
     if window.words[first] >= 0 and window.words[last] >= 0:
         first = np.flatnonzero(window.words == window.words[first])[0]
         last = np.flatnonzero(window.words == window.words[last])[-1]
@@ -223,7 +223,7 @@ def whole_words(window: Window, first: int, last: int) -> tuple[int, int]:
 
 
 def trimmed(context: str, begin: int, stop: int) -> tuple[int, int]:
-    """The same code points without the white space around them: SentencePiece's tokens begin with the space before."""
+    """The code points without surrounding white space: SentencePiece tokens begin with the space before a word."""
     piece = context[begin:stop]
     begin += len(piece) - len(piece.lstrip())
     return begin, begin + len(piece.strip())

@@ -39,7 +39,7 @@ class Classifier:
         self.gives_list = gives_list(options, model.config)
         self.max_tokens = max_tokens or model.max_tokens
         self.caps = model.caps()
-        # A window must be wider than what two windows share, special tokens apart.
+        # A window must have more tokens than its overlap with the next one, special tokens not counted.
         self.stride = min(options.stride, (model.max_length - model.tokenizer.num_special_tokens_to_add()) // 2)
 
     def __call__(self, batch: pa.RecordBatch) -> Annotation:
@@ -88,7 +88,7 @@ class Classifier:
         return np.add.reduceat(scores * weights[:, None], starts) / np.add.reduceat(weights, starts)[:, None]
 
     def activate(self, raw: np.ndarray) -> np.ndarray:
-        """Logits -> scores, both `(windows, labels)`, as the problem type has it."""
+        """Logits -> scores, both `(windows, labels)`, by the model's problem type."""
         problem = self.model.config.problem_type
         if problem == "regression":
             return raw

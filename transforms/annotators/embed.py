@@ -21,9 +21,9 @@ from transforms.tokens import token_ids
 
 
 class TextEncoder:
-    """The body of a model without any head; of an encoder-decoder, the encoder."""
+    """Loads the body of a model without a head; for an encoder-decoder, the encoder."""
 
-    # Masked-language-model weights have no pooler, and no vector here comes from one.
+    # Masked-language-model weights have no pooler, and the vectors here do not need one.
     UNREAD = ("pooler.",)
 
     @staticmethod
@@ -39,20 +39,20 @@ class TextEncoder:
 
     @staticmethod
     def from_pretrained(path: str, *, config: PretrainedConfig, **how: Any) -> tuple[PreTrainedModel, dict[str, Any]]:
-        """What AutoModel gives, and its loading report."""
+        """The network from AutoModel, and its loading report."""
         network, report = TextEncoder._auto(config).from_pretrained(path, config=config, **how)
         report["missing_keys"] = [key for key in report["missing_keys"] if not key.startswith(TextEncoder.UNREAD)]
         return network, report
 
 
 def pool(hidden: torch.Tensor, lengths: torch.Tensor, how: str, skip: int = 0) -> torch.Tensor:
-    """The vectors of the tokens as one.
+    """Combine the vectors of the tokens into one.
 
     Args:
         hidden: `(batch, seq, hidden)`, padded on the right.
         lengths: int64 `(batch,)`, tokens of each sequence.
         how: mean, cls or last.
-        skip: tokens at the start that do not count.
+        skip: tokens at the start that are left out.
 
     Returns:
         float32 `(batch, hidden)` on the same device.
@@ -92,7 +92,7 @@ class Embedder:
         self.skip = self.head if self.prompt and not layout.pools_prompt else 0
         self.max_tokens = max_tokens or model.max_tokens
         self.caps = model.caps()
-        # A decoder would keep keys and values that nothing reads again.
+        # No key-value cache: a decoder would fill one that is never read.
         model.network.config.use_cache = False
 
     def __call__(self, batch: pa.RecordBatch) -> Annotation:
@@ -128,7 +128,7 @@ class Embedder:
         return [ids[: self.head] + ids[start : min(start + width, end)] + ids[end:] for start in starts]
 
     def forward(self, sequences: list[list[int]]) -> torch.Tensor:
-        """Vectors `(batch, width)`: only they leave the device."""
+        """Vectors `(batch, width)`, the only data copied from the device."""
         hidden = forward(self.model, sequences).last_hidden_state
         lengths = torch.tensor([len(ids) for ids in sequences], device=hidden.device)
         with torch.inference_mode():

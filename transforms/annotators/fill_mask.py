@@ -62,7 +62,7 @@ class MaskFiller:
         return Annotation(self.column(gathered, len(texts)), failures, tokens, slots)
 
     def target(self, word: str) -> int:
-        """The one token that a word is."""
+        """The id of a word that is a single token."""
         if (known := self.tokenizer.get_vocab().get(word)) is not None:
             return known
         pieces = self.tokenizer(word, add_special_tokens=False)["input_ids"]
@@ -74,7 +74,7 @@ class MaskFiller:
         return pieces[0]
 
     def tokenise(self, rows: list[Row]) -> list[tuple[Row, Any]]:
-        """Rows -> token ids with the places of the masks; a text whose masks are not all there is refused.
+        """Rows -> token ids with the positions of the masks; a text is refused if truncation removed a mask.
 
         A row without a mask is left out, unless the task is strict.
         """
@@ -85,11 +85,11 @@ class MaskFiller:
         return [(row, sequence) for row, sequence in sequences if sequence is not None]
 
     def sequence(self, text: str, ids: list[int]) -> Sequence | ValueError | None:
-        """One text, or why it cannot be filled; None where there is nothing to fill and that is no failure."""
+        """One text, or the reason why it cannot be filled; None if it has no mask and the task is not strict."""
         masks = [place for place, token in enumerate(ids) if token == self.tokenizer.mask_token_id]
         if lost := text.count(self.tokenizer.mask_token) - len(masks):
             return ValueError(
-                f"{lost} of {lost + len(masks)} masks stand past the {self.model.max_length} tokens that the model "
+                f"{lost} of {lost + len(masks)} masks are past the {self.model.max_length} tokens that the model "
                 "reads; shorten the text before them"
             )
         if not masks and not self.options.strict:
@@ -129,7 +129,7 @@ class MaskFiller:
             _wanted.reset(token)
 
     def narrow(self) -> bool:
-        """Let the head see the masks only: the vocabulary is wide, and a head reads each place by itself.
+        """Run the head on the mask positions only: the vocabulary is large, and each position is independent.
 
         Returns:
             Whether this architecture has a body whose output can be narrowed, with the same logits on a probe.
@@ -156,7 +156,7 @@ class MaskFiller:
         for number, (place, numbers) in enumerate(zip(s.masks, best.tolist(), strict=False)):
             for score, token in zip(numbers[:k], map(int, numbers[k:]), strict=True):
                 ids = [*s.ids[:place], token, *s.ids[place + 1 :]]
-                # As the pipeline: no special tokens at all, unless they have to show the other masks.
+                # As in the pipeline: no special tokens, except where they are the text's other masks.
                 shown = [i for i in ids if i not in self.special] if len(s.masks) == 1 else self.unframed(ids)
                 yield number, token, score, shown
 
@@ -181,7 +181,7 @@ class MaskFiller:
 
 
 def _narrowed(body: torch.nn.Module, inputs: Any, output: Any) -> Any:
-    """The output of a body with its hidden states at the wanted places only."""
+    """The output of a body with its hidden states at the mask positions only."""
     if (places := _wanted.get()) is not None:
         output.last_hidden_state = _gather(output.last_hidden_state, places)
     return output

@@ -72,7 +72,7 @@ class Generator:
         return Annotation(column, failures_of(failed), found.tokens, found.padded_tokens)
 
     def _guide(self) -> Any:
-        """What makes each text's guide, or None."""
+        """The function that makes a guide for each text, or None."""
         options, network = self.options, self.model.network
         if options.json_schema is not None:
             if network.generation_config.stop_strings:
@@ -94,7 +94,7 @@ class Generator:
         return None
 
     def _seed(self, ids: Sequence[int]) -> int:
-        """63 bits from the job's seed and the prompt, so that no other row has a say in them."""
+        """A 63-bit seed from the job's seed and the prompt, so that it does not depend on other rows."""
         content = hashlib.blake2b(json.dumps([self.options.seed, *ids]).encode(), digest_size=8)
         return int.from_bytes(content.digest()) >> 1
 

@@ -20,13 +20,13 @@ from transforms.softmax import softmax
 from transforms.spans import Scheme, Spans, concatenate, merge_windows, spans
 from transforms.tasks.ner import ENTITY, Options
 
-# Tokens whose labels are read together: enough to make numpy's calls cheap, few enough to stay in cache.
+# Tokens decoded together: enough that numpy's overhead per call is small, few enough to stay in the processor's cache.
 GROUP_TOKENS = 16_384
 
 
 @dataclass(frozen=True)
 class Sequence:
-    """One window: its token ids, and an array each of what is known of its tokens, `(seq, ...)`.
+    """One window: its token ids, and arrays with a property of each token, `(seq, ...)`.
 
     Attributes:
         ids: token ids.
@@ -47,7 +47,7 @@ class EntityRecogniser:
     def __init__(self, options: Options, model: Model, max_tokens: int | None):
         if not model.tokenizer.is_fast:
             raise ModelError("ner needs a fast tokenizer (tokenizer.json) for character offsets; this model has none")
-        # The window must be wider than what two windows share, special tokens apart.
+        # The window must have more tokens than its overlap with the next one, special tokens not counted.
         room = model.max_length - model.tokenizer.num_special_tokens_to_add()
         self.stride = min(options.stride, room // 2)
         self.options = options
@@ -160,7 +160,7 @@ def _no_space_before(texts: list[str], tokens: np.ndarray, starts: np.ndarray) -
         tokens: how many tokens each window has.
         starts: first code point of each token, all windows end to end.
     """
-    # One more code point after each text, for tokens of nothing at its end.
+    # One more code point after each text, for empty tokens at its end.
     whole = "".join(f"{text}." for text in texts).encode("utf-32-le", "surrogatepass")
     is_space = np.frombuffer(whole, np.uint32) == ord(" ")
     begins = np.cumsum([0, *(len(text) + 1 for text in texts)])[:-1]
@@ -169,13 +169,13 @@ def _no_space_before(texts: list[str], tokens: np.ndarray, starts: np.ndarray) -
 
 
 def trimmed(found: Spans, texts: list[str]) -> tuple[Spans, list[str]]:
-    """The spans without the white space around them, and their strings; those of nothing but white space are left out.
+    """The spans without surrounding white space, and their strings; spans of white space only are dropped.
 
     Many tokenizers begin a token with the space before its word.
 
     Args:
         found: spans, `text` being the place of their text in `texts`.
-        texts: what they are of.
+        texts: the texts that the spans belong to.
     """
     start, end = found.start.tolist(), found.end.tolist()
     pieces = [texts[i][first:last] for i, first, last in zip(found.text.tolist(), start, end, strict=True)]

@@ -16,10 +16,10 @@ from transforms.generation.writer import new_tokens, texts_of, write
 from transforms.model import Model
 from transforms.tasks.summarize import Options
 
-# What a causal model is told; the text follows.
+# The instruction to a causal model; the text follows.
 INSTRUCTION = "Summarize the following text in a few sentences. Answer with the summary alone."
 
-# Summaries of summaries, at most so often; then the rest is cut off. Each round divides the text by window / summary.
+# The most rounds of summarising summaries; then the rest is cut. Each round divides the length by window / summary.
 ROUNDS = 8
 
 
@@ -98,7 +98,7 @@ class Summarizer:
         return [len(ids) for ids in encoded["input_ids"]]
 
     def ids(self, texts: list[str]) -> list[list[int]]:
-        """What the model reads for each text, cut off at the window."""
+        """The model's input ids for each text, truncated to the window."""
         tokenizer: Any = self.model.tokenizer
         if self.encoder_decoder:
             prompts = [self.prefix + text for text in texts]

@@ -63,10 +63,10 @@ class Translator:
         if self.options.prefix is not None:
             return
         needed = self.languages.needs_source if side == "source" else self.languages.needs_target
-        # A Marian model is told its target alone, a bilingual one nothing; a job may still say what the texts are.
+        # A multilingual Marian model takes a target only, a bilingual one nothing; a job may still name the source.
         taken = needed or (side == "target" and code is not None and self.languages.start is None)
         if self.languages.kind == "prefixed" and code is None:
-            raise ModelError(f"{side}_language is missing; a T5 model is told both, or the whole prefix: give `prefix`")
+            raise ModelError(f"{side}_language is missing; a T5 model needs both languages, or the whole `prefix`")
         if taken:
             self.languages.check(code, f"{side}_language")
 
@@ -128,7 +128,7 @@ class Translator:
         return max(1, self.model.max_length - len(self.ids([Piece(0, "", piece.source, piece.target)])[0]))
 
     def limit(self, source: int) -> int:
-        """New tokens at most for a source of so many."""
+        """The most new tokens for a source of this many tokens."""
         if self.options.length_ratio is None:
             return self.max_new_tokens
         return min(self.max_new_tokens, int(self.options.length_ratio * source) + 16)
@@ -139,7 +139,7 @@ class Translator:
         return [len(ids) for ids in encoded["input_ids"]]
 
     def ids(self, pieces: Sequence[Piece]) -> list[list[int]]:
-        """What the model reads for each piece, cut off at the window."""
+        """The model's input ids for each piece, truncated to the window."""
         tokenizer: Any = self.model.tokenizer
         ids: list[list[int]] = [[]] * len(pieces)
         by_source: dict[str | None, list[int]] = {}
@@ -155,7 +155,7 @@ class Translator:
         return ids
 
     def prefix(self, piece: Piece) -> str:
-        """What stands before the text itself."""
+        """The text to put before the source text."""
         if self.options.prefix is not None:
             return self.options.prefix
         return self.languages.prefix(piece.source, piece.target)

@@ -16,7 +16,7 @@ from transforms.model import Model, logits
 from transforms.softmax import softmax
 from transforms.tasks.zero_shot import LABEL, Options, entailment
 
-# Pairs tokenised and sorted together: their token lists stay below some 100 MB however many labels a row has.
+# Pairs that are tokenised and sorted together: their token lists stay below about 100 MB for any number of labels.
 PIECE_PAIRS = 16_384
 
 
@@ -44,7 +44,7 @@ class ZeroShotClassifier:
         self.options = options
         self.model = model
         self.entailment = entailment(model.config)
-        # The pipeline's rule: the first label speaks against, or the last one where the first is entailment.
+        # The pipeline's rule: the first label is contradiction, or the last one if the first is entailment.
         self.contradiction = -1 if self.entailment == 0 else 0
         self.max_tokens = max_tokens or model.max_tokens
         self.caps = model.caps()
@@ -113,7 +113,7 @@ class ZeroShotClassifier:
         return Pair(template.ids(kept, hypothesis), template.type_ids(len(kept), len(hypothesis)))
 
     def tokenise_whole(self, items: list[Item]) -> list[tuple[Item, Pair]]:
-        """The same for a tokenizer that joins texts in a way of its own: each pair by itself."""
+        """The same for a tokenizer without a template: each pair is tokenised separately."""
         rows = [(item, label) for item in items for label in item.labels]
         encoded = self.model.tokenizer(
             [item.text for item, _ in rows],

@@ -1,1 +1,1 @@
-"""One file a task; adding a file here adds a task (see transforms/contract.py)."""
+"""One file per task; adding a file here adds a task (see transforms/contract.py)."""

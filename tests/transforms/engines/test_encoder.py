@@ -96,7 +96,7 @@ def test_a_head_that_reads_every_token_keeps_the_whole_last_layer():
         torch.testing.assert_close(network(**inputs).logits, want, atol=1e-4, rtol=1e-5)
 
 
-def test_layers_that_give_something_else_are_put_back(monkeypatch):
+def test_layers_that_change_the_output_are_restored(monkeypatch):
     monkeypatch.setattr(encoder, "_attend", lambda query, key, value, mask: value)
     network = build(*FAMILIES[0])
     kept = list(network.bert.encoder.layer)
@@ -104,7 +104,7 @@ def test_layers_that_give_something_else_are_put_back(monkeypatch):
     assert list(network.bert.encoder.layer) == kept
 
 
-def test_rows_come_back_to_their_places():
+def test_unpacked_rows_are_in_their_original_positions():
     mask = padded_inputs()["attention_mask"]
     packing = unpadded.Packing.of(mask, torch.device("cpu"))
     rows = torch.randn(*mask.shape, 4) * mask[..., None]

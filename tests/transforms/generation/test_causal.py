@@ -93,7 +93,7 @@ def test_a_prefix_that_all_prompts_share_is_computed_once_and_changes_nothing(mo
     assert found.tokens < sum(map(len, ids)) + sum(len(new) for new in tokens(found)) - 20 * shared
 
 
-def test_a_prompt_of_one_token_and_equal_prompts_are_prompts_too(llama: Model) -> None:
+def test_prompts_of_one_token_and_equal_prompts_are_generated(llama: Model) -> None:
     ids = [[1], [10, 11], [1], *[prompts(llama, 1)[0]] * 3]
     assert tokens(run(llama, ids)) == [alone(llama, prompt) for prompt in ids]
     assert tokens(run(llama, [[1]])) == [alone(llama, [1])]
@@ -106,14 +106,14 @@ def test_a_prompt_of_one_token_and_equal_prompts_are_prompts_too(llama: Model) -
     [{"repetition_penalty": 1.7}, {"no_repeat_ngram_size": 2}, {"min_new_tokens": 9}, {"repetition_penalty": 0.8}],
     ids=str,
 )
-def test_what_looks_at_a_rows_tokens_looks_at_that_row_alone(llama: Model, options: dict[str, Any]) -> None:
+def test_a_processor_sees_the_tokens_of_its_own_row_only(llama: Model, options: dict[str, Any]) -> None:
     ids = prompts(llama)
     found = tokens(run(llama, ids, Decoding(**options)))
     assert found == [alone(llama, prompt, **options) for prompt in ids]
     assert found != tokens(run(llama, ids))
 
 
-def test_the_models_own_generation_config_holds(causal_model: Callable[[str], Path], tmp_path: Path) -> None:
+def test_the_models_generation_config_is_applied(causal_model: Callable[[str], Path], tmp_path: Path) -> None:
     own = load(ModelRef(str(causal_model("llama"))), AutoModelForCausalLM)
     own.network.generation_config = GenerationConfig(
         eos_token_id=[END, 9], pad_token_id=0, suppress_tokens=[20, 21], min_length=12
@@ -158,7 +158,7 @@ def test_other_families_fit_or_go_through_generate(family: str, llama: Model) ->
         top_p=st.sampled_from([None, 0.8]),
     ),
 )
-def test_any_batch_and_any_order_give_a_row_the_same_tokens(
+def test_a_row_gets_the_same_tokens_in_any_batch_and_order(
     llama: Model, monkeypatch: pytest.MonkeyPatch, chosen: list[int], rows: int, max_tokens: int, how: Decoding
 ) -> None:
     ids = prompts(llama)
@@ -168,7 +168,7 @@ def test_any_batch_and_any_order_give_a_row_the_same_tokens(
     assert together == [tokens(run(llama, [ids[i]], how))[0] for i in chosen]
 
 
-def test_drawing_differs_by_seed_and_not_by_run(llama: Model) -> None:
+def test_sampling_depends_on_the_seed_and_not_on_the_run(llama: Model) -> None:
     ids = prompts(llama, 1)[0]
     how = Decoding(sample=True, temperature=1.5, top_k=0)
     first, second = (
@@ -178,7 +178,7 @@ def test_drawing_differs_by_seed_and_not_by_run(llama: Model) -> None:
     assert len(set(map(tuple, first))) > 5
 
 
-def test_a_draw_is_the_one_that_generate_makes_of_the_row_alone(model: Model) -> None:
+def test_sampled_tokens_equal_those_of_generate_for_the_row_alone(model: Model) -> None:
     ids = prompts(model, 12)
     found = tokens(run(model, ids, Decoding(sample=True, temperature=1.3, top_k=20, top_p=0.9)))
     expected = []
@@ -189,7 +189,9 @@ def test_a_draw_is_the_one_that_generate_makes_of_the_row_alone(model: Model) ->
 
 
 @pytest.mark.usefixtures("few_rows")
-def test_lanes_grow_narrow_and_many_when_the_wide_rows_are_done(llama: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_lanes_become_narrower_and_more_when_the_long_rows_are_done(
+    llama: Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
     ids = prompts(llama, 30)
     long = [llama.tokenizer("the cat sat on a mat and ate fish soup " * 20)["input_ids"][:200]]
     monkeypatch.setattr(causal, "_free_bytes", lambda device: 2 * 224 * lanes.token_bytes(llama.network))
@@ -216,7 +218,7 @@ def breaks(llama: Model, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[
     return install
 
 
-def test_out_of_memory_halves_the_rows_and_is_remembered(llama: Model, breaks: Callable[..., None]) -> None:
+def test_out_of_memory_halves_the_rows_and_lowers_the_limit(llama: Model, breaks: Callable[..., None]) -> None:
     ids = prompts(llama)
 
     def look(batch: Any) -> None:
@@ -230,9 +232,7 @@ def test_out_of_memory_halves_the_rows_and_is_remembered(llama: Model, breaks: C
     assert 1 <= min(caps.rows_by_length.values()) <= 6
 
 
-def test_a_row_that_breaks_the_model_is_cornered_and_the_others_finish(
-    llama: Model, breaks: Callable[..., None]
-) -> None:
+def test_a_row_that_makes_the_model_raise_fails_alone(llama: Model, breaks: Callable[..., None]) -> None:
     ids = prompts(llama)
 
     def look(batch: Any) -> None:
@@ -248,7 +248,7 @@ def test_a_row_that_breaks_the_model_is_cornered_and_the_others_finish(
     assert found.outputs[7] is None
 
 
-def test_a_row_of_nans_fails_alone_and_leaves_nothing_behind_in_its_lane(
+def test_a_nan_row_fails_alone_and_its_lane_is_clean(
     causal_model: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     poisoned = load(ModelRef(str(causal_model("llama"))), AutoModelForCausalLM)

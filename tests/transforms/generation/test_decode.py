@@ -93,12 +93,12 @@ def test_a_decoder_that_ignores_the_mask_of_one_token_goes_through_generate(load
     ids=["min_new_tokens", "no_repeat_ngram_size", "repetition_penalty", "sample", "sample top_k top_p"],
 )  # fmt: skip
 @pytest.mark.parametrize("family", ["t5", "marian"])
-def test_every_way_to_choose_tokens_is_generate_s(loaded, family, how, plain):
+def test_every_way_to_choose_tokens_gives_the_tokens_of_generate(loaded, family, how, plain):
     asked = [Request(r.ids, 5 + i % 12, seed=i) for i, r in enumerate(requests(loaded(family)))]
     same(loaded(family), asked, how, **plain)
 
 
-def test_what_the_generation_config_says_holds(loaded):
+def test_values_of_the_generation_config_are_applied(loaded):
     model = loaded("bart")
     own = model.network.generation_config
     before = own.to_dict()
@@ -115,7 +115,7 @@ def test_what_the_generation_config_says_holds(loaded):
         own.update(**before)
 
 
-def test_a_prefix_is_forced_row_by_row_and_not_given_back(loaded):
+def test_a_prefix_is_forced_for_each_row_and_not_returned(loaded):
     model = loaded("nllb")
     codes = model.tokenizer.convert_tokens_to_ids(tiny_seq2seq.LANGUAGES["nllb"])
     asked = [Request(r.ids, 20, (codes[i % 3],)) for i, r in enumerate(requests(model))]
@@ -139,7 +139,7 @@ def test_stop_tokens_end_a_text_and_are_left_out(loaded):
     assert any(stop in output.ids for output in free)
 
 
-def test_no_finished_row_is_computed(loaded):
+def test_finished_rows_are_not_computed(loaded):
     model = loaded("t5")
     result = decode(model, requests(model), Decoding(), 200, Caps())
     new = sum(len(output.ids) + output.finished for output in result.outputs)
@@ -150,7 +150,7 @@ def test_no_finished_row_is_computed(loaded):
 
 @settings(deadline=None, max_examples=25)
 @given(data=st.data())
-def test_order_is_kept_and_nothing_lost_whatever_the_budget(loaded, data):
+def test_order_and_rows_are_kept_for_any_token_budget(loaded, data):
     model = loaded("bart")
     pool = requests(model)
     picks = data.draw(st.lists(st.integers(0, len(pool) - 1), max_size=30))
@@ -171,7 +171,7 @@ def _distinct(asked: list[Request]) -> set[Request]:
 
 
 @pytest.mark.parametrize("where", ["read", "step"])
-def test_out_of_memory_halves_what_is_in_flight_and_is_remembered(loaded, monkeypatch, where):
+def test_out_of_memory_halves_the_rows_in_flight_and_lowers_the_limit(loaded, monkeypatch, where):
     model, sizes = loaded("bart"), []
     asked = requests(model)
     clean = decode(model, asked, Decoding(), 400, Caps()).outputs
@@ -196,7 +196,7 @@ def test_out_of_memory_halves_what_is_in_flight_and_is_remembered(loaded, monkey
     assert sum(rows > 3 for rows in sizes) < failed
 
 
-def test_a_row_that_breaks_a_step_is_cornered_and_the_others_are_unharmed(loaded, monkeypatch):
+def test_a_row_that_raises_in_a_step_fails_alone(loaded, monkeypatch):
     model = loaded("bart")
     asked = requests(model)
     clean = decode(model, asked, Decoding(), 400, Caps()).outputs
@@ -219,7 +219,7 @@ def test_a_row_that_breaks_a_step_is_cornered_and_the_others_are_unharmed(loaded
         assert output == (None if i in result.failures else clean[i])
 
 
-def test_logits_that_are_not_a_number_fail_their_row_alone(loaded, monkeypatch):
+def test_nan_logits_fail_only_their_row(loaded, monkeypatch):
     model = loaded("t5")
     asked = requests(model)
     clean = decode(model, asked, Decoding(), 400, Caps()).outputs
@@ -238,7 +238,7 @@ def test_logits_that_are_not_a_number_fail_their_row_alone(loaded, monkeypatch):
     assert [o for i, o in enumerate(result.outputs) if i != 3] == [o for i, o in enumerate(clean) if i != 3]
 
 
-def test_a_lost_device_is_no_matter_of_one_row(loaded, monkeypatch):
+def test_a_lost_device_raises_and_fails_no_single_row(loaded, monkeypatch):
     model = loaded("t5")
 
     class LostError(RuntimeError):

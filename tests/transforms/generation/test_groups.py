@@ -11,7 +11,7 @@ from transforms.generation.groups import Groups, GroupTensors
 
 @settings(deadline=None, max_examples=80)
 @given(st.data())
-def test_slots_keep_every_row_s_own_columns_through_coming_and_going(data):
+def test_slots_keep_each_row_s_columns_while_rows_are_added_and_removed(data):
     most = data.draw(st.integers(1, 3))
     groups, rows, born = Groups(most), [], 0
     for _ in range(data.draw(st.integers(1, 40))):

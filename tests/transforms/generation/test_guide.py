@@ -59,7 +59,7 @@ SCHEMA = {
 }
 
 
-def test_a_json_guide_allows_what_a_schema_allows_and_no_end_before() -> None:
+def test_a_json_guide_allows_an_end_token_only_after_a_complete_text() -> None:
     start = guide.json_texts(tokenizer, json.dumps(SCHEMA), len(tokenizer) + 12, [2])
     steering = start()
     said: list[int] = []
@@ -79,7 +79,7 @@ def test_a_json_guide_allows_what_a_schema_allows_and_no_end_before() -> None:
 
 
 @pytest.mark.parametrize("schema", [{"type": "strin"}, {"properties": 3}, {"$ref": "#/nowhere"}])
-def test_a_schema_that_is_none_is_refused(schema: dict[str, Any]) -> None:
+def test_an_invalid_schema_is_refused(schema: dict[str, Any]) -> None:
     with pytest.raises(SpecError, match=r"json_schema: .*json-schema\.org"):
         guide.check_schema(json.dumps(schema))
 

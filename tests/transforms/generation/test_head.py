@@ -44,7 +44,7 @@ def test_the_likeliest_token_is_the_first_of_the_largest_and_nan_is_largest(seed
     st.booleans(),
     st.integers(0, 5),
 )
-def test_the_best_of_rough_logits_is_the_best_of_exact_ones(seed, vocabulary, width, spread, with_bias, banned):
+def test_rough_logits_give_the_likeliest_token_of_exact_logits(seed, vocabulary, width, spread, with_bias, banned):
     random = np.random.default_rng(seed)
     # Rows of very different lengths, an outlier in the hidden state, and what is not rounded well.
     weight = torch.from_numpy(random.normal(size=(vocabulary, width)) * random.lognormal(0, 1, (vocabulary, 1))).float()
@@ -71,7 +71,7 @@ def test_the_best_of_rough_logits_is_the_best_of_exact_ones(seed, vocabulary, wi
 
 
 @needs_vnni
-def test_rough_logits_are_given_up_where_they_tell_nothing():
+def test_exact_logits_are_used_when_rough_ones_cannot_decide():
     linear = nn.Linear(16, 64 * head.BLOCK, bias=False)
     with torch.inference_mode():
         linear.weight.fill_(0.5)
@@ -122,7 +122,7 @@ class Even:
 @needs_vnni
 @pytest.mark.parametrize("most_blocks", [head.MOST_BLOCKS, 0], ids=["rough", "never rough enough"])
 @pytest.mark.parametrize("family", ["llama", "gpt2"])
-def test_decoder_only_models_look_roughly_too_and_guides_hold(causal_model, monkeypatch, family, most_blocks):
+def test_decoder_only_models_use_rough_logits_and_obey_guides(causal_model, monkeypatch, family, most_blocks):
     folder = str(causal_model(family))
     plain = load(ModelRef(folder, device="cpu"), AutoWriter)
     prompts = [plain.tokenizer(f"{text} ->")["input_ids"] for text in tiny_causal.sentences(12, 1)]
@@ -139,7 +139,7 @@ def test_decoder_only_models_look_roughly_too_and_guides_hold(causal_model, monk
 
 
 @needs_vnni
-def test_a_hidden_state_that_is_not_a_number_fails_its_row_alone(writers, monkeypatch):
+def test_a_nan_hidden_state_fails_only_its_row(writers, monkeypatch):
     monkeypatch.setattr(head, "SMALLEST", 0)
     model = load(ModelRef(str(writers("bart")), device="cpu"), AutoWriter)
     asked = requests(model)

@@ -120,7 +120,9 @@ def test_a_template_that_leaves_no_room_is_refused(chat: Model) -> None:
     room=st.integers(14, 120),
     chatty=st.booleans(),
 )
-def test_every_prompt_fits_and_is_what_it_is_alone(chat: Model, rows: list[list[str]], room: int, chatty: bool) -> None:
+def test_every_prompt_fits_and_equals_the_prompt_made_alone(
+    chat: Model, rows: list[list[str]], room: int, chatty: bool
+) -> None:
     prompts = Prompts(chat, parse("{a} / {b}."), room, chat="auto" if chatty else "never")
     found = prompts(rows)
     for row, ids in zip(rows, found, strict=True):

@@ -57,7 +57,7 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("case", REFUSED)
-def test_what_cannot_be_followed_is_refused_without_weights(causal_model, tmp_path, case):
+def test_unsupported_settings_are_refused_before_weights_load(causal_model, tmp_path, case):
     parameters, message = REFUSED[case]
     with pytest.raises(ModelError, match=message):
         tried(folder_with(causal_model("llama"), tmp_path / "model", **parameters))
@@ -73,7 +73,7 @@ def test_a_damaged_file_is_refused_not_skipped(causal_model, tmp_path, content):
         tried(folder)
 
 
-def test_what_changes_no_token_is_left_out(causal_model, tmp_path):
+def test_settings_that_change_no_token_are_ignored(causal_model, tmp_path):
     more = {"num_return_sequences": 3, "num_beams": 3, "return_dict_in_generate": True, "output_scores": True}
     more |= {"max_time": 0.001, "prompt_lookup_num_tokens": 3, "cache_implementation": "static", "use_cache": False}
     folder = folder_with(causal_model("bloom"), tmp_path / "model", **more)

@@ -16,7 +16,7 @@ def letters(texts):
 
 
 @given(st.text(max_size=300), st.integers(1, 40), st.sampled_from([words, letters]))
-def test_windows_are_the_text_and_each_fits(text, room, count):
+def test_windows_joined_are_the_text_and_each_fits_the_token_limit(text, room, count):
     found = windows(text, count, room)
     assert "".join(found) == text
     assert all(count([window])[0] <= room for window in found)
@@ -41,5 +41,5 @@ def test_a_word_is_not_cut_between_a_letter_and_its_mark():
     assert not any(window.startswith("\u0301") for window in found)
 
 
-def test_the_space_behind_a_window_is_kept_for_the_join():
+def test_the_space_after_a_window_is_kept_for_joining():
     assert [space_after(window) for window in ("a.\n\n", "b. ", "。", "c\t")] == ["\n\n", " ", " ", "\t"]

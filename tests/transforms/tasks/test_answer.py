@@ -119,7 +119,7 @@ def test_lists_of_answers_equal_the_old_pipeline(models, top_k, longest, padding
 
 @pytest.mark.parametrize("stride", [0, 5, 20])
 @pytest.mark.parametrize("name", ["answer", "answer_bytes"])
-def test_windows_over_a_long_context_are_the_tokenizer_s_own(models, name, stride):
+def test_windows_over_a_long_context_equal_those_of_the_tokenizer(models, name, stride):
     answerer = task(models / name, stride=stride, question="a b?")
     tokenizer, edge = answerer.model.tokenizer, [" ".join(["x"] * words) for words in range(50, 66)]
     for context in [*edge, *CONTEXTS]:
@@ -136,7 +136,7 @@ def test_windows_over_a_long_context_are_the_tokenizer_s_own(models, name, strid
             assert list(zip(window.starts.tolist(), window.ends.tolist(), strict=True)) == places
 
 
-def test_questions_of_a_column_are_those_of_their_row(models):
+def test_each_row_is_asked_the_question_in_its_column(models):
     rng = random.Random(5)
     questions = [" ".join(rng.choices(CONTEXTS[20].split(), k=rng.randint(1, 6))) for _ in CONTEXTS]
     batch = pa.record_batch({"text": CONTEXTS, "ask": questions})
@@ -145,7 +145,7 @@ def test_questions_of_a_column_are_those_of_their_row(models):
     assert_same(answerer(batch).values.to_pylist(), want)
 
 
-def test_the_text_is_what_stands_between_the_offsets(models):
+def test_the_text_equals_the_context_between_the_offsets(models):
     for row, found in zip(CONTEXTS, annotate(models / "answer_bytes", top_k=5).values.to_pylist(), strict=True):
         assert all(a["text"] == row[a["start"] : a["end"]] for a in found)
 
@@ -171,7 +171,7 @@ def test_null_and_empty_texts_give_null_and_no_failure(models):
     assert annotate(models / "answer", []).values.to_pylist() == []
 
 
-def test_no_answer_has_a_score_and_no_text_and_the_threshold_moves_it(models):
+def test_no_answer_has_a_score_without_text_and_depends_on_the_threshold(models):
     # In a single window scores add up to 1 at most, so that a threshold of -1 silences every row.
     contexts = [context for context in CONTEXTS if len(context) < 40 and not context.isspace()]
     spoken, silent = (annotate(models / "answer", contexts, null_threshold=t).values.to_pylist() for t in (None, -1))
@@ -194,7 +194,7 @@ def test_the_token_budget_does_not_change_the_answers(models):
     )
 
 
-def test_a_row_that_breaks_the_model_is_cornered_and_the_others_are_unharmed(models, monkeypatch):
+def test_a_row_that_makes_the_model_raise_fails_alone(models, monkeypatch):
     answerer = task(models / "answer")
     batch = pa.record_batch({"text": CONTEXTS})
     clean = answerer(batch).values.to_pylist()
@@ -263,7 +263,7 @@ def test_no_answer_without_a_cls_token_is_refused(models):
         ({"question": "who?", "questions": "ask"}, "tasks.0.questions is not a key; did you mean question?"),
     ],
 )
-def test_a_wrong_option_is_named_with_what_would_be_right(options, expected):
+def test_an_error_for_a_wrong_option_names_it_and_the_valid_values(options, expected):
     content = {
         "name": "j",
         "source": {"path": "in"},

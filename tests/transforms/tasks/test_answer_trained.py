@@ -65,7 +65,7 @@ def reader(tmp_path_factory):
     return folder
 
 
-def test_a_trained_model_finds_what_is_there_and_nothing_where_nothing_is(reader):
+def test_a_trained_model_finds_answers_and_gives_none_if_there_is_none(reader):
     rng = random.Random(1)
     told = [story(rng, rng.choice([3, 6, 12])) for _ in range(200)]
     contexts, questions, replies = map(list, zip(*told, strict=True))

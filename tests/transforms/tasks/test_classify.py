@@ -54,7 +54,7 @@ def test_null_and_empty_texts_give_null_and_no_failure(models):
     assert len(listed[1]) == 3
 
 
-def test_a_batch_without_any_text_is_no_special_case(models):
+def test_a_batch_without_texts_gives_nulls(models):
     for texts in ([], [None, None], [""]):
         assert annotate(models / "sentiment", texts).values.to_pylist() == [None] * len(texts)
 
@@ -94,7 +94,7 @@ def test_other_string_types_are_read_too(models):
         assert task(pa.record_batch({"text": array})).values.equals(plain)
 
 
-def test_a_row_that_breaks_the_model_is_cornered_and_the_others_are_unharmed(models, monkeypatch):
+def test_a_row_that_makes_the_model_raise_fails_alone(models, monkeypatch):
     model = load(ModelRef(str(models / "sentiment"), device="cpu"), classify.ARCHITECTURE)
     task = classify.load(classify.Options("text"), model)
     batch = pa.record_batch({"text": TEXTS})
@@ -118,7 +118,7 @@ def test_a_row_that_breaks_the_model_is_cornered_and_the_others_are_unharmed(mod
     )
 
 
-def test_a_result_that_is_not_finite_is_a_failure_and_no_label(models, monkeypatch):
+def test_a_result_that_is_not_finite_fails_its_row(models, monkeypatch):
     model = load(ModelRef(str(models / "sentiment"), device="cpu"), classify.ARCHITECTURE)
     task = classify.load(classify.Options("text"), model)
     forward = task.forward

@@ -89,7 +89,7 @@ def test_vectors_equal_a_plain_loop(zoo, name, how):
     np.testing.assert_allclose(matrix(values), reference(zoo / name, how), atol=1e-4)
 
 
-def test_of_an_encoder_decoder_the_encoder_is_used(zoo):
+def test_an_encoder_decoder_embeds_with_its_encoder(zoo):
     want = reference(zoo / "t5", "mean", auto=T5EncoderModel)
     np.testing.assert_allclose(matrix(annotate(zoo / "t5").values), want, atol=1e-4)
 
@@ -125,7 +125,7 @@ def test_null_and_empty_texts_are_null_and_keep_their_place(zoo):
     )
 
 
-def test_a_prompt_stands_before_every_text(zoo):
+def test_a_prompt_is_put_before_every_text(zoo):
     got = matrix(annotate(zoo / "bert", prompt="query: ").values)
     np.testing.assert_allclose(got, reference(zoo / "bert", "mean", ["query: " + t for t in TEXTS]), atol=1e-4)
 
@@ -147,7 +147,7 @@ def test_windows_of_a_long_text_are_averaged_by_their_tokens_and_each_has_the_pr
     np.testing.assert_allclose(got, np.average(vectors, axis=0, weights=list(map(len, windows))), atol=1e-4)
 
 
-def test_a_row_that_breaks_the_model_is_cornered_and_the_others_are_unharmed(zoo, monkeypatch):
+def test_a_row_that_makes_the_model_raise_fails_alone(zoo, monkeypatch):
     loaded = task(zoo / "bert")
     batch = pa.record_batch({"text": TEXTS})
     clean, forward = loaded(batch).values, loaded.forward
@@ -185,7 +185,7 @@ def test_a_prompt_as_long_as_the_window_is_refused(zoo):
         ({"dimension": 3}, "job: tasks.0.dimension is not a key; did you mean dimensions?"),
     ],
 )
-def test_a_wrong_option_is_named_with_what_would_be_right(options, message):
+def test_an_error_for_a_wrong_option_names_it_and_the_valid_values(options, message):
     item = {"task": "embed", "column": "text", "model": "org/model", "into": "vector"} | options
     with pytest.raises(SpecError) as caught:
         spec.parse({"name": "x", "source": {"path": "in"}, "tasks": [item], "sink": {"path": "out"}})

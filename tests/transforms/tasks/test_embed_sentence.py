@@ -162,7 +162,9 @@ def test_a_folder_that_sentence_transformers_itself_wrote_is_read(models, tmp_pa
         ({"dimensions": 33}, {}, (), "dimensions is 33, and this model gives 32; give at most that"),
     ],
 )
-def test_what_a_folder_cannot_do_is_refused_before_weights_load(sentence_folder, options, pooling, steps, message):
+def test_options_that_a_folder_does_not_support_are_refused_before_weights_load(
+    sentence_folder, options, pooling, steps, message
+):
     config = read_config(ModelRef(str(sentence_folder(pooling, *steps))))
     with pytest.raises(ModelError, match=message):
         embed.check(embed.Options("text", **options), config)

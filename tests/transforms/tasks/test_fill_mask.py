@@ -87,7 +87,7 @@ def test_tokens_scores_and_texts_equal_the_pipeline(fillers, name):
 
 
 @pytest.mark.parametrize("name", ["bert", "distilbert", "albert", "electra", "modernbert", "roberta"])
-def test_the_head_sees_the_masks_only(fillers, name):
+def test_the_head_is_computed_at_mask_positions_only(fillers, name):
     loaded = task(fillers / name)
     seen = []
     head = loaded.model.network.get_output_embeddings()
@@ -119,7 +119,7 @@ def test_several_masks_are_numbered_and_the_others_stay_in_the_text(fillers):
 
 
 @pytest.mark.parametrize("k", [1, 7, 5000])
-def test_top_k_is_as_many_as_there_are(fillers, k):
+def test_top_k_is_limited_to_the_size_of_the_vocabulary(fillers, k):
     got = annotate(fillers / "bert", TEXTS[:4], top_k=k).values.to_pylist()
     assert [len(fills) for fills in got] == [min(k, 900)] * 4
     assert_same(
@@ -169,14 +169,14 @@ def test_a_strict_task_rejects_a_text_without_a_mask_and_every_task_a_text_whose
     annotation = annotate(fillers / "bert", texts, mask="___", strict=True)
     assert [(f.row, f.error_type, f.message) for f in annotation.failures] == [
         (0, "ValueError", "the text has no ___ or [MASK] to fill"),
-        (2, "ValueError", "1 of 1 masks stand past the 64 tokens that the model reads; shorten the text before them"),
-        (3, "ValueError", "1 of 2 masks stand past the 64 tokens that the model reads; shorten the text before them"),
+        (2, "ValueError", "1 of 1 masks are past the 64 tokens that the model reads; shorten the text before them"),
+        (3, "ValueError", "1 of 2 masks are past the 64 tokens that the model reads; shorten the text before them"),
         (5, "ValueError", "the text has no ___ or [MASK] to fill"),
     ]
     assert annotation.values.is_null().to_pylist() == [True, False, True, True, False, True]
 
 
-def test_a_row_that_breaks_the_model_is_cornered_and_the_others_are_unharmed(fillers, monkeypatch):
+def test_a_row_that_makes_the_model_raise_fails_alone(fillers, monkeypatch):
     loaded = task(fillers / "bert")
     batch = pa.record_batch({"text": TEXTS})
     clean, forward = loaded(batch).values.to_pylist(), loaded.forward
@@ -220,7 +220,7 @@ def test_a_model_without_the_head_or_the_mask_token_is_refused(fillers, models, 
         ({"target": ["a"]}, "job: tasks.0.target is not a key; did you mean targets?"),
     ],
 )
-def test_a_wrong_option_is_named_with_what_would_be_right(options, message):
+def test_an_error_for_a_wrong_option_names_it_and_the_valid_values(options, message):
     item = {"task": "fill_mask", "column": "text", "model": "org/model", "into": "word"} | options
     with pytest.raises(SpecError) as caught:
         spec.parse({"name": "x", "source": {"path": "in"}, "tasks": [item], "sink": {"path": "out"}})

@@ -96,7 +96,7 @@ def test_a_template_reads_several_columns_and_a_null_or_empty_one_gives_null(lla
 
 
 @pytest.mark.parametrize("name", ["dc:title", "a.b", "{x}", "0", "naïve text"])
-def test_any_name_of_a_column_will_do(llama: Model, name: str) -> None:
+def test_any_column_name_works_in_a_template(llama: Model, name: str) -> None:
     rows = batch(["x"], **{name: ["the cat ->"]})
     annotation = generate.load(Options(column=name, max_new_tokens=24), llama)(rows)
     assert annotation.values.to_pylist() == [alone(llama, "the cat ->")]
@@ -137,7 +137,7 @@ def test_equal_prompts_are_computed_once(llama: Model) -> None:
 
 @settings(max_examples=10, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(order=st.permutations(range(12)), size=st.integers(1, 12), rows=st.integers(1, 5))
-def test_a_drawn_text_is_the_same_in_any_batch_and_in_a_rerun(
+def test_a_sampled_text_is_the_same_in_any_batch_and_in_a_rerun(
     llama: Model, monkeypatch: pytest.MonkeyPatch, order: list[int], size: int, rows: int
 ) -> None:
     texts = [text for text in TEXTS if text][:12]
@@ -150,7 +150,7 @@ def test_a_drawn_text_is_the_same_in_any_batch_and_in_a_rerun(
     assert found == [expected[i] for i in order]
 
 
-def test_another_seed_draws_another_text(llama: Model) -> None:
+def test_another_seed_samples_another_text(llama: Model) -> None:
     drawn = [tuple(write(llama, temperature=1.4, seed=seed)) for seed in (0, 1, 0)]
     assert drawn[0] == drawn[2] != drawn[1]
 
@@ -164,7 +164,7 @@ def test_with_a_schema_every_text_is_valid_json(llama: Model, how: dict[str, Any
             jsonschema.validate(json.loads(text), SCHEMA)
 
 
-def test_a_schema_may_stand_in_a_file_and_its_content_counts(llama: Model, tmp_path: Path) -> None:
+def test_a_schema_may_be_in_a_file_and_its_content_is_part_of_the_fingerprint(llama: Model, tmp_path: Path) -> None:
     file = tmp_path / "schema.json"
     file.write_text(json.dumps(SCHEMA))
     assert Options(column="text", json_schema=str(file)) == Options(column="text", json_schema=SCHEMA)
@@ -248,7 +248,7 @@ def test_a_prompt_past_the_window_is_cut_or_its_row_rejected(llama: Model) -> No
     ],
     ids=str,
 )
-def test_options_that_make_no_sense_are_refused(options: dict[str, Any], says: str) -> None:
+def test_invalid_options_are_refused(options: dict[str, Any], says: str) -> None:
     with pytest.raises(ValueError, match=says):
         Options(**options)
 

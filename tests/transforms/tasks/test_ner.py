@@ -95,7 +95,7 @@ def test_an_entity_has_no_white_space_around_it_whatever_the_tokenizer_counts_in
     assert all(e["text"] and e["text"] == e["text"].strip() for row in got.to_pylist() for e in row)
 
 
-def test_an_entity_of_nothing_but_white_space_is_left_out():
+def test_an_entity_of_white_space_only_is_dropped():
     text = " Ann \xa0 Lee\u200b \u3000"
     found = Spans(
         text=np.array([0, 0, 0, 0, 2]),

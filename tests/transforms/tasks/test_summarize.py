@@ -55,7 +55,7 @@ def test_t5_s_prefix_and_lengths_come_from_its_own_configuration(writers):
     assert got == plain(writers("t5"), prefix="sum: ", max_new_tokens=29, min_new_tokens=2)
 
 
-def test_what_the_job_says_goes_before_what_the_model_says(writers):
+def test_options_of_the_job_override_the_models_configuration(writers):
     options = {"max_new_tokens": 17, "min_new_tokens": 6, "no_repeat_ngram_size": 2}
     got = annotate(writers("t5"), long_text="truncate", prefix="short: ", **options).values.to_pylist()
     assert got == plain(writers("t5"), prefix="short: ", **options)
@@ -89,7 +89,7 @@ def test_a_long_text_is_summarised_by_windows_until_the_summaries_fit(writers):
     assert got.values.to_pylist() == [*plain(folder, ["short words"], max_new_tokens=12), *want, None]
 
 
-def test_summaries_that_never_shrink_are_cut_off_at_last(writers, monkeypatch):
+def test_summaries_that_never_shrink_are_truncated_in_the_end(writers, monkeypatch):
     monkeypatch.setattr(annotator, "ROUNDS", 3)
     rounds = []
     whole = annotator.write
@@ -121,7 +121,7 @@ def chat(tmp_path_factory):
 
 
 @pytest.mark.parametrize("instruction", [None, "Be brief."])
-def test_a_causal_model_is_told_through_its_chat_template(chat, instruction):
+def test_a_causal_model_gets_its_instruction_through_the_chat_template(chat, instruction):
     got = annotate(chat, SHORT, max_new_tokens=10, prefix=instruction).values.to_pylist()
     model = load(ModelRef(str(chat), device="cpu"), summarize.ARCHITECTURE)
     for text, summary in zip(SHORT, got, strict=True):
@@ -174,6 +174,6 @@ def test_a_window_without_room_is_refused(writers):
         ({"max_new_tokens": 5, "min_new_tokens": 9}, "min_new_tokens is 9, more than max_new_tokens, 5"),
     ],
 )
-def test_options_that_cannot_be_are_refused(options, message):
+def test_invalid_options_are_refused(options, message):
     with pytest.raises(ValueError, match=message):
         summarize.Options("text", **options)

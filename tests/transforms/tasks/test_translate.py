@@ -74,7 +74,7 @@ def test_a_marian_model_of_several_targets_is_told_the_target_before_the_text(wr
 
 
 @pytest.mark.parametrize("options", [{"source_language": "en", "target_language": "de"}, {"prefix": "en de: "}])
-def test_t5_is_told_in_words_as_its_configuration_has_them(writers, options):
+def test_t5_gets_the_prefix_from_its_configuration(writers, options):
     got = annotate(writers("t5"), max_new_tokens=30, **options).values.to_pylist()
     assert got == plain(writers("t5"), prefix="en de: ", new=30)
 
@@ -135,10 +135,10 @@ def test_a_row_whose_language_the_model_does_not_have_is_rejected_alone(writers)
         ("marian", {"target_language": "xyz"}, "'xyz' is not a language of this model; it has ara, deu"),
         ("marian", {}, "target_language is missing; this model takes ara, deu"),
         ("bart", {"target_language": "de"}, "translates between two fixed languages; leave it out"),
-        ("t5", {"source_language": "en"}, "target_language is missing; a T5 model is told both"),
+        ("t5", {"source_language": "en"}, "target_language is missing; a T5 model needs both languages"),
     ],
 )
-def test_a_language_that_cannot_be_is_refused_with_the_choices(writers, family, options, message):
+def test_an_unknown_language_is_refused_with_the_valid_ones(writers, family, options, message):
     with pytest.raises(ModelError, match=message):
         annotate(writers(family), **options)
 
@@ -159,7 +159,7 @@ def test_length_ratio_stops_a_text_at_a_multiple_of_its_source(writers):
         ({"length_ratio": 0.0}, "length_ratio is 0.0; give a number above 0"),
     ],
 )
-def test_options_that_cannot_be_are_refused(options, message):
+def test_invalid_options_are_refused(options, message):
     with pytest.raises(ValueError, match=message):
         translate.Options("text", **options)
 

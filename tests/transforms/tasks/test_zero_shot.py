@@ -64,7 +64,7 @@ def test_another_hypothesis_equals_the_pipeline(models):
 
 @pytest.mark.parametrize("side", ["left", "right"])
 @pytest.mark.parametrize("template", ["joined by hand", "joined by the tokenizer"])
-def test_long_texts_are_cut_at_the_edge_and_hypotheses_never(models, monkeypatch, side, template):
+def test_long_texts_are_truncated_and_hypotheses_are_not(models, monkeypatch, side, template):
     classifier = task(models / "nli", labels=LABELS[:2])
     if template == "joined by the tokenizer":
         monkeypatch.setattr(classifier, "template", None)
@@ -89,7 +89,7 @@ def test_a_tokenizer_that_joins_in_its_own_way_is_asked_for_every_pair(models):
     assert_same(fresh(pa.record_batch({"text": TEXTS})).values.to_pylist(), stock(TEXTS, LABELS))
 
 
-def test_labels_of_a_column_are_those_of_their_row(models):
+def test_each_row_is_scored_with_the_labels_in_its_column(models):
     labels = [["a", "b"], [], None, ["one"], [None, "", "x", "y", "z"], ["a", "b"]]
     texts = ["fine", "fine", "fine", TEXTS[4], TEXTS[5], None]
     batch = pa.record_batch({"text": texts, "tags": pa.array(labels, pa.list_(pa.string()))})
@@ -123,7 +123,7 @@ def test_neither_the_token_budget_nor_the_piece_changes_the_answer(models, monke
     np.testing.assert_allclose(*scores, atol=1e-5)
 
 
-def test_a_text_is_tokenised_once_however_many_labels_it_meets(models, monkeypatch):
+def test_a_text_is_tokenised_once_for_all_its_labels(models, monkeypatch):
     asked = []
     classifier = task(models / "nli")
     bare = pairs.bare
@@ -137,7 +137,7 @@ def test_a_text_is_tokenised_once_however_many_labels_it_meets(models, monkeypat
     assert sorted(asked) == sorted([*TEXTS[:30], *(f"This example is {label}." for label in LABELS)])
 
 
-def test_a_row_that_breaks_the_model_is_cornered_and_the_others_are_unharmed(models, monkeypatch):
+def test_a_row_that_makes_the_model_raise_fails_alone(models, monkeypatch):
     classifier = task(models / "nli")
     batch = pa.record_batch({"text": TEXTS})
     clean = classifier(batch).values.to_pylist()
@@ -177,7 +177,7 @@ def test_a_label_too_long_for_the_window_fails_its_row_alone(models):
         ("ner", "zero_shot needs a model with a head (…ForSequenceClassification), and this one is a Bert"),
     ],
 )
-def test_a_model_that_cannot_do_it_is_refused(models, name, expected):
+def test_a_model_that_does_not_fit_the_task_is_refused(models, name, expected):
     config = load(ModelRef(str(models / name), device="cpu"), _architecture(name)).config
     with pytest.raises(ModelError) as caught:
         zero_shot.check(zero_shot.Options("text", ["a"]), config)
@@ -205,7 +205,7 @@ def _architecture(name):
         ({"labels": ["a"], "lables": ["b"]}, "tasks.0.lables is not a key; did you mean labels?; keys: column, labels"),
     ],
 )  # fmt: skip
-def test_a_wrong_option_is_named_with_what_would_be_right(options, expected):
+def test_an_error_for_a_wrong_option_names_it_and_the_valid_values(options, expected):
     content = {
         "name": "j",
         "source": {"path": "in"},
