@@ -82,7 +82,7 @@ def test_a_sequence_that_never_fits_into_memory_fails_alone():
     assert list(outcome.failures) == [0]
 
 
-def test_a_lost_device_raises_and_fails_no_single_row(monkeypatch):
+def test_a_lost_device_stops_the_run_without_failing_a_row(monkeypatch):
     monkeypatch.setattr(torch, "AcceleratorError", RuntimeError)
 
     def compute(batch):

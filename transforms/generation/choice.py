@@ -13,7 +13,7 @@ from transformers.generation import logits_process as processors
 
 from transforms.generation.head import BLOCK, Rough
 
-# Look at one row's scores and at nothing else, so all rows go through them together.
+# Processors that read only the scores of their own row, so all rows can be processed together.
 ROWWISE = (
     processors.InfNanRemoveLogitsProcessor,
     processors.LogitNormalization,
@@ -27,7 +27,7 @@ ROWWISE = (
     processors.EtaLogitsWarper,
 )
 
-# Forbid tokens, or all but one, and leave the scores of the others as they are.
+# Processors that forbid tokens, or all but one, and do not change the scores of the others.
 FORBIDDING = (
     processors.ForcedBOSTokenLogitsProcessor,
     processors.ForcedEOSTokenLogitsProcessor,
@@ -39,7 +39,7 @@ FORBIDDING = (
     processors.SuppressTokensLogitsProcessor,
 )
 
-# Do something at these lengths only (tokens so far), so that they need not be asked at the others.
+# Processors that act at these lengths only (tokens so far), so that they can be skipped at other lengths.
 WHEN: dict[type, Callable[[Any, int], bool]] = {
     processors.ForcedBOSTokenLogitsProcessor: lambda p, length: length == 1,
     processors.ForcedEOSTokenLogitsProcessor: lambda p, length: length == p.max_length - 1,
@@ -84,7 +84,7 @@ class Choice:
 
     @property
     def takes_rough(self) -> bool:
-        """Whether rough logits will do: the likeliest token is wanted, and scores are not changed but to forbid."""
+        """Whether rough logits suffice: the likeliest token is wanted, and processors only forbid tokens."""
         return not self.settings.do_sample and all(isinstance(one, FORBIDDING) for one in self._list(1, 2))
 
     def __call__(self, logits: torch.Tensor | Rough, rows: Sequence[RowInFlight]) -> list[int | None]:
@@ -106,7 +106,7 @@ class Choice:
         broken = scores.gather(1, best[:, None])[:, 0].isnan().tolist()
         tokens: list[int | None] = best.tolist()
         if self.settings.do_sample:
-            # Each row with its own random numbers: the draw that generate() makes of a row alone.
+            # Each row with its own random numbers, as when generate() samples the row alone.
             probabilities = torch.softmax(scores, dim=-1)
             for position, row in enumerate(rows):
                 if not broken[position]:
@@ -114,7 +114,7 @@ class Choice:
         return [None if is_broken else token for token, is_broken in zip(tokens, broken, strict=True)]
 
     def _process(self, scores: torch.Tensor, rows: Sequence[RowInFlight]) -> torch.Tensor:
-        """What the processors make of the scores, in place where they only forbid."""
+        """Apply the processors to the scores; in place if they only forbid tokens."""
         groups: dict[tuple[int, int, int], list[int]] = {}
         for position, row in enumerate(rows):
             groups.setdefault((len(row.ids), row.prompt, row.limit), []).append(position)
@@ -158,7 +158,7 @@ def _likeliest(scores: torch.Tensor) -> torch.Tensor:
 
 
 def _banned(processor: Any) -> list[int] | None:
-    """The tokens that a processor forbids always, if that is all it does."""
+    """The tokens that a processor always forbids; None if it does anything else."""
     if isinstance(processor, processors.SuppressTokensLogitsProcessor):
         return processor.suppress_tokens.tolist()
     if isinstance(processor, processors.NoBadWordsLogitsProcessor):

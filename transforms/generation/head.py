@@ -34,7 +34,7 @@ _heads: weakref.WeakKeyDictionary[PreTrainedModel, Head | None] = weakref.WeakKe
 
 
 class Head(nn.Module):
-    """A language head that stands in a network and can keep what comes in: `(..., hidden)` -> `(..., vocabulary)`.
+    """A language head that can store its input instead of computing logits: `(..., hidden)` -> `(..., vocabulary)`.
 
     Args:
         linear: the head itself, float32 on the CPU, without a bias.
@@ -115,13 +115,13 @@ class Head(nn.Module):
 
 @dataclass(frozen=True)
 class Rough:
-    """Logits that are known up to an error.
+    """Logits with a known maximum error.
 
     Attributes:
         head: whose they are.
         hidden: what it was given, `(rows, hidden)`.
         padded: the logits `(rows, vocabulary filled up to whole blocks)`.
-        error: how far off those of a block may be at most, `(rows, blocks)`.
+        error: maximum error of the logits in a block, `(rows, blocks)`.
     """
 
     head: Head
@@ -135,11 +135,11 @@ class Rough:
         return self.padded[:, : len(self.head.table[0])]
 
     def exact(self) -> torch.Tensor:
-        """The logits in float32; what was forbidden still is."""
+        """The logits in float32; forbidden tokens stay forbidden."""
         return self.head(self.hidden).masked_fill_(self.scores.isneginf(), -torch.inf)
 
     def best(self) -> torch.Tensor | None:
-        """The likeliest allowed token of each row; None where too many could be it."""
+        """The likeliest allowed token of each row; None if there are too many candidates."""
         self.head.tries += 1
         blocks = self.padded.unflatten(1, (-1, BLOCK))
         top = blocks.amax(-1)

@@ -20,7 +20,7 @@ NLLB = re.compile(r"[a-z]{3}_[A-Z][a-z]{3}")
 
 @dataclass(frozen=True)
 class Languages:
-    """What a model knows of languages.
+    """The languages of a model.
 
     Attributes:
         kind: `tokens` (M2M100, NLLB, mBART), `marked` (a Marian model of several targets), `prefixed` (T5) or `fixed`.
@@ -59,7 +59,7 @@ class Languages:
         raise ModelError(f"{key} {code!r} is not a language of this model; {hint}it has {_listed(self.codes)}")
 
     def prefix(self, source: str | None, target: str | None) -> str:
-        """What stands before the text itself."""
+        """The text to put before the source text."""
         if self.kind == "marked":
             return f">>{target}<< "
         if self.kind == "prefixed" and source and target:
@@ -72,7 +72,7 @@ class Languages:
 
 
 def read(model: Model) -> Languages:
-    """What a loaded model knows of languages, from its tokenizer and configuration."""
+    """The languages of a loaded model, from its tokenizer and configuration."""
     tokenizer: Any = model.tokenizer
     codes = dict(getattr(tokenizer, "lang_code_to_id", None) or {})
     if not codes and hasattr(tokenizer, "src_lang"):

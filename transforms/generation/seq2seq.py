@@ -35,7 +35,7 @@ MOST_GROUPS = {"cpu": 16, "cuda": 1, "mps": 1}
 
 
 class Work:
-    """The requests of one call on their way.
+    """The state of the requests of one call.
 
     Attributes:
         finished: request index -> its new tokens, and whether an end token ended them.
@@ -68,7 +68,7 @@ class Work:
                 self._flow(np.flatnonzero(starts == start))
 
     def _flow(self, indices: np.ndarray) -> None:
-        """Bring some requests through, longest first."""
+        """Generate some requests, longest source first."""
         arriving = self._read(indices)
         ready: deque[Read] = deque()
         groups, flight = Groups(self.most), list[RowInFlight]()
@@ -93,7 +93,7 @@ class Work:
             flight[:] = [flight[was] for was in groups.evict(self._settle(flight, tokens))]
 
     def _refill(self, groups: Groups, flight: list[RowInFlight], ready: deque[Read], arriving: Iterator[Read]) -> None:
-        """Let waiting rows into free slots, a wave at a time: rows of one age share attention and choosing."""
+        """Move waiting rows into free slots, several at a time: rows of equal length share attention and choosing."""
         while True:
             if not ready:
                 ready.extend(item for item in [next(arriving, None)] if item is not None)
@@ -168,7 +168,7 @@ class Work:
         return max(1, rows if cap is None else min(rows, cap))
 
     def _halve(self, indices: np.ndarray, error: Exception) -> None:
-        """A step failed: bring its rows through again in halves, down to the one that fails."""
+        """A step failed: generate its rows again in halves, until the row that fails is found."""
         self.caps.learn(error, int(self.lengths[indices].max()), len(indices))
         if len(indices) == 1:
             self.failures[int(indices[0])] = error

@@ -238,7 +238,7 @@ def test_nan_logits_fail_only_their_row(loaded, monkeypatch):
     assert [o for i, o in enumerate(result.outputs) if i != 3] == [o for i, o in enumerate(clean) if i != 3]
 
 
-def test_a_lost_device_raises_and_fails_no_single_row(loaded, monkeypatch):
+def test_a_lost_device_stops_the_run_without_failing_a_row(loaded, monkeypatch):
     model = loaded("t5")
 
     class LostError(RuntimeError):

@@ -164,7 +164,7 @@ def test_with_a_schema_every_text_is_valid_json(llama: Model, how: dict[str, Any
             jsonschema.validate(json.loads(text), SCHEMA)
 
 
-def test_a_schema_may_be_in_a_file_and_its_content_is_part_of_the_fingerprint(llama: Model, tmp_path: Path) -> None:
+def test_a_schema_in_a_file_equals_the_same_schema_in_the_job(llama: Model, tmp_path: Path) -> None:
     file = tmp_path / "schema.json"
     file.write_text(json.dumps(SCHEMA))
     assert Options(column="text", json_schema=str(file)) == Options(column="text", json_schema=SCHEMA)
