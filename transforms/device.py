@@ -11,8 +11,8 @@ from transforms.errors import ModelError
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
-# A dtype that was chosen by a stopwatch is part of the fingerprint, so a noisy machine must not change it: CPUs
-# measured so far are at 0.6 or from 2 up, and the line is drawn in the empty space between.
+# Speed-up from which bfloat16 is chosen. All parts of a run should have one dtype, so noise must not change the choice:
+# the CPUs measured so far are at 0.6 or at 2 and more, and the limit lies between.
 WORTH_IT = 1.4
 PROBE_ROUNDS = 20
 
@@ -52,7 +52,8 @@ def choose_dtype(dtype: str, device: str) -> str:
     """The dtype that `auto` means on a device: the fastest that loses no label.
 
     A GPU is asked what it has. A CPU that says it has bfloat16 is timed, once a process, for under 0.1 s: some have the
-    instructions at half the speed of float32. The answer is part of the plan's fingerprint; see `WORTH_IT`.
+    instructions at half the speed of float32. The plan records the answer; the fingerprint does not, so that another
+    machine redoes nothing.
     """
     if dtype != "auto":
         return dtype
