@@ -123,7 +123,8 @@ def check_runner(spec: RunnerSpec) -> None:
 
     try:
         create_runner(spec.name)
-    except (ImportError, ValueError, AttributeError) as error:
+    except (ImportError, ValueError, AttributeError, TypeError) as error:
+        # TypeError: the name is that of a module or function, which is no class of a runner.
         raise SpecError(f"runner.name is {spec.name!r}: {error}; local works everywhere") from error
 
 

@@ -17,6 +17,10 @@ FOLDER = names.REPORTS
 LATEST = "latest"
 
 
+class DamagedReport(SpecError):
+    """The file of a report that is there cannot be read."""
+
+
 @dataclass(frozen=True)
 class Kept:
     """A run as kept in its sink.
@@ -50,7 +54,7 @@ def read(store: Store, run_id: str) -> Kept:
         run_id: a run, or `latest` for the last one that had any rows.
 
     Raises:
-        SpecError: the sink has no report of that run.
+        SpecError: the sink has no report of that run, or a damaged one.
     """
     known = run_ids(store)
     if run_id == LATEST and known:
@@ -58,7 +62,17 @@ def read(store: Store, run_id: str) -> Kept:
     if run_id not in known:
         some = f"runs: {', '.join(known[-5:])}" if known else "no run has written to it yet"
         raise SpecError(f"run {run_id!r} has no report in {store.url!r}; {some}")
-    data = json.loads(store.get(f"{FOLDER}/{run_id}.json"))
+    name = f"{FOLDER}/{run_id}.json"
+    try:
+        return _parsed(store.get(name))
+    except (ValueError, TypeError, AttributeError, KeyError) as error:
+        raise DamagedReport(f"{store.url}/{name} is damaged; restore the file, or delete it") from error
+
+
+def _parsed(content: bytes) -> Kept:
+    data = json.loads(content)
+    if "run_id" not in data:
+        raise ValueError("no report")
     # Reports of version 0.1.0 have neither key.
     findings, timeline = data.pop("findings", {}), data.pop("timeline", [])
     return Kept(data, Findings.from_json(findings), [(s, rows, tokens) for s, rows, tokens in timeline])
@@ -70,7 +84,8 @@ def before(store: Store, run_id: str, nights: int = NIGHTS) -> list[Kept]:
     for earlier in reversed([name for name in run_ids(store) if name < run_id]):
         if len(found) == nights:
             break
-        if (kept := read(store, earlier)).finished and kept.findings.rows:
+        kept = _read_if_sound(store, earlier)
+        if kept is not None and kept.finished and kept.findings.rows:
             found.insert(0, kept)
     return found
 
@@ -78,22 +93,32 @@ def before(store: Store, run_id: str, nights: int = NIGHTS) -> list[Kept]:
 def last_finished(store: Store, run_id: str) -> str | None:
     """The last run before one that finished."""
     earlier = (name for name in reversed(run_ids(store)) if name < run_id)
-    return next((name for name in earlier if read(store, name).finished), None)
+    return next((name for name in earlier if (kept := _read_if_sound(store, name)) and kept.finished), None)
 
 
 def unfinished(store: Store, run_id: str) -> list[Kept]:
     """The runs before one that left a report and did not finish, back to the last one that did; oldest first."""
     found: list[Kept] = []
     for earlier in reversed([name for name in run_ids(store) if name < run_id]):
-        if (kept := read(store, earlier)).finished:
+        if (kept := _read_if_sound(store, earlier)) is None:
+            continue
+        if kept.finished:
             break
         found.insert(0, kept)
     return found
 
 
 def _latest(store: Store, known: Sequence[str]) -> Kept:
-    found = (read(store, name) for name in reversed(known))
-    return next((kept for kept in found if kept.numbers.get("rows_in")), read(store, known[-1]))
+    found = (_read_if_sound(store, name) for name in reversed(known))
+    return next((kept for kept in found if kept and kept.numbers.get("rows_in")), None) or read(store, known[-1])
+
+
+def _read_if_sound(store: Store, run_id: str) -> Kept | None:
+    """An earlier report; None if its file is damaged, which must not stop a run that is compared with it."""
+    try:
+        return read(store, run_id)
+    except DamagedReport:
+        return None
 
 
 def run_ids(store: Store) -> list[str]:

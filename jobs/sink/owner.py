@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import pyarrow as pa
+from fsspec.implementations.local import LocalFileSystem
 
 from jobs.source.urls import open_url, shown
 from jobs.spec import JobSpec, SourceSpec
@@ -134,7 +135,10 @@ def _root(path: str) -> str:
     fs, inside = open_url(path)
     if not os.path.exists(inside) and (at := [inside.find(c) for c in "*?[" if c in inside]):
         inside = os.path.dirname(inside[: min(at)])
-    return shown(fs.unstrip_protocol(inside.rstrip("/"))) if "://" in path else os.path.realpath(inside)
+    if isinstance(fs, LocalFileSystem):
+        # `file:///data` and `/data` are one folder.
+        return os.path.realpath(inside)
+    return shown(fs.unstrip_protocol(inside.rstrip("/")))
 
 
 def _same_source(owner: Owner, job: Owner) -> bool:

@@ -16,6 +16,7 @@ import pyarrow as pa
 
 from jobs.source import kind, prepare, rows, types
 from jobs.source.files import partition
+from jobs.source.formats import cells
 from jobs.source.shard import BadRow, Shard
 from jobs.source.where import Where
 from jobs.spec import SourceSpec
@@ -163,7 +164,13 @@ def _prepared(source: Source, shard: Shard, batch_rows: int, bad: list[BadRow]) 
     for place, batch in _selected(source, shard, batch_rows, bad):
         if len(batch):
             found = prepare.apply(function, batch, reference, place, SourceError)
-            yield prepare.conform(found, source.schema, reference, place)
+            found = prepare.conform(found, source.schema, reference, place)
+            # A function may cut a text in the middle of a character: that row alone is rejected.
+            for item in cells.checked(found, source.schema, None):
+                if isinstance(item, BadRow):
+                    bad.append(item)
+                else:
+                    yield item
 
 
 def _selected(source: Source, shard: Shard, batch_rows: int, bad: list[BadRow]) -> Iterator[tuple[str, pa.RecordBatch]]:
@@ -204,7 +211,9 @@ def _tried(source: Source, shards: list[Shard]) -> pa.Schema:
     batches = (item for shard in shards for item in _selected(source, shard, FIRST_ROWS, []) if len(item[1]))
     empty = pa.RecordBatch.from_arrays([pa.nulls(0, field.type) for field in columns], schema=columns)
     place, first = next(batches, ("a batch without rows", empty))
-    return prepare.apply(prepare.load(reference), first, reference, place, SpecError).schema.remove_metadata()
+    prepared = prepare.apply(prepare.load(reference), first, reference, place, SpecError)
+    # As the columns of files: no string views, which Parquet cannot be written from.
+    return cells.plain_schema(prepared.schema)
 
 
 def _columns(source: Source) -> pa.Schema:

@@ -26,6 +26,8 @@ def open_url(url: str) -> tuple[AbstractFileSystem, str]:
     Raises:
         SpecError: no such protocol, or its package is not installed.
     """
+    if "\0" in url:
+        raise SpecError(f"{url!r} holds a null character, which no path has; remove it")
     plain = os.path.expanduser(url.removeprefix("file://").removeprefix("local://"))
     if plain != url and not os.path.lexists(plain) and os.path.lexists(unquote(plain)):
         plain = unquote(plain)

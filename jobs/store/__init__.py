@@ -37,8 +37,13 @@ class Store:
     def __init__(self, url: str):
         self.url = os.path.expanduser(url)
         self.fs: Any
+        self.root: str
         try:
-            self.fs, self.root = fsspec.core.url_to_fs(self.url)
+            # A name with `::` is a chain of filesystems to fsspec; a local folder may be called so.
+            is_url = "://" in self.url
+            self.fs, self.root = (
+                fsspec.core.url_to_fs(self.url) if is_url else (LocalFileSystem(), os.path.abspath(self.url))
+            )
         except (ImportError, ValueError) as error:
             raise SpecError(
                 f"sink.path {url!r} cannot be opened: {error}; give a local folder, or a URL such as "

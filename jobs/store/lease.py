@@ -151,7 +151,8 @@ def _name(number: int) -> str:
 def _read(store: Store, name: str) -> dict[str, Any]:
     try:
         return dict(json.loads(store.get(name)))
-    except (FileNotFoundError, ValueError):
+    except (FileNotFoundError, ValueError, TypeError):
+        # TypeError: JSON that is no object.
         return {}
 
 

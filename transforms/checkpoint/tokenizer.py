@@ -66,6 +66,7 @@ def read(folder: str, config: PretrainedConfig) -> PreTrainedTokenizerBase:
     if not whole and (missing := _missing(root, type(tokenizer))):
         raise _incomplete(root, missing)
     _check_vocabulary(folder, tokenizer)
+    _check_length(folder, tokenizer)
     return tokenizer
 
 
@@ -86,6 +87,17 @@ def check_embedding(folder: str, tokenizer: PreTrainedTokenizerBase, rows: int) 
             f"the tokenizer in {folder!r} has token {name!r} at {token}, and the model has embeddings for {rows}; "
             "copy the tokenizer that belongs to this model, or resize its embeddings and save it again"
         )
+
+
+def _check_length(folder: str, tokenizer: PreTrainedTokenizerBase) -> None:
+    """Refuse a longest text that leaves no room for a token besides the special ones."""
+    length = tokenizer.model_max_length
+    if isinstance(length, (int, float)) and length > (special := tokenizer.num_special_tokens_to_add()):
+        return
+    wanted = f"a whole number above {special}" if isinstance(length, (int, float)) else "a whole number"
+    raise ModelError(
+        f"tokenizer_config.json in {folder!r} has model_max_length {length!r}; give {wanted}, such as 512, or remove it"
+    )
 
 
 def _is_sentencepiece(file: Path) -> bool:

@@ -7,7 +7,7 @@ from jobs import run, spec
 from jobs.report import history
 from jobs.store import Store, names
 from tests import lake
-from transforms.errors import SinkError, TooManyRejects
+from transforms.errors import SinkError, SpecError, TooManyRejects
 
 
 @pytest.fixture
@@ -81,3 +81,13 @@ def test_rows_of_vanished_files_are_counted(job, tmp_path, policy, removed, kept
     (tmp_path / "in" / "1.parquet").unlink()
     report = run.run(spec.read(job, wide))
     assert (report.rows_removed, report.rows_vanished) == (removed, kept)
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", "null"])
+def test_a_damaged_report_of_an_earlier_run_stops_no_run_and_is_named_when_it_is_asked_for(job, content):
+    run.run(spec.read(job, ["errors.max_fraction=0.5"]))
+    (file,) = (job.parent / "out" / names.REPORTS).iterdir()
+    file.write_text(content)
+    assert run.run(spec.read(job, ["errors.max_fraction=0.5"])).status == "finished"
+    with pytest.raises(SpecError, match=f"{file.name} is damaged"):
+        history.read(Store(spec.read(job).sink.path), file.stem)

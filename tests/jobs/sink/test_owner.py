@@ -135,3 +135,10 @@ def test_an_owner_is_recorded_without_the_password_of_its_source(tmp_path):
     task = {"task": "classify", "column": "text", "model": "m", "into": "s"}
     job = spec.parse({"name": "a", "source": source, "tasks": [task], "sink": {"path": str(tmp_path)}})
     assert owner.of(job, Store(str(tmp_path))).source == ("https://***@host/lake",)
+
+
+def test_a_file_url_and_the_path_of_the_same_folder_are_one_source(two_lakes, models):
+    content = job(two_lakes, models)
+    execute(content)
+    content["source"]["path"] = f"file://{two_lakes / 'east'}"
+    assert execute(content).rows_in == 0

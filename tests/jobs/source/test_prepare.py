@@ -125,3 +125,22 @@ def test_the_version_follows_the_module_and_that_of_the_function(module, tmp_pat
     (tmp_path / f"{inner}.py").write_text("def f(batch):\n    return batch.slice(1)\n")
     assert prepare.version(f"{outer}:f") != before
     assert prepare.version("math:sqrt")
+
+
+def test_string_views_of_a_function_become_strings_and_a_text_cut_inside_a_character_rejects_its_row(tmp_path, module):
+    name = module("""
+        def cut(batch):
+            texts = [b"\\xc3" if nr == 3 else b"fine" for nr in batch.column("nr").to_pylist()]
+            buffers = pa.array(texts, pa.binary()).buffers()
+            cut = pa.Array.from_buffers(pa.string(), len(texts), buffers)
+            return batch.set_column(1, "text", cut)
+        view = lambda batch: batch.set_column(1, "text", batch.column("text").cast(pa.string_view()))
+    """)
+    assert rows(tmp_path, f"{name}:view")[0] == {"nr": 0, "text": "word 0"}
+    planned, shards = source.plan(SourceSpec(path=str(tmp_path / "in"), prepare=f"{name}:view"))
+    assert planned.schema.field("text").type == pa.string()
+    planned, shards = source.plan(SourceSpec(path=str(tmp_path / "in"), prepare=f"{name}:cut"))
+    items = list(source.read(planned, shards[0], 10))
+    (bad,) = [item for item in items if isinstance(item, source.BadRow)]
+    assert (bad.error_type, bad.column, bad.values["nr"].to_pylist()) == ("InvalidUTF8", "text", [3])
+    assert sum(len(item) for item in items if item is not bad) == 99

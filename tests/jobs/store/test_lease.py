@@ -69,3 +69,13 @@ def test_a_store_that_ignores_the_condition_is_refused(monkeypatch):
 def test_a_store_without_conditional_writes_is_refused_before_anything_is_written():
     with pytest.raises(SpecError, match="conditional writes"), lease.hold(Store("https://example.org/lake")):
         pass
+
+
+@pytest.mark.parametrize("content", ["", "null", "[1]"])
+def test_a_damaged_note_of_the_last_holder_stops_no_run(tmp_path, content):
+    store = Store(str(tmp_path))
+    with lease.hold(store):
+        pass
+    (tmp_path / lease.HOLDER).write_text(content)
+    with lease.hold(store) as held:
+        assert held.number == 1

@@ -128,3 +128,9 @@ def test_missing_credentials_are_one_sentence(bucket, monkeypatch, tmp_path):
             Store("s3://lake/out").put("a", b"1")
     finally:
         s3fs.S3FileSystem.clear_instance_cache()
+
+
+def test_a_local_folder_with_two_colons_in_its_name_is_that_folder(tmp_path):
+    folder = tmp_path / "a::b"
+    Store(str(folder)).put("x.json", b"{}")
+    assert (folder / "x.json").read_bytes() == b"{}"
