@@ -6,6 +6,7 @@ import base64
 import json
 import os
 from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -79,6 +80,7 @@ def check(spec: JobSpec, store: Store) -> Owner | None:
     Raises:
         SpecError: the sink belongs to another job, or to this one with another source.
     """
+    _refuse_nested(store)
     owner, job = read(store), of(spec, store)
     if owner is None or (owner.job == job.job and _same_source(owner, job)):
         return owner
@@ -90,6 +92,20 @@ def check(spec: JobSpec, store: Store) -> Owner | None:
         f"with sink.take_over_from={owner.job}, which replaces rows of that source where file names are equal, "
         f"and with on_vanished: remove deletes the others"
     )
+
+
+def _refuse_nested(store: Store) -> None:
+    """Refuse a folder inside of another sink: whoever reads that one would read both.
+
+    Raises:
+        SpecError: naming the other sink.
+    """
+    for folder in Path(os.path.realpath(store.root)).parents if store.local else ():
+        if (folder / names.OWNER).is_file():
+            raise SpecError(
+                f"sink.path {store.url!r} lies inside of {str(folder)!r}, which is a sink itself; readers of that "
+                f"folder would read the rows of both: choose a sink.path beside it"
+            )
 
 
 def record(spec: JobSpec, store: Store, schema: pa.Schema) -> None:

@@ -38,7 +38,7 @@ def parse(condition: str, connection: duckdb.DuckDBPyConnection) -> Tree:
     """
     if not condition.strip():
         raise Refused("it is empty; write a condition, or leave source.where out")
-    tree = _query(condition, connection)
+    tree = _query(f"(\n{condition}\n)", connection)
     if tree.get("error"):
         raise Refused(str(tree.get("error_message")).splitlines()[0])
     found = tree["statements"][0]["node"].pop("where_clause", None)
@@ -46,10 +46,13 @@ def parse(condition: str, connection: duckdb.DuckDBPyConnection) -> Tree:
         if (what := REFUSED.get(node["class"])) is not None:
             raise Refused(f"it has {what}, and a condition sees one row; write a condition on its columns")
     # The rest of the statement must equal that of the shortest one: no ORDER BY, no UNION, no second statement.
-    shortest = _query("true", connection)
+    shortest = _query("(true)", connection)
     shortest["statements"][0]["node"].pop("where_clause")
     if found is None or _without_places(tree) != _without_places(shortest):
         raise Refused("it is more than one condition; write what follows WHERE, and no other clause")
+    # In parentheses no other clause can follow the condition; without them its own must be balanced.
+    if (bare := _query(condition, connection)).get("error"):
+        raise Refused(str(bare.get("error_message")).splitlines()[0])
     return dict(found)
 
 
@@ -116,7 +119,7 @@ def nodes(tree: Any) -> Iterator[Tree]:
 
 
 def _query(condition: str, connection: duckdb.DuckDBPyConnection) -> Tree:
-    query = f"SELECT 1 FROM source WHERE (\n{condition}\n)"
+    query = f"SELECT 1 FROM source WHERE {condition}"
     answer = connection.execute("SELECT json_serialize_sql(?::VARCHAR)", [query]).fetchall()
     return dict(json.loads(answer[0][0]))
 

@@ -73,7 +73,7 @@ def test_a_person_fills_the_form_watches_the_run_and_reads_its_report(browser, j
         page.screenshot(path=shots / "form.png", full_page=True)
         page.get_by_role("button", name="Submit").click()
 
-        run = server.wait_for(prefect.last_run, 60, "the run that the form started")
+        run = server.wait_for(prefect.last_run, 120, "the run that the form started")
         assert (run.parameters["limit"], run.parameters["dtype"]) == (1500, "float32")
         page.goto(f"{prefect.ui}/runs/flow-run/{run.id}?tab=Artifacts")
         open_artifact(page, "reviews-progress", timeout_s=120)

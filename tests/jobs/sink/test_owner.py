@@ -142,3 +142,11 @@ def test_a_file_url_and_the_path_of_the_same_folder_are_one_source(two_lakes, mo
     execute(content)
     content["source"]["path"] = f"file://{two_lakes / 'east'}"
     assert execute(content).rows_in == 0
+
+
+def test_a_sink_inside_of_another_sink_is_refused(two_lakes, models):
+    execute(job(two_lakes, models))
+    content = job(two_lakes, models, "west", "second")
+    content["sink"]["path"] = str(two_lakes / "out" / "deeper" / "second")
+    with pytest.raises(SpecError, match=r"lies inside of '.*out', which is a sink itself"):
+        execute(content)

@@ -91,6 +91,7 @@ def test_a_condition_chooses_rows_by_their_columns(condition, rows):
         ("  ", "it is empty"),
         ("nr = 1; DROP TABLE t", "syntax error"),
         ("nr >", "syntax error"),
+        ("nr = 1) or (1 = 1", "syntax error"),
         ("true) ORDER BY nr LIMIT (1", "it is more than one condition"),
         ("true) UNION ALL SELECT 1 WHERE (true", "it is more than one condition"),
         ("lower(nr) = 'x'", "No function matches"),
