@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from jobs.report import FINISHED, STOPPED, Report, Status, details, history
-from jobs.report.findings import look
+from jobs.report.observer import look
 from transforms.errors import NightscribeError, Stopped
 
 if TYPE_CHECKING:

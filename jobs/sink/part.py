@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from jobs.plan import Plan
-from jobs.report.findings import Observer
+from jobs.report.observer import Observer
 from jobs.sink.entry import Entry
 from jobs.sink.ledger import Ledger
 from jobs.sink.rejects import reject_schema

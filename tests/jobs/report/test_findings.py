@@ -6,7 +6,8 @@ import pyarrow as pa
 import pytest
 
 from jobs.report import findings
-from jobs.report.findings import Findings, Observer
+from jobs.report.findings import Findings
+from jobs.report.observer import Observer
 from jobs.report.shown import shown
 from jobs.spec import TaskSpec
 

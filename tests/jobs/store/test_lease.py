@@ -9,23 +9,7 @@ import uuid
 import pytest
 
 from jobs.store import Store, lease, names
-from tests import s3
 from transforms.errors import SinkBusy, SinkError, SpecError
-
-
-@pytest.fixture(scope="module")
-def bucket():
-    with s3.server():
-        yield "s3://lake"
-
-
-@pytest.fixture(params=["local", "memory", "s3"])
-def store(request, tmp_path):
-    if request.param == "local":
-        return Store(str(tmp_path / "sink"))
-    if request.param == "memory":
-        return Store(f"memory://{uuid.uuid4().hex}")
-    return Store(f"{request.getfixturevalue('bucket')}/{uuid.uuid4().hex}")
 
 
 def test_a_second_run_is_refused_with_the_name_of_the_first(store):

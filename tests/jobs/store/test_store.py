@@ -3,28 +3,11 @@
 from __future__ import annotations
 
 import threading
-import uuid
 
 import pytest
 
 from jobs.store import Store, check
-from tests import s3
 from transforms.errors import SinkError, SpecError
-
-
-@pytest.fixture(scope="module")
-def bucket():
-    with s3.server():
-        yield "s3://lake"
-
-
-@pytest.fixture(params=["local", "memory", "s3"])
-def store(request, tmp_path):
-    if request.param == "local":
-        return Store(str(tmp_path / "sink"))
-    if request.param == "memory":
-        return Store(f"memory://{uuid.uuid4().hex}")
-    return Store(f"{request.getfixturevalue('bucket')}/{uuid.uuid4().hex}")
 
 
 def test_files_are_put_moved_listed_and_deleted(store):
