@@ -30,7 +30,7 @@ PARTS = ("ARCHITECTURE", "VERSION", "Options", "check", "output_type", "load")
 
 
 def exists(name: str) -> bool:
-    """Whether Python finds the module, or the package that its name begins with; nothing is imported."""
+    """Whether Python finds the module, or its top-level package; nothing is imported."""
     first, *others = name.split(".")
     if not all(part.isidentifier() for part in (first, *others)):
         return False
@@ -42,13 +42,13 @@ def exists(name: str) -> bool:
 
 
 class CustomTask:
-    """Makes a task of a module outside transforms/tasks/.
+    """A task in a module outside transforms/tasks/.
 
     Args:
         name: the module's dotted name.
 
     Raises:
-        SpecError: it cannot be imported, or does not have the interface of a task.
+        SpecError: the module cannot be imported, or does not have the interface of a task.
     """
 
     def __init__(self, name: str):
@@ -57,7 +57,7 @@ class CustomTask:
             self.module: Any = importlib.import_module(name)
         # Importing runs the module's code; a script may call sys.exit.
         except (Exception, SystemExit) as error:
-            raise SpecError(f"task {name!r} cannot be imported: {_told(error)}; correct the module") from error
+            raise SpecError(f"task {name!r} cannot be imported: {_error_line(error)}; correct the module") from error
         _check_shape(name, self.module)
         self.ARCHITECTURE: str | None = self.module.ARCHITECTURE
         self.VERSION: int = self.module.VERSION
@@ -66,7 +66,7 @@ class CustomTask:
 
     @property
     def version(self) -> str:
-        """VERSION and a hash of the source, so that an edited module computes its column again."""
+        """VERSION and a hash of the source code, so that the column is computed again after the module is edited."""
         file = Path(self.module.__file__)
         files = sorted(file.parent.rglob("*.py")) if file.name == "__init__.py" else [file]
         digest = hashlib.blake2b(digest_size=16)
@@ -83,10 +83,10 @@ class CustomTask:
         self._call("check", options, config)
 
     def output_type(self, options: Any, config: PretrainedConfig | None) -> pa.DataType:
-        """The Arrow type of its column.
+        """The Arrow type of the task's column.
 
         Raises:
-            SpecError: the module raised, or returned something else.
+            SpecError: the module raised an exception, or returned something else.
         """
         type_ = self._call("output_type", options, config)
         if not isinstance(type_, pa.DataType):
@@ -99,7 +99,7 @@ class CustomTask:
         """The task, ready to annotate.
 
         Raises:
-            SpecError: the module raised, or returned something that is not callable.
+            SpecError: the module raised an exception, or returned something that is not callable.
         """
         annotator = self._call("load", options, model, max_tokens)
         if not callable(annotator):
@@ -116,17 +116,17 @@ class CustomTask:
         except NightscribeError:
             raise
         except Exception as error:
-            # When a job is planned, a task is set up on a network without weights, whose values cannot be read.
+            # At plan time a task is set up on a network without weights; reading its values fails.
             if any(_is_without_weights(argument) for argument in arguments):
                 raise
-            raise SpecError(f"task {self.name!r}: {part} failed: {_told(error)}") from error
+            raise SpecError(f"task {self.name!r}: {part} failed: {_error_line(error)}") from error
 
 
 def _check_shape(name: str, module: ModuleType) -> None:
     """Refuse a module that lacks a part of a task, or has a part of a wrong type.
 
     Raises:
-        SpecError: names the part.
+        SpecError: the message names the part.
     """
     file = getattr(module, "__file__", None)
     if missing := [part for part in PARTS if not hasattr(module, part)]:
@@ -150,7 +150,7 @@ def _check_shape(name: str, module: ModuleType) -> None:
         get_type_hints(options)
     # Resolve the names in annotations in the module's own namespace.
     except Exception as error:
-        raise SpecError(f"task {name!r}: the types of Options cannot be read: {_told(error)}") from error
+        raise SpecError(f"task {name!r}: the types of Options cannot be read: {_error_line(error)}") from error
     for part in ("check", "output_type", "load"):
         if not callable(getattr(module, part)):
             raise SpecError(f"task {name!r}: {part} is {getattr(module, part)!r}; it must be a function")
@@ -213,7 +213,7 @@ def _checked(name: str, given: Any, rows: int, type_: pa.DataType) -> Annotation
     """Check that the result is an annotation with one value of the planned type for each row.
 
     Raises:
-        RunError: it is not.
+        RunError: it is no such annotation.
     """
     if not isinstance(given, Annotation):
         raise RunError(f"task {name!r} gave a {type(given).__name__}; it must give a transforms.contract.Annotation")
@@ -233,7 +233,7 @@ def _checked(name: str, given: Any, rows: int, type_: pa.DataType) -> Annotation
     return dataclasses.replace(given, values=values)
 
 
-def _told(error: BaseException) -> str:
+def _error_line(error: BaseException) -> str:
     """An exception of a custom module in one line, with the line of code that raised it."""
     place = traceback.extract_tb(error.__traceback__)
     line = f" ({place[-1].filename}, line {place[-1].lineno})" if place and not isinstance(error, ImportError) else ""

@@ -1,4 +1,4 @@
-"""The token id that padding gets, and the embedding that token ids go to."""
+"""The token id for padding, and the embedding layer of a network."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from transformers import PreTrainedTokenizerBase
 
 
 def choose(network: Any, tokenizer: PreTrainedTokenizerBase, reads_last: bool) -> int:
-    """The token id that padding gets.
+    """Choose the token id for padding.
 
-    A sequence classifier such as GPT-2's finds its last token by the padding token of its configuration, and without
-    one reads the last place. Then padding gets an id past the vocabulary, which no text has: an end token in its place
-    would hide the end tokens of a text.
+    A sequence classifier such as GPT-2's finds the last token of a row by the `pad_token_id` of its configuration; if
+    there is none, it reads the last position of the batch. Such a network is given a padding id past the end of the
+    vocabulary, because no text contains that id. An end token used as padding would hide the end tokens of a text.
 
     Args:
-        network: changed where it needs such an id.
-        tokenizer: the model's.
-        reads_last: whether it may be such a classifier.
+        network: its `pad_token_id` and embedding are changed if it needs such an id.
+        tokenizer: the model's tokenizer.
+        reads_last: whether the network may be such a classifier.
     """
     config, size = network.config.get_text_config(), vocabulary(network)
     if isinstance(known := config.pad_token_id, int) and 0 <= known < size:
@@ -37,7 +37,7 @@ def vocabulary(network: Any) -> int:
 
 
 def embedding(network: Any) -> nn.Module | None:
-    """The layer that embeds token ids; None in a network that has no one layer for it."""
+    """The layer that embeds token ids; None if the network has no single layer for it."""
     try:
         found = network.get_input_embeddings()
     except (NotImplementedError, AttributeError):

@@ -17,7 +17,7 @@ from transforms import template
 
 ColumnKind = Literal["text", "list<string>"]
 
-# What a value is, for someone who writes YAML.
+# Descriptions of types, for someone who writes YAML.
 WORDS = {
     str: "a text",
     int: "a whole number",
@@ -35,9 +35,9 @@ def columns_read(options: Any) -> list[str]:
 
 
 def column_kinds(options: Any) -> list[tuple[str, ColumnKind]]:
-    """The columns that a task reads, each with what it must hold.
+    """The columns that a task reads, each with the kind of values it must hold.
 
-    They are what its `column_field`s hold, and what its `template_field`s name in braces.
+    They are the values of its `column_field`s and the names in braces in its `template_field`s.
     """
     fields = ((f.metadata, getattr(options, f.name)) for f in dataclasses.fields(options))
     values = [(metadata, value) for metadata, value in fields if value is not None]
@@ -48,17 +48,17 @@ def column_kinds(options: Any) -> list[tuple[str, ColumnKind]]:
 
 
 def column_field(doc: str, kind: ColumnKind = "text", **default: Any) -> Any:
-    """An option that names a column which the task reads; required unless `default=None`."""
+    """An option with the name of a column that the task reads; required unless `default=None`."""
     return field(metadata={"column": kind, "doc": doc}, **default)
 
 
 def template_field(doc: str) -> Any:
-    """An option that is a text with {column} where a text column goes; not required."""
+    """An option with a text in which {column} is replaced by the text of that column; not required."""
     return field(default=None, metadata={"template": True, "doc": doc})
 
 
 def with_fields(batch: pa.RecordBatch, columns: Sequence[str]) -> pa.RecordBatch:
-    """The batch with a column for each `struct.field` among the columns that a task reads; null where any part is."""
+    """Add a column for each `struct.field` that a task reads; null where the struct or the field is null."""
     for column in columns:
         if column not in batch.schema.names:
             name, *path = column.split(".")
@@ -68,14 +68,14 @@ def with_fields(batch: pa.RecordBatch, columns: Sequence[str]) -> pa.RecordBatch
 
 @dataclass(frozen=True)
 class Described:
-    """An option in words.
+    """The description of an option.
 
     Attributes:
         name: its key in a job file.
-        values: what it may be, such as `a whole number`.
-        default: what it is if a job file does not give it; None where that is for the explanation to say.
-        required: whether a job file must give it.
-        explanation: what it does, as a sentence.
+        values: the valid values, such as `a whole number`.
+        default: the value if a job file does not set it; None if the explanation describes the default.
+        required: whether a job file must set it.
+        explanation: its effect, as a sentence.
     """
 
     name: str
@@ -86,7 +86,7 @@ class Described:
 
 
 def describe(options: type) -> list[Described]:
-    """Every option of a task in words: explained in the Attributes section of the docstring, or where it is defined."""
+    """Describe every option of a task; explanations are in the docstring's Attributes section or in the field."""
     types, explained = get_type_hints(options), _attributes(options)
     described = []
     for f in dataclasses.fields(options):
@@ -104,7 +104,7 @@ def describe(options: type) -> list[Described]:
 
 
 def in_words(type_: Any) -> str:
-    """What a value of a type is, for someone who writes YAML: `a whole number or all`, `truncate or window`."""
+    """Describe a type for someone who writes YAML: `a whole number or all`, `truncate or window`."""
     if get_origin(type_) is Literal:
         return _either(list(map(str, get_args(type_))))
     if type_ in WORDS:
@@ -119,7 +119,7 @@ def in_words(type_: Any) -> str:
 
 
 def as_written(value: Any) -> str:
-    """A value as a job file has it."""
+    """A value as it is written in a job file."""
     return json.dumps(value, ensure_ascii=False) if isinstance(value, bool | list | tuple | dict) else str(value)
 
 

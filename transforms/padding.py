@@ -1,14 +1,15 @@
 """How rows of different lengths may share a batch, found by a trial when a model is loaded.
 
     right   rows are padded at their end: most networks
-    left    rows are padded at their start: XLNet, whose classifier reads the last place
-    equal   only rows of one length share a batch: padding changes the answer (FNet mixes it in, ConvBERT convolves over
-            it, Funnel and CANINE pool it), or the network changes itself by the length of a batch (BigBird, Reformer)
+    left    rows are padded at their start: XLNet, because its classifier reads the last position
+    equal   only rows of equal length share a batch: padding changes the answer (FNet mixes it in, ConvBERT convolves
+            over it, Funnel and CANINE pool it), or the network's state depends on the batch length (BigBird, Reformer)
     alone   one row a batch: the other rows change the answer
 
-A few short rows are computed alone and together, and must give the same except for rounding. Half precision and eight
-bits could hide a small effect of padding, so for them the rule is found in float32, before the network is rounded. A
-network too big for that is tried as it is, and also with other contents in the places of padding.
+A few short rows are computed alone and in one batch, and the outputs must be equal except for rounding. Half precision
+and int8 could hide a small effect of padding, so for them the rule is found in float32, before the network is
+converted. A network that is too large for float32 is tried in its own precision, and a second time with other
+embeddings at the padding positions.
 """
 
 from __future__ import annotations
@@ -38,33 +39,34 @@ LOG = logging.getLogger(__name__)
 
 Rule = Literal["right", "left", "equal", "alone"]
 
-# What a task may read of a ModelOutput.
+# The fields of a ModelOutput that tasks read.
 FIELDS = ("logits", "start_logits", "end_logits", "last_hidden_state")
 
-# Rotary embeddings whose frequencies follow the longest row of a batch, once that passes the length of the pretraining.
+# Types of rotary embeddings with frequencies that depend on the longest row of a batch, if that is longer than the rows
+# of the pretraining.
 FREQUENCIES_BY_LENGTH = ("dynamic", "longrope")
 
-# What a task may read of each row, padding left out.
+# The outputs of one row that tasks read, without padding positions.
 Results = list[torch.Tensor]
 
 
 def settle(model: Model, forward: Callable[..., Any], head: str, precision: str, found: Rule | None = None) -> Model:
-    """The model with the rule by which its rows share batches.
+    """Find the padding rule of a model and return the model with it.
 
     Args:
         model: as loaded, its `compute` as the engine runs it.
         forward: `transforms.model.forward`.
         head: name of the auto class that loaded it.
         precision: float32, bfloat16, float16 or int8.
-        found: the rule of the same network in float32, if it was tried so; then what is tried here is only whether it
-            computes, and whether it repeats itself.
+        found: the rule of the same network in float32, if known; the trial then checks only that the network computes
+            and that its results are repeatable.
 
     Returns:
-        The model with its `padding`; with `text_types` if its network wants type ids for a text on its own; with a
-        `compute` that gives the same for the same input whatever came before.
+        The model with its `padding`; with `text_types` if its network needs type ids for a single text; with a
+        `compute` that gives equal results for equal inputs, independent of earlier batches.
 
     Raises:
-        ModelError: the network cannot compute a text on its own, or never gives the same twice.
+        ModelError: the network cannot compute a single text, or its results are not repeatable.
     """
     kind = f"model {model.network.name_or_path!r} ({type(model.network).__name__})"
     rows = sample_rows(model, paired=head == "AutoModelForQuestionAnswering")
@@ -89,7 +91,7 @@ def settle(model: Model, forward: Callable[..., Any], head: str, precision: str,
         LOG.info("%s starts every batch as it was loaded: it changes %s", kind, ", ".join(changed))
         trial = trial.changed(compute=from_start(model.compute, snapshot))
         alone = trial.alone()
-    # One pass for two questions: does it repeat itself, and are type ids of 0 the same as none?
+    # One pass checks two things: that results are repeatable, and that type ids of 0 give the same as no type ids.
     if not trial.changed(text_types=types or trial.model.text_types).gives(alone):
         if not trial.gives(alone):
             trial = trial.changed(compute=seeded(trial.model.compute, model.device))
@@ -116,10 +118,10 @@ class Trial:
     """A model and the rows that it is tried on.
 
     Attributes:
-        model: the one that is tried.
+        model: the model.
         forward: `transforms.model.forward`.
         precision: float32, bfloat16, float16 or int8.
-        rows: of several lengths.
+        rows: rows of several lengths.
     """
 
     model: Model
@@ -128,15 +130,15 @@ class Trial:
     rows: list[Tokens]
 
     def changed(self, **fields: Any) -> Trial:
-        """The trial of a model that differs in some fields."""
+        """The same trial for a copy of the model with some fields changed."""
         return replace(self, model=replace(self.model, **fields))
 
     def rule(self, padded: tuple[Rule, ...], alone: list[Results]) -> Rule:
-        """The first rule under which rows give together what each gives alone.
+        """The first rule under which rows give the same results in one batch as alone.
 
         Args:
             padded: the sides on which rows may be padded.
-            alone: what each row gives alone.
+            alone: the results of each row alone.
         """
         for side in padded:
             if self.changed(padding=side).fits(alone):
@@ -147,7 +149,7 @@ class Trial:
         return "equal" if self.agree(self.together([self.rows[1], twin]), want) else "alone"
 
     def fits(self, alone: list[Results]) -> bool:
-        """Whether rows of several lengths, padded, give what each gives alone."""
+        """Whether padded rows of several lengths give the same results as alone."""
         try:
             together = self.together(self.rows)
         except (RuntimeError, ValueError, IndexError, AssertionError) as error:
@@ -157,18 +159,21 @@ class Trial:
             return False
         if self.precision == "float32":
             return True
-        # Rounding could hide a small effect of padding. It is the same for the same shapes, so nothing may change.
+        # Rounding could hide a small effect of padding. Equal shapes are rounded alike: results must be identical.
         with _padding_embedded_otherwise(self.model, self.rows):
             other = self.together(self.rows)
         return all(map(torch.equal, _flat(together), _flat(other)))
 
     def alone(self) -> list[Results]:
-        """What each row that will get padding gives in a batch of its own; the longest too if it is long on purpose."""
+        """The results of each row that will be padded, alone in a batch.
+
+        The longest row is included only for networks that compute in chunks, for which it is longer than a chunk.
+        """
         count = 3 if chunk_length(self.model) else 2
         return [self.together([row])[0] for row in self.rows[:count]]
 
     def gives(self, alone: list[Results]) -> bool:
-        """Whether the first row, and the longest if it was computed, give the same again."""
+        """Whether the first row, and the longest one if it was computed, give the same results again."""
         try:
             again = [self.together([row])[0] for row in (self.rows[0], *self.rows[2 : len(alone)])]
         except (RuntimeError, ValueError, IndexError):
@@ -176,11 +181,11 @@ class Trial:
         return self.agree(again, [alone[0], *alone[2:]])
 
     def together(self, rows: list[Tokens]) -> list[Results]:
-        """What each row gives in one batch."""
+        """The results of each row, computed in one batch."""
         types = None if rows[0].type_ids is None else [row.type_ids for row in rows]
         output = self.forward(self.model, [row.ids for row in rows], types)
         found = {name: output[name] for name in FIELDS if output.get(name) is not None}
-        # A classifier's logits have no places.
+        # A classifier has one vector of logits per row, not one per token.
         by_place = {name: name != "logits" or field.ndim > 2 for name, field in found.items()}
         return [
             [field[i, : len(row.ids)] if by_place[name] else field[i] for name, field in found.items()]
@@ -188,7 +193,7 @@ class Trial:
         ]
 
     def agree(self, got: list[Results], want: list[Results]) -> bool:
-        """Whether rows give the same except for rounding."""
+        """Whether results are equal except for rounding."""
         return all(
             self._same(torch.cat([x.flatten() for x in ours]), torch.cat([x.flatten() for x in theirs]))
             for ours, theirs in zip(zip(*got, strict=True), zip(*want, strict=True), strict=True)
@@ -197,7 +202,7 @@ class Trial:
     def _same(self, got: torch.Tensor, want: torch.Tensor) -> bool:
         if got.shape != want.shape or not torch.equal(finite := want.isfinite(), got.isfinite()):
             return False
-        # A row that overflows is rejected when it comes, and says nothing about padding.
+        # Values that overflow are left out: they are no evidence about padding, and such rows are rejected in a run.
         got, want = got[finite].float(), want[finite].float()
         if not len(want):
             return True
@@ -206,11 +211,11 @@ class Trial:
 
 
 def from_left(output: Any, starts: np.ndarray) -> Any:
-    """Outputs of rows padded at their start -> the same with each row at place 0.
+    """Shift the outputs of rows that were padded at their start, so that each row begins at position 0.
 
     Args:
         output: ModelOutput of a batch; changed in place.
-        starts: int64 `(batch,)`, places of padding before each row.
+        starts: int64 `(batch,)`, number of padding positions before each row.
     """
     for name in FIELDS:
         field = output.get(name)
@@ -224,7 +229,7 @@ def from_left(output: Any, starts: np.ndarray) -> Any:
 
 
 def _varies_with_length(model: Model) -> bool:
-    """Whether a long row changes what a short one gives in the same batch, past a length that no trial reaches."""
+    """Whether a long row changes the results of short rows in its batch, at lengths that the trial does not reach."""
     config = model.network.config.get_text_config()
     parameters = getattr(config, "rope_parameters", None) or {}
     return any(
@@ -237,7 +242,7 @@ def _varies_with_length(model: Model) -> bool:
 
 @contextmanager
 def _padding_embedded_otherwise(model: Model, rows: list[Tokens]) -> Iterator[None]:
-    """Let the network embed another token in the places of padding, while its token ids stay the same."""
+    """Let the network embed another token at the padding positions, without changing the token ids."""
     lengths = np.array([len(row.ids) for row in rows])[:, None]
     places, width = np.arange(lengths.max()), lengths.max()
     mask = torch.from_numpy(places < width - lengths if model.padding == "left" else places >= lengths).to(model.device)

@@ -1,6 +1,7 @@
 """Load a model without its weights, to find errors in its folder, its adapter or its options at plan time.
 
-A task is constructed on it as on a real model, so that errors of its constructor appear here; nothing is computed.
+A task is constructed with this model as with a real one, so that errors of its constructor appear at plan time; nothing
+is computed.
 """
 
 from __future__ import annotations
@@ -31,9 +32,9 @@ def rehearse(ref: ModelRef, name: str, options: Any) -> None:
     """Load a model and set up its task without reading weights.
 
     Args:
-        ref: what would be loaded; its weight files are there.
-        name: the task's.
-        options: the task's options.
+        ref: the model; its weight files exist.
+        name: name of the task.
+        options: options of the task.
 
     Raises:
         UserError: the model cannot be loaded, or cannot do what the options ask for.
@@ -46,7 +47,7 @@ def rehearse(ref: ModelRef, name: str, options: Any) -> None:
     except UserError:
         raise
     except Exception as error:
-        # Code that reads a value of the network fails here; everything before it has been checked.
+        # Code that reads a weight fails here, because there are none; everything before it has been checked.
         if "meta" not in str(error):
             raise ModelError(
                 f"{name} cannot be set up with model {ref.path!r} ({first_line(error)}); choose another model"
@@ -57,11 +58,11 @@ def load(ref: ModelRef, architecture: str | type) -> Model | None:
     """A model as from `transforms.model.load`, with a network that has shapes but no values.
 
     Returns:
-        None for an architecture without `from_config`, whose network cannot be built without its weights; its files are
-        checked all the same.
+        None for an architecture without `from_config`: its network cannot be built without its weights. Its files are
+        checked nevertheless.
 
     Raises:
-        ModelError: what is wrong with the model's folder or its adapter.
+        ModelError: the model's folder or its adapter is incomplete, damaged or does not fit.
     """
     stored = weights.read(weights.find(ref.path))
     config = read_config(ref)

@@ -1,8 +1,8 @@
 """Networks that change their own state while they compute: detected, and reset before each batch.
 
-BigBird switches to full attention at its first short batch and stays there; Reformer keeps the number of buckets of its
-first batch. A row's result must not depend on the batches before it, so such a network starts every batch as it was
-loaded.
+BigBird switches to full attention at its first short batch and keeps it for all later ones; Reformer keeps the number
+of buckets of its first batch. A row's result must not depend on earlier batches, so such a network is reset to its
+loaded state before every batch.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from torch import nn
 from transformers import PretrainedConfig
 from transformers.initialization import no_init_weights
 
-# Dictionaries of a module that are compared and set back item by item.
+# Dictionaries of a module that are compared and restored item by item.
 TABLES = ("_modules", "_parameters", "_buffers")
 
 
 class Snapshot:
-    """The attributes of a network's modules and configurations at one moment; weights by reference."""
+    """A copy of the attributes of a network's modules and configurations; weights are kept by reference."""
 
     def __init__(self, network: nn.Module):
         self.owners = _owners(network)
@@ -29,7 +29,7 @@ class Snapshot:
         self.buffers = [(buffer, buffer.clone()) for buffer in network.buffers()]
 
     def changes(self) -> list[str]:
-        """Names of the attributes that have changed since, as `Class.attribute`."""
+        """Names of the attributes that changed since the snapshot, as `Class.attribute`."""
         found = {
             f"{type(owner).__name__}.{name}"
             for owner, held in zip(self.owners, self.held, strict=True)
@@ -52,7 +52,7 @@ class Snapshot:
 
 @contextmanager
 def kept(network: nn.Module) -> Iterator[None]:
-    """Whatever a network computes meanwhile, it is afterwards as it was."""
+    """Restore the network's state at the end of the block."""
     snapshot = Snapshot(network)
     try:
         yield
@@ -74,7 +74,7 @@ def from_start(compute: Callable[..., Any], snapshot: Snapshot) -> Callable[...,
 
 
 def seeded(compute: Callable[..., Any], device: torch.device) -> Callable[..., Any]:
-    """The same computation with the same random numbers each time; those of the process stay as they are."""
+    """The same computation with the same random numbers in each call; the process's random state is not changed."""
     devices = [device] if device.type == "cuda" else []
 
     def repeated(**inputs: torch.Tensor) -> Any:
@@ -86,7 +86,7 @@ def seeded(compute: Callable[..., Any], device: torch.device) -> Callable[..., A
 
 
 def _owners(network: nn.Module) -> list[Any]:
-    """The modules of a network and, once each, their configurations."""
+    """The modules of a network and their configurations, without duplicates."""
     modules: list[Any] = list(network.modules())
     configs = {id(v): v for module in modules for v in vars(module).values() if isinstance(v, PretrainedConfig)}
     return [*modules, *configs.values()]

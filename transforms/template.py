@@ -1,16 +1,16 @@
-"""A prompt template: text with {column} where a column's text goes."""
+"""A prompt template: a text in which {column} is replaced by the text of that column."""
 
 from __future__ import annotations
 
 import string
 from typing import Literal
 
-# Whether a tokenizer's chat template goes around a prompt: where there is one, always, never.
+# Use of a tokenizer's chat template: auto uses it if there is one, always requires one, never ignores it.
 Chat = Literal["auto", "always", "never"]
 
 
 def parse(template: str) -> list[str]:
-    """A template's own texts (even places) and the columns it names in braces (odd ones); `{{` and `}}` are braces.
+    """Split a template into its own texts (even indices) and column names (odd indices); `{{` and `}}` are braces.
 
     Raises:
         ValueError: a brace that is not closed, or braces without a column name.
@@ -30,5 +30,5 @@ def parse(template: str) -> list[str]:
 
 
 def columns(template: str) -> list[str]:
-    """The columns that a template names, each once; raises as `parse` does."""
+    """The columns that a template names, without duplicates; raises the same errors as `parse`."""
     return list(dict.fromkeys(parse(template)[1::2]))

@@ -1,8 +1,9 @@
 """Adapters that put trained vectors before every text: prompt tuning, p-tuning and prefix tuning.
 
 They cannot be merged into the weights, so the network remains a PeftModel. Prompt tuning (Lester et al. 2021,
-arXiv:2104.08691) and p-tuning (Liu et al. 2021, arXiv:2103.10385) put embeddings before the tokens, and every output by
-token begins with theirs; prefix tuning (Li and Liang 2021, arXiv:2101.00190) gives each layer keys and values instead.
+arXiv:2104.08691) and p-tuning (Liu et al. 2021, arXiv:2103.10385) put embeddings before the tokens, so every output per
+token begins with outputs of virtual tokens; prefix tuning (Li and Liang 2021, arXiv:2101.00190) gives each layer keys
+and values instead.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from torch import nn
 
 from transforms.errors import ModelError
 
-# PEFT's task types, and a part of the name of the classes that they are for; PEFT has none for masked language models.
+# PEFT task type -> part of the class name of its networks. PEFT has no task type for masked language models.
 CLASSES = {
     "SEQ_CLS": "ForSequenceClassification",
     "TOKEN_CLS": "ForTokenClassification",
@@ -40,13 +41,13 @@ def check(adapter: str, config: Any, network: nn.Module) -> None:
     """Refuse an adapter that PEFT would ignore silently, or that the network cannot use.
 
     Args:
-        adapter: its folder.
+        adapter: folder of the adapter.
         config: its PeftConfig.
-        network: the base.
+        network: the base network.
 
     Raises:
-        ModelError: its task type is missing or another than the network's, or prefix tuning meets layers without keys
-            and values.
+        ModelError: the adapter's task type is missing or differs from the network's, or prefix tuning is used with
+            layers that have no keys and values.
     """
     kind = type(network).__name__
     ending = CLASSES.get(config.task_type)
@@ -68,14 +69,14 @@ def _takes_past(network: Any) -> bool:
     return any("past_key_values" in inspect.signature(module.forward).parameters for module in (network, body))
 
 
-def hide(laid: Any) -> None:
+def hide(network: Any) -> None:
     """Remove the outputs of virtual tokens from a PeftModel's output, in place.
 
     Args:
-        laid: it gives a ModelOutput whose tensors by token are `(batch, virtual + seq, ...)`, or `(batch, seq, ...)`
-            with prefix tuning.
+        network: a PeftModel. Its ModelOutput has tensors `(batch, virtual + seq, ...)` for outputs per token, or
+            `(batch, seq, ...)` with prefix tuning.
     """
-    ahead = count(laid)
+    ahead = count(network)
 
     def cut(_: nn.Module, arguments: tuple[Any, ...], named: dict[str, Any], output: Any) -> Any:
         ids = named.get("input_ids", arguments[0] if arguments else None)
@@ -86,4 +87,4 @@ def hide(laid: Any) -> None:
                 output[name] = value[:, ahead:]
         return output
 
-    laid.register_forward_hook(cut, with_kwargs=True)
+    network.register_forward_hook(cut, with_kwargs=True)

@@ -1,4 +1,4 @@
-"""config.json of a model folder -> a configuration of transformers, or one sentence on what is wrong with it."""
+"""Reads config.json of a model folder as a configuration of transformers; errors are one sentence."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ if TYPE_CHECKING:
 
 
 def read(folder: str) -> PretrainedConfig:
-    """Read the config.json of a model folder, the only file that is looked at.
+    """Read the config.json of a model folder; no other file is read.
 
     Raises:
-        ModelError: the folder or the file is missing, it is not JSON, names no architecture that transformers has, or
-            its labels contradict themselves.
+        ModelError: the folder or the file is missing, the file is not JSON or names no architecture that transformers
+            has, or its labels are contradictory.
     """
     file = Path(folder) / "config.json"
     if not file.is_file():
@@ -30,7 +30,7 @@ def read(folder: str) -> PretrainedConfig:
 
     try:
         return transformers.AutoConfig.from_pretrained(folder)
-    # Configurations validate their fields in many ways, each with exceptions of its own.
+    # Each configuration class validates its fields in its own way and raises its own exceptions.
     except Exception as error:
         raise ModelError(
             f"{file} cannot be read by transformers {transformers.__version__} ({files.first_line(error)}); "
@@ -39,7 +39,7 @@ def read(folder: str) -> PretrainedConfig:
 
 
 def _check_kind(file: Path, content: dict[str, Any]) -> None:
-    """Refuse a configuration of no architecture, which transformers would guess from the name of the folder."""
+    """Refuse a configuration without an architecture: transformers would guess it from the name of the folder."""
     import transformers
 
     kind = content.get("model_type")
@@ -59,7 +59,7 @@ def _check_kind(file: Path, content: dict[str, Any]) -> None:
 
 
 def _check_labels(file: Path, content: dict[str, Any]) -> None:
-    """Refuse labels whose order cannot be told, or whose number is in doubt."""
+    """Refuse labels if their order or their number is ambiguous."""
     labels, number = content.get("id2label"), content.get("num_labels")
     if number is not None and (not isinstance(number, int) or isinstance(number, bool) or number < 1):
         raise ModelError(f"{file} has num_labels {number!r}; give a whole number from 1")

@@ -1,4 +1,4 @@
-"""Files of a model folder: there, no Git LFS pointer, not empty, readable as what their name says."""
+"""Checks on files of a model folder: they exist, are not empty, are no Git LFS pointers, and can be read."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ from typing import Any
 
 from transforms.errors import ModelError
 
-# What a clone without `git lfs pull` has in the place of a large file (https://git-lfs.com, its specification).
+# A clone without `git lfs pull` has such a pointer instead of a large file (specification: https://git-lfs.com).
 LFS_POINTER = b"version https://git-lfs.github.com/spec/"
 
 
 def require(file: Path, what: str) -> Path:
-    """A file that has content of its own.
+    """Check that a file exists and has content, and return it.
 
     Args:
         file: the file.
-        what: what it should hold, for the error.
+        what: the expected content, for the error message.
 
     Raises:
-        ModelError: it cannot be read, is empty, or is a Git LFS pointer.
+        ModelError: the file cannot be read, is empty, or is a Git LFS pointer.
     """
     try:
         with file.open("rb") as stream:
@@ -37,10 +37,10 @@ def require(file: Path, what: str) -> Path:
 
 
 def read_json(file: Path) -> dict[str, Any]:
-    """The object in a JSON file.
+    """Read a JSON object from a file.
 
     Raises:
-        ModelError: it cannot be read, or holds no JSON object.
+        ModelError: the file cannot be read, or does not contain a JSON object.
     """
     require(file, "JSON")
     try:
@@ -57,6 +57,6 @@ def _kind(value: Any) -> str:
 
 
 def first_line(error: BaseException) -> str:
-    """What an exception of a library says, short enough to be quoted: its class and the first line."""
+    """The class and the first line of a library's exception, short enough to be quoted."""
     lines = str(error).strip().splitlines() or [""]
     return f"{type(error).__name__}: {lines[0][:200]}".rstrip(": ")

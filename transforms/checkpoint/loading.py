@@ -14,13 +14,14 @@ from transforms.reference import ModelRef
 
 @contextmanager
 def explaining(ref: ModelRef, task: str) -> Iterator[None]:
-    """Say in one sentence which model was being loaded, and for which task, where a library gives up.
+    """Replace a library's exception by one sentence that names the model and the task.
 
-    Most errors in a folder are found earlier (transforms.rehearsal); this handles those that only its weights reveal.
+    Most errors in a folder are found earlier (transforms.rehearsal); this handles those that appear only when weights
+    are read.
 
     Raises:
-        ModelError: replaces any exception that is not one of Nightscribe's.
-        RunError: the memory is too small.
+        ModelError: in the place of any exception that is not one of Nightscribe's.
+        RunError: there is not enough memory.
     """
     try:
         yield
@@ -38,12 +39,12 @@ def explaining(ref: ModelRef, task: str) -> Iterator[None]:
 
 
 def require_all(missing: set[str], ref: ModelRef, architecture: str) -> None:
-    """Refuse a network with parameters that nothing was loaded for.
+    """Refuse a network if some of its parameters were not loaded.
 
     Args:
-        missing: their names.
+        missing: names of the parameters that were not loaded.
         ref: the model.
-        architecture: name of the class that loads it for its task.
+        architecture: name of the class that loads the model for its task.
 
     Raises:
         ModelError: `missing` is not empty.

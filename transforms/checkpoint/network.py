@@ -1,7 +1,7 @@
-"""The network of a model folder on torch's meta device: its shapes without its weights, compared with what is stored.
+"""The network of a model folder on torch's meta device: shapes without weights, compared with the stored tensors.
 
-transformers' own loading code decides which stored tensor goes where, renamings of older versions included; it gets
-tensors without data, so that this takes a tenth of a second for 8 billion parameters.
+transformers' own loading code maps stored tensors to parameters, including names from older versions. It gets tensors
+without data, so this takes a tenth of a second for 8 billion parameters.
 """
 
 from __future__ import annotations
@@ -18,27 +18,27 @@ from transforms.checkpoint import files
 from transforms.checkpoint.weights import Stored
 from transforms.errors import ModelError
 
-# Types that hold quantised numbers, which are something else without the scales beside them.
+# Dtypes of quantised weights: without their scales, which are stored separately, the numbers have no meaning.
 QUANTISED = ("I8", "U8", "F8_E4M3", "F8_E5M2", "F4", "int8", "uint8", "float8_e4m3fn", "float8_e5m2")
 
 
 def build(
     folder: str, config: PretrainedConfig, architecture: Any, stored: dict[str, Stored], adapter: str | None = None
 ) -> tuple[PreTrainedModel, set[str]]:
-    """The network without data, with what its loading would report.
+    """Build the network without data, and find the parameters that its weight files lack.
 
     Args:
-        folder: the model's.
-        config: its configuration, the labels of an adapter included.
-        architecture: what loads it, such as AutoModelForTokenClassification.
+        folder: folder of the model.
+        config: its configuration, including the labels of an adapter.
+        architecture: the class that loads it, such as AutoModelForTokenClassification.
         stored: the tensors in its weight files.
-        adapter: an adapter's folder that may bring what is missing.
+        adapter: folder of an adapter that may contain missing tensors.
 
     Returns:
-        The network on the meta device, and the names of the parameters that no stored tensor fits.
+        The network on the meta device, and the names of the parameters that have no stored tensor.
 
     Raises:
-        ModelError: config.json describes no network, or other sizes than those of the stored tensors.
+        ModelError: config.json does not describe a network, or its sizes differ from those of the stored tensors.
     """
     _check_types(stored, config)
     tensors = {name: torch.empty(tensor.shape, device="meta") for name, tensor in stored.items()}
@@ -59,7 +59,7 @@ def build(
                 output_loading_info=True,
                 ignore_mismatched_sizes=True,
             )
-    # An inconsistent configuration raises anywhere in the network's own code.
+    # An inconsistent configuration can raise any exception anywhere in the network's code.
     except Exception as error:
         if quantised := getattr(config, "quantization_config", None):
             kind = quantised.get("quant_method") if isinstance(quantised, dict) else quantised
@@ -75,7 +75,7 @@ def build(
         logging.set_verbosity(verbosity)
         if shows_progress:
             logging.enable_progress_bar()
-    # Where a task looks for further files.
+    # Tasks look for further files in this folder.
     network.config.name_or_path = network.name_or_path = folder
     unread = getattr(architecture, "UNREAD", ())
     mismatched = sorted(report["mismatched_keys"])

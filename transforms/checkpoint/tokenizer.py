@@ -19,13 +19,13 @@ from transforms.errors import ModelError
 
 JSON_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "vocab.json")
 
-# Files that hold the vocabulary of some tokenizer, or a part of it, by the patterns of their names.
+# Name patterns of files that hold a vocabulary or a part of one.
 VOCABULARIES = (
     *("tokenizer.json", "tokenizer.[0-9]*.json", "vocab*.txt", "vocab*.json", "merges.txt", "*.model", "*.spm"),
     *("*.tiktoken", "tekken.json", "bpe.codes", "*.tokenizer", "dict.txt", "entity_vocab.json", "byte_maps.json"),
 )
 
-# Keys of the files that a tokenizer class names and can do without, or misses aloud when it loads.
+# Keys of files that a tokenizer class names but does not need, or for which it raises its own error when it loads.
 OPTIONAL = ("tokenizer_file", "tokenizer_config_file", "normalizer_file", "target_vocab_file", "spm_file")
 
 
@@ -33,11 +33,11 @@ def read(folder: str, config: PretrainedConfig) -> PreTrainedTokenizerBase:
     """Load the tokenizer of a folder.
 
     Args:
-        folder: the model's, or an adapter's that brings its own tokenizer.
-        config: the model's.
+        folder: folder of the model, or of an adapter with its own tokenizer.
+        config: configuration of the model.
 
     Raises:
-        ModelError: files are missing or damaged, or its vocabulary is empty.
+        ModelError: files are missing or damaged, or the vocabulary is empty.
     """
     root = Path(folder)
     for name in JSON_FILES:
@@ -74,9 +74,9 @@ def check_embedding(folder: str, tokenizer: PreTrainedTokenizerBase, rows: int) 
     """Refuse a tokenizer with tokens for which the network has no embedding.
 
     Args:
-        folder: where the tokenizer is.
+        folder: folder of the tokenizer.
         tokenizer: the tokenizer.
-        rows: tokens that the network has an embedding for.
+        rows: number of tokens that the network has an embedding for.
 
     Raises:
         ModelError: there is such a token.
@@ -101,7 +101,7 @@ def _check_length(folder: str, tokenizer: PreTrainedTokenizerBase) -> None:
 
 
 def _is_sentencepiece(file: Path) -> bool:
-    """Whether a vocabulary file is what its ending says, if that is a model of SentencePiece."""
+    """Whether a vocabulary file can be read as a SentencePiece model; True for files with another ending."""
     if file.suffix not in (".model", ".spm") or file.name == "tiktoken.model":
         return True
     from sentencepiece import SentencePieceProcessor
@@ -113,7 +113,7 @@ def _is_sentencepiece(file: Path) -> bool:
 
 
 def _class_of(root: Path, config: PretrainedConfig) -> Any:
-    """The tokenizer class that a folder asks for, as far as that can be told without loading it."""
+    """The tokenizer class that the files of a folder name, found without loading it."""
     named = root / "tokenizer_config.json"
     name = files.read_json(named).get("tokenizer_class") if named.is_file() else None
     return getattr(transformers, str(name), None) or TOKENIZER_MAPPING.get(type(config), None)
@@ -122,7 +122,7 @@ def _class_of(root: Path, config: PretrainedConfig) -> Any:
 def _missing(root: Path, kind: Any) -> list[str]:
     """The vocabulary files that a tokenizer class names and the folder lacks."""
     if kind is None or kind is PreTrainedTokenizerFast:
-        return []  # It reads any of a dozen formats, or raises.
+        return []  # This class reads any of a dozen formats, or raises an error.
     if any((root / name).is_file() for name in ("tekken.json", "tokenizer.model", "tiktoken.model")):
         return []  # Any class reads these instead of its own files.
     named = getattr(kind, "vocab_files_names", {})
@@ -140,9 +140,9 @@ def _incomplete(root: Path, missing: list[str]) -> ModelError:
 
 
 def _check_vocabulary(folder: str, tokenizer: Any) -> None:
-    """Refuse a vocabulary of special tokens alone, which transformers makes from nothing."""
+    """Refuse a vocabulary of special tokens only: transformers makes one if the files are missing."""
     if not type(tokenizer).vocab_files_names:
-        return  # Bytes or code points are its vocabulary (ByT5, CANINE).
+        return  # The vocabulary is bytes or code points (ByT5, CANINE).
     added = tokenizer.added_tokens_decoder
     if all(token in added for token in tokenizer.get_vocab().values()):
         raise ModelError(

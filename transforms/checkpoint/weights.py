@@ -13,11 +13,11 @@ from safetensors import SafetensorError, safe_open
 from transforms.checkpoint import files
 from transforms.errors import ModelError
 
-# In the order in which transformers looks for them.
+# Names of weight files, in the order in which transformers looks for them.
 NAMES = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json")
 ADAPTER_NAMES = ("adapter_model.safetensors", "adapter_model.bin")
 
-# Weights that are read by other libraries only, by the ending of their file.
+# File endings of weights that only other libraries can read.
 OTHERS = {
     ".h5": "TensorFlow",
     ".msgpack": "Flax",
@@ -37,9 +37,9 @@ class Stored:
     """A tensor in a weight file.
 
     Attributes:
-        file: where it is.
-        shape: its sizes.
-        dtype: safetensors' name of its type, such as F32; torch's own in a pickle.
+        file: the file that contains it.
+        shape: its shape.
+        dtype: its type as named by safetensors, such as F32; as named by torch if the file is a pickle.
     """
 
     file: Path
@@ -51,7 +51,7 @@ def find(folder: str, names: tuple[str, ...] = NAMES, what: str = "model") -> Pa
     """The weight file, or the index of weight files, that transformers (or PEFT) would load.
 
     Raises:
-        ModelError: there is none.
+        ModelError: there is no such file.
     """
     for name in names:
         if (file := Path(folder) / name).is_file():
@@ -66,13 +66,13 @@ def find(folder: str, names: tuple[str, ...] = NAMES, what: str = "model") -> Pa
 
 
 def read(file: Path) -> dict[str, Stored]:
-    """Names and shapes of all tensors of a weight file, or of all the files that an index names.
+    """Names and shapes of all tensors in a weight file, or in all files that an index names.
 
     Args:
-        file: as `find` gives it.
+        file: a result of `find`.
 
     Raises:
-        ModelError: a file is missing, truncated, a Git LFS pointer, or not what its name says.
+        ModelError: a file is missing, truncated, a Git LFS pointer, or not in the format that its name says.
     """
     if file.name.endswith(".index.json"):
         return _sharded(file)
@@ -107,7 +107,7 @@ def _safetensors(file: Path) -> dict[str, Stored]:
 
 
 def _damage(file: Path) -> str:
-    """What is wrong with a safetensors file that cannot be opened."""
+    """Describe the damage of a safetensors file that cannot be opened."""
     size = file.stat().st_size
     with file.open("rb") as stream:
         length = int.from_bytes(stream.read(8), "little")
@@ -132,7 +132,7 @@ def _pickle(file: Path) -> dict[str, Stored]:
 
     files.require(file, "weights")
     try:
-        # On the meta device shapes are read and no data.
+        # On the meta device only shapes are read, no data.
         content = torch.load(file, map_location="meta", weights_only=True)
     except Exception as error:
         raise ModelError(

@@ -1,8 +1,8 @@
 """Encoder layers of BERT-like models, reduced to what inference needs.
 
-Queries, keys and values come from one product. The last layer of a sequence classifier computes its first token only,
-which is all that the head reads: its keys and values still need every token, its queries, output projection and
-feed-forward do not. That is 5/6 of a layer: 14 % of the products of DistilBERT, 7 % of BERT-base's. Batches may come
+Queries, keys and values are computed in one matrix product. The last layer of a sequence classifier computes only the
+first token, because the head reads no other: keys and values still need every token; queries, output projection and
+feed-forward do not. That saves 5/6 of a layer: 14 % of DistilBERT's matrix products, 7 % of BERT-base's. Batches may be
 unpadded (`transforms.engines.unpadded`).
 """
 
@@ -28,7 +28,7 @@ from transforms.engines.unpadded import Packing
 
 @dataclass(frozen=True)
 class LayerParts:
-    """The modules of a layer that normalises after each residual sum."""
+    """The modules of a post-norm encoder layer, which normalises after each residual sum."""
 
     query: nn.Linear
     key: nn.Linear
@@ -87,8 +87,8 @@ LAYERS: dict[type, Callable[[Any], LayerParts]] = {
 class EncoderLayer(nn.Module):
     """`(batch, seq, hidden)` -> the same, or `(batch, 1, hidden)` if only the first token is needed.
 
-    With a `Packing` the rows of a batch lie one after another, `(tokens, hidden)`: the first layer packs them and the
-    last one gives them their padding back.
+    With a `Packing` the rows of a batch are concatenated, `(tokens, hidden)`: the first layer removes the padding and
+    the last one adds it again.
     """
 
     def __init__(self, parts: LayerParts, is_first: bool, is_last: bool, first_token: bool):
@@ -133,15 +133,15 @@ class EncoderLayer(nn.Module):
 
 
 def fuse(network: Any, first_token: bool) -> bool:
-    """Replace the layers of an encoder of a known kind, if that changes no output.
+    """Replace the layers of an encoder of a known architecture, if that changes no output.
 
     Args:
         network: in eval mode; changed in place.
-        first_token: whether its head may read the first token only.
+        first_token: whether the head may read only the first token.
 
     Returns:
-        Whether the layers were replaced: they are known, and the outputs of a padded batch stay the same, with a last
-        layer for the first token only or else with a full one.
+        Whether the layers were replaced. They are if they are known and the outputs of a padded batch do not change. A
+        last layer for the first token only is tried first, then a full one.
     """
     if (layers := _layers(network)) is None:
         return False
@@ -154,7 +154,7 @@ def fuse(network: Any, first_token: bool) -> bool:
             if same(sample_output(network, network), want):
                 return True
         except (RuntimeError, TypeError, ValueError):
-            # What surrounds the layers gives them more than they take, such as the keys and values of prefix tuning.
+            # The code around the layers passes arguments that they do not take, such as keys of prefix tuning.
             continue
     for i, layer in enumerate(whole):
         layers[i] = layer
@@ -162,13 +162,13 @@ def fuse(network: Any, first_token: bool) -> bool:
 
 
 def same(got: torch.Tensor, want: torch.Tensor) -> bool:
-    """Whether two outputs differ by no more than rounding does in their dtype."""
+    """Whether two outputs are equal except for rounding in their dtype."""
     tolerance = 1e-4 if want.dtype == torch.float32 else 3e-2
     return got.shape == want.shape and bool((got - want).abs().max() <= tolerance * want.abs().max())
 
 
 def sample_output(network: Any, compute: Callable[..., Any]) -> torch.Tensor:
-    """The first output of `compute` for two rows of tokens, of which the second has padding."""
+    """The first output of `compute` for two rows of tokens; the second row has padding."""
     ids = torch.arange(24).reshape(2, 12) % network.config.vocab_size
     mask = torch.ones_like(ids)
     mask[1, 7:] = 0
@@ -179,7 +179,7 @@ def sample_output(network: Any, compute: Callable[..., Any]) -> torch.Tensor:
 
 
 def _layers(network: Any) -> nn.ModuleList | None:
-    """The encoder's layers, if `EncoderLayer` can stand in for every one of them."""
+    """The encoder's layers, if `EncoderLayer` can replace all of them."""
     lists = (module for module in network.modules() if isinstance(module, nn.ModuleList) and len(module))
     layers = next((found for found in lists if all(type(layer) in LAYERS for layer in found)), None)
     config = network.config
@@ -189,7 +189,7 @@ def _layers(network: Any) -> nn.ModuleList | None:
 
 
 def _join(*linears: nn.Linear) -> nn.Linear:
-    """One layer that gives the outputs of several, side by side."""
+    """One layer with the concatenated outputs of several layers."""
     first = linears[0]
     bias = None if first.bias is None else torch.cat([linear.bias for linear in linears])
     weight = torch.cat([linear.weight for linear in linears])
@@ -200,7 +200,7 @@ def _join(*linears: nn.Linear) -> nn.Linear:
 
 
 def _attend(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
-    """`(batch, queries, heads, width)` queries over `(batch, seq, heads, width)` keys and values -> as the queries."""
+    """Attention: queries `(batch, queries, heads, width)`, keys and values `(batch, seq, heads, width)`."""
     mask = None if mask is None else mask[:, :, : query.shape[1]]
     q, k, v = (rows.transpose(1, 2) for rows in (query, key, value))
     return scaled_dot_product_attention(q, k, v, attn_mask=mask).transpose(1, 2)

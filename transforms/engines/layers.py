@@ -1,4 +1,4 @@
-"""Walks over a network that replace its linear layers."""
+"""Replaces the linear layers of a network."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from typing import TypeGuard
 from torch import nn
 from transformers.activations import GELUActivation
 
-# Modules in which a linear layer is followed by the activation and nothing in between: (linear, activation), as BERT,
-# RoBERTa, ELECTRA, DeBERTa and similar models name them, DistilBERT, BART-like models, and our own `EncoderLayer`.
+# Attributes (linear, activation) of modules in which the activation directly follows the linear layer: names of BERT,
+# RoBERTa, ELECTRA, DeBERTa and similar models, of DistilBERT, of BART-like models, and of our own `EncoderLayer`.
 FOLLOWED = (
     ("dense", "intermediate_act_fn"),
     ("lin1", "activation"),
@@ -17,18 +17,19 @@ FOLLOWED = (
     ("up", "activation"),
 )
 
-# Parent, name, the module that was there.
+# Parent module, attribute name, replaced module.
 Replaced = list[tuple[nn.Module, str, nn.Module]]
 
 
 def replace_linear(network: nn.Module, make: Callable[[nn.Linear, bool], nn.Module]) -> Replaced:
     """Replace every linear layer of a network by `make(linear, gelu)`, in place.
 
-    Only plain nn.Linear: a subclass may use its weights in another way. Tied weights are no longer tied afterwards. If
-    an exact GELU follows directly, the new layer includes it and the activation becomes the identity.
+    Only plain nn.Linear, because a subclass may use its weights in another way. Tied weights are no longer tied
+    afterwards. If an exact GELU directly follows a layer, the new layer includes it and the activation becomes the
+    identity.
 
     Returns:
-        Which modules were replaced, for `put_back`.
+        The replaced modules, for `put_back`.
     """
     replaced: Replaced = []
 

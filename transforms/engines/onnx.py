@@ -1,6 +1,7 @@
-"""ONNX Runtime: the network exported once, at load, with batch and length left open.
+"""ONNX Runtime: the network is exported once, when it is loaded, for any batch size and length.
 
-Needs the extra `[onnx]`. Exporting takes 15 s for DistilBERT-base: for long runs, on a processor where it wins.
+Needs the extra `[onnx]`. Exporting takes 15 s for DistilBERT-base, so it pays in long runs on processors where ONNX
+Runtime is faster than torch.
 """
 
 from __future__ import annotations
@@ -18,17 +19,17 @@ from torch import nn
 
 from transforms.errors import ModelError
 
-# Largest difference to torch's outputs on sample rows at which an export counts as the same network.
+# An export is accepted if its outputs on sample rows differ from torch's by no more than this.
 TOLERANCE = 1e-4
 
 NEEDS = ("onnxruntime", "onnx", "onnxscript")
 
 
 def check() -> None:
-    """Refuse where the packages are not installed.
+    """Check that the packages are installed.
 
     Raises:
-        ModelError: with the command that installs them.
+        ModelError: one is missing; the message has the command that installs them.
     """
     if missing := [name for name in NEEDS if importlib.util.find_spec(name) is None]:
         raise ModelError(
@@ -42,13 +43,13 @@ def export(network: Any, names: frozenset[str]) -> Callable[..., Any]:
 
     Args:
         network: in eval mode, in float32, on the CPU.
-        names: inputs that its forward will get; all of them int64 `(batch, seq)`.
+        names: names of the inputs of its forward; all are int64 `(batch, seq)`.
 
     Returns:
-        What computes in its place: keyword tensors -> the same kind of ModelOutput.
+        A function that replaces the network: keyword tensors -> the same kind of ModelOutput.
 
     Raises:
-        ModelError: it cannot be exported, or gives something else afterwards.
+        ModelError: the network cannot be exported, or the export gives other outputs.
     """
     check()
     import onnxruntime
@@ -83,7 +84,8 @@ def export(network: Any, names: frozenset[str]) -> Callable[..., Any]:
     taken = [node.name for node in session.get_inputs()]
 
     def compute(**inputs: torch.Tensor) -> Any:
-        # A text on its own has no type ids, and the graph wants what a network fills in: all of the first segment.
+        # A single text has no type ids. The network would fill in zeros (the first segment); the graph needs them as
+        # an input.
         first = torch.zeros_like(inputs["input_ids"])
         outputs = session.run(keys, {name: inputs.get(name, first).numpy() for name in taken})
         return kind(**{key: torch.from_numpy(array) for key, array in zip(keys, outputs, strict=True)})
@@ -93,7 +95,7 @@ def export(network: Any, names: frozenset[str]) -> Callable[..., Any]:
 
 
 def _same(network: Any, compute: Callable[..., Any], names: frozenset[str]) -> None:
-    """Compare on other shapes than those of the export."""
+    """Compare the export with the network on shapes that were not used in the export."""
     for rows, length in ((1, 5), (4, 17)):
         sample = _sample(network, names, rows, length)
         with torch.no_grad():
@@ -116,7 +118,7 @@ def _sample(network: Any, names: frozenset[str], rows: int, length: int) -> dict
 
 
 class _Outputs(nn.Module):
-    """A network with a plain tuple of tensors for its outputs."""
+    """A network that returns its outputs as a plain tuple of tensors."""
 
     def __init__(self, network: nn.Module, keys: list[str], names: list[str]):
         super().__init__()

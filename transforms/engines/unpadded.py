@@ -1,7 +1,7 @@
-"""Batches without padding: the tokens of all rows one after another, with an attention kernel that keeps them apart.
+"""Batches without padding: the rows' tokens are concatenated, and each row attends only to its own tokens.
 
-For a CUDA GPU in bfloat16 or float16, whose kernel for that is several times as fast as one that is given a mask. The
-host knows the lengths, so nothing here waits for the device.
+For CUDA GPUs in bfloat16 or float16: their kernel for rows of different lengths is several times as fast as attention
+with a mask. The host knows the lengths, so nothing here waits for the device.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from torch.nn.functional import pad, scaled_dot_product_attention
 
 @dataclass(frozen=True)
 class Packing:
-    """Where the tokens of a padded batch `(batch, seq)` lie without their padding.
+    """Positions of the tokens of a padded batch `(batch, seq)` once the padding is removed.
 
     Attributes:
-        batch: rows.
-        seq: tokens of the longest.
-        indices: place of each token in the flattened padded batch, int64 `(tokens,)`.
-        offsets: where each row starts among the tokens, and their number, int32 `(batch + 1,)`.
+        batch: number of rows.
+        seq: tokens of the longest row.
+        indices: index of each token in the flattened padded batch, int64 `(tokens,)`.
+        offsets: index of each row's first token without padding, then the number of tokens, int32 `(batch + 1,)`.
         lengths: tokens of each row, on the host.
     """
 
@@ -35,7 +35,7 @@ class Packing:
 
     @classmethod
     def of(cls, mask: torch.Tensor, device: torch.device) -> Packing:
-        """From a mask `(batch, seq)` on the host, 1 for tokens, each row's at its start."""
+        """From a mask `(batch, seq)` on the host: 1 for tokens, which are at the start of each row."""
         lengths = mask.sum(1)
         offsets = pad(lengths.cumsum(0), (1, 0)).int()
         indices = mask.flatten().nonzero().squeeze(1)
@@ -52,7 +52,7 @@ class Packing:
         return rows.index_copy_(0, self.indices, tokens).view(self.batch, self.seq, -1)
 
     def first(self, tokens: torch.Tensor) -> torch.Tensor:
-        """`(tokens, hidden)` -> the first of each row, `(batch, hidden)`."""
+        """`(tokens, hidden)` -> the first token of each row, `(batch, hidden)`."""
         return tokens.index_select(0, self.offsets[:-1])
 
 
@@ -64,12 +64,12 @@ def attend(
     Args:
         query: `(tokens, heads, width)`, or `(batch, heads, width)` with `first_token`.
         key: `(tokens, heads, width)`.
-        value: as the keys.
-        packing: which tokens are whose.
-        first_token: whether there is one query a row.
+        value: shape of `key`.
+        packing: the tokens of each row.
+        first_token: whether there is one query per row.
 
     Returns:
-        As the queries.
+        A tensor in the shape of `query`.
     """
     if query.device.type == "cuda":
         from torch.nn.attention.varlen import varlen_attn
@@ -102,22 +102,22 @@ def available(device: torch.device, dtype: torch.dtype) -> bool:
 
 
 def to_device(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
-    """A tensor of the host on a device; to a GPU from pinned memory, so that batches queue up behind one another."""
+    """Copy a host tensor to a device; for a GPU through pinned memory, so that the host need not wait for the copy."""
     if device.type != "cuda":
         return tensor.to(device)
     return tensor.pin_memory().to(device, non_blocking=True)
 
 
 def unpad(network: Any) -> Callable[..., Any]:
-    """A network of `EncoderLayer`s that is given its batches without padding.
+    """Let a network of `EncoderLayer`s compute its batches without padding.
 
     Returns:
-        What to call with keyword tensors `(batch, seq)` of the host, `attention_mask` among them, for a ModelOutput.
+        A function from keyword tensors `(batch, seq)` on the host, including `attention_mask`, to a ModelOutput.
     """
 
     def compute(attention_mask: torch.Tensor, **inputs: torch.Tensor) -> Any:
         packing = Packing.of(attention_mask, network.device)
-        # Without a mask no one asks the device whether anything is masked.
+        # No mask is passed: transformers would wait for the device to check whether any position is masked.
         return network(**{name: to_device(tensor, network.device) for name, tensor in inputs.items()}, packing=packing)
 
     return compute

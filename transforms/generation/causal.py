@@ -1,11 +1,12 @@
-"""Continuous batching for decoder-only models: a row that ends makes room at once for the next one in the queue.
+"""Continuous batching for decoder-only models: the place of a finished row is given to a waiting row at once.
 
-Each row has a lane (see lanes.py). A step feeds every row its newest token and gives each its next one; rows
-that ended are removed, the last rows move into their lanes, and waiting prompts are read into the free ones. The tokens
-that all prompts begin with are computed once.
+Each row has a lane (see lanes.py). A step feeds the newest token of every row to the network and chooses each row's
+next token. Finished rows are removed, the last rows move into their lanes, and waiting prompts are read into the free
+lanes. The tokens that all prompts begin with are computed once.
 
-Source: iteration-level scheduling as in Orca (Yu et al., OSDI 2022). transformers' own `generate_batch` does it over a
-paged cache; on a CPU it gives the same tokens at a quarter of the speed of sorted `generate()` batches (5.23).
+Source: iteration-level scheduling as in Orca (Yu et al., OSDI 2022). transformers' own `generate_batch` does the same
+with a paged cache; on a CPU it gives the same tokens at a quarter of the speed of sorted `generate()` batches
+(transformers 5.23).
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from transforms.generation.lanes import Lanes, forward, token_bytes
 from transforms.generation.request import Request
 from transforms.model import Model
 
-# Rows that a step computes at most.
+# Maximum number of rows in a step.
 ROWS = {"cpu": 64, "cuda": 256, "mps": 64}
 
 # A forward pass for a shorter prefix costs more than it saves.
@@ -39,16 +40,16 @@ class Work:
 
     Args:
         model: the model.
-        requests: what to generate; none of them empty.
-        settings: the model's generation config with the task's own laid over it; one beam.
-        max_tokens: prompt tokens that one forward pass reads, padding included.
-        caps: memory limits, kept by the caller from call to call.
+        requests: the texts to generate, all with at least one prompt token.
+        settings: the model's generation config, overridden by the task's options; one beam.
+        max_tokens: maximum prompt tokens in a forward pass, including padding.
+        caps: memory limits; the caller keeps them between calls.
 
     Attributes:
-        finished: request index -> its new tokens, and whether an end token or its guide ended them.
-        failures: request index -> the exception that it alone raises.
-        tokens: real tokens computed; a shared prefix counts once.
-        padded_tokens: slots computed, padding included.
+        finished: request index -> its new tokens, and whether an end token or its guide ended the text.
+        failures: request index -> the exception that the request raises on its own.
+        tokens: number of real tokens computed; a shared prefix counts once.
+        padded_tokens: number of token positions computed, including padding.
     """
 
     def __init__(
@@ -66,7 +67,7 @@ class Work:
         self.ends = frozenset([ends] if isinstance(ends, int) else ends or ())
 
     def run(self) -> None:
-        """Generate every request, the widest first, so that memory runs out at once or never.
+        """Generate every request, the widest first: if memory is too small, this shows at the beginning.
 
         Raises:
             torch.AcceleratorError: the device is lost.
@@ -75,7 +76,7 @@ class Work:
             self._run(sorted(range(len(self.requests)), key=lambda i: -_width(self.requests[i])))
 
     def _run(self, indices: Sequence[int]) -> None:
-        """Generate some requests; on an error those at work again in halves, down to the one that raises it alone."""
+        """Generate some requests; on an error, repeat the rows in flight in halves until the failing row is found."""
         if not indices:
             return
         batch = Batch(self, deque(indices))
@@ -92,14 +93,14 @@ class Work:
             suspects, rest = [row.index for row in batch.rows], list(batch.waiting)
             if len(suspects) == 1:
                 self.failures[suspects.pop()] = error
-        # Outside the except block: its traceback would keep the lanes alive.
+        # Outside the except block, because the traceback would keep the lanes in memory.
         del batch
         middle = (len(suspects) + 1) // 2
         for part in (suspects[:middle], suspects[middle:], rest):
             self._run(part)
 
     def settle(self, row: RowInFlight, guide: Guide | None, token: int | None) -> bool:
-        """Give a row its next token; whether it is done with it."""
+        """Append the next token to a row; returns whether the row is finished."""
         if token is None:
             self.failures[row.index] = FloatingPointError("the model's output is not finite (nan or inf)")
             return True
@@ -119,13 +120,13 @@ class Work:
         return False
 
     def count(self, tokens: int, slots: int) -> None:
-        """Note what a forward pass computes."""
+        """Add the tokens and positions of a forward pass to the counts."""
         self.tokens += tokens
         self.padded_tokens += slots
 
 
 class Batch:
-    """The rows at work, row i in lane i, and the requests that wait, widest first."""
+    """The rows in flight (row i in lane i), and the waiting requests, widest first."""
 
     def __init__(self, work: Work, waiting: deque[int]):
         self.work, self.waiting = work, waiting
@@ -146,7 +147,7 @@ class Batch:
             self._admit([self.waiting.popleft() for _ in range(admitted)])
 
     def step(self) -> None:
-        """Every row's newest token in, its next one out."""
+        """Feed the newest token of every row to the network, and choose each row's next token."""
         assert self.lanes is not None
         ids = np.array([row.ids[-1:] for row in self.rows])
         columns = np.array([[len(row.ids) - 1] for row in self.rows])
@@ -160,7 +161,7 @@ class Batch:
         self.done = [i for i, (row, guide, token) in enumerate(rows) if self.work.settle(row, guide, token)]
 
     def evict(self) -> None:
-        """Take out the rows that are done; the last ones move into their lanes."""
+        """Remove the finished rows; the last rows move into their lanes."""
         if not self.done:
             return
         assert self.lanes is not None
@@ -177,7 +178,7 @@ class Batch:
         self.done = []
 
     def _admit(self, indices: list[int]) -> None:
-        """Read prompts into the lanes after the last: all but the last token, which the next step feeds."""
+        """Read prompts into the next free lanes, without the last token, which the next step feeds to the network."""
         first, known = len(self.rows), len(self.work.prefix)
         for index in indices:
             self.rows.append(self._row(index))
@@ -189,7 +190,7 @@ class Batch:
         if not (longest := max(map(len, pieces))):
             return
         ids = padded(pieces, self.work.model.tokenizer.pad_token_id or 0)
-        # Columns past a row's own tokens are masked until the row overwrites them.
+        # Columns past a row's tokens are masked until the row overwrites them.
         columns = np.broadcast_to(known + np.arange(longest), ids.shape)
         forward(self.work.model.network.base_model, self.lanes, first, ids, columns)
         self.work.count(sum(map(len, pieces)), ids.size)
@@ -201,7 +202,7 @@ class Batch:
         return RowInFlight(index, list(request.ids), len(request.ids), _width(request), random)
 
     def _open(self) -> Lanes:
-        """Empty lanes, with the prefix in each."""
+        """New lanes that contain only the shared prefix."""
         network, prefix = self.work.model.network, self.work.prefix
         lanes = Lanes(network.config, self.room, self.width)
         if prefix:
@@ -211,7 +212,7 @@ class Batch:
         return lanes
 
     def _narrow(self) -> None:
-        """If the remaining rows need at most half the width, make lanes narrower and more of them."""
+        """If the remaining rows need at most half the width, make the lanes narrower and their number larger."""
         if self.lanes is None:
             return
         room, width = self._size()
@@ -220,7 +221,7 @@ class Batch:
             self.room, self.width = room, width
 
     def _size(self) -> tuple[int, int]:
-        """Lanes there is memory for, and their columns: those of the widest row at work or waiting."""
+        """The number of lanes that fit into memory, and their width: that of the widest row in flight or waiting."""
         widths = [row.limit for row in self.rows]
         width = max([*widths, *(_width(self.work.requests[index]) for index in list(self.waiting)[:1])])
         device = self.work.model.device
@@ -235,10 +236,10 @@ def _width(request: Request) -> int:
 
 
 def _shared_prefix(prompts: Sequence[Sequence[int]]) -> list[int]:
-    """The tokens that all prompts begin with; a prompt keeps one of its own."""
+    """The tokens that all prompts begin with; at least the last token of each prompt is not part of them."""
     if len(prompts) < 2:
         return []
-    # A prefix that the first and the last in dictionary order share is shared by all between them.
+    # A prefix shared by the first and the last prompt in lexicographic order is shared by all prompts.
     first, last = min(map(tuple, prompts)), max(map(tuple, prompts))
     shared = next((i for i, (one, other) in enumerate(zip(first, last, strict=False)) if one != other), len(first))
     shared = min(shared, *(len(prompt) - 1 for prompt in prompts))
@@ -246,7 +247,7 @@ def _shared_prefix(prompts: Sequence[Sequence[int]]) -> list[int]:
 
 
 def _free_bytes(device: torch.device) -> int:
-    """Memory that lanes may take."""
+    """Bytes of memory that the lanes may use."""
     if device.type == "cuda":
         kept = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
         return int(0.6 * (torch.cuda.mem_get_info(device)[0] + kept))

@@ -1,9 +1,9 @@
 """Key-value cache of a group of rows of an encoder-decoder; rows can be added and removed while others are decoded.
 
-Every row writes its next token's keys and values to the same column, `end`; `start` says where its own begin, and a
-mask hides what lies before. So rows of different ages share one batch, and a row that is finished leaves at the cost
-of moving one other row into its slot. Relative positions (T5's bias, rotary embeddings) do not notice, since only the
-distance between columns counts; absolute ones are looked up by `positions`.
+All rows write the keys and values of their next token to the same column, `end`; `start` is the first column of each
+row, and a mask hides the columns before it. So rows at different lengths share one batch, and removing a finished row
+costs only moving one other row into its slot. Relative positions (T5's bias, rotary embeddings) stay right, because
+only the distance between columns counts; absolute positions are given by `positions`.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-# Columns to begin with: the cache doubles whenever the rows in flight need more.
+# Smallest number of columns; the cache doubles when the rows in flight need more.
 COLUMNS = 64
 
 Layer = tuple[torch.Tensor, torch.Tensor]
@@ -22,12 +22,12 @@ Layer = tuple[torch.Tensor, torch.Tensor]
 
 @dataclass(frozen=True)
 class Prefilled:
-    """Rows whose source or prompt was read and that wait for a slot.
+    """Rows that the encoder has read and that wait for a slot.
 
     Attributes:
-        own: keys and values of each decoder layer over its own tokens, `(rows, heads, tokens, width)`.
-        cross: keys and values of each layer over the source, padded on the right.
-        sources: tokens of each row's source.
+        own: keys and values of each decoder layer for the decoder's tokens, `(rows, heads, tokens, width)`.
+        cross: keys and values of each decoder layer for the source, padded on the right.
+        sources: number of source tokens of each row.
     """
 
     own: list[Layer]
@@ -36,10 +36,12 @@ class Prefilled:
 
 
 class Columns:
-    """Up to `capacity` rows in flight, always in the first `rows` slots; at least one once it is in use.
+    """The cache of up to `capacity` rows in flight, always in the first `rows` slots.
+
+    Most methods need at least one row.
 
     Args:
-        capacity: rows at most.
+        capacity: maximum number of rows.
     """
 
     def __init__(self, capacity: int):
@@ -53,11 +55,11 @@ class Columns:
 
     @property
     def first(self) -> int:
-        """The first column that any row still needs."""
+        """The first column that is in use by a row."""
         return int(self.start[: self.rows].min())
 
     def admit(self, waiting: Prefilled, picks: Sequence[int]) -> None:
-        """Copy some of the waiting rows into the next free slots, in that order."""
+        """Copy the waiting rows `picks` into the next free slots, in that order."""
         width = waiting.own[0][0].shape[2]
         self._reserve(waiting)
         new = slice(self.rows, self.rows + len(picks))
@@ -73,7 +75,7 @@ class Columns:
         self.rows += len(picks)
 
     def resize(self, capacity: int) -> None:
-        """Have more slots, no wider than the rows in flight need."""
+        """Change the number of slots; unused columns are dropped."""
         for numbers in ("start", "sources"):
             grown = np.zeros(capacity, dtype=np.int64)
             grown[: self.rows] = getattr(self, numbers)[: self.rows]
@@ -81,13 +83,13 @@ class Columns:
         self.capacity = capacity
         every = slice(0, self.width)
         self.cross = [[self._moved(buffer, every, 0, every.stop) for buffer in layer] for layer in self.cross]
-        self._lay(0, 1)
+        self._move_columns(0, 1)
 
     def evict(self, gone: Sequence[int]) -> list[tuple[int, int]]:
         """Free some slots; the last rows move into them.
 
         Returns:
-            (slot, slot it was in) of every row that moved.
+            (new slot, old slot) of every row that moved.
         """
         left = self.rows - len(gone)
         leaving = set(gone)
@@ -106,9 +108,9 @@ class Columns:
         return list(zip(holes, tails, strict=True))
 
     def widen(self) -> None:
-        """Make room for one more column. The caller that fills it adds one to `end`."""
+        """Make room for one more column. The caller fills it and adds one to `end`."""
         if self.end == self.own[0][0].shape[2]:
-            self._lay(0, 1)
+            self._move_columns(0, 1)
 
     @property
     def width(self) -> int:
@@ -117,7 +119,7 @@ class Columns:
 
     @property
     def device(self) -> torch.device:
-        """Where the cache is."""
+        """The device of the cache."""
         return self.own[0][0].device
 
     def positions(self) -> np.ndarray:
@@ -125,17 +127,17 @@ class Columns:
         return self.end - self.start[: self.rows]
 
     def mask(self) -> np.ndarray | None:
-        """Which columns each row sees, its next token's included: bool `(rows, columns)`; None where each sees all."""
+        """Which columns each row sees, including its next token's: bool `(rows, columns)`; None if all rows see all."""
         start = self.start[: self.rows, None]
         return None if (start == self.first).all() else np.arange(self.first, self.end + 1) >= start
 
     def source_mask(self) -> np.ndarray | None:
-        """Which source tokens each row sees: bool `(rows, source)`; None where each sees all."""
+        """Which source tokens each row sees: bool `(rows, source)`; None if all rows see all."""
         sources = self.sources[: self.rows, None]
         return None if (sources == self.width).all() else np.arange(self.width) < sources
 
     def _reserve(self, waiting: Prefilled) -> None:
-        """Have buffers that the waiting rows fit into."""
+        """Make the buffers large enough for the waiting rows."""
         width = waiting.own[0][0].shape[2]
         if not self.own:
             self.end = width
@@ -143,13 +145,13 @@ class Columns:
             self.own = [[self._buffer(tensor, columns) for tensor in layer] for layer in waiting.own]
             self.cross = [[self._buffer(tensor, tensor.shape[2]) for tensor in layer] for layer in waiting.cross]
         if self.end < width:
-            self._lay(width - (self.end - self.first), 1)
+            self._move_columns(width - (self.end - self.first), 1)
         if (wide := waiting.cross[0][0].shape[2]) > self.cross[0][0].shape[2]:
             every = slice(0, self.cross[0][0].shape[2])
             self.cross = [[self._moved(buffer, every, 0, wide) for buffer in layer] for layer in self.cross]
 
-    def _lay(self, lead: int, more: int) -> None:
-        """Lay the columns in use out anew, `lead` free ones before them and at least `more` after."""
+    def _move_columns(self, lead: int, more: int) -> None:
+        """Copy the columns in use to new buffers, with `lead` free columns before them and at least `more` after."""
         used = slice(self.first, self.end)
         needed = lead + used.stop - used.start + more
         columns = max(COLUMNS, 2 * needed)
@@ -158,11 +160,11 @@ class Columns:
         self.end = lead + used.stop - used.start
 
     def _buffer(self, like: torch.Tensor, columns: int) -> torch.Tensor:
-        # Zeros: what a mask hides is still multiplied by 0, which a stray nan would survive.
+        # Zeros, because attention multiplies masked values by 0, and a leftover nan would stay nan.
         return like.new_zeros((self.capacity, like.shape[1], columns, like.shape[3]))
 
     def _moved(self, buffer: torch.Tensor, used: slice, lead: int, columns: int) -> torch.Tensor:
-        """A buffer of `columns` that has the `used` ones of another from `lead` on."""
+        """A new buffer with `columns` columns: the `used` columns of `buffer`, copied to column `lead` and after."""
         moved = self._buffer(buffer, columns)
         width = used.stop - used.start
         moved[: self.rows, :, lead : lead + width] = buffer[: self.rows, :, used]

@@ -1,8 +1,8 @@
 """Key-value cache of a decoder-only model: each row has a lane (one row of the cache), filled from the left.
 
-A row's tokens are in columns 0, 1, 2 ... of its lane, whatever the lengths of the other rows, so nothing is padded on
-the left or moved when a row is added, grows or is removed: columns past a row's length are masked, overwritten later.
-The columns of a prompt prefix that all rows share are written once and stay.
+A row's tokens are in columns 0, 1, 2 ... of its lane, independent of the lengths of the other rows. So nothing is
+padded on the left or moved when a row is added, grows or is removed: columns past a row's length are masked and
+overwritten later. The columns of a prompt prefix that all rows share are written once and kept.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ _fitting: WeakKeyDictionary[PreTrainedModel, bool] = WeakKeyDictionary()
 
 @dataclass
 class Place:
-    """Where the next forward pass writes and reads; set before each, seen by every layer.
+    """The lanes and columns that a forward pass writes and reads; set before each pass, shared by all layers.
 
     Attributes:
-        rows: first lane and the one after the last.
-        columns: int64 `(rows, tokens)`, the column of each token that comes in.
-        width: columns read, from the left.
+        rows: first lane, and one past the last lane.
+        columns: int64 `(rows, tokens)`, the column of each input token.
+        width: number of columns that are read, from column 0.
     """
 
     rows: tuple[int, int] = (0, 0)
@@ -41,7 +41,7 @@ class Place:
 
 
 class LaneLayer(CacheLayerMixin):
-    """One layer: keys and values `(lanes, heads, columns, head size)`, made when the first keys show their shape."""
+    """One layer: keys and values `(lanes, heads, columns, head size)`, allocated when the first keys arrive."""
 
     is_sliding = False
 
@@ -50,7 +50,7 @@ class LaneLayer(CacheLayerMixin):
         self.lanes, self.width, self.place = lanes, width, place
 
     def lazy_initialization(self, key_states: torch.Tensor, value_states: torch.Tensor) -> None:
-        """Zeros, since a masked column still takes part as 0 times what is in it."""
+        """Allocate zeros, because attention multiplies masked values by 0, and a leftover nan would stay nan."""
         heads = key_states.shape[1]
         self.keys = key_states.new_zeros(self.lanes, heads, self.width, key_states.shape[3])
         self.values = value_states.new_zeros(self.lanes, heads, self.width, value_states.shape[3])
@@ -59,7 +59,7 @@ class LaneLayer(CacheLayerMixin):
     def update(
         self, key_states: torch.Tensor, value_states: torch.Tensor, *args: object, **kwargs: object
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Write the new keys and values where `place` says, and give all that its rows may look at."""
+        """Write the new keys and values to `place`, and return the keys and values of the columns that are read."""
         if not self.is_initialized:
             self.lazy_initialization(key_states, value_states)
         assert self.keys is not None
@@ -83,11 +83,11 @@ class LaneLayer(CacheLayerMixin):
         self.lanes, self.width = lanes, width
 
     def get_seq_length(self) -> int:
-        """Columns read; positions and masks are always given, so nothing depends on it."""
+        """Number of columns read; nothing depends on it, because positions and masks are always given."""
         return self.place.width
 
     def get_max_length(self) -> int:
-        """Columns there are."""
+        """Number of columns."""
         return self.width
 
     def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
@@ -100,8 +100,8 @@ class Lanes(Cache):
 
     Args:
         config: the network's configuration.
-        lanes: rows there is room for.
-        width: tokens a row has room for.
+        lanes: maximum number of rows.
+        width: maximum number of tokens per row.
     """
 
     def __init__(self, config: PretrainedConfig, lanes: int, width: int):
@@ -111,12 +111,12 @@ class Lanes(Cache):
         super().__init__(layers=list(self.own))
 
     def share(self, columns: int) -> None:
-        """Copy the first columns of lane 0, a prefix that all rows have, into every lane."""
+        """Copy the first columns of lane 0, the prefix that all rows share, to every lane."""
         for layer in self._tensors():
             layer[1:, :, :columns] = layer[:1, :, :columns]
 
     def take(self, sources: list[int], width: int) -> None:
-        """Let lane i hold what lane `sources[i]` held, the first `width` columns of it."""
+        """Copy the first `width` columns of lane `sources[i]` to lane i."""
         moved = [(i, source) for i, source in enumerate(sources) if i != source]
         if not moved:
             return
@@ -125,12 +125,15 @@ class Lanes(Cache):
             layer[to, :, :width] = layer[of, :, :width]
 
     def clear(self, lane: int, columns: int) -> None:
-        """Zero a lane from a column on: a nan would reach the lane's next row through the mask."""
+        """Set the columns of a lane from `columns` on to zero; a nan there would spread to the next row in the lane."""
         for layer in self._tensors():
             layer[lane, :, columns:] = 0
 
     def resize(self, lanes: int, width: int, rows: int, shared: int) -> None:
-        """Other numbers of lanes and columns; the first `rows` lanes keep what they hold, all the `shared` columns."""
+        """Change the numbers of lanes and columns.
+
+        The first `rows` lanes keep their contents, and all lanes the first `shared` columns.
+        """
         for layer in self.own:
             layer.resize(lanes, width, rows, shared)
 
@@ -139,14 +142,14 @@ class Lanes(Cache):
 
 
 def forward(network: Any, lanes: Lanes, first: int, ids: np.ndarray, columns: np.ndarray) -> Any:
-    """Tokens through a decoder-only network or its body, as transformers' ModelOutput.
+    """A forward pass of a decoder-only network or its body; returns transformers' ModelOutput.
 
     Args:
         network: the model, or its `base_model`, which gives no logits.
         lanes: its cache.
         first: lane of the first row.
-        ids: tokens, int64 `(rows, tokens)`.
-        columns: where each token stands in its row, int64 `(rows, tokens)`.
+        ids: token ids, int64 `(rows, tokens)`.
+        columns: position of each token in its row, int64 `(rows, tokens)`.
     """
     device = next(network.parameters()).device
     positions = torch.tensor(columns, device=device)
@@ -162,7 +165,7 @@ def forward(network: Any, lanes: Lanes, first: int, ids: np.ndarray, columns: np
 
 
 def _mask(config: PretrainedConfig, positions: torch.Tensor, width: int, dtype: torch.dtype) -> Any:
-    """What each token may look at, `(rows, 1, tokens, width)`: what stands left of it, and not too far left."""
+    """The attention mask `(rows, 1, tokens, width)`: causal, and within the sliding window where the model has one."""
     config = config.get_text_config(decoder=True)
     distance = positions[:, None, :, None] - torch.arange(width, device=positions.device)
     full = _as_attention(config, distance >= 0, dtype)
@@ -180,14 +183,14 @@ def _mask(config: PretrainedConfig, positions: torch.Tensor, width: int, dtype: 
 
 
 def _as_attention(config: PretrainedConfig, seen: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
-    """A mask as the attention implementation wants it: eager adds it, the others choose by it."""
+    """The mask in the form of the attention implementation: numbers to add for eager, booleans for the others."""
     if config._attn_implementation != "eager":
         return seen
     return torch.zeros_like(seen, dtype=dtype).masked_fill_(~seen, torch.finfo(dtype).min)
 
 
 def token_bytes(network: PreTrainedModel) -> int:
-    """Bytes that one token's keys and values take in all layers."""
+    """Bytes of one token's keys and values in all layers."""
     config = network.config.get_text_config(decoder=True)
     heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
     size = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
@@ -195,10 +198,10 @@ def token_bytes(network: PreTrainedModel) -> int:
 
 
 def fits(network: PreTrainedModel) -> bool:
-    """Whether a network gives the same logits from lanes as by itself; tried once on two short rows.
+    """Whether a network gives the same logits with this cache as without it; tried once with two short rows.
 
-    Networks that keep a state instead of keys and values (Mamba), or take positions from the padding (BLOOM), do not;
-    nor do those with virtual tokens, which only PEFT's own `generate()` puts before a prompt.
+    It does not if it keeps a state instead of keys and values (Mamba), computes positions from the attention mask
+    (BLOOM), or has virtual tokens, which only PEFT's own `generate()` puts before a prompt.
     """
     if virtual_tokens.count(network):
         return False
@@ -206,7 +209,7 @@ def fits(network: PreTrainedModel) -> bool:
         raise NotImplementedError("a network on the meta device has no logits to compare")
     if network not in _fitting:
         config = network.config.get_text_config(decoder=True)
-        # Windows that a short trial does not reach and `_mask` does not know: GPT-Neo's, Llama 4's.
+        # Attention windows of GPT-Neo and Llama 4: `_mask` does not implement them, and a short trial would not notice.
         known = set(getattr(config, "layer_types", None) or ()) <= {"full_attention", "sliding_attention"}
         if not known or any(getattr(config, name, None) for name in ("window_size", "attention_chunk_size")):
             _fitting[network] = False

@@ -1,4 +1,4 @@
-"""Prompts from a template over columns, through a chat template where there is one, as tokens that fit the window."""
+"""Prompts from a template over columns and the model's chat template, as tokens that fit the model's window."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ from transforms.errors import ModelError
 from transforms.model import Model
 from transforms.template import Chat
 
-# Stands for a column's text while the chat template is rendered: two private-use characters around its number.
+# Placeholder of a column's text while the chat template is rendered: the column's number between two private-use
+# characters.
 MARK = re.compile("\ue0f0(\\d+)\ue0f1")
 
 
@@ -21,15 +22,15 @@ class Prompts:
     """Turns texts into prompts.
 
     Args:
-        model: whose tokenizer, chat template and window.
-        parts: a template as `template.parse` gives it.
-        room: tokens a prompt may have.
-        system: what the model is told beforehand; in front of the prompt where a chat template has no place for it.
-        chat: whether the tokenizer's chat template is used: where there is one, always, never.
-        cut: whether a prompt that is too long has its longest text shortened at the end, or is refused.
+        model: the model; its tokenizer, chat template and window are used.
+        parts: a template, as returned by `template.parse`.
+        room: maximum tokens of a prompt.
+        system: the system message; put before the prompt if the chat template does not support one.
+        chat: use of the tokenizer's chat template: auto (if there is one), always or never.
+        cut: whether the longest text of a prompt that is too long is cut at its end; otherwise the prompt is an error.
 
     Raises:
-        ModelError: there is no chat template to use `always`, or no room for a text.
+        ModelError: `chat` is always and there is no chat template, or the template leaves no room for a text.
     """
 
     def __init__(
@@ -48,7 +49,7 @@ class Prompts:
             raise ModelError("chat is 'always', and this tokenizer has no chat template; choose auto or never")
         self.chat = has_template and chat != "never"
         marked = "".join(f"\ue0f0{self.names.index(part)}\ue0f1" if i % 2 else part for i, part in enumerate(parts))
-        # Every even part is the template's own text, every odd one the number of a column.
+        # Even parts are the template's own texts, odd parts are numbers of columns.
         self.parts = MARK.split(self._rendered(marked, system))
         self.special = re.compile("|".join(map(re.escape, self._special())) or r"(?!)")
         if (least := len(self._ids([""] * len(self.names)))) >= room:
@@ -58,7 +59,7 @@ class Prompts:
             )
 
     def __call__(self, rows: Sequence[Sequence[str]]) -> list[list[int] | ValueError]:
-        """Tokens of each row's prompt, special tokens included; an error for a row whose prompt is too long.
+        """Tokens of each row's prompt, including special tokens; an error for each prompt that is too long.
 
         Args:
             rows: the texts of each row, in the order of `names`.
@@ -82,13 +83,13 @@ class Prompts:
         return ids
 
     def _head(self, text: str, tokens: int) -> str:
-        """A text's beginning of so many tokens, fewer where one of them is part of a character."""
+        """The beginning of a text, with `tokens` tokens, or fewer if the last one is only a part of a character."""
         encoded = self.tokenizer(text, add_special_tokens=False, split_special_tokens=True, return_offsets_mapping=True)
         offsets = encoded["offset_mapping"]
         return text[: offsets[tokens][0]] if tokens > 0 else ""
 
     def _ids(self, texts: Sequence[str]) -> list[int]:
-        """Tokens of one prompt; a text that spells special tokens is read as the text it is."""
+        """Tokens of one prompt; the names of special tokens in a column's text are tokenized as ordinary text."""
         if not self._commands(texts):
             return self._encode([self._text(texts)], special=True)[0]
         ids: list[int] = []
@@ -101,9 +102,9 @@ class Prompts:
         """Tokens of texts.
 
         Args:
-            texts: what to encode.
-            special: whether what spells a special token is one.
-            start: whether the tokenizer adds its own tokens at the ends; never after a chat template, which has them.
+            texts: the texts to encode.
+            special: whether names of special tokens in the texts become special tokens.
+            start: whether the tokenizer adds its tokens at both ends; never with a chat template, which contains them.
         """
         return self.tokenizer(
             list(texts),
@@ -124,7 +125,7 @@ class Prompts:
         return sorted({*tokens, *self.tokenizer.all_special_tokens}, key=len, reverse=True)
 
     def _rendered(self, prompt: str, system: str | None) -> str:
-        """The prompt with all that the model reads around it."""
+        """The prompt in the chat template, with the system message."""
         both = f"{system}\n\n{prompt}" if system else prompt
         if not self.chat:
             return both
@@ -133,7 +134,7 @@ class Prompts:
             try:
                 rendered = self._chat([{"role": "system", "content": system}, user])
             except TemplateError:
-                # Gemma's and others' refuse a system message.
+                # Some chat templates, such as Gemma's, raise an error for a system message.
                 rendered = ""
             if system in rendered:
                 return rendered

@@ -13,12 +13,12 @@ class Request:
     """One text to generate.
 
     Attributes:
-        ids: the encoder's source tokens, special tokens included; or a decoder-only model's prompt.
-        max_new_tokens: tokens to generate at most, `prefix` and the end token counted, as `generate()` counts.
-        prefix: what an encoder-decoder's first new tokens have to be (a target language), instead of the model's own
-            forced_bos_token_id; not given back.
+        ids: source tokens of an encoder-decoder, including special tokens, or the prompt of a decoder-only model.
+        max_new_tokens: maximum number of new tokens, including `prefix` and the end token, as in `generate()`.
+        prefix: forced first tokens of an encoder-decoder (a target language), instead of the model's own
+            forced_bos_token_id; not part of the result.
         seed: seed of this row's random numbers when sampling, independent of the other rows in the batch.
-        guide: makes the guide that constrains this text; only for a decoder-only model that fits lanes, without beams.
+        guide: creates the guide that constrains this text; only for decoder-only models that use lanes, without beams.
     """
 
     ids: Sequence[int]

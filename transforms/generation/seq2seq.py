@@ -1,8 +1,9 @@
 """Greedy decoding and sampling of encoder-decoders: a waiting row takes the slot of a finished row at once.
 
-Sources are read in length-sorted, token-budgeted batches, independent of who is being decoded; each row gets its first
-token there. Rows then wait for a slot in the batch in flight, which takes one step a turn: the continuous batching of
-Orca (Yu et al., OSDI 2022), with the source's keys and values in the slot beside the row's own.
+Sources are encoded in batches sorted by length with a limit on tokens, independent of the rows that are being decoded;
+this also gives each row's first token. Rows then wait for a slot among the rows in flight, which are decoded one step
+at a time: the continuous batching of Orca (Yu et al., OSDI 2022), with the source's keys and values in the slot beside
+the row's own.
 """
 
 from __future__ import annotations
@@ -22,15 +23,16 @@ from transforms.generation.request import Request
 from transforms.generation.stepper import Stepper
 from transforms.model import Model
 
-# What was read: its keys and values, its rows, and which of them go on after their first token.
+# An encoded batch: its keys and values, its rows, and the positions of rows not finished by their first token.
 Read = tuple[Prefilled, list[RowInFlight], list[int]]
 
-# Rows in flight at most, and slots of the cache for each slot of `max_tokens`. A step's cost is its matrix products'
-# once the weights are read for 64 rows or more: opus-mt's shape, 500 rows, 64 to 192 in flight are within 7 %.
+# Maximum number of rows in flight, and cache positions per token of `max_tokens`. From 64 rows on, a step is limited by
+# its matrix products and not by reading the weights: with opus-mt's shapes and 500 rows, 64 to 192 rows in flight take
+# the same time within 7 %.
 MAX_ROWS = {"cpu": 96, "cuda": 512, "mps": 64}
 CACHE_TOKENS = 16
 
-# Groups that they are in. On a GPU another launch for each layer and group would cost more than padding does.
+# Number of groups of rows in flight. On a GPU the additional kernel launches of a group cost more than its padding.
 MOST_GROUPS = {"cpu": 16, "cuda": 1, "mps": 1}
 
 
@@ -38,10 +40,10 @@ class Work:
     """The state of the requests of one call.
 
     Attributes:
-        finished: request index -> its new tokens, and whether an end token ended them.
-        failures: request index -> the exception that it alone raises.
-        tokens: real tokens computed so far.
-        padded_tokens: slots computed so far.
+        finished: request index -> its new tokens, and whether an end token ended the text.
+        failures: request index -> the exception that the request raises on its own.
+        tokens: number of real tokens computed so far.
+        padded_tokens: number of token positions computed so far, including padding.
     """
 
     def __init__(
@@ -61,13 +63,13 @@ class Work:
 
     def run(self) -> None:
         """Generate every request."""
-        # One prefix length at a time, so that decoders start in step.
+        # One prefix length at a time, so that all rows of a batch begin with equally many decoder tokens.
         starts = np.array([len(request.prefix) for request in self.requests], dtype=np.int64)
         for start in np.unique(starts):
             with torch.inference_mode():
-                self._flow(np.flatnonzero(starts == start))
+                self._generate(np.flatnonzero(starts == start))
 
-    def _flow(self, indices: np.ndarray) -> None:
+    def _generate(self, indices: np.ndarray) -> None:
         """Generate some requests, longest source first."""
         arriving = self._read(indices)
         ready: deque[Read] = deque()
@@ -84,7 +86,7 @@ class Work:
                     raise
                 error = raised
             if error is not None:
-                # Outside the except block: its traceback would keep the failed step's tensors alive.
+                # Outside the except block, because the traceback would keep the failed step's tensors in memory.
                 groups, stranded, flight = Groups(self.most), flight, []
                 self._halve(np.array([row.index for row in stranded]), error)
                 continue
@@ -93,7 +95,7 @@ class Work:
             flight[:] = [flight[was] for was in groups.evict(self._settle(flight, tokens))]
 
     def _refill(self, groups: Groups, flight: list[RowInFlight], ready: deque[Read], arriving: Iterator[Read]) -> None:
-        """Move waiting rows into free slots, several at a time: rows of equal length share attention and choosing."""
+        """Move waiting rows into free slots, several at a time, so that rows of similar length are in one group."""
         while True:
             if not ready:
                 ready.extend(item for item in [next(arriving, None)] if item is not None)
@@ -112,7 +114,7 @@ class Work:
                 ready.appendleft((prefilled, rows, rest))
 
     def _read(self, indices: np.ndarray) -> Iterator[Read]:
-        """Read sources batch by batch."""
+        """Encode sources batch by batch."""
         lengths = self.lengths[indices]
         for batch in cut(lengths, self.max_tokens, self.caps):
             for part, (prefilled, rows, tokens) in corner(
@@ -142,7 +144,7 @@ class Work:
         return RowInFlight(index, ids, 1, limit, random)
 
     def _settle(self, rows: Sequence[RowInFlight], tokens: Sequence[int | None]) -> list[int]:
-        """Note each row's next token; give the rows that are done with it."""
+        """Append the next token to each row; returns the positions of the rows that are finished or failed."""
         gone = []
         for position, (row, token) in enumerate(zip(rows, tokens, strict=True)):
             if token is None:
@@ -161,7 +163,7 @@ class Work:
         return row.ids[1 + len(self.requests[row.index].prefix) :]
 
     def _capacity(self, longest: int, groups: Groups) -> int:
-        """Rows in flight at most, where the longest has that many source tokens."""
+        """Maximum number of rows in flight if the longest source has `longest` tokens."""
         free = CACHE_TOKENS * self.max_tokens - groups.slots
         rows = min(MAX_ROWS[self.model.device.type], groups.rows + max(0, free) // longest)
         cap = self.caps.rows(longest)
@@ -174,5 +176,5 @@ class Work:
             self.failures[int(indices[0])] = error
             return
         middle = len(indices) // 2
-        self._flow(indices[:middle])
-        self._flow(indices[middle:])
+        self._generate(indices[:middle])
+        self._generate(indices[middle:])

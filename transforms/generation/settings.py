@@ -19,7 +19,7 @@ from transforms.errors import ModelError
 if TYPE_CHECKING:
     from transforms.model import Model
 
-# Taken as the file has them, by transformers' own logits processors, or by its generate() where those do not suffice.
+# Used as they are in the file: by transformers' logits processors, or by its generate() if the processors do not suffice.
 HONOURED = (
     *("bad_words_ids", "begin_suppress_tokens", "suppress_tokens", "sequence_bias", "stop_strings"),
     *("bos_token_id", "decoder_start_token_id", "eos_token_id", "forced_bos_token_id", "forced_eos_token_id"),
@@ -29,10 +29,10 @@ HONOURED = (
     *("temperature", "top_k", "top_p", "top_h", "min_p", "typical_p", "epsilon_cutoff", "eta_cutoff"),
 )
 
-# The task's options decide, and their documentation says so.
+# Set by the task's options, as their documentation says.
 DECIDED_BY_TASK = ("do_sample", "num_beams", "max_length", "max_new_tokens")
 
-# No effect on which tokens are chosen: speculation, caches, compilation, additional return values.
+# These do not change which tokens are chosen: speculation, caches, compilation, additional return values.
 LEFT_OUT = (
     *("assistant_confidence_threshold", "assistant_early_exit", "assistant_ensemble_weight", "assistant_lookbehind"),
     *("is_assistant", "num_assistant_tokens", "num_assistant_tokens_schedule", "target_lookbehind", "use_mtp"),
@@ -54,11 +54,11 @@ REFUSED: dict[str, tuple[Any, ...]] = {
     "token_healing": (None, False),
 }
 
-# Only describe the file, or have no effect.
+# These only describe the file, or have no effect.
 OTHERS = ("transformers_version", "use_cache")
 
-# Parameters with token ids that are fed to the network or used to index its logits. End tokens are not among them: one
-# that the network does not have is never generated.
+# Parameters with token ids that are fed to the network or index its logits. End tokens are not checked: an id that the
+# network does not have is never generated, so it does no harm.
 TOKENS = (
     *("decoder_start_token_id", "forced_bos_token_id", "forced_eos_token_id"),
     *("suppress_tokens", "begin_suppress_tokens", "bad_words_ids"),
@@ -67,17 +67,17 @@ TOKENS = (
 
 @dataclass(frozen=True)
 class Decoding:
-    """How to choose tokens; None is what the model's generation_config.json says.
+    """How to choose tokens; None means the value in the model's generation_config.json.
 
     Attributes:
-        num_beams: 1 is greedy (or sampling).
-        sample: draw tokens instead of taking the likeliest; whatever the model's own do_sample says.
-        temperature, top_k, top_p: how to draw; used with `sample` only.
+        num_beams: number of beams; 1 is greedy search or sampling.
+        sample: sample tokens instead of taking the most likely one; overrides the model's own do_sample.
+        temperature, top_k, top_p: parameters of sampling; ignored without `sample`.
         length_penalty: exponent of the length in a beam's score.
-        repetition_penalty: above 1 makes tokens that were there already less likely.
-        no_repeat_ngram_size: no n-gram of this size comes twice; 0 allows it.
-        min_new_tokens: no end before so many new tokens.
-        stop: token ids that end a text, beside the model's own end tokens.
+        repetition_penalty: above 1, tokens that the text already contains become less likely.
+        no_repeat_ngram_size: no n-gram of this size appears twice; 0 is no limit.
+        min_new_tokens: minimum number of new tokens before the end.
+        stop: token ids that end a text, in addition to the model's end tokens.
     """
 
     num_beams: int = 1
@@ -93,14 +93,14 @@ class Decoding:
 
 
 def read(folder: str, network: Any) -> GenerationConfig:
-    """What a model folder says about generation, or its config.json where it has no generation_config.json.
+    """Read the generation config of a model folder, from config.json if there is no generation_config.json.
 
     Args:
-        folder: the model's.
-        network: the network, weights or not.
+        folder: folder of the model.
+        network: the network, with or without weights.
 
     Raises:
-        ModelError: the file is damaged, or asks for a way of choosing tokens that Nightscribe does not have.
+        ModelError: the file is damaged, or asks for a way of choosing tokens that Nightscribe does not support.
     """
     file = Path(folder) / "generation_config.json"
     if not file.is_file():
@@ -110,7 +110,7 @@ def read(folder: str, network: Any) -> GenerationConfig:
         settings = GenerationConfig.from_pretrained(
             folder, config_file_name=file.name, _from_model_config=file.name == "config.json"
         )
-    # Parameters are validated in many ways.
+    # Parameters are validated by many classes, with different exceptions.
     except Exception as error:
         raise ModelError(
             f"{file} cannot be read ({files.first_line(error)}); correct that key, or copy the file again from "
@@ -130,11 +130,11 @@ def check(folder: str, model: Model) -> None:
     """Refuse values that transformers' logits processors cannot work with.
 
     Args:
-        folder: the model's.
-        model: its network may have no weights; its `generation_config` is the one to check.
+        folder: folder of the model, for the message.
+        model: the model, with the `generation_config` to check; its network may have no weights.
 
     Raises:
-        ModelError: one of them refuses its value.
+        ModelError: a logits processor refuses a value.
     """
     from transforms.generation.choice import Choice
 
@@ -166,7 +166,7 @@ def _flat(value: Any) -> list[Any]:
 
 
 def needs_own_tokens_only(settings: GenerationConfig) -> bool:
-    """Whether choosing a row's token takes its own tokens and logits, and nothing else."""
+    """Whether the next token of a row depends only on the row's own tokens and logits."""
     return (
         not settings.encoder_no_repeat_ngram_size
         and (settings.encoder_repetition_penalty or 1.0) == 1.0
@@ -185,7 +185,7 @@ def complete(model: Model, how: Decoding) -> GenerationConfig:
         value = getattr(how, field.name)
         if field.name not in ("sample", "stop") and value is not None:
             setattr(settings, field.name, value)
-    # Defaults of generate() for values that are not set, such as a top_k of 50.
+    # generate() has its own defaults for values that are not set, such as a top_k of 50.
     settings.update(**settings._get_default_generation_params(), defaults_only=True)
     settings.do_sample = how.sample
     if not how.sample:

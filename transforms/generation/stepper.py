@@ -1,4 +1,4 @@
-"""Forward passes of an encoder-decoder: reading sources, and one step of rows that have different ages."""
+"""Forward passes of an encoder-decoder: encoding sources, and one decoding step of rows at different lengths."""
 
 from __future__ import annotations
 
@@ -32,10 +32,10 @@ class Stepper:
 
     Args:
         model: the model.
-        rough: whether logits may be rough ones.
+        rough: whether logits may be approximate.
 
     Attributes:
-        longest: tokens that a row of the decoder can have, the start token included.
+        longest: maximum tokens of a row in the decoder, including the start token.
     """
 
     def __init__(self, model: Model, rough: bool = False):
@@ -43,10 +43,10 @@ class Stepper:
         self.head = head_of(model.network) if rough else None
         self.network: Any = model.network
         self.pad = model.tokenizer.pad_token_id or 0
-        # T5-like models have none: their positions are relative.
+        # T5-like models have no maximum, because their positions are relative.
         self.positions: Any = getattr(self.network.get_decoder(), "embed_positions", None)
         self.table = None if self.positions is None else _table(self.positions)
-        # The last token is never fed.
+        # One more, because the last token is not fed to the decoder.
         self.longest = 2**31 if self.table is None else len(self.table) + 1
 
     def read(self, sources: Sequence[Sequence[int]], starts: Sequence[list[int]]) -> tuple[Prefilled, Logits]:
@@ -54,10 +54,10 @@ class Stepper:
 
         Args:
             sources: token ids of each source.
-            starts: the decoder's first tokens, equally many in each row.
+            starts: the decoder's first tokens, the same number for each row.
 
         Returns:
-            what was read; the logits `(rows, vocabulary)` of the token that comes next.
+            The keys and values of the batch; the logits `(rows, vocabulary)` of each row's next token.
         """
         lengths = np.fromiter(map(len, sources), dtype=np.int64, count=len(sources))
         ids = torch.from_numpy(padded(sources, self.pad)).to(self.model.device)
@@ -77,8 +77,8 @@ class Stepper:
         return Prefilled(own, cross, lengths), logits
 
     def step(self, flight: Groups, tokens: Sequence[int]) -> Logits:
-        """Feed one token a row; give the logits `(rows, vocabulary)` of the next."""
-        # The source's keys and values are in the cache, and so are all masks: what stands here is not looked at.
+        """Feed one token per row to the decoder; returns the logits `(rows, vocabulary)` of the next tokens."""
+        # Not read, because the keys and values of the sources and all masks are in the cache.
         encoded = torch.zeros(1, dtype=self.network.dtype, device=self.model.device)
         encoded = encoded.expand(len(tokens), 1, self.model.config.hidden_size)
         seen = torch.ones(1, 1, 1, 1, dtype=torch.bool, device=self.model.device)
@@ -98,7 +98,7 @@ class Stepper:
 
     @contextmanager
     def _at(self, positions: np.ndarray) -> Iterator[None]:
-        """Give each row the embedding of its own position; by itself a decoder takes one for all."""
+        """Give each row the embedding of its own position; a decoder of transformers uses one position for all rows."""
         if self.table is None:
             yield
             return
@@ -122,11 +122,11 @@ def _layers(cache: Any) -> list[tuple[torch.Tensor, torch.Tensor]]:
 
 
 def fits(model: Model) -> bool:
-    """Whether rows of different ages can share a batch of this architecture: tried once a model, on three short rows.
+    """Whether rows at different lengths can share a batch of this model; tried once per model with three short rows.
 
-    A decoder that ignores the mask of a single token (LED), keeps only a window, or takes its positions from elsewhere
-    cannot, nor can an attention that is not transformers' sdpa, nor virtual tokens; `generate()` is for
-    those.
+    They cannot if the decoder ignores the mask of a single token (LED), keeps only a window of its cache, or computes
+    positions in another way; nor if the attention is not transformers' sdpa, or the model has virtual tokens. Such
+    models are run by `generate()`.
     """
     if virtual_tokens.count(model.network):
         return False
@@ -138,7 +138,7 @@ def fits(model: Model) -> bool:
 
 
 def _agrees(model: Model) -> bool:
-    """Let two rows join one that is two steps ahead, and compare with each of them alone."""
+    """Add two rows to one that is two steps ahead, and compare the logits with those of each row alone."""
     low = min(8, model.config.vocab_size - 6)
     long, short, start = [low + i for i in (1, 3, 0, 2, 4)], [low + i for i in (2, 0, 1)], [low]
     new = [low + i for i in (3, 1, 2)]
@@ -149,11 +149,11 @@ def _agrees(model: Model) -> bool:
         for token in new[:2]:
             stepper.step(flight, [token])
         flight.admit(stepper.read([short], [start])[0], [0], 3)
-        # There is no third group: this row makes one of the two wider.
+        # There are at most two groups, so adding this row widens one of them.
         at = flight.admit(stepper.read([long], [start])[0], [0], 3)
         together = stepper.step(flight, [new[2]] * 3).float()
     except (TypeError, ValueError, RuntimeError, IndexError, AttributeError):
-        # This decoder takes no such mask, position or cache.
+        # This decoder does not accept such a mask, position or cache.
         return False
     pairs = [(long, start + new), (short, start + new[2:])]
     pairs.insert(at, (long, start + new[2:]))

@@ -2,9 +2,10 @@
 
 Source: the AutoModelForQuestionAnswering heads of transformers; answers and scores are those of the question-answering
 pipeline that transformers had up to version 4 (and has no more): in each window the start and end scores are softmaxed
-over the context, a span scores the product of the two and grows to whole words, and spans with the same text add up.
-Unlike there, an answer has no white space around it and is never empty. No answer is as in SQuAD 2 (Rajpurkar et al.
-2018, arXiv:1806.03822): both scores of the CLS token.
+over the context, the score of a span is the product of the two, a span is extended to whole words, and the scores of
+spans with the same text are added. Different from that pipeline, an answer has no white space around it and is never
+empty. "No answer" is scored as in SQuAD 2 (Rajpurkar et al. 2018, arXiv:1806.03822): the product of the start and end
+scores of the CLS token.
 """
 
 from __future__ import annotations
@@ -73,8 +74,8 @@ def check(options: Options, config: PretrainedConfig | None) -> None:
 def output_type(options: Options, config: PretrainedConfig | None) -> pa.DataType:
     """struct<text: string, score: float32, start: int32, end: int32>; a list of them, best first, with `top_k`.
 
-    Offsets count Unicode code points of the context; `text` is the string between them. Where "no answer" wins, text,
-    start and end are null and the score is its own.
+    Offsets count Unicode code points of the context; `text` is the string between them. If "no answer" is given, text,
+    start and end are null and `score` is the score of "no answer".
     """
     return ANSWER if options.top_k is None else pa.list_(ANSWER)
 

@@ -1,7 +1,7 @@
 """Text classification: one label, several labels or a number for each text.
 
-Source: the AutoModelForSequenceClassification heads of transformers; scores are what its text-classification pipeline
-gives (softmax for one label, sigmoid for several or for a single logit, the bare value for regression).
+Source: the AutoModelForSequenceClassification heads of transformers; scores are those of its text-classification
+pipeline (softmax for one label, sigmoid for several or for a single logit, the unchanged value for regression).
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ def output_type(options: Options, config: PretrainedConfig | None) -> pa.DataTyp
 
 
 def gives_list(options: Options, config: PretrainedConfig | None) -> bool:
-    """Whether a row gets a list of labels, not one."""
+    """Whether a row gets a list of labels instead of one label."""
     problem = getattr(config, "problem_type", None)
     several_numbers = problem == "regression" and config is not None and len(heads.labels(config)) > 1
     return options.top_k is not None or problem == "multi_label_classification" or several_numbers

@@ -90,7 +90,7 @@ def layout_of(config: PretrainedConfig) -> sentence.Layout:
 
 
 def full_width(config: PretrainedConfig, layout: sentence.Layout) -> int:
-    """Numbers of a vector before `dimensions` cuts it."""
+    """Length of a vector before `dimensions` cuts it."""
     return layout.width or int(config.get_text_config(decoder=False).hidden_size)
 
 
@@ -98,7 +98,7 @@ def pooling_of(options: Options, layout: sentence.Layout) -> str:
     """How the tokens' vectors become one: mean, cls or last.
 
     Raises:
-        ModelError: the folder names a pooling that embed does not have.
+        ModelError: the folder names a pooling that embed does not support.
     """
     if options.pooling != "auto":
         return options.pooling

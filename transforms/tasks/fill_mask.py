@@ -1,4 +1,4 @@
-"""Fill-mask: the most likely tokens in the place of each mask of a text.
+"""Fill-mask: the most likely tokens for each mask of a text.
 
 Source: the AutoModelForMaskedLM heads of transformers; tokens, scores and filled texts are what its fill-mask pipeline
 gives.
@@ -59,10 +59,10 @@ def check(options: Options, config: PretrainedConfig | None) -> None:
 
 
 def output_type(options: Options, config: PretrainedConfig | None) -> pa.DataType:
-    """list<struct<mask: int32, token: string, score: float32, text: string>>, by mask and then best first.
+    """list<struct<mask: int32, token: string, score: float32, text: string>>, ordered by mask and then best first.
 
-    `mask` counts the masks of the text from 0; `text` is the text with that mask filled, as the tokenizer decodes it,
-    and any other masks still in it. Null where the text is null or empty or has no mask.
+    `mask` counts the masks of the text from 0; `text` is the text with that mask filled, as the tokenizer decodes it;
+    other masks remain in it. Null where the text is null or empty or has no mask.
     """
     return pa.list_(FILL)
 

@@ -1,7 +1,8 @@
 """Generation: what a causal language model writes after a prompt made of the row's columns.
 
 Source: the AutoModelForCausalLM models of transformers; the tokens are those of `model.generate()` one row at a time,
-by continuous batching (see generation/causal.py). Texts held to a JSON schema: llguidance, see generation/guide.py.
+by continuous batching (see generation/causal.py). Texts that must follow a JSON schema: llguidance, see
+generation/guide.py.
 """
 
 from __future__ import annotations
@@ -92,7 +93,7 @@ class Options:
         if self.stop is not None and (not all(self.stop) or self.json_schema is not None):
             raise ValueError("stop is a list of strings that are not empty, and goes without json_schema")
         if isinstance(self.json_schema, str):
-            # The fingerprint is of what the file says.
+            # The schema itself, not the name of its file, so that the fingerprint changes when the file does.
             object.__setattr__(self, "json_schema", _schema_in(self.json_schema))
         if self.json_column == "struct":
             if self.json_schema is None:
@@ -104,7 +105,7 @@ class Options:
 
     @property
     def schema(self) -> dict[str, Any]:
-        """The JSON schema that texts are held to; empty without one."""
+        """The JSON schema that every text must follow; empty if there is none."""
         if not isinstance(self.json_schema, dict):
             return {}
         return json_types.closed(self.json_schema) if self.json_column == "struct" else self.json_schema
@@ -118,7 +119,7 @@ def _schema_in(file: str) -> dict[str, Any]:
     except ValueError as error:
         raise ValueError(f"json_schema: file {file!r} is not JSON: {error}") from error
     if not isinstance(schema, dict):
-        # A ValueError, since a job file's complaints are collected from those.
+        # A ValueError, because pydantic collects the errors of a job file from ValueErrors.
         raise ValueError(  # noqa: TRY004
             f"json_schema: file {file!r} holds no JSON object; see https://json-schema.org"
         )
@@ -126,7 +127,7 @@ def _schema_in(file: str) -> dict[str, Any]:
 
 
 def check(options: Options, config: PretrainedConfig | None) -> None:
-    """Refuse a model that is not a causal one, more new tokens than it has window, a schema that is none."""
+    """Refuse a model that is not causal, `max_new_tokens` larger than its window, and an invalid JSON schema."""
     if options.json_schema is not None:
         guide.check_schema(json.dumps(options.schema))
     if config is None:

@@ -1,7 +1,8 @@
 """Named entity recognition: labelled character spans of each text.
 
-Source: the AutoModelForTokenClassification heads of transformers; spans and scores are what its token-classification
-pipeline gives with the same aggregation strategy (and, for long texts, the same stride). See transforms/spans.py.
+Source: the AutoModelForTokenClassification heads of transformers; spans and scores are those of its
+token-classification pipeline with the same aggregation strategy (and, for long texts, the same stride). See
+transforms/spans.py.
 """
 
 from __future__ import annotations

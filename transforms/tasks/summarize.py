@@ -1,8 +1,8 @@
 """Summarisation: a shorter text for each text.
 
 Source: the encoder-decoders of transformers (BART, T5, Pegasus, LED, ...) and its causal models through their chat
-template; the tokens are those of `model.generate()` one row at a time. Texts past the window are summarised window by
-window and the summaries summarised again (map-reduce).
+template; the tokens are those of `model.generate()` one row at a time. Texts longer than the window are summarised
+window by window, and the summaries are summarised again (map-reduce).
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ class Options:
 
 
 def check(options: Options, config: PretrainedConfig | None) -> None:
-    """Refuse a model that writes no text."""
+    """Refuse a model that cannot generate text."""
     heads.require_language_head(config, "summarize")
 
 

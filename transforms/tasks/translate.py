@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 ARCHITECTURE = "AutoModelForSeq2SeqLM"
 VERSION = 1
 
-# Model types whose every text needs a target language.
+# Model types that need a target language for every text.
 MULTILINGUAL = ("m2m_100", "nllb-moe")
 
 
@@ -70,7 +70,7 @@ class Options:
 
 
 def check(options: Options, config: PretrainedConfig | None) -> None:
-    """Refuse a model that is no encoder-decoder, and languages that a model of its type cannot do without."""
+    """Refuse a model that is not an encoder-decoder, and missing languages that a model of its type needs."""
     heads.require_language_head(config, "translate", causal=False)
     if config is not None and config.model_type in MULTILINGUAL:
         for side in ("source", "target"):

@@ -71,10 +71,10 @@ def check(options: Options, config: PretrainedConfig | None) -> None:
 
 
 def entailment(config: PretrainedConfig) -> int:
-    """Which logit says that the hypothesis follows from the text.
+    """The index of the logit for entailment: the text implies the hypothesis.
 
     Raises:
-        ModelError: none of the labels does.
+        ModelError: no label of the model means entailment.
     """
     labels = heads.labels(config)
     for index, label in enumerate(labels):
