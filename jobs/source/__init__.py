@@ -24,8 +24,8 @@ from transforms.errors import SourceError, SpecError
 
 __all__ = ["BadRow", "Shard", "Source", "count", "plan", "read"]
 
-# Keys of the section that do not change the rows of a file at one version: they say where the files or the dataset are
-# and which rows of them are read, which shards say themselves. All other keys, also those to come, are in the identity.
+# Keys of the section that do not change the rows of a file at one version: the location of the files or the dataset,
+# and which rows are read (each shard records its own range). All other keys, including future ones, are part of it.
 NOT_IDENTITY = {"path", "dataset", "revision", "limit"}
 
 # Increased whenever a new version reads other rows from the same files.
@@ -62,10 +62,10 @@ class Source:
 
     @property
     def identity(self) -> dict[str, Any]:
-        """Plain JSON of all that can change the rows of a file at one version: where, prepare, types, dialect ...
+        """Plain JSON of all that can change the rows of a file at one version: `where`, `prepare`, types, dialect.
 
-        A key at its default is left out, so that a key of a later version changes nothing where it is not used.
-        Columns change rows only where `prepare` sees them.
+        A key at its default is left out, so that a new key in a later version does not change existing identities.
+        `columns` is part of it only with `prepare`, because only that function can make rows depend on it.
         """
         found = self.spec.model_dump(mode="json", exclude=NOT_IDENTITY, exclude_defaults=True)
         if not self.spec.prepare:
@@ -103,8 +103,8 @@ def plan(
 
     Args:
         spec: the job file's section.
-        outside: URL of the folder that the job writes to; it must not hold files of the source, nor lie among them.
-        texts: columns, or `struct.field`s, that tasks read as text: strings, where a file leaves their type open.
+        outside: URL of the folder that the job writes to; it must not contain files of the source, nor lie among them.
+        texts: columns, or `struct.field`s, that tasks read as text: they are strings if a file leaves their type open.
         pinned: column -> type in an earlier plan of the job, for columns whose type the files leave open.
 
     Raises:
@@ -143,7 +143,7 @@ def read(source: Source, shard: Shard, batch_rows: int) -> Iterator[pa.RecordBat
 
 
 def count(source: Source, shard: Shard, enough: int) -> int:
-    """Rows that a shard gives, counted by reading no further than `enough`; known ones are not read."""
+    """Number of rows of a shard, at most `enough`; if it is unknown, rows are read and counted up to there."""
     if shard.rows is not None and not source.spec.where and not source.spec.prepare:
         return min(shard.rows, enough)
     total = 0

@@ -85,10 +85,10 @@ def check_functions(tree: Tree, connection: duckdb.DuckDBPyConnection) -> None:
 
 
 def named_columns(tree: Tree, columns: Sequence[str], condition: str) -> list[str]:
-    """The columns that a condition names: those spelled the same, else those spelled the same but for case.
+    """The columns that a condition names: an exact match, or else a match that ignores case.
 
     Raises:
-        Refused: a name fits no column or several, or two columns differ in case alone.
+        Refused: a name matches no column or several, or two columns differ only in case.
     """
     parameters = {
         name.lower() for node in nodes(tree) if node["class"] == "LAMBDA" for name in _references(node["lhs"])

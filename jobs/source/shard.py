@@ -18,7 +18,7 @@ class Shard:
         version: size and modification time, ETag, checksum or commit; it changes when the content does.
         format: parquet, csv, jsonl, arrow or dataset.
         start: first row group (parquet), record batch (arrow), byte (csv, jsonl) or dataset shard.
-        stop: one past the last; 0 means to the end of a file that cannot be cut.
+        stop: one past the last; 0 means the end of a file that cannot be split.
         rows: rows in the range before any filter, where the format says so.
         limit: maximum number of rows to return, where `source.limit` cuts through this shard.
         about_rows: an estimate of `rows` if they are unknown before reading; only for progress, never for row counts.
@@ -52,7 +52,7 @@ class BadRow:
     Attributes:
         error_type: class of the error, such as InvalidUTF8.
         message: what is wrong with it.
-        raw: the row as it is written in the file, as far as it is text; None where the file is binary.
+        raw: the row as it is written in the file, if the file is text; None for binary formats.
         row: record number in the file, counted from 1 (for JSON lines the line number); None if unknown.
         column: the column at fault; None if there is no single one.
         values: one row with the columns that could be read, in the types of the source or castable to them.

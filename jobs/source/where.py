@@ -20,7 +20,7 @@ from transforms.errors import SourceError, SpecError
 # A name that no column is likely to have: DuckDB reads `name.field` as a column of the table of that name.
 TABLE = "nightscribe_source_rows"
 
-# Number of failed rows per batch for which the own message is found; the others get the last of these messages.
+# For this many failed rows per batch the exact message is found; further rows get the last of these messages.
 EXPLAINED_ROWS = 100
 
 

@@ -19,7 +19,7 @@ from transforms.errors import ModelError
 if TYPE_CHECKING:
     from transforms.model import Model
 
-# Used as they are in the file: by transformers' logits processors, or by its generate() if the processors do not suffice.
+# Used as they are in the file, by transformers' logits processors or, if those do not suffice, by its generate().
 HONOURED = (
     *("bad_words_ids", "begin_suppress_tokens", "suppress_tokens", "sequence_bias", "stop_strings"),
     *("bos_token_id", "decoder_start_token_id", "eos_token_id", "forced_bos_token_id", "forced_eos_token_id"),

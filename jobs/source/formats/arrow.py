@@ -1,4 +1,4 @@
-"""Arrow IPC: files (Feather) split by record batches, streams read whole."""
+"""Arrow IPC: files (Feather) are split by record batches, streams are read as a whole."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def inspect(fs: AbstractFileSystem, path: str, spec: SourceSpec) -> Layout:
     """Schema and record batches; a stream has no index, so it is one range `(0, 0)`.
 
     Raises:
-        UnreadableSource: the file is Feather version 1, or a wanted column is there twice.
+        UnreadableSource: the file is Feather version 1, or has two columns with the name of a selected one.
     """
     with fs.open(path, "rb") as stream, _named(path):
         if not _is_file(stream, path):
@@ -56,14 +56,14 @@ def read(
         else:
             batches = iter(reader)
         number = start
-        # Rows are counted from the beginning of the file, which only the first shard knows.
+        # Row numbers count from the beginning of the file, so only the first shard knows them.
         first = None if start else 1
         while True:
             try:
                 batch = next(batches, None)
                 if batch is None:
                     return
-                # Wrong offsets of an untrusted file would be read past its buffers.
+                # Without this check, wrong offsets in a damaged file would be read past the end of its buffers.
                 batch.validate()
             except (pa.ArrowException, OSError, EOFError) as error:
                 if isinstance(error, OSError) and error.errno is not None:
@@ -79,7 +79,7 @@ def read(
 
 @contextmanager
 def _named(path: str) -> Iterator[None]:
-    """Errors of the library as a sentence about the file."""
+    """Turn errors of the library into a sentence about the file."""
     try:
         yield
     except (pa.ArrowException, OSError, EOFError) as error:

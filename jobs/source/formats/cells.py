@@ -1,7 +1,7 @@
-"""Cells of Parquet and Arrow files: brought to types that every Arrow function takes, and checked.
+"""Cells of Parquet and Arrow files: converted to types that all Arrow functions support, and checked.
 
-A string that is not UTF-8, or a value that does not fit the type that the column has over all files, rejects its row
-and no other.
+A row is rejected if a string in it is not UTF-8, or if a value does not fit the type of its column over all files.
+Other rows are not affected.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ ERRORS = (pa.ArrowInvalid, pa.ArrowNotImplementedError, pa.ArrowTypeError, Unico
 
 @dataclass(frozen=True)
 class _Bad:
-    """What is wrong with one cell."""
+    """The error of one cell."""
 
     error_type: str
     message: str
@@ -34,10 +34,10 @@ def plain_schema(schema: pa.Schema) -> pa.Schema:
 
 
 def plain(type_: pa.DataType, inside: bool = False) -> pa.DataType:
-    """The type with the same values that Arrow's functions and Parquet support.
+    """An equivalent type that Arrow's functions and Parquet support.
 
-    Views become strings, binaries and lists, lists of fixed size become lists, run-end encoded values and extension
-    types what they store; so do dictionaries inside other types. Only list views inside other types stay.
+    Views become strings, binaries and lists; lists of fixed size become lists; run-end encoded values, extension types,
+    and dictionaries inside other types become their value or storage type. List views inside other types do not change.
     """
     if isinstance(type_, pa.BaseExtensionType):
         return plain(type_.storage_type, inside)
@@ -62,11 +62,11 @@ def plain(type_: pa.DataType, inside: bool = False) -> pa.DataType:
 
 
 def checked(batch: pa.RecordBatch, schema: pa.Schema, first: int | None) -> Iterator[pa.RecordBatch | BadRow]:
-    """The columns of a batch in the types of a schema, rows with a bad cell apart.
+    """Convert the columns of a batch to the types of a schema; rows with a bad cell become BadRows.
 
     Args:
-        batch: as read from a file.
-        schema: the source's columns; those that the batch does not have are left out.
+        batch: a batch of a file.
+        schema: columns of the source; those that the batch does not have are left out.
         first: the number of the batch's first row in its file, from 1; None if unknown.
     """
     fields = [schema.field(name) for name in batch.schema.names if name in schema.names]
@@ -102,7 +102,7 @@ def _plain_field(field: pa.Field) -> pa.Field:
 
 
 def _typed(column: pa.Array, type_: pa.DataType) -> pa.Array:
-    """The column in that type.
+    """Convert a column to a type.
 
     Raises:
         ArrowInvalid: a value does not fit, or a string is not UTF-8.
@@ -116,7 +116,7 @@ def _typed(column: pa.Array, type_: pa.DataType) -> pa.Array:
 
 
 def _is_ascii(array: pa.Array) -> bool:
-    """Whether all text is ASCII, which is found ten times as fast as whether it is UTF-8; False if unknown."""
+    """Whether all text is ASCII; ten times as fast as a check for UTF-8. False if unknown."""
     type_ = array.type
     if pa.types.is_string(type_) or pa.types.is_large_string(type_):
         _, offsets, data = array.buffers()
@@ -141,7 +141,7 @@ def _stored(column: pa.Array) -> pa.Array:
     if pa.types.is_run_end_encoded(column.type):
         return _stored(pc.run_end_decode(column))
     if _is_view(column.type):
-        # A cast loses values where the lists are not in order (pyarrow 25).
+        # A cast loses values if the lists are not stored in order (pyarrow 25).
         lengths = pc.list_value_length(column).fill_null(0).to_numpy(zero_copy_only=False)
         offsets = pa.array(np.concatenate([[0], np.cumsum(lengths)]), pa.int32())
         return pa.ListArray.from_arrays(offsets, column.flatten(), mask=column.is_null())
@@ -153,11 +153,11 @@ def _stored(column: pa.Array) -> pa.Array:
 
 
 def _mended(column: pa.Array, type_: pa.DataType) -> tuple[pa.Array, dict[int, _Bad]]:
-    """The column with null for each bad cell, and what is wrong with those."""
+    """The column with null for each bad cell, and the errors of those cells by row."""
     bad: dict[int, _Bad] = {}
     pieces: list[pa.Array] = []
     value_type = type_.value_type if pa.types.is_dictionary(type_) else type_
-    # A dictionary is checked whole, so that its values are taken out of it first.
+    # A dictionary can only be checked as a whole, so it is decoded first.
     if pa.types.is_dictionary(column.type):
         indices = column.indices
         column = column.dictionary
@@ -167,7 +167,7 @@ def _mended(column: pa.Array, type_: pa.DataType) -> tuple[pa.Array, dict[int, _
 
     column = _stored(column)
     with suppress(*ERRORS):
-        # Strings as binary: nothing is checked before it is a cell's turn.
+        # Strings are read as binary, so that each cell is checked on its own.
         column = column.cast(_bytes(plain(column.type)))
 
     def walk(start: int, stop: int) -> None:
@@ -193,12 +193,12 @@ def _encoded(values: pa.Array, type_: pa.DataType) -> pa.Array:
 
 
 def _compact(piece: pa.Array) -> pa.Array:
-    """The piece without the children of the rows around it, which would be checked with it."""
+    """The piece without child values of other rows, which would otherwise be checked too."""
     return piece.take(pa.array(range(len(piece)), pa.int64())) if pa.types.is_nested(piece.type) else piece
 
 
 def _bytes(type_: pa.DataType) -> pa.DataType:
-    """The type with binary for each string; maps as they are, since casting one with a bad key aborts pyarrow 25."""
+    """The type with binary for each string, except in maps: casting a map with a bad key aborts pyarrow 25."""
     if pa.types.is_string(type_):
         return pa.binary()
     if pa.types.is_large_string(type_):

@@ -1,8 +1,8 @@
-"""CSV, split by byte ranges at record ends where that is safe.
+"""CSV, split into byte ranges at the ends of records if that is safe.
 
-It is safe when every quote opens a field after a delimiter or closes one before a delimiter (RFC 4180): then a line end
-after an even number of quotes ends a record. A file with a quote anywhere else is read as one range, and so is one with
-escapes, comments or an encoding other than UTF-8.
+It is safe if every quote opens a field after a delimiter or closes one before a delimiter (RFC 4180): then a line end
+after an even number of quotes ends a record. A file with a quote in another position is read as one range, as is a file
+with escapes, comments or an encoding other than UTF-8.
 Columns are read as bytes and converted in `csv_values`, so that one bad cell rejects one row and not a block.
 """
 
@@ -30,7 +30,7 @@ from transforms.errors import UnreadableSource
 
 __all__ = ["SENTINEL", "inspect", "read", "record_ends"]
 
-# A record may be longer than a block: blocks grow up to here.
+# A record may be longer than a block, so blocks grow up to this size.
 MAX_RECORD_BYTES = 256 << 20
 
 
@@ -38,7 +38,7 @@ def inspect(fs: AbstractFileSystem, path: str, spec: SourceSpec) -> Layout:
     """Find dialect, names and types in the head of the file, and record ends near every SHARD_BYTES.
 
     Raises:
-        UnreadableSource: the header is none.
+        UnreadableSource: the first record cannot be a header.
     """
     with opened(fs, path, spec) as (stream, encoding):
         start = stream.read(BLOCK_BYTES)
@@ -70,15 +70,15 @@ def read(
     """Parse the records of bytes `[start, stop)`; a record that does not fit the schema is a BadRow.
 
     Raises:
-        SourceError: the file is shorter than it was.
-        UnreadableSource: quotes are escaped where the head of the file does not show it.
+        SourceError: the file is shorter than it was when it was planned.
+        UnreadableSource: quotes are escaped, and the head of the file does not show it.
     """
     with opened(fs, path, spec) as (stream, _):
         head = csv_dialect.look(stream.read(BLOCK_BYTES), spec, path)
     if not head.names:
         return
     dialect = head.dialect
-    # A range that was cut has been scanned whole; quotes are in order there.
+    # A file that was split has been scanned completely: its quotes are not escaped.
     watched = b"" if stop or dialect.escape or spec.escape or not dialect.quote else b"\\" + dialect.quote.encode()
     named = frozenset(spec.types or ())
     done, block, as_latin = 0, BLOCK_BYTES, False
@@ -87,7 +87,7 @@ def read(
         try:
             for parsed in records(fs, path, spec, head, start, stop, schema, block, watched, as_latin):
                 batch, numbers = parsed.batch, parsed.numbers
-                # What an earlier attempt has given already.
+                # Skip rows that an earlier attempt has returned already.
                 skip = int(np.searchsorted(numbers, done, "right"))
                 if skip < len(numbers):
                     batch, numbers = batch.slice(skip), numbers[skip:].tolist()
@@ -108,7 +108,7 @@ def read(
                 continue
             if "straddling" not in str(error) and "out of sync" not in str(error):
                 raise
-            # Not a multiple, so that blocks end elsewhere.
+            # Not a multiple of the old size, so that blocks end in other places.
             block = 4 * block + 1
             if block > 4 * MAX_RECORD_BYTES:
                 message = (
@@ -125,20 +125,20 @@ def record_ends(stream: BinaryIO, every: int, delimiter: str = ",", quote: str =
 
 
 def _placed(item: pa.RecordBatch | BadRow, place: str) -> pa.RecordBatch | BadRow:
-    """The item; a bad row of a later range says where that is, since its number in the file is not known."""
+    """The item; the message of a bad row in a later range names that range, because its row number is unknown."""
     if not place or not isinstance(item, BadRow):
         return item
     return replace(item, message=item.message + place.format(item.row), row=None)
 
 
 def _guess(body: bytes, is_whole: bool, head: Head) -> tuple[pa.Schema, int]:
-    """Types that all complete records of the head agree on, and the number of those."""
-    # Not in the middle of a character.
+    """Guess types that fit all complete records of the head; returns them and the number of those records."""
+    # Cut at the end of a character.
     body = body if is_whole else body[: body.rfind(b"\n") + 1] or body
     try:
         body.decode()
     except UnicodeDecodeError:
-        # Ragged records have to be valid; what is not is text anyway.
+        # Arrow can only skip ragged records that are valid UTF-8. Columns with invalid bytes become text anyway.
         body = body.decode("latin-1").encode()
     ragged: list[int] = []
 
@@ -161,7 +161,7 @@ def _guess(body: bytes, is_whole: bool, head: Head) -> tuple[pa.Schema, int]:
             raise
         return pa.schema([(name, pa.string()) for name in head.names]), 0
     records = len(table) + len(ragged) - (not is_whole)
-    # The last record of a part of a file is cut.
+    # If only a part of the file was read, its last record is incomplete.
     if not is_whole and len(table) and ragged[-1:] != [len(table) + len(ragged)]:
         table = table.slice(0, len(table) - 1)
     columns = {name: table[name].combine_chunks() for name in head.names}
@@ -169,10 +169,10 @@ def _guess(body: bytes, is_whole: bool, head: Head) -> tuple[pa.Schema, int]:
 
 
 def _is_escaped(fs: AbstractFileSystem, path: str, spec: SourceSpec, head: Head) -> bool:
-    """Whether quotes are escaped with a backslash in a file whose head does not show it.
+    """Whether quotes are escaped with a backslash, in a file with no such quote in its head.
 
     Raises:
-        UnreadableSource: they are, and records before them hold two backslashes, which were read as two.
+        UnreadableSource: they are, and earlier records contain double backslashes, which have been read as two.
     """
     with opened(fs, path, spec) as (stream, _):
         text = stream.read(SHARD_BYTES)

@@ -1,4 +1,4 @@
-"""How the text of a CSV file is laid out: what the job file says, else what the head of the file shows."""
+"""The dialect of a CSV file: as set in the job file, or else detected in the head of the file."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from jobs.spec import SourceSpec
 from transforms.errors import UnreadableSource
 
 DELIMITERS = (",", ";", "\t", "|")
-# Not tried, since they stand in ordinary headers too; named where a header looks like one column.
+# Not detected, because they occur in ordinary headers too; only named in the error for a header of one column.
 OTHER_DELIMITERS = ("^", "~", ":", "\x01", "\x1f", " ")
 SAMPLE_BYTES = 64 << 10
 SAMPLE_RECORDS = 100
 UTF8_MARK = b"\xef\xbb\xbf"
-# The marks of UTF-32 begin with those of UTF-16.
+# UTF-32 before UTF-16, because its byte order marks begin with those of UTF-16.
 MARKS = {
     UTF8_MARK: "utf-8",
     b"\xff\xfe\x00\x00": "utf-32",
@@ -33,14 +33,14 @@ MARKS = {
 
 @dataclass(frozen=True)
 class Dialect:
-    """What separates fields and records of a CSV file.
+    """The characters that separate fields and records of a CSV file.
 
     Attributes:
         delimiter: between two fields.
-        quote: around a field that holds a delimiter or a line end; empty if there is none.
-        escape: before a quote inside a quoted field; empty where quotes are doubled.
-        escapes_in_quotes_only: whether the escape means nothing in a field without quotes, as Spark writes it; else
-            it may stand before a delimiter or a line end too, as Python writes it.
+        quote: around a field that contains a delimiter or a line end; empty if there is none.
+        escape: before a quote inside a quoted field; empty if quotes are doubled.
+        escapes_in_quotes_only: whether the escape is an ordinary character in a field without quotes, as Spark writes
+            it; otherwise it may also escape a delimiter or a line end, as Python writes it.
         comment: first character of lines that are skipped; empty if there is none.
     """
 
@@ -54,7 +54,7 @@ class Dialect:
         """Options of Arrow's parser.
 
         Args:
-            ragged: called with each record that has another number of fields than the header.
+            ragged: called with each record that does not have as many fields as the header.
         """
         return pyarrow.csv.ParseOptions(
             delimiter=self.delimiter,
@@ -66,7 +66,7 @@ class Dialect:
         )
 
     def fields(self, text: str) -> list[list[str]]:
-        """The records of a short text, by Python's parser."""
+        """Parse the records of a short text with Python's parser."""
         reader = csv.reader(
             io.StringIO(text, newline=""),
             delimiter=self.delimiter,
@@ -82,13 +82,13 @@ class Dialect:
 
 @dataclass(frozen=True)
 class Head:
-    """What the head of a file shows.
+    """Properties of a file that are found in its head.
 
     Attributes:
-        dialect: how the file is laid out.
-        names: column names; none of an empty file.
-        body: byte where the first data record begins, in the text as UTF-8.
-        has_last_delimiter: whether every data record ends in a delimiter that the header does not have.
+        dialect: dialect of the file.
+        names: column names; empty for an empty file.
+        body: byte offset of the first data record, in the text as UTF-8.
+        has_last_delimiter: whether every data record has a delimiter at its end and the header has none.
     """
 
     dialect: Dialect
@@ -98,15 +98,15 @@ class Head:
 
 
 def encoding(raw: bytes, spec: SourceSpec, path: str) -> str:
-    """The encoding of a file: that of `source.encoding`, of its byte order mark, or UTF-8.
+    """The encoding of a file: from `source.encoding`, or else from its byte order mark, or else UTF-8.
 
     Args:
-        raw: its first bytes.
-        spec: what the job file says about it.
-        path: of the file, for messages.
+        raw: first bytes of the file.
+        spec: the `source` section of the job file.
+        path: path of the file, for messages.
 
     Raises:
-        UnreadableSource: it looks like UTF-16 without a mark.
+        UnreadableSource: the file looks like UTF-16 without a byte order mark.
     """
     marked = next((name for mark, name in MARKS.items() if raw.startswith(mark)), None)
     named = (spec.encoding or "utf-8").lower().replace("_", "-")
@@ -121,15 +121,15 @@ def encoding(raw: bytes, spec: SourceSpec, path: str) -> str:
 
 
 def look(head: bytes, spec: SourceSpec, path: str) -> Head:
-    """The dialect, the column names and where the records begin.
+    """Find the dialect, the column names and the beginning of the data records.
 
     Args:
         head: the beginning of the file, as UTF-8.
-        spec: what the job file says about it.
-        path: of the file, for messages.
+        spec: the `source` section of the job file.
+        path: path of the file, for messages.
 
     Raises:
-        UnreadableSource: a header that is no UTF-8, has a name twice, or looks like one column.
+        UnreadableSource: the header is not UTF-8, has a name twice, or looks like a single column.
     """
     escape = spec.escape or ""
     quote = '"' if spec.quote is None else spec.quote
@@ -158,7 +158,7 @@ def look(head: bytes, spec: SourceSpec, path: str) -> Head:
 
 
 def _first_record(head: bytes, dialect: Dialect) -> int:
-    """Where the first record begins, after a byte order mark, blank lines and comments."""
+    """Byte offset of the first record, after a byte order mark, blank lines and comments."""
     at = len(UTF8_MARK) if head.startswith(UTF8_MARK) else 0
     skipped = rb"[ \t]*(?:\r\n|\n|\r)"
     if dialect.comment:
@@ -168,7 +168,7 @@ def _first_record(head: bytes, dialect: Dialect) -> int:
 
 
 def _record_length(head: bytes, dialect: Dialect) -> int:
-    """Bytes of the first record with its line end; a line end inside quotes is part of it."""
+    """Number of bytes of the first record, including its line end; a line end inside quotes does not end it."""
     delimiter, quote, escape = (re.escape(c.encode()) for c in (dialect.delimiter, dialect.quote, dialect.escape))
     plain = b"[^\r\n" + delimiter + b"]*+"
     field = plain
@@ -182,7 +182,7 @@ def _record_length(head: bytes, dialect: Dialect) -> int:
 
 
 def _delimiter(sample: bytes, dialect: Dialect) -> str:
-    """The delimiter that cuts most records into as many fields as the header, and the header into several."""
+    """The delimiter that splits the header into several fields, and most records into as many as the header."""
     best, most = ",", 0.0
     for delimiter in DELIMITERS:
         if delimiter.encode() not in sample or delimiter == dialect.quote:
@@ -194,7 +194,7 @@ def _delimiter(sample: bytes, dialect: Dialect) -> str:
 
 
 def _agreement(rows: list[list[str]]) -> float:
-    """Share of the records with as many fields as the first, the first included; 0 if that has only one."""
+    """Share of the records (including the first) with as many fields as the first; 0 if the first has only one."""
     if not rows or len(rows[0]) < 2:
         return 0.0
     counts = Counter(len(row) - (len(row) == len(rows[0]) + 1 and not row[-1]) for row in rows)
@@ -202,7 +202,7 @@ def _agreement(rows: list[list[str]]) -> float:
 
 
 def _sample_rows(sample: bytes, dialect: Dialect) -> list[list[str]]:
-    """The first records of a sample; not its last, which may be cut."""
+    """The first records of a sample, without the last one, which may be incomplete."""
     text = sample.decode("utf-8", "replace")
     if dialect.comment:
         text = "".join(line for line in text.splitlines(keepends=True) if not line.startswith(dialect.comment))
@@ -211,7 +211,7 @@ def _sample_rows(sample: bytes, dialect: Dialect) -> list[list[str]]:
 
 
 def _has_backslash_escapes(head: bytes, dialect: Dialect) -> bool:
-    """Whether quotes inside quoted fields are escaped with a backslash: fewer quotes are misplaced then."""
+    """Whether quotes inside quoted fields are escaped with a backslash: whether this reading misplaces fewer quotes."""
     if not dialect.quote or dialect.quote == "\\" or b"\\" + dialect.quote.encode() not in head:
         return False
     escaped = re.sub(rb"\\[\\" + re.escape(dialect.quote.encode()) + rb"]", b"xx", head)
@@ -232,7 +232,7 @@ def _names(header: list[str], spec: SourceSpec, path: str) -> tuple[str, ...]:
         raise UnreadableSource(
             f"{path}: column {twice[0]!r} stands twice in the header; rename one, or leave it out with source.columns"
         )
-    # A name that is not selected may be there twice; Arrow wants names apart.
+    # A name that is not selected may occur twice, but Arrow needs unique names.
     return tuple(name if names.index(name) == i else f"{name}\0{i}" for i, name in enumerate(names))
 
 
@@ -249,7 +249,7 @@ def _numbered(first: list[str], spec: SourceSpec, path: str) -> tuple[str, ...]:
 
 
 def _refuse_one_column(header: list[str], rows: list[list[str]], sample: bytes, dialect: Dialect, path: str) -> None:
-    """Refuse a header of one column, where another delimiter cuts all records into as many fields as it."""
+    """Refuse a header of one column if another delimiter splits the header and all records into equally many fields."""
     if len(header) != 1 or len(rows) < 2:
         return
     for other in (*DELIMITERS, *OTHER_DELIMITERS):

@@ -1,4 +1,7 @@
-"""Arrow's parser over a range of a CSV file: batches of binary columns with record numbers, and the ragged records."""
+"""Parses a range of a CSV file with Arrow: batches of binary columns with record numbers, and ragged records.
+
+A ragged record is one that does not have as many fields as the header.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +25,8 @@ from jobs.source.formats.jsonl import open_bytes
 from jobs.source.shard import BadRow
 from jobs.spec import SourceSpec
 
-# Stands in every field of a record put behind the last one: if it does not come out again, a quote was never closed.
+# The text of every field in a record that is added at the end: if that record is not parsed as such, a quote was never
+# closed.
 SENTINEL = b"\xe2\x90\x84nightscribe5b0f6f6c"
 
 
@@ -37,7 +41,10 @@ class Parsed:
 
 @contextmanager
 def opened(fs: AbstractFileSystem, path: str, spec: SourceSpec) -> Iterator[tuple[BinaryIO, str]]:
-    """The file as UTF-8 text, and its encoding; with UTF-8 the bytes are those of the file, a mark included."""
+    """Open a file as UTF-8 text; returns the stream and the file's encoding.
+
+    The bytes of a UTF-8 file are not changed, so a byte order mark is part of the stream.
+    """
     with open_bytes(fs, path) as stream:
         encoding = csv_dialect.encoding(stream.read(1000), spec, path)
         stream.seek(0)
@@ -48,7 +55,7 @@ def opened(fs: AbstractFileSystem, path: str, spec: SourceSpec) -> Iterator[tupl
 
 
 def rewriter_of(head: Head) -> Rewriter | None:
-    """What brings the text of a dialect to Arrow's parser; None if it takes it as it is."""
+    """A rewriter from the dialect to one that Arrow can parse; None if Arrow can parse the dialect itself."""
     d = head.dialect
     if not d.escape and not d.comment:
         return None
@@ -56,7 +63,7 @@ def rewriter_of(head: Head) -> Rewriter | None:
 
 
 def columns_of(head: Head) -> list[str]:
-    """Names for Arrow's parser: one more where all records end in a delimiter."""
+    """Column names for Arrow's parser, with an additional one if all records end in a delimiter."""
     return [*head.names, *(["\0"] if head.has_last_delimiter else [])]
 
 
@@ -75,16 +82,16 @@ def records(
     """The records of a range, parsed but not converted.
 
     Args:
-        fs: where the file is.
-        path: of the file.
-        spec: what the job file says about it.
+        fs: filesystem of the file.
+        path: path of the file.
+        spec: the `source` section of the job file.
         start: first byte; 0 for the first record.
         stop: one past the last byte; 0 for the end of the file.
-        schema: the columns that are wanted.
-        head: what the head of the file shows.
+        schema: the selected columns.
+        head: properties found in the head of the file.
         block: bytes that Arrow parses at a time.
         watched: bytes that must not occur.
-        as_latin: hide bytes that are no UTF-8 from Arrow, which cannot tell a ragged record with one.
+        as_latin: pass the bytes to Arrow as Latin-1, because it cannot report a ragged record that is not UTF-8.
     """
     names = columns_of(head)
     ragged: list[BadRow] = []
@@ -130,13 +137,13 @@ def records(
             before = max([before, *numbers[-1:].tolist(), *(row.row or 0 for row in bad)])
             batch, unclosed = _without_sentinel(batch, numbers, head.dialect.delimiter)
             numbers = numbers[: len(batch)]
-            yield Parsed(batch if wanted else _withoutcolumns_of(batch, schema), numbers, [*bad, *unclosed])
+            yield Parsed(batch if wanted else _without_columns(batch, schema), numbers, [*bad, *unclosed])
         if ragged:
-            yield Parsed(_withoutcolumns_of(None, schema), np.empty(0, np.int64), ragged)
+            yield Parsed(_without_columns(None, schema), np.empty(0, np.int64), ragged)
 
 
 def _numbered(before: int, rows: int, ragged: list[BadRow]) -> tuple[np.ndarray, list[BadRow]]:
-    """Record numbers of the rows of a batch, and the ragged records among them, which are taken from the list."""
+    """Record numbers of the rows of a batch, and the ragged records among them, which are removed from `ragged`."""
     last = before + rows
     at = 0
     while at < len(ragged) and (ragged[at].row or 0) <= last + 1:
@@ -146,8 +153,8 @@ def _numbered(before: int, rows: int, ragged: list[BadRow]) -> tuple[np.ndarray,
     return np.setdiff1d(numbers, [row.row or 0 for row in bad], assume_unique=True) if bad else numbers, bad
 
 
-def _withoutcolumns_of(batch: pa.RecordBatch | None, schema: pa.Schema) -> pa.RecordBatch:
-    """As many rows, with one empty column: a file may have none of the columns that are wanted."""
+def _without_columns(batch: pa.RecordBatch | None, schema: pa.Schema) -> pa.RecordBatch:
+    """A batch with as many rows and one empty column, for a file that has none of the selected columns."""
     cells = pa.array([b""] * (0 if batch is None else len(batch)), pa.binary())
     return pa.RecordBatch.from_arrays([cells], names=schema.names[:1])
 
@@ -155,7 +162,7 @@ def _withoutcolumns_of(batch: pa.RecordBatch | None, schema: pa.Schema) -> pa.Re
 def _without_sentinel(
     batch: pa.RecordBatch, numbers: np.ndarray, delimiter: str
 ) -> tuple[pa.RecordBatch, list[BadRow]]:
-    """The records of a batch but for the sentinel; one that swallowed it is a bad row."""
+    """The records of a batch without the sentinel record; a record that contains the sentinel becomes a bad row."""
     if not len(batch):
         return batch, []
     last = [column[len(batch) - 1].as_py() for column in batch.columns]
@@ -170,7 +177,7 @@ def _without_sentinel(
 
 
 def _next(reader: pa.csv.CSVStreamingReader) -> pa.RecordBatch | None:
-    """The next batch, None at the end."""
+    """The next batch; None at the end."""
     with _without_noise():
         try:
             return reader.read_next_batch()
@@ -180,7 +187,7 @@ def _next(reader: pa.csv.CSVStreamingReader) -> pa.RecordBatch | None:
 
 @contextmanager
 def _without_noise() -> Iterator[None]:
-    """Arrow decodes a ragged record for us and, where it is no UTF-8, writes a traceback before it raises an error."""
+    """Suppress a traceback: Arrow prints one when a ragged record is not UTF-8, before it raises an error."""
     shown = sys.unraisablehook
 
     def hook(unraisable: sys.UnraisableHookArgs, /) -> None:
@@ -195,5 +202,5 @@ def _without_noise() -> Iterator[None]:
 
 
 def _from_latin(cell: bytes) -> bytes:
-    """The bytes of which each was taken for a character."""
+    """The inverse of `as_latin`: each character becomes one byte again."""
     return cell if cell.isascii() else cell.decode().encode("latin-1")

@@ -1,4 +1,4 @@
-"""Where the records of a CSV end, and the streams that bring a range of them to Arrow's parser."""
+"""Finds the ends of CSV records, and prepares the bytes of a range of records for Arrow's parser."""
 
 from __future__ import annotations
 
@@ -14,28 +14,30 @@ from transforms.errors import SourceError
 
 Bytes = npt.NDArray[np.uint8]
 
-# What cannot be parsed apart is kept waiting up to here: a quote that is never closed must not collect a whole file.
+# A quoted field that continues in the next block is buffered up to this size, so that a quote that is never closed does
+# not load the whole file into memory.
 MAX_WAITING = 64 << 20
 
 
 class Escaped(Exception):
-    """A backslash before a quote, in a file whose head has none."""
+    """A backslash before a quote, in a file with no such quote in its head."""
 
 
 def misplaced_quotes(
     block: Bytes, quotes: int, before: bytes, after: bytes, delimiter: str, quote: str
 ) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:
-    """Quotes that neither open a field, close one, nor are doubled inside one.
+    """Find quotes that do not open or close a field and are not doubled inside one.
 
-    A quote may open a field after a delimiter or a line end, close one before one, or be doubled inside one (RFC 4180).
+    A quote may open a field after a delimiter or a line end, close a field before a delimiter or a line end, or be
+    doubled inside a field (RFC 4180).
 
     Args:
         block: bytes of the file.
-        quotes: the number of quotes before them.
-        before: the byte before them.
-        after: the byte after them.
-        delimiter: one character or several that count as delimiters.
-        quote: the quote.
+        quotes: the number of quotes before the block.
+        before: the byte before the block.
+        after: the byte after the block.
+        delimiter: one or more characters that count as delimiters.
+        quote: the quote character.
 
     Returns:
         Whether each byte is such a quote; whether each byte is inside quotes.
@@ -57,10 +59,10 @@ def record_ends(
     Args:
         stream: the file, at `start`.
         every: bytes between two record ends.
-        block_bytes: bytes looked at together.
+        block_bytes: bytes that are read at a time.
         delimiter: between two fields.
         quote: around fields; empty if there is none.
-        start: where the stream is.
+        start: byte offset of the stream.
     """
     cuts: list[int] = []
     offset, quotes, before = start, 0, b"\n"
@@ -85,11 +87,13 @@ def record_ends(
 
 
 class Transcoded(io.RawIOBase):
-    """Text of any encoding as UTF-8; bytes that are wrong become bytes that are no UTF-8, and with them a bad row.
+    """A stream of text in any encoding, converted to UTF-8.
+
+    Bytes that are invalid in that encoding become invalid UTF-8, so that the row with them becomes a bad row.
 
     Args:
-        stream: with a `read`.
-        encoding: a name that Python knows.
+        stream: an object with a `read` method.
+        encoding: an encoding name of Python.
     """
 
     def __init__(self, stream: BinaryIO | io.RawIOBase, encoding: str):
@@ -103,16 +107,16 @@ class Transcoded(io.RawIOBase):
         """Always."""
         return True
 
-    # The stub allows any buffer; BufferedReader, which alone reads this, gives a memoryview.
+    # The type stub allows any buffer, but only BufferedReader calls this, with a memoryview.
     def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]
-        """The next bytes into the buffer; their number, 0 at the end."""
+        """Write the next bytes to the buffer; returns their number, 0 at the end."""
         while not self.waiting and not self.ended:
             block = self.stream.read(1 << 20) or b""
             self.ended = not block
             try:
                 text = self.decoder.decode(block, self.ended)
             except UnicodeDecodeError:
-                # Half a character at the end of the file.
+                # The file ends in the middle of a character.
                 self.decoder.reset()
                 text = "\udcff"
             self.waiting = text.encode("utf-8", "surrogatepass")
@@ -122,20 +126,21 @@ class Transcoded(io.RawIOBase):
 
 
 class Range(io.RawIOBase):
-    """The next bytes of a stream and then one more record on a line of its own, as a stream.
+    """A stream of the next bytes of a file, followed by one additional record on its own line.
 
     Args:
-        stream: at the first byte.
-        path: of the file, for messages.
-        length: bytes; None for all of them.
-        end: the last record.
+        stream: the file, at the first byte of the range.
+        path: path of the file, for messages.
+        length: number of bytes; None for all.
+        end: the additional record.
         watched: bytes that must not occur; empty for none.
-        together: characters that must not be last in a block: Arrow gets lost between two halves of a doubled quote.
+        together: characters that must not be last in a block, because Arrow misreads a doubled quote that is split over
+            two blocks.
         rewriter: applied to the text of the range; None for none.
 
     Raises:
-        SourceError: while reading: the stream ends too early.
-        Escaped: while reading: `watched` occurs.
+        SourceError: while reading, if the stream ends too early.
+        Escaped: while reading, if `watched` occurs.
     """
 
     def __init__(
@@ -159,7 +164,7 @@ class Range(io.RawIOBase):
         return True
 
     def read(self, size: int = -1) -> bytes:
-        """The next bytes, at most `size`; none at the end."""
+        """The next bytes, at most `size`; empty at the end."""
         parts, length = [self.waiting], len(self.waiting)
         while length < size and not self.ended:
             parts.append(self._next(size - length))
@@ -192,13 +197,13 @@ class Range(io.RawIOBase):
 
 
 class Rewriter:
-    """Text of a dialect with comments or escapes -> the same records as Arrow's parser takes them.
+    """Rewrites text with comments or escapes so that Arrow parses the same records.
 
-    Arrow has no comments, and it drops every escape character that is not escaped itself, also in a path of Windows.
-    Here an escape that stands before an ordinary character is doubled, so that it comes out as it is in the file.
+    Arrow does not support comments, and it drops every escape character that is not escaped itself, for example in a
+    Windows path. Here an escape before an ordinary character is doubled, so that the value is the same as in the file.
 
     Args:
-        delimiter, quote, escape, comment: of the dialect; empty if there is none.
+        delimiter, quote, escape, comment: characters of the dialect; empty if there is none.
         escapes_in_quotes_only: whether an escape outside of quotes is an ordinary character.
     """
 
@@ -214,7 +219,7 @@ class Rewriter:
             parts.append(b"(?P<escape>" + e + (b"" if escapes_in_quotes_only else rb"(?:.|\Z)") + b")")
         self.tokens = re.compile(b"|".join(parts), re.DOTALL)
         kept = b"[" + e + q + (b"" if escapes_in_quotes_only else d + rb"\r\n") + b"]"
-        # The pair that stays, or the escape alone.
+        # Either an escape with a character that it escapes, which is kept, or an escape before an ordinary character.
         self.pairs = re.compile(e + b"(" + kept + b")|" + e, re.DOTALL) if e else None
         self.escape = escape.encode()
         self.in_quotes_only = escapes_in_quotes_only
@@ -222,13 +227,13 @@ class Rewriter:
         self.open: int | None = None
 
     def write(self, block: bytes, is_last: bool) -> bytes:
-        """The next text that is complete."""
+        """Add a block; returns the rewritten text that is complete."""
         data = self.waiting + block
         cut = len(data) if is_last or len(data) > MAX_WAITING else _line_start(data, len(data))
         text, self.open = data[:cut], None
         done = self.tokens.sub(self._token, text)
         if self.open is not None and not is_last and len(data) < MAX_WAITING:
-            # A quoted field goes on in the next block: wait, from the beginning of its line.
+            # A quoted field continues in the next block, so the text from the beginning of its line is kept for then.
             cut = _line_start(data, self.open)
             done = self.tokens.sub(self._token, data[:cut])
         self.waiting = data[cut:]
@@ -252,5 +257,5 @@ class Rewriter:
 
 
 def _line_start(data: bytes, stop: int) -> int:
-    """Where the last line that begins before `stop` begins."""
+    """Offset of the last line start before `stop`."""
     return max(data.rfind(b"\n", 0, stop), data.rfind(b"\r", 0, stop)) + 1

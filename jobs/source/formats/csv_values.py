@@ -1,12 +1,13 @@
-"""Cells of a CSV -> values of the columns' types; a cell that does not fit rejects its row, with the others kept.
+"""Converts CSV cells to the types of their columns; a cell that does not fit rejects its row, other cells are kept.
 
-The head of a file decides on the type of a column that nobody named: int64, double or bool if every cell prints back
-exactly as it is written, else text (`01234`, `1E5`, `1.10`, `+5`, `True`, 20 digits, dates and times). An empty cell is
-null in such a column. Dates are text as in JSON lines, so that a later `soon` is no reason to reject a row.
+If `source.types` does not name a column, its type is guessed from the head of the file: int64, double or bool if every
+cell, converted and printed again, is exactly as it is written, else text (`01234`, `1E5`, `1.10`, `+5`, `True`, 20
+digits, dates and times). An empty cell is null in such a column. Dates are text, as in JSON lines, so that a later cell
+such as `soon` does not reject its row.
 
-A later cell that does not print back is a rejected row that names the column and `source.types`. The other ways were to
-scan every file at planning, which reads a lake twice, or to make every column text, which costs all lakes their numbers
-for the sake of few. Reading a file of 200 MB (1.2 million rows) takes as long with the check as without.
+A later cell that does not print back identically makes a rejected row; the message names the column and `source.types`.
+The alternatives were to scan every file at planning, which reads a lake twice, or to make every column text, so that no
+lake has numbers. Reading a file of 200 MB (1.2 million rows) takes as long with the check as without it.
 """
 
 from __future__ import annotations
@@ -24,26 +25,26 @@ from jobs.source.shard import BadRow
 
 NULLS = pa.array(pyarrow.csv.ConvertOptions().null_values)
 GUESSES = (pa.int64(), pa.float64(), pa.bool_())
-# repr has an exponent for other doubles than these.
+# Python prints doubles outside of this range with an exponent.
 PLAIN_DOUBLES = (1e-4, 1e16)
-# 15 digits and a point.
+# Length of 15 digits and a point.
 SAFE_CHARACTERS = 16
 BOOLS = pa.array(["true", "false"])
-# A rejected row shows this much of itself.
+# Maximum length of a rejected row's `raw` text.
 RAW_CHARACTERS = 64 << 10
 SHOWN_CHARACTERS = 80
 
 
 def guess(cells: pa.Array) -> pa.DataType:
-    """The type of a column by the cells of the head: one that prints back every cell, else string.
+    """Guess the type of a column: the first type in which every cell prints back identically, else string.
 
     Args:
-        cells: binary.
+        cells: the column's cells in the head of the file, binary.
     """
     try:
         text = cells.cast(pa.string())
     except pa.ArrowInvalid:
-        # Bytes that are no UTF-8: text with bad rows.
+        # Some bytes are not UTF-8: the column is text, with bad rows.
         return pa.string()
     if not pc.any(pc.not_equal(pc.binary_length(text), 0)).as_py():
         return pa.string()
@@ -59,14 +60,14 @@ def guess(cells: pa.Array) -> pa.DataType:
 def convert(
     batch: pa.RecordBatch, numbers: Sequence[int], schema: pa.Schema, named: Collection[str], delimiter: str
 ) -> Iterator[pa.RecordBatch | BadRow]:
-    """Cells -> values, and the rows with a cell that is no value of its column.
+    """Convert cells to values; rows with a cell that does not fit its column's type become BadRows.
 
     Args:
         batch: binary columns.
         numbers: record number of each row in its file.
-        schema: the types.
-        named: columns whose type was asked for, so that a cell need not print back (`1.50` is a double there).
-        delimiter: to show a rejected row with.
+        schema: the types of the columns.
+        named: columns with a type set in `source.types`; their cells need not print back identically (double `1.50`).
+        delimiter: for the text of a rejected row.
     """
     fields = [schema.field(name) for name in batch.schema.names]
     columns: list[pa.Array] = []
@@ -92,7 +93,7 @@ def convert(
 
 
 def shown(cells: Sequence[bytes], delimiter: str) -> str:
-    """A record as it could be written in a file; bytes that are no UTF-8 escaped."""
+    """A record as CSV text; bytes that are not UTF-8 are escaped."""
     line = io.StringIO()
     texts = [cell[:RAW_CHARACTERS].decode("utf-8", "backslashreplace") for cell in cells]
     csv.writer(line, delimiter=delimiter, lineterminator="").writerow(texts)
@@ -100,12 +101,12 @@ def shown(cells: Sequence[bytes], delimiter: str) -> str:
 
 
 def cut(raw: str) -> str:
-    """What a rejected row shows of a long record."""
+    """The beginning of a record that is too long for a rejected row."""
     return raw if len(raw) <= RAW_CHARACTERS else f"{raw[:RAW_CHARACTERS]}... ({len(raw):,} characters)"
 
 
 def _cells(cells: pa.Array, type_: pa.DataType, is_named: bool) -> tuple[pa.Array, list[int]]:
-    """The values, null where a cell is none, and the rows of those."""
+    """The values, with null for each cell that does not fit, and the rows of those cells."""
     try:
         return _values(cells.cast(pa.string()), type_, is_named), []
     except pa.ArrowInvalid:
@@ -118,7 +119,7 @@ def _cells(cells: pa.Array, type_: pa.DataType, is_named: bool) -> tuple[pa.Arra
 
 
 def _target(type_: pa.DataType) -> pa.DataType:
-    """The type that cells are converted to; kinds of text are brought to their own form with all other formats."""
+    """The type that cells are converted to; all string types are read as string and cast later, as in other formats."""
     is_text = pa.types.is_dictionary(type_) or pa.types.is_string_view(type_) or pa.types.is_large_string(type_)
     return pa.string() if is_text else type_
 
@@ -130,10 +131,10 @@ def _values(text: pa.Array, type_: pa.DataType, is_named: bool) -> pa.Array:
 
 
 def _exact(text: pa.Array, type_: pa.DataType) -> pa.Array:
-    """Values that print back exactly; empty cells are null.
+    """Convert text to values that print back identically; empty cells are null.
 
     Raises:
-        ArrowInvalid: one does not.
+        ArrowInvalid: a value does not print back identically.
     """
     lengths = pc.binary_length(text)
     if pc.min(lengths).as_py() == 0:
@@ -157,7 +158,7 @@ def _checked(values: pa.Array, prints_back: bool) -> pa.Array:
 
 
 def _are_printed_integers(text: pa.Array) -> bool:
-    """Whether no text of an integer has a sign or a digit too many: 3 times as fast as printing."""
+    """Whether no integer is written with `+`, `-0` or leading zeros; 3 times as fast as printing them."""
     starts, stops, data = _bytes(text)
     first = data[starts]
     if ((first == ord("0")) & (stops - starts > 1)).any():
@@ -166,10 +167,10 @@ def _are_printed_integers(text: pa.Array) -> bool:
 
 
 def _are_printed_doubles(text: pa.Array, values: pa.Array) -> bool:
-    """Whether every text of a double is its shortest form with a point and without an exponent, as Python prints it."""
+    """Whether every double is written as Python prints it: the shortest form, with a point, without an exponent."""
     starts, stops, data = _bytes(text)
     body = data[starts[0] : stops[-1]].tobytes()
-    # Each text is a number, so that as many points as texts are one each.
+    # Each text is a number, so it has at most one point; as many points as texts means that each text has one.
     if body.count(b".") != len(text) or any(mark in body for mark in (b"e", b"E", b"+")):
         return False
     low, high = PLAIN_DOUBLES
@@ -184,7 +185,7 @@ def _are_printed_doubles(text: pa.Array, values: pa.Array) -> bool:
         return False
     if ((last == ord("0")) & (data[stops - 2] != ord("."))).any():
         return False
-    # Any 15 digits survive the way to a double and back; more have to be printed, which takes 5 times as long.
+    # Up to 15 digits always print back identically; longer numbers are printed to check, which takes 5 times as long.
     long = stops - starts > SAFE_CHARACTERS
     if not long.any():
         return True
@@ -193,17 +194,17 @@ def _are_printed_doubles(text: pa.Array, values: pa.Array) -> bool:
 
 
 def _bytes(text: pa.Array) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Where each text starts and stops, and the bytes of all."""
+    """Byte offsets of the start and the end of each text, and the bytes of all texts."""
     _, offsets, data = text.buffers()
     ends = np.frombuffer(offsets, np.int32)[text.offset : text.offset + len(text) + 1]
     return ends[:-1], ends[1:], np.frombuffer(data, np.uint8)
 
 
 def _lenient(text: pa.Array, type_: pa.DataType) -> pa.Array:
-    """Values of a type that was asked for: white space around them does not count, and NA and the like are null.
+    """Convert text to a type set in `source.types`: white space around values is ignored, NA and the like are null.
 
     Raises:
-        ArrowInvalid: a cell is no value of the type.
+        ArrowInvalid: a cell is not a value of the type.
     """
     if pa.types.is_binary(type_) or pa.types.is_large_binary(type_):
         return text.cast(type_)
@@ -213,7 +214,7 @@ def _lenient(text: pa.Array, type_: pa.DataType) -> pa.Array:
         if pa.types.is_boolean(type_):
             return pc.utf8_lower(text).cast(type_)
         if pa.types.is_time(type_):
-            # Arrow casts no text to a time of day.
+            # Arrow cannot cast text to a time of day.
             moment = pc.binary_join_element_wise("1970-01-01", text, " ").cast(pa.timestamp(type_.unit))
             return moment.cast(type_)
         values = text.cast(type_)
@@ -227,7 +228,7 @@ def _lenient(text: pa.Array, type_: pa.DataType) -> pa.Array:
 
 
 def _complaint(field: pa.Field, cell: bytes, is_named: bool) -> tuple[str, str]:
-    """The kind of error, and the sentence about it."""
+    """The error type and the message for a cell."""
     try:
         value = cell.decode()
     except UnicodeDecodeError as error:

@@ -1,7 +1,7 @@
 """Lines of JSON -> record batches.
 
-Arrow parses whole blocks. A block with a line or a cell that Arrow does not take is read again line by line, so that
-one bad cell rejects one row, with the key named and the other columns kept.
+Arrow parses whole blocks. A block with a line or a cell that Arrow cannot parse is read again line by line, so that one
+bad cell rejects one row; the rejected row names the key and keeps the other columns.
 """
 
 from __future__ import annotations
@@ -17,16 +17,16 @@ import pyarrow.json
 from jobs.source.formats.json_values import Misfit, check_keys, fit, kind, native, parse, unmarked
 from jobs.source.shard import BadRow
 
-# Doubles from here on leave out integers.
+# From here on not every integer has an equal double.
 EXACT_BELOW = 2.0**53
 
 
 class Parser:
-    """Lines -> record batches of a schema.
+    """Parses lines to record batches of a schema.
 
     Args:
         schema: columns and their types.
-        strict: whether other keys are errors.
+        strict: whether keys that are not in the schema are errors.
     """
 
     def __init__(self, schema: pa.Schema, strict: bool):
@@ -39,13 +39,13 @@ class Parser:
         )
 
     def batches(self, block: bytes) -> list[pa.RecordBatch] | None:
-        """A block as a whole; None if something in it is wrong."""
+        """Parse a block as a whole; None if it contains an error."""
         if not block.strip():
             return []
         try:
             whole = pa.json.ReadOptions(use_threads=False, block_size=len(block) + 1)
             table = pa.json.read_json(pa.BufferReader(block), whole, self.options)
-            # JSON can escape half of a surrogate pair; Arrow copies it as it is.
+            # JSON can escape half of a surrogate pair, which Arrow would copy as invalid UTF-8.
             table.validate(full=True)
             if _has_rounded(table):
                 return None
@@ -56,7 +56,7 @@ class Parser:
             return None
 
     def rows(self, block: bytes) -> Iterator[pa.RecordBatch | BadRow]:
-        """The slow path: good lines in batches, bad ones by themselves, `row` counted from the block's beginning."""
+        """Parse a block line by line (slow): good lines as batches, bad lines as BadRows; `row` counts in the block."""
         good: list[list[Any]] = []
         for number, line in enumerate(block.split(b"\n"), 1):
             if not line.strip():
@@ -73,12 +73,12 @@ class Parser:
             yield self._batch(good)
 
     def _row(self, line: bytes) -> list[Any] | BadRow:
-        """One value a column, or what is wrong with the line."""
+        """One value per column, or a BadRow."""
         shown = line.decode("utf-8", "backslashreplace")
         try:
             value: Any = parse(line.decode())
         except UnicodeDecodeError as error:
-            # Where the bytes are wrong in one string, the others can be kept.
+            # The columns with valid bytes are kept.
             return self._kept(BadRow("InvalidUTF8", f"byte {error.start} of the line: {error.reason}", shown), line)
         except RecursionError:
             return BadRow("InvalidJSON", "nested too deep", shown)
@@ -94,7 +94,7 @@ class Parser:
         return BadRow(first.kind, message, shown, None, first.path, self._batch([values]))
 
     def _values(self, value: dict[str, Any]) -> tuple[list[Any], list[Misfit]]:
-        """One value a column, None where it does not fit, and what does not fit."""
+        """One value per column, None if it does not fit, and the errors of those that do not fit."""
         values, misfits = [], []
         for field in self.schema:
             try:
@@ -120,7 +120,7 @@ class Parser:
         return found
 
     def _kept(self, bad: BadRow, line: bytes) -> BadRow:
-        """The bad row with the columns that have no bad bytes."""
+        """The bad row with the columns that have no invalid bytes."""
         try:
             value = parse(line.decode("utf-8", "surrogateescape"))
         except (ValueError, RecursionError):
@@ -146,7 +146,7 @@ def _cast(batch: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:
 
 
 def _has_rounded(table: pa.Table) -> bool:
-    """Whether a double is so large that the file may have had an integer that no double is."""
+    """Whether some double is so large that the file may contain an integer without an equal double."""
     return any(_is_large(column) for column in table.columns)
 
 

@@ -1,7 +1,7 @@
-"""Types of JSON keys, found by looking at the values of the head of a file.
+"""Types of JSON keys, inferred from the values in the head of a file.
 
-A string is text, whatever it looks like, since JSON has no dates. Numbers are int64 or double where every number prints
-back as the file has it; else (1 beside 1.0, 20 digits, 1e400) they stay text.
+A string is always text, because JSON has no dates. Numbers are int64 or double if every number prints back identically;
+otherwise (1 and 1.0 under one key, 20 digits, 1e400) they are kept as text.
 """
 
 from __future__ import annotations
@@ -16,13 +16,14 @@ import pyarrow.json
 
 from jobs.source.formats.json_values import Integer, Real, any_text, is_any, kind, parse
 
-# Numbers are compared with their text in this much of a file.
+# Numbers are compared with their text in this many bytes at the beginning of a file.
 EXACT_BYTES = 1 << 20
-# A key may have values of another kind in this share of the lines: those become rejected rows.
+# If at most this share of a key's values is of another kind, those values become rejected rows. With a larger share,
+# the key has no common type (objects and lists) or becomes JSON text (scalars).
 MAX_OTHER_LISTS = 0.01
 MAX_OTHER_SCALARS = 1 / 3
 
-# Arrow's own formats hold 64 levels, and its inference overflows the stack at some thousands.
+# Arrow's formats support 64 levels, and its type inference overflows the stack at some thousands.
 MAX_DEPTH = 32
 
 SCALARS = ("boolean", "number", "string")
@@ -30,12 +31,12 @@ SCALARS = ("boolean", "number", "string")
 
 @dataclass(frozen=True)
 class Keys:
-    """What the keys of a file are.
+    """The keys of a file and their types.
 
     Attributes:
-        schema: a column for each key, in the order first seen.
-        mixed: key -> what is wrong with it, where its values have nothing in common.
-        objects: lines that are JSON objects; None if all are.
+        schema: a column for each key, in the order of first occurrence.
+        mixed: key -> description of the conflict, for keys with values that have no common type.
+        objects: number of lines that are JSON objects; None if all are.
     """
 
     schema: pa.Schema
@@ -48,13 +49,13 @@ class Seen:
     """The values seen under one key.
 
     Attributes:
-        lines: kind -> the first line that has it.
-        counts: kind -> values of it.
+        lines: kind -> first line with a value of that kind.
+        counts: kind -> number of values of that kind.
         integers: whether some number has neither fraction nor exponent.
-        reals: whether some number has.
-        exact: whether every number prints back as the file has it.
-        deep: whether some value is nested deeper than Arrow takes; the key is then JSON text.
-        torn: lists whose own items are of several kinds.
+        reals: whether some number has a fraction or an exponent.
+        exact: whether every number prints back identically.
+        deep: whether some value is nested deeper than Arrow supports; the key is then JSON text.
+        torn: line -> number of lists with items of several kinds.
         items: the items of the lists.
         fields: the fields of the objects.
     """
@@ -70,7 +71,7 @@ class Seen:
     fields: dict[str, Seen] = field(default_factory=dict)
 
     def add(self, value: Any, line: int, depth: int = 0) -> None:
-        """Look at one value, which is `depth` objects and lists below its line."""
+        """Add one value, which is nested in `depth` objects and lists."""
         found = kind(value)
         if depth > MAX_DEPTH and found in ("object", "list"):
             self.deep = True
@@ -105,7 +106,7 @@ class Seen:
         """The key as a column.
 
         Raises:
-            Mixed: its values have nothing in common.
+            Mixed: its values have no common type.
         """
         if self.deep:
             return any_text(name)
@@ -139,14 +140,14 @@ class Seen:
 
 
 class Mixed(Exception):
-    """The values of a key have nothing in common; its arguments say where."""
+    """The values of a key have no common type; the arguments say in which lines."""
 
     def __init__(self, places: Iterable[str]):
         super().__init__(" and ".join(places))
 
 
 def infer(head: bytes) -> Keys:
-    """The keys of the lines that are JSON objects.
+    """Infer the keys and types of the lines that are JSON objects.
 
     Args:
         head: whole lines from the beginning of the file.
@@ -163,7 +164,7 @@ def infer(head: bytes) -> Keys:
         return _walked(head)
     if not _has_reals(schema):
         return Keys(pa.schema([_plain(each) for each in schema]))
-    # Arrow gives a double for 20 digits and for 1 beside 1.0 without a word.
+    # Arrow infers double without an error for 20 digits, and for a key with both 1 and 1.0.
     start = head[: head.rfind(b"\n", 0, EXACT_BYTES) + 1] if len(head) > EXACT_BYTES else head
     numbers = _walked(start or head).schema
     fields = [_exact(_plain(each), _get(numbers, each.name)) for each in schema]
@@ -171,7 +172,7 @@ def infer(head: bytes) -> Keys:
 
 
 def merge(one: pa.Field, other: pa.Field) -> pa.Field | None:
-    """One column for a key of two files, text where their numbers differ; None if they have nothing in common."""
+    """One column for a key of two files, text where their types of numbers differ; None if there is no common type."""
     if pa.types.is_null(one.type) or (is_any(other) and not pa.types.is_nested(one.type)):
         return other
     if pa.types.is_null(other.type) or (is_any(one) and not pa.types.is_nested(other.type)):
@@ -189,7 +190,7 @@ def merge(one: pa.Field, other: pa.Field) -> pa.Field | None:
 
 
 def settled(each: pa.Field) -> pa.Field:
-    """The field with JSON text where no value says what it is: keys that are null, `{}` or `[]` everywhere."""
+    """The field with JSON text for keys of unknown type: those that are null, `{}` or `[]` everywhere."""
     type_ = each.type
     if pa.types.is_struct(type_) and type_.num_fields:
         return each.with_type(pa.struct([settled(type_.field(i)) for i in range(type_.num_fields)]))
@@ -203,7 +204,7 @@ def _merged(one: pa.Field | None, other: pa.Field | None) -> pa.Field | None:
 
 
 def _may_be_deep(head: bytes) -> bool:
-    """Whether some line could be nested deeper than MAX_DEPTH, judged by its brackets."""
+    """Whether some line may be nested deeper than MAX_DEPTH, estimated from its number of brackets."""
     most = 8 * MAX_DEPTH
     if head.count(b"{") + head.count(b"[") - head.count(b"\n") < most:
         return False
@@ -216,7 +217,7 @@ def _inferred(head: bytes) -> pa.Schema:
 
 
 def _walked(head: bytes) -> Keys:
-    """The slow path: look at every value; what is no object does not count."""
+    """Infer the types in Python, value by value (slow); lines that are not objects are ignored."""
     seen = Seen()
     objects = 0
     for number, line in enumerate(head.split(b"\n"), 1):
@@ -238,7 +239,7 @@ def _walked(head: bytes) -> Keys:
 
 
 def _plain(each: pa.Field) -> pa.Field:
-    """The field with a string for each time that Arrow took a string for."""
+    """The field with string instead of each time type, because Arrow infers times from strings."""
     type_ = each.type
     if pa.types.is_struct(type_):
         return each.with_type(pa.struct([_plain(type_.field(i)) for i in range(type_.num_fields)]))
@@ -248,7 +249,7 @@ def _plain(each: pa.Field) -> pa.Field:
 
 
 def _exact(each: pa.Field, walked: pa.Field | None) -> pa.Field:
-    """The field as it was, but for doubles that do not print back."""
+    """The field as Arrow inferred it, with text instead of doubles that do not print back identically."""
     if walked is None:
         return each
     type_, other = each.type, walked.type
@@ -276,7 +277,7 @@ def _has_reals(types: Iterable[pa.Field]) -> bool:
 
 
 def _depth(type_: pa.DataType) -> int:
-    """Levels of structs and lists; counted no further than just past MAX_DEPTH."""
+    """Levels of nested structs and lists; counting stops at MAX_DEPTH + 1."""
     level = [type_]
     for depth in range(MAX_DEPTH + 1):
         level = [t.field(i).type for t in level if pa.types.is_nested(t) for i in range(t.num_fields)]

@@ -1,6 +1,6 @@
-"""One JSON value -> a value of an Arrow type: the slow path of JSON lines, which says what is wrong with a cell.
+"""Converts one JSON value to an Arrow type: the slow path of JSON lines, which names the error of each cell.
 
-Numbers stay the text that the file has until their type is known, so that none is rounded on the way.
+Numbers are kept as the text in the file until their type is known, so that none is rounded.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any
 
 import pyarrow as pa
 
-# Marks a string column that takes values of any kind, as the JSON text that the file has for them.
+# Marks a string column that accepts values of any kind; other values than strings are stored as JSON text.
 ANY = {b"nightscribe.json": b"any"}
 
 
@@ -27,7 +27,7 @@ class Real(str):
 
 
 class Repeated(dict[str, Any]):
-    """A JSON object that has a key twice; the last value is kept."""
+    """A JSON object with a repeated key; the last value is kept."""
 
     key: str
 
@@ -37,7 +37,7 @@ class Misfit(Exception):
     """A value that does not fit its type.
 
     Attributes:
-        path: where it is, such as `meta.tags[0]`.
+        path: the value's path in the line, such as `meta.tags[0]`.
         message: the value and the type.
         kind: InvalidValue, InvalidUTF8, DuplicateKey or UnexpectedKey.
     """
@@ -48,27 +48,27 @@ class Misfit(Exception):
 
 
 def parse(line: str) -> Any:
-    """The value of a line; numbers as Integer and Real.
+    """Parse a line; numbers become Integer and Real.
 
     Raises:
-        ValueError: the line is no JSON.
-        RecursionError: it is nested too deep.
+        ValueError: the line is not JSON.
+        RecursionError: the value is nested too deep.
     """
     return _DECODER.decode(line)
 
 
 def any_text(name: str) -> pa.Field:
-    """A string column that takes values of any kind."""
+    """A string column that accepts values of any kind."""
     return pa.field(name, pa.string(), metadata=ANY)
 
 
 def is_any(field: pa.Field) -> bool:
-    """Whether a string column takes values of any kind."""
+    """Whether a string column accepts values of any kind."""
     return field.metadata is not None and field.metadata.get(b"nightscribe.json") == b"any"
 
 
 def unmarked(field: pa.Field) -> pa.Field:
-    """The field without marks of `any_text`, fields below it likewise."""
+    """The field and its nested fields without the marks of `any_text`."""
     type_ = field.type
     if pa.types.is_struct(type_):
         field = field.with_type(pa.struct([unmarked(type_.field(i)) for i in range(type_.num_fields)]))
@@ -78,16 +78,16 @@ def unmarked(field: pa.Field) -> pa.Field:
 
 
 def fit(value: Any, field: pa.Field, path: str, strict: bool) -> Any:
-    """The value as `pyarrow.array` takes it for `native(field.type)`.
+    """Convert a value to the Python form that `pyarrow.array` accepts for the type of `native(field)`.
 
     Args:
         value: from `parse`.
-        field: what it has to be.
-        path: its key.
+        field: the field that it must fit.
+        path: its path in the line.
         strict: whether a key that the field's type does not have is an error.
 
     Raises:
-        Misfit: it does not fit.
+        Misfit: the value does not fit.
     """
     if value is None:
         return None
@@ -101,7 +101,7 @@ def fit(value: Any, field: pa.Field, path: str, strict: bool) -> Any:
 
 
 def native(field: pa.Field) -> pa.Field:
-    """The field with the types that JSON has; whatever is written as a string there is cast afterwards."""
+    """The field with types that JSON has; types that JSON writes as strings, such as dates, become string."""
     type_ = field.type
     kept = (pa.types.is_boolean, pa.types.is_integer, pa.types.is_decimal, pa.types.is_null)
     if any(is_kind(type_) for is_kind in kept):
@@ -118,7 +118,7 @@ def native(field: pa.Field) -> pa.Field:
 
 
 def text(value: Any) -> str:
-    """JSON text of a value, its numbers as the file has them."""
+    """JSON text of a value, with numbers as they are written in the file."""
     if isinstance(value, Integer | Real):
         return str(value)
     if isinstance(value, list):
@@ -129,7 +129,7 @@ def text(value: Any) -> str:
 
 
 def kind(value: Any) -> str:
-    """What a value is, in JSON's words."""
+    """The kind of a value, in the terms of JSON."""
     if value is None:
         return "null"
     names = {bool: "boolean", str: "string", list: "list", Integer: "number", Real: "number"}
@@ -239,10 +239,10 @@ def _null(value: Any, field: pa.Field, path: str, strict: bool) -> None:
 
 
 def check_keys(value: dict[str, Any], names: list[str], path: str, strict: bool) -> None:
-    """Refuse an object that has one of `names` twice, or, if `strict`, a key that is none of them.
+    """Refuse an object with one of `names` twice or, if `strict`, with a key that is not in `names`.
 
     Raises:
-        Misfit: with the key.
+        Misfit: the message names the key.
     """
     above = f"{path}." if path else ""
     if isinstance(value, Repeated) and value.key in names:

@@ -1,6 +1,6 @@
-"""JSON lines, split by byte ranges at line ends: always safe, since JSON escapes a line end inside a string.
+"""JSON lines, split into byte ranges at line ends. That is always safe, because JSON escapes line ends in strings.
 
-Keys get their types in `json_types`, lines are parsed in `json_parser`.
+Types of keys are inferred in `json_types`, lines are parsed in `json_parser`.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ from transforms.errors import SourceError, UnreadableSource
 
 SHARD_BYTES = 64 << 20
 BLOCK_BYTES = 4 << 20
-# The schema is inferred from this much of a file; a key first seen later makes its row a rejected row.
+# The schema is inferred from this many bytes; a row with a key that first occurs later is rejected.
 SAMPLE_BYTES = 16 << 20
-# A line number is counted from the beginning of the file, but not past this many bytes.
+# Line numbers are counted from the beginning of the file, in at most this many bytes.
 COUNTED_BYTES = 1 << 30
 UTF8_MARK = b"\xef\xbb\xbf"
 
@@ -33,7 +33,7 @@ def inspect(fs: AbstractFileSystem, path: str, spec: SourceSpec) -> Layout:
     """Infer the schema from the head of the file and find line ends near every SHARD_BYTES.
 
     Raises:
-        UnreadableSource: the file is no JSON lines, or the values of a wanted key have nothing in common.
+        UnreadableSource: the file is not JSON lines, or the values of a selected key have no common type.
     """
     with open_bytes(fs, path) as stream:
         head = _head(stream)
@@ -57,7 +57,7 @@ def read(
 ) -> Iterator[pa.RecordBatch | BadRow]:
     """Parse the lines of bytes `[start, stop)`; a line that does not fit the schema is a BadRow.
 
-    Other keys than the schema's are ignored where columns were selected, and make a BadRow where all were wanted.
+    Keys that are not in the schema are ignored if `source.columns` is set; otherwise they make the line a BadRow.
     """
     parser = Parser(schema, strict=spec.columns is None)
     before: int | None = None
@@ -79,17 +79,17 @@ def read(
 
 
 def open_bytes(fs: AbstractFileSystem, path: str) -> BinaryIO:
-    """Open a file for reading, decompressed if its ending says gz, zst, bz2 or xz."""
+    """Open a file for reading; it is decompressed if its name ends in gz, zst, bz2 or xz."""
     return fs.open(path, "rb", compression="infer")
 
 
 def is_compressed(path: str) -> bool:
-    """Whether the ending names a compression, so that the file has to be read from its beginning."""
+    """Whether the name ends in a compression format, so that the file must be read from its beginning."""
     return path.endswith((".gz", ".zst", ".bz2", ".xz"))
 
 
 def _head(stream: BinaryIO) -> bytes:
-    """Whole lines, about SAMPLE_BYTES; more if the first line is longer."""
+    """The first whole lines of a file, about SAMPLE_BYTES; more if the first line is longer."""
     head = stream.read(SAMPLE_BYTES)
     while len(head) >= SAMPLE_BYTES and b"\n" not in head:
         more = stream.read(len(head))
@@ -146,7 +146,7 @@ def _lines(stream: BinaryIO, length: int | None) -> Iterator[bytes]:
 
 
 def _lines_before(fs: AbstractFileSystem, path: str, start: int) -> int:
-    """Lines before byte `start`; -1 if that is too far to count."""
+    """Number of lines before byte `start`; -1 if that is too far to count."""
     if start > COUNTED_BYTES:
         return -1
     count = 0

@@ -14,15 +14,15 @@ from jobs.source.shard import BadRow, Layout
 from jobs.spec import SourceSpec
 from transforms.errors import SourceError, UnreadableSource
 
-# A shard has at least these rows, unless its file has fewer; below, part files get too small for a lake.
+# Minimum rows of a shard, unless its file has fewer; smaller part files are too small for a lake.
 SHARD_ROWS = 50_000
 
 
 def inspect(fs: AbstractFileSystem, path: str, spec: SourceSpec) -> Layout:
-    """Read the footer: schema and row groups, the small ones taken together.
+    """Read the footer: the schema, and ranges of row groups; small row groups share a range.
 
     Raises:
-        UnreadableSource: the file is encrypted, or a wanted column is there twice.
+        UnreadableSource: the file is encrypted, or has two columns with the name of a selected one.
     """
     with fs.open(path, "rb") as stream, _opened(stream, path) as file:
         metadata, schema = file.metadata, file.schema_arrow
@@ -39,7 +39,7 @@ def inspect(fs: AbstractFileSystem, path: str, spec: SourceSpec) -> Layout:
 def read(
     fs: AbstractFileSystem, path: str, start: int, stop: int, schema: pa.Schema, batch_rows: int, spec: SourceSpec
 ) -> Iterator[pa.RecordBatch | BadRow]:
-    """Read row groups `[start, stop)`, only the columns of `schema` that the file has.
+    """Read row groups `[start, stop)`, and only the columns of `schema` that the file has.
 
     Raises:
         SourceError: a row group is damaged.
@@ -62,10 +62,10 @@ def read(
 
 
 def without_repeated(schema: pa.Schema, path: str, spec: SourceSpec) -> pa.Schema:
-    """The columns whose name is there once.
+    """The columns with a unique name.
 
     Raises:
-        UnreadableSource: a wanted column is there twice.
+        UnreadableSource: the name of a selected column is not unique.
     """
     names = schema.names
     if len(set(names)) == len(names):
@@ -80,16 +80,16 @@ def without_repeated(schema: pa.Schema, path: str, spec: SourceSpec) -> pa.Schem
 
 
 def _opened(stream: BinaryIO, path: str) -> pq.ParquetFile:
-    """The file, its footer read.
+    """Open a file and read its footer.
 
     Raises:
-        UnreadableSource: it is encrypted.
-        SourceError: it is no Parquet file, or cut off.
+        UnreadableSource: the file is encrypted.
+        SourceError: the file is not Parquet, or is truncated.
     """
     try:
-        # INT96 holds years that nanoseconds do not: 9999-12-31 would become 1816.
+        # INT96 covers years that nanoseconds do not: as nanoseconds, 9999-12-31 would become 1816.
         file = pq.ParquetFile(stream, coerce_int96_timestamp_unit="us")
-        # Asked for nothing, the reader casts dictionaries, and fails where one has bytes that are not UTF-8.
+        # Without `read_dictionary` the reader casts dictionaries, and fails if one has bytes that are not UTF-8.
         leaves = [file.schema.column(i) for i in range(len(file.schema))]
         top = {each.name for each in file.schema_arrow if _has_dictionary(each.type)}
         if names := [leaf.path for leaf in leaves if leaf.path.split(".")[0] in top]:
@@ -117,7 +117,7 @@ def _has_dictionary(type_: pa.DataType) -> bool:
 
 
 def _damaged(file: pq.ParquetFile, path: str, groups: Sequence[int], columns: Sequence[str]) -> SourceError:
-    """Which row group and column cannot be read, found by reading each by itself."""
+    """An error that names the row group and column that cannot be read, found by reading each on its own."""
     before = sum(file.metadata.row_group(group).num_rows for group in range(groups[0]))
     for group in groups:
         rows = file.metadata.row_group(group).num_rows
