@@ -50,7 +50,7 @@ def read(folder: str) -> dict[str, Any]:
     """The adapter_config.json of a PEFT adapter folder.
 
     Raises:
-        ModelError: there is none, or it has values of other types than PEFT writes.
+        ModelError: the file is missing, or has values of other types than PEFT writes.
     """
     file = Path(folder) / "adapter_config.json"
     if not file.is_file():

@@ -49,11 +49,11 @@ def check(device: str) -> None:
 
 
 def choose_dtype(dtype: str, device: str) -> str:
-    """The dtype that `auto` means on a device: the fastest that loses no label.
+    """The dtype that `auto` selects on a device: the fastest one that does not change labels.
 
-    A GPU is asked what it has. A CPU that says it has bfloat16 is timed, once a process, for under 0.1 s: some have the
-    instructions at half the speed of float32. The plan records the answer; the fingerprint does not, so that another
-    machine redoes nothing.
+    A GPU reports what it supports. A CPU that reports bfloat16 is timed once per process, for less than 0.1 s, because
+    on some CPUs these instructions have half the speed of float32. The plan records the dtype; the fingerprint does
+    not, so that another machine does not compute finished shards again.
     """
     if dtype != "auto":
         return dtype
@@ -67,7 +67,7 @@ def choose_dtype(dtype: str, device: str) -> str:
 
 
 def has_bfloat16() -> bool:
-    """Whether the CPU has matrix instructions for bfloat16, at whatever speed."""
+    """Whether the CPU has matrix instructions for bfloat16, independent of their speed."""
     return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
 
 
@@ -75,9 +75,9 @@ def has_bfloat16() -> bool:
 def bfloat16_speedup() -> float:
     """How many times faster than float32 this CPU multiplies bfloat16 matrices, at the width of BERT-base.
 
-    The two take turns and the best round of each counts. A round is one thread for under a millisecond, so that some
-    fall between two turns of the scheduler: beside three busy processes on two cores this says 0.61 to 0.65 where an
-    idle machine says 0.63, and products of 4 ms or of two threads say anything from 0.1 to 2.8.
+    The two dtypes are timed alternately, and the best round of each counts. A round uses one thread for less than a
+    millisecond, so that some rounds are not interrupted by the scheduler: with three busy processes on two cores the
+    result is 0.61 to 0.65, on an idle machine 0.63. Products of 4 ms, or of two threads, give 0.1 to 2.8.
     """
     weights, rows = torch.ones(768, 768), torch.ones(64, 768)
     pairs = {dtype: (rows.to(dtype), weights.to(dtype)) for dtype in (torch.float32, torch.bfloat16)}

@@ -124,7 +124,7 @@ def load(ref: ModelRef, architecture: str | type) -> Model:
 
 
 def cast(network: torch.nn.Module, dtype: torch.dtype) -> None:
-    """Round a network's numbers, in place, except the frequencies of rotary embeddings: far tokens would move."""
+    """Convert a network to a dtype, in place, except rotary frequencies: rounding them shifts distant positions."""
     kept = [
         (module, name, buffer)
         for module in network.modules()
@@ -138,7 +138,7 @@ def cast(network: torch.nn.Module, dtype: torch.dtype) -> None:
 
 @contextmanager
 def in_float32(network: PreTrainedModel) -> Iterator[None]:
-    """A network with its numbers in float32 for a while; they come back as they were."""
+    """Convert a network to float32 within the block; afterwards its numbers are exactly as before."""
     rounded = [
         (tensor, tensor.dtype)
         for tensor in (*network.parameters(), *network.buffers())
@@ -154,15 +154,15 @@ def in_float32(network: PreTrainedModel) -> Iterator[None]:
 
 
 def forward(model: Model, ids: list[list[int]], type_ids: list[list[int]] | None = None) -> Any:
-    """One batch through the network, as transformers' ModelOutput; each row's outputs start at place 0.
+    """Compute one batch; returns transformers' ModelOutput, in which each row's outputs start at position 0.
 
     Args:
         model: a loaded model.
         ids: token ids of each sequence, as many as `model.caps()` allows; padded here.
-        type_ids: which segment each token belongs to, for pairs; those of a text on its own if left out.
+        type_ids: the segment of each token, for pairs of texts; by default those of a single text.
 
     Raises:
-        ValueError: sequences of different lengths for a model whose batches have one length.
+        ValueError: the sequences have different lengths, and the model needs batches of equal length.
     """
     lengths = np.fromiter(map(len, ids), dtype=np.int64, count=len(ids))
     width = int(lengths.max())
@@ -190,12 +190,12 @@ def logits(model: Model, ids: list[list[int]], type_ids: list[list[int]] | None 
 
 
 def tokenizer_folder(ref: ModelRef) -> str:
-    """An adapter that added tokens brings its tokenizer along."""
+    """The folder of the tokenizer: the adapter's if it has one, because adapters can add tokens."""
     return ref.adapter if ref.adapter and (Path(ref.adapter) / "tokenizer_config.json").is_file() else ref.path
 
 
 def longest(tokenizer: PreTrainedTokenizerBase, network: PreTrainedModel) -> int:
-    """The longest sequence that both the tokenizer and the position embeddings take."""
+    """The longest sequence that both the tokenizer and the position embeddings support."""
     limits = [tokenizer.model_max_length] if tokenizer.model_max_length < NO_LIMIT else []
     if isinstance(positions := getattr(network.config, "max_position_embeddings", None), int) and positions > 0:
         limits.append(positions - _first_position(network) - virtual_tokens.count(network))
@@ -211,6 +211,6 @@ def _first_position(network: PreTrainedModel) -> int:
 
 
 def input_names(tokenizer: PreTrainedTokenizerBase, network: PreTrainedModel) -> frozenset[str]:
-    """The tensors that the tokenizer makes and the network's forward takes."""
+    """Names of the tensors that the tokenizer makes and the network's forward accepts."""
     taken = inspect.signature(virtual_tokens.base_of(network).forward).parameters
     return frozenset(name for name in tokenizer.model_input_names if name in taken)

@@ -14,11 +14,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class ModelRef:
-    """Which weights to load and how; every field is already resolved, none says auto but `device`.
+    """Which weights to load and how; all fields are resolved, only `device` may be auto.
 
     Attributes:
         path: folder with config.json, tokenizer files and weights.
-        adapter: PEFT adapter folder laid over it, or None.
+        adapter: folder of a PEFT adapter to apply, or None.
         dtype: float32, bfloat16, float16 or int8.
         device: auto, cpu, cuda, cuda:N or mps.
         engine: torch or onnx.

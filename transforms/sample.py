@@ -1,4 +1,4 @@
-"""Rows on which a loaded model is tried: of several lengths, and the same ones every time."""
+"""Sample rows of several lengths for trials of a loaded model; they are the same every time."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from transforms.filler import vocabulary
 if TYPE_CHECKING:
     from transforms.model import Model
 
-# Tokens of the rows, special ones apart: short ones get much padding beside a long one.
+# Ordinary tokens of each row: short rows get much padding in a batch with a long one.
 LENGTHS = (3, 7, 14)
 
 
@@ -22,10 +22,10 @@ class Tokens(NamedTuple):
 
 
 def sample_rows(model: Model, paired: bool) -> list[Tokens]:
-    """Rows of several lengths: ordinary tokens between the tokenizer's special ones, the same ones every time.
+    """Rows of several lengths: ordinary tokens between the tokenizer's special tokens, the same every time.
 
     Args:
-        model: whose tokenizer, window and vocabulary they fit.
+        model: the model; the rows fit its tokenizer, window and vocabulary.
         paired: whether a row is a pair of texts.
     """
     tokenizer = model.tokenizer
@@ -35,7 +35,7 @@ def sample_rows(model: Model, paired: bool) -> list[Tokens]:
     size = min(len(tokenizer), vocabulary(model.network))
     lengths = (*LENGTHS[:-1], max(LENGTHS[-1], 4 * chunk_length(model)))
     special = set(tokenizer.all_special_ids)
-    # Neighbours in a vocabulary are often alike.
+    # Tokens with neighbouring ids are often similar, so the ids are spread.
     ordinary = [i for i in ((13 + 7919 * k) % size for k in range(4 * sum(lengths))) if i not in special] or [0]
     rows = []
     for number, length in enumerate(lengths):
@@ -49,9 +49,9 @@ def sample_rows(model: Model, paired: bool) -> list[Tokens]:
 
 
 def chunk_length(model: Model) -> int:
-    """The greatest length of the chunks in which a network attends; 0 for one that does not.
+    """The largest chunk length of a network that computes attention in chunks; 0 for other networks.
 
-    Reformer draws random numbers for rows longer than a chunk, and they matter for rows of several chunks.
+    Reformer draws random numbers for rows longer than a chunk; they change results of rows with several chunks.
     """
     attributes = vars(model.network.config.get_text_config())
     return max((n for name, n in attributes.items() if name.endswith("chunk_length") and isinstance(n, int)), default=0)

@@ -41,7 +41,7 @@ class Layout:
         max_length: tokens of a text, special tokens included, where the folder limits them.
         lowercase: whether texts are lowercased first.
         prompts: prefixes by name.
-        prompt: the prefix that texts get unless told otherwise.
+        prompt: the prefix of texts if the task's options set none.
     """
 
     pooling: str | None = None
@@ -114,7 +114,7 @@ def _layout(root: Path) -> Layout:
 
 
 def read_json(file: Path) -> dict[str, Any]:
-    """A small JSON file of a folder; empty if it is not there."""
+    """A small JSON file of a folder; empty if the file does not exist."""
     return files.read_json(file) if file.is_file() else {}
 
 

@@ -17,7 +17,7 @@ Aggregation = Literal["simple", "first", "average", "max"]
 
 @dataclass(frozen=True)
 class Spans:
-    """Labelled pieces of texts, an array each of what is known of them, `(spans,)`.
+    """Labelled pieces of texts; each attribute is an array `(spans,)`.
 
     Attributes:
         text: number of the text.
@@ -34,7 +34,7 @@ class Spans:
     score: np.ndarray
 
     def take(self, which: np.ndarray) -> Spans:
-        """Some of them: by number or by mask."""
+        """Select spans by index or by mask."""
         return Spans(self.text[which], self.label[which], self.start[which], self.end[which], self.score[which])
 
 
@@ -91,7 +91,7 @@ def spans(
 
     Args:
         scores: probabilities `(tokens, labels)`.
-        text: number of the text that each token is of `(tokens,)`.
+        text: number of each token's text `(tokens,)`.
         starts: first code point of each token `(tokens,)`.
         ends: one past the last code point of each token `(tokens,)`.
         subword: whether a token continues the word of the one before `(tokens,)`; not used by `simple`.
@@ -139,7 +139,7 @@ def _word_labels(
         return mean.argmax(axis=1), mean.max(axis=1)
     word = np.repeat(np.arange(len(first)), last - first)
     surest = np.flatnonzero(best == np.maximum.reduceat(best, first)[word])
-    # Of equals the first.
+    # If several are equal, the first.
     top = surest[np.unique(word[surest], return_index=True)[1]]
     return label_ids[top], best[top]
 

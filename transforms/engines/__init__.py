@@ -1,13 +1,13 @@
-"""What computes a loaded network: torch with its layers laid out for the device, or ONNX Runtime.
+"""The engine that computes a loaded network: torch with layers optimised for the device, or ONNX Runtime.
 
-    auto    what measured fastest on the hardware at hand, which so far is torch on all of it
-    torch   last layers no wider than their head reads; on a CPU oneDNN's layout with the GELU in the same pass, int8
-            on request; on a GPU in half precision batches without padding
+    auto    the engine that was fastest in measurements on this kind of hardware; so far that is always torch
+    torch   the last layer computes only what the head reads; on a CPU weights in oneDNN's layout with the GELU in the
+            same pass, and int8 if asked for; on a GPU in half precision batches without padding
     onnx    ONNX Runtime on a CPU, in float32 (the extra `[onnx]`)
 
-ONNX Runtime was 0.90 of torch as it comes on a Xeon with VNNI, where engine torch is 1.05, and 1.19 with the last
-layer cut to what classify reads (float32, DistilBERT's shape; tests/bench/README.md). On an EPYC whose torch has a slow
-float32 product it was faster than torch in float32; in bfloat16 torch was 1.7 times as fast again.
+Speed relative to unmodified torch on a Xeon with VNNI (float32, DistilBERT's shape; tests/bench/README.md): ONNX
+Runtime 0.90, engine torch 1.05, and 1.19 if the last layer computes only what classify reads. On an EPYC, where torch's
+float32 product is slow, ONNX Runtime was faster than torch in float32; torch in bfloat16 was 1.7 times as fast again.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def choose(engine: str, dtype: str, device: torch.device) -> str:
     Raises:
         ModelError: the engine cannot compute that, or is not installed.
     """
-    # A plan chooses an engine too, and the networks that engines know take seconds to import.
+    # Imported here, because a plan chooses an engine too, and importing the networks takes seconds.
     if dtype == "int8":
         from transforms.engines import int8
 
@@ -59,10 +59,10 @@ def prepare(network: Any, engine: str, dtype: str, head: str, names: frozenset[s
         engine: torch or onnx.
         dtype: float32, bfloat16, float16 or int8.
         head: name of the auto class that loaded it.
-        names: inputs that its forward will get.
+        names: names of the inputs of its forward.
 
     Returns:
-        What to call with keyword tensors of the host for a ModelOutput.
+        A function from keyword tensors on the host to a ModelOutput.
     """
     from transforms.engines import encoder, int8, onnx, unpadded
 
@@ -83,7 +83,7 @@ def prepare(network: Any, engine: str, dtype: str, head: str, names: frozenset[s
 
 
 def _pack(network: Any, checked: bool) -> None:
-    """Lay linear layers out for the CPU; not if the network reads their weights, as MobileBERT's language head does."""
+    """Pack the linear layers for the CPU, unless the network reads their weights (MobileBERT's language head does)."""
     import torch
 
     from transforms.engines import encoder, layers, packed
@@ -94,14 +94,15 @@ def _pack(network: Any, checked: bool) -> None:
             with kept(network):
                 return encoder.sample_output(network, network)
         except Exception:
-            # Without packed layers: it needs more than any token ids, an end token in each text, say.
+            # If the unchanged network fails too, it needs more than arbitrary token ids: an end token, for example.
             return None
 
     want = sample() if checked else None
     replaced = packed.pack(network, network.dtype)
     if want is None or not replaced:
         return
-    # Rounding of half precision differs from layout to layout, and a layer that is read from outside is empty.
+    # In half precision outputs are not compared, because rounding depends on the layout. A network that reads the
+    # weights of a packed layer fails, because a packed layer has none.
     exact = network.dtype == torch.float32
     if (got := sample()) is None or (exact and not encoder.same(got, want)):
         LOG.warning("linear layers of %s stay as they are: packed ones give something else", type(network).__name__)

@@ -1,4 +1,4 @@
-"""Which token comes next: transformers' own logits processors, applied to rows of different ages in one batch."""
+"""Chooses the next token: transformers' logits processors, applied to rows at different lengths in one batch."""
 
 from __future__ import annotations
 
@@ -54,11 +54,11 @@ class RowInFlight:
     """One row in flight.
 
     Attributes:
-        index: which request it is.
-        ids: its tokens as the processors see them: start or prompt, prefix, new ones.
-        prompt: how many of them `generate()` would count as prompt.
-        limit: tokens it may have in all.
-        random: its own random numbers, when sampling.
+        index: index of its request.
+        ids: its tokens as the processors see them: start or prompt, prefix, new tokens.
+        prompt: number of these that `generate()` would count as prompt.
+        limit: maximum number of tokens.
+        random: random numbers of this row, if tokens are sampled.
     """
 
     index: int
@@ -72,9 +72,9 @@ class Choice:
     """Chooses the next token of every row.
 
     Args:
-        network: whose processors to use.
+        network: the network; its logits processors are used.
         settings: a complete generation config.
-        device: where the scores are.
+        device: device of the scores.
     """
 
     def __init__(self, network: PreTrainedModel, settings: GenerationConfig, device: torch.device):
@@ -84,11 +84,11 @@ class Choice:
 
     @property
     def takes_rough(self) -> bool:
-        """Whether rough logits suffice: the likeliest token is wanted, and processors only forbid tokens."""
+        """Whether approximate logits suffice: the most likely token is chosen, and processors only forbid tokens."""
         return not self.settings.do_sample and all(isinstance(one, FORBIDDING) for one in self._list(1, 2))
 
     def __call__(self, logits: torch.Tensor | Rough, rows: Sequence[RowInFlight]) -> list[int | None]:
-        """The next token of each row; None where the model's output is not a number.
+        """The next token of each row; None if the model's output for a row is not finite.
 
         Args:
             logits: `(rows, vocabulary)`; changed in place.
@@ -144,7 +144,7 @@ class Choice:
 
 
 def _likeliest(scores: torch.Tensor) -> torch.Tensor:
-    """The argmax of each row. On a CPU torch's own takes ten times as long as the maximum itself."""
+    """The argmax of each row. On a CPU torch's argmax takes ten times as long as its maximum."""
     vocabulary = scores.shape[1]
     whole = vocabulary // BLOCK * BLOCK
     if scores.device.type != "cpu" or not whole:

@@ -26,7 +26,7 @@ from transforms.model import Model
 
 @dataclass(frozen=True)
 class Generation:
-    """What one request gave.
+    """The result of one request.
 
     Attributes:
         ids: the new tokens, without the prefix and without the end token.
@@ -39,13 +39,13 @@ class Generation:
 
 @dataclass(frozen=True)
 class Generations:
-    """What many requests gave.
+    """The results of many requests.
 
     Attributes:
-        outputs: one `Generation` a request, in the order they came; None where the request failed.
-        failures: request index -> the exception that it alone still raised.
-        tokens: real tokens computed, source or prompt and new ones.
-        padded_tokens: slots computed, padding and finished rows included.
+        outputs: one `Generation` per request, in input order; None if the request failed.
+        failures: request index -> the exception that the request raised on its own.
+        tokens: number of real tokens computed: source or prompt, and new tokens.
+        padded_tokens: number of token positions computed, including padding and finished rows.
     """
 
     outputs: list[Generation | None]
@@ -59,13 +59,13 @@ def decode(model: Model, requests: Sequence[Request], how: Decoding, max_tokens:
 
     Args:
         model: an encoder-decoder or a decoder-only model with a language head.
-        requests: what to generate; none of them empty.
+        requests: the texts to generate, all with at least one token of source or prompt.
         how: how to choose tokens.
-        max_tokens: slots a batch may have, padding included.
+        max_tokens: maximum token positions in a batch, including padding.
         caps: memory limits, kept by the caller from call to call.
 
     Returns:
-        One `Generation` a request; a request that fails even alone is in `failures`.
+        One `Generation` per request; a request that fails on its own is in `failures`.
 
     Raises:
         torch.AcceleratorError: the device is lost; no later batch could be computed on it.
@@ -86,9 +86,9 @@ def decode(model: Model, requests: Sequence[Request], how: Decoding, max_tokens:
     slots = 0
     # A seed applies to a whole call of generate(), so sampled rows are generated one by one.
     max_tokens = 1 if how.sample else max_tokens // how.num_beams
-    # generate() has one limit a batch, and beams that see another limit find another text.
+    # generate() has one length limit per batch, and beam search with another limit finds another text.
     limits = [request.max_new_tokens for request in requests]
-    # PEFT counts positions from the padding, so behind virtual tokens only prompts of one length share a batch.
+    # PEFT counts padding in its positions, so with virtual tokens only prompts of equal length share a batch.
     alike = virtual_tokens.count(model.network) and not model.config.is_encoder_decoder
     for group in _groups([(n, len(request.ids) if alike else 0) for n, request in zip(limits, requests, strict=True)]):
         lengths = np.array([len(requests[i].ids) for i in group], dtype=np.int64)
@@ -118,7 +118,7 @@ def _groups(keys: Sequence[tuple[int, int]]) -> Iterator[np.ndarray]:
 
 
 class _Prefix(LogitsProcessor):
-    """Force each row's own first tokens, as ForcedBOSTokenLogitsProcessor does one for all."""
+    """Force the first tokens of each row, like ForcedBOSTokenLogitsProcessor, which forces one token for all rows."""
 
     def __init__(self, prefixes: Sequence[tuple[int, ...]], start: int, num_beams: int):
         self.prefixes, self.start, self.num_beams = prefixes, start, num_beams
@@ -155,20 +155,20 @@ def _generate(model: Model, requests: list[Request], settings: GenerationConfig)
             attention_mask=torch.from_numpy(mask.astype(np.int64)).to(model.device),
             generation_config=settings,
             logits_processor=[_Prefix([request.prefix for request in requests], start, settings.num_beams)],
-            # Stop strings are looked for in the text.
+            # generate() needs the tokenizer to find stop strings.
             tokenizer=model.tokenizer if settings.stop_strings else None,
         )
     ends = set(settings.eos_token_id or ())
     rows = sequences[:, start:].tolist()
     if settings.stop_strings:
-        # generate() fills up what a string ended, as it fills up what an end token ended.
+        # generate() pads rows that ended with a stop string, like rows that ended with an end token.
         rows = [_unpadded(row, pad) for row in rows]
     return [_cut(row, ends, len(request.prefix)) for row, request in zip(rows, requests, strict=True)]
 
 
 @contextmanager
 def _only(network: PreTrainedModel, settings: GenerationConfig) -> Iterator[None]:
-    """Let `settings` stand alone: generate() fills what is None in them from the network's own."""
+    """Make `settings` complete: otherwise generate() replaces values of None by those of the network's own config."""
     own = network.generation_config
     network.generation_config = GenerationConfig(decoder_start_token_id=settings.decoder_start_token_id)
     try:

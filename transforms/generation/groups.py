@@ -1,8 +1,8 @@
 """Rows in flight (being decoded) in groups of similar length and source, each with its own cache, to limit padding.
 
-Linear layers and the language head take all rows at once. Attention over the cache does not: one row that has been in
-flight for long, or has a long source, would make every other row as wide as itself. Counted over the skewed lengths of
-tests/bench/seq2seq.py: 2.1 to 3.9 slots of the cache for each one in use in one group, 1.0 to 1.2 in sixteen.
+Linear layers and the language head compute all rows together. Attention over the cache is computed by group, because
+all rows of a group are padded to the longest one. With the skewed lengths of tests/bench/seq2seq.py, one group has 2.1
+to 3.9 cache positions for each one in use; sixteen groups have 1.0 to 1.2.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from transformers.masking_utils import sdpa_mask
 
 from transforms.generation.columns import Columns, Prefilled
 
-# The attention that reads groups, as transformers knows it.
+# Name under which the attention over groups is registered in transformers.
 ATTENTION = "sdpa_in_groups"
 
 Masks = list[torch.Tensor | None]
@@ -29,11 +29,11 @@ Masks = list[torch.Tensor | None]
 
 @dataclass(frozen=True)
 class GroupTensors:
-    """Keys or values of all groups, in the place of one tensor `(rows, heads, columns, width)`.
+    """Keys or values of all groups, instead of one tensor `(rows, heads, columns, width)`.
 
     Attributes:
-        tensors: those of each group.
-        masks: what is added to each group's scores, `(rows, 1, 1, columns)`, or None.
+        tensors: the tensor of each group.
+        masks: the mask that is added to each group's scores, `(rows, 1, 1, columns)`, or None.
     """
 
     tensors: list[torch.Tensor]
@@ -41,7 +41,7 @@ class GroupTensors:
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Of the one tensor, as wide as the widest group."""
+        """Shape of one tensor for all rows, as wide as the widest group."""
         _, heads, _, size = self.tensors[0].shape
         return sum(map(len, self.tensors)), heads, max(part.shape[2] for part in self.tensors), size
 
@@ -50,7 +50,7 @@ class Groups:
     """The rows in flight, group by group.
 
     Args:
-        most: groups at most.
+        most: maximum number of groups.
     """
 
     def __init__(self, most: int):
@@ -64,19 +64,19 @@ class Groups:
 
     @property
     def slots(self) -> int:
-        """Slots that the sources take, padding included."""
+        """Cache positions of the sources, including padding."""
         return sum(group.rows * group.width for group in self.groups)
 
     def admit(self, waiting: Prefilled, picks: Sequence[int], room: int) -> int:
-        """Copy some of the waiting rows into a group of their own, or into the one that is most like them.
+        """Copy some of the waiting rows to a new group, or to the group to which they add the least padding.
 
         Args:
-            waiting: what was read.
-            picks: which of its rows.
-            room: rows that may be in flight.
+            waiting: encoded rows.
+            picks: the rows among them to copy.
+            room: maximum number of rows in flight.
 
         Returns:
-            The position in flight of the first; they follow each other.
+            The position of the first of these rows among the rows in flight; the others follow it.
         """
         if len(self.groups) < self.most:
             chosen = Columns(max(len(picks), room // self.most))
@@ -93,10 +93,10 @@ class Groups:
         """Free some slots.
 
         Args:
-            gone: positions of the rows that leave, ascending.
+            gone: positions of the rows to remove, ascending.
 
         Returns:
-            The positions that the rows left in flight had, in their new order.
+            The old positions of the remaining rows, in their new order.
         """
         left, start = [], 0
         for group in self.groups:
@@ -113,9 +113,9 @@ class Groups:
         return np.concatenate([group.positions() for group in self.groups])
 
     def open(self, dtype: torch.dtype) -> EncoderDecoderCache:
-        """Make room for one more column and give the cache that a forward pass of one token a row fills.
+        """Make room for one more column, and return the cache for a forward pass of one token per row.
 
-        After the forward pass, `close` has to be called.
+        Call `close` after the forward pass.
         """
         for group in self.groups:
             group.widen()
@@ -130,13 +130,13 @@ class Groups:
         )
 
     def close(self) -> None:
-        """The column that `open` made room for is filled."""
+        """Count the column that the forward pass after `open` has filled."""
         for group in self.groups:
             group.end += 1
 
 
 def _slots_added(group: Columns, rows: int, wide: int, old: int) -> int:
-    """Slots by which a group would grow if these rows were added."""
+    """Number of cache positions by which a group would grow if these rows were added."""
     age = group.end - group.first
     return (group.rows + rows) * (max(age, old) + max(group.width, wide)) - group.rows * (age + group.width)
 
@@ -149,7 +149,7 @@ def _added(mask: np.ndarray | None, dtype: torch.dtype, device: torch.device) ->
 
 
 class _Own(DynamicLayer):
-    """One layer's self-attention cache: writes one column, shows the columns in use."""
+    """The self-attention cache of one layer: writes one column, and returns the columns in use."""
 
     def __init__(self, buffers: list[list[torch.Tensor]], spans: list[tuple[int, int, int]], masks: Masks):
         super().__init__()
@@ -157,7 +157,7 @@ class _Own(DynamicLayer):
         self.is_initialized = True
 
     def update(self, key_states: torch.Tensor, value_states: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
-        """Write the next token, `(rows, heads, 1, width)`; give all that is in use, as `GroupTensors`."""
+        """Write the next token, `(rows, heads, 1, width)`; returns all columns in use, as `GroupTensors`."""
         parts: tuple[list[torch.Tensor], ...] = ([], [])
         at = 0
         for buffers, (rows, first, end) in zip(self.buffers, self.spans, strict=True):
@@ -168,7 +168,7 @@ class _Own(DynamicLayer):
         return tuple(GroupTensors(views, self.masks) for views in parts)
 
     def get_seq_length(self) -> int:
-        """Columns in use before the next token, in the group that has most."""
+        """Columns in use before the next token, in the widest group."""
         return max(end - first for _, first, end in self.spans)
 
 
@@ -188,7 +188,7 @@ class _Cross(DynamicLayer):
 
 
 def use(network: PreTrainedModel) -> bool:
-    """Let a network's attention read groups beside tensors, if it is transformers' sdpa; whether it does."""
+    """Let a network's attention accept groups, if it is transformers' sdpa; returns whether it is."""
     if network.config._attn_implementation == "sdpa":
         network.set_attn_implementation(ATTENTION)
     return network.config._attn_implementation == ATTENTION
@@ -204,7 +204,7 @@ def attend(
     scaling: float | None = None,
     **how: Any,
 ) -> tuple[torch.Tensor, None]:
-    """The sdpa of transformers, group by group where `key` and `value` are `GroupTensors`."""
+    """The sdpa of transformers, computed group by group if `key` and `value` are `GroupTensors`."""
     if not isinstance(key, GroupTensors):
         how |= {"position_bias": position_bias, "scaling": scaling}
         return sdpa_attention_forward(module, query, key, value, attention_mask, **how)
@@ -212,7 +212,7 @@ def attend(
     for keys, values, mask in zip(key.tensors, value.tensors, key.masks, strict=True):
         rows = query[at : at + len(keys)]
         if position_bias is not None:
-            # Own columns end together; a bias over the source is the same everywhere.
+            # In self-attention the columns of all groups end together; a bias over the source is equal for all columns.
             bias = position_bias[..., -keys.shape[2] :]
             mask = bias if mask is None else bias + mask
         found.append(scaled_dot_product_attention(rows, keys, values, attn_mask=mask, scale=scaling))

@@ -15,14 +15,14 @@ if TYPE_CHECKING:
 
 
 class Guide(Protocol):
-    """The state of one text; made anew for each."""
+    """The state of the constraint on one text; each text has its own guide."""
 
     def allowed(self) -> np.ndarray | None:
         """Which tokens may come next, bool `(vocabulary,)`; None allows all."""
         ...
 
     def accept(self, token: int) -> bool:
-        """Take a new token, an end token too; True ends the text."""
+        """Add a new token, which may be an end token; returns whether the text ends."""
         ...
 
 
@@ -36,7 +36,7 @@ class StopStrings:
         self.ids: list[int] = []
 
     def allowed(self) -> None:
-        """Everything."""
+        """All tokens are allowed."""
 
     def accept(self, token: int) -> bool:
         """Whether one of the strings is complete."""
@@ -57,7 +57,7 @@ class JsonText:
         self.matcher = matcher
 
     def allowed(self) -> np.ndarray:
-        """The schema's tokens."""
+        """The tokens that the schema allows next."""
         return np.frombuffer(self.matcher.compute_logit_bias(), dtype=np.uint8) > 0
 
     def accept(self, token: int) -> bool:
@@ -80,11 +80,11 @@ def json_texts(tokenizer: PreTrainedTokenizerBase, schema: str, vocabulary: int,
     Args:
         tokenizer: a fast tokenizer.
         schema: the JSON schema as text.
-        vocabulary: logits there are, which may be more than tokens.
+        vocabulary: number of logits, which may be larger than the number of tokens.
         ends: end tokens.
 
     Raises:
-        SpecError: llguidance is missing, the schema is none, or the tokenizer is not a fast one.
+        SpecError: llguidance is missing, the schema is invalid, or the tokenizer is not a fast one.
     """
     guidance = _llguidance()
     grammar = _grammar(schema)
@@ -104,10 +104,10 @@ def json_texts(tokenizer: PreTrainedTokenizerBase, schema: str, vocabulary: int,
 
 
 def check_schema(schema: str) -> None:
-    """Refuse a JSON schema that texts cannot be held to.
+    """Refuse a JSON schema that llguidance cannot enforce.
 
     Raises:
-        SpecError: llguidance is missing, or says what is wrong with the schema.
+        SpecError: llguidance is missing, or reports an error in the schema.
     """
     guidance = _llguidance()
     if message := guidance.LLMatcher.validate_grammar(_grammar(schema)):
@@ -115,7 +115,7 @@ def check_schema(schema: str) -> None:
 
 
 def _grammar(schema: str) -> str:
-    # Bounded white space: a model that may indent may do so until its tokens run out.
+    # White space is bounded, because a model could otherwise write white space until max_new_tokens.
     return _llguidance().LLMatcher.grammar_from_json_schema(
         schema, overrides={"whitespace_flexible": False, "item_separator": ", ", "key_separator": ": "}
     )

@@ -1,10 +1,10 @@
-"""The likeliest token of a large vocabulary at a third of the cost: rough logits of all, exact ones of the candidates.
+"""The most likely token of a large vocabulary at a third of the cost: approximate logits, then exact candidates.
 
-On a CPU the language head of a small model is half of a step (opus-mt: 58,101 x 512 weights beside 22 million in the
-decoder's layers). In eight bits it takes a quarter of the time, and how far off each of its logits can be is known: by
-Cauchy and Schwarz at most |h - h'| |w'| + |h| |w - w'|, where h' and w' are what hidden state and weights were rounded
-to. Tokens that are behind by more than both errors cannot be the likeliest; the others are computed in float32, and
-the best of them is what the whole product in float32 gives.
+On a CPU the language head of a small model takes half of a step (opus-mt: 58,101 x 512 weights, and 22 million in the
+decoder's layers). In int8 it takes a quarter of the time, and the error of each logit is bounded: by the Cauchy-Schwarz
+inequality it is at most |h - h'| |w'| + |h| |w - w'|, where h' and w' are the quantised hidden state and weights. A
+token whose approximate logit is below the maximum by more than both errors cannot be the most likely one. The logits of
+the other tokens are computed in float32, so the result equals that of the whole product in float32.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ from transformers import PreTrainedModel
 from transforms.engines import int8
 from transforms.engines.packed import PackedLinear
 
-# Tokens whose logits are looked at together, and how many such blocks may be worth a second look, for each row.
+# Tokens per block, and the maximum number of blocks per row that are computed again in float32.
 BLOCK = 128
 MOST_BLOCKS = 32
 
-# Weights below which a second look costs more than it saves.
+# With fewer weights than this, the two passes cost more than they save.
 SMALLEST = 2**22
 
 _heads: weakref.WeakKeyDictionary[PreTrainedModel, Head | None] = weakref.WeakKeyDictionary()
@@ -45,7 +45,7 @@ class Head(nn.Module):
     def __init__(self, linear: nn.Module, weight: torch.Tensor, bias: torch.Tensor | None):
         super().__init__()
         self.linear, self.bias = linear, bias
-        # In a tuple: it is no parameter of this module.
+        # In a tuple, so that it is not registered as a parameter of this module.
         self.table = (weight,)
         self.taking, self.taken = False, torch.empty(0)
         self.tries = self.misses = 0
@@ -62,15 +62,15 @@ class Head(nn.Module):
             kept[i, own], lost[i, own] = back.norm(dim=1), (block - back).norm(dim=1)
         self.packed = torch.ops.onednn.qlinear_prepack(rounded.flatten(0, 1), None)
         self.scale, self.zero = scale.flatten(), torch.zeros(blocks * BLOCK, dtype=torch.int64)
-        # What fills up the last block never wins.
+        # The padding of the last block is never the maximum.
         self.added = torch.full((blocks * BLOCK,), -torch.inf)
         self.added[:tokens] = 0 if bias is None else bias
-        # The longest row of each block; a float32 product is itself only so exact.
+        # The largest norm of a row in each block, with a margin for the rounding of the float32 product.
         self.norms = kept.amax(1)
         self.errors = lost.amax(1) + 1e-5 * self.norms
 
     def forward(self, hidden: torch.Tensor) -> torch.Tensor:
-        """All logits in float32; or, while `take` is in force, nothing of use."""
+        """All logits in float32; inside of `take` the result must not be used."""
         if self.taking:
             self.taken = hidden
             return hidden[..., :1]
@@ -87,7 +87,7 @@ class Head(nn.Module):
             self.taking = False
 
     def logits(self) -> torch.Tensor | Rough:
-        """The logits `(rows, vocabulary)` after the last token of what was taken, rough ones while they are of use."""
+        """The logits `(rows, vocabulary)` after the last token of the stored states, approximate if that is faster."""
         hidden = self.taken[:, -1].contiguous()
         lengths = hidden.norm(dim=1)
         if (self.tries > 16 and 2 * self.misses > self.tries) or not bool(lengths.isfinite().all()):
@@ -118,9 +118,9 @@ class Rough:
     """Logits with a known maximum error.
 
     Attributes:
-        head: whose they are.
-        hidden: what it was given, `(rows, hidden)`.
-        padded: the logits `(rows, vocabulary filled up to whole blocks)`.
+        head: the head that computed them.
+        hidden: input of the head, `(rows, hidden)`.
+        padded: the logits `(rows, vocabulary padded to whole blocks)`.
         error: maximum error of the logits in a block, `(rows, blocks)`.
     """
 
@@ -139,7 +139,7 @@ class Rough:
         return self.head(self.hidden).masked_fill_(self.scores.isneginf(), -torch.inf)
 
     def best(self) -> torch.Tensor | None:
-        """The likeliest allowed token of each row; None if there are too many candidates."""
+        """The most likely allowed token of each row; None if there are too many candidates."""
         self.head.tries += 1
         blocks = self.padded.unflatten(1, (-1, BLOCK))
         top = blocks.amax(-1)
@@ -157,7 +157,7 @@ class Rough:
 
 
 def logits_after(head: Head | None, forward: Callable[[], Any]) -> torch.Tensor | Rough:
-    """The logits `(rows, vocabulary)` after the last token of a forward pass, rough where the network has a `Head`."""
+    """The logits `(rows, vocabulary)` after the last token of a forward pass, approximate if there is a `Head`."""
     if head is None:
         return forward().logits[:, -1]
     with head.take():
@@ -171,10 +171,10 @@ def supported() -> bool:
 
 
 def head_of(network: Any) -> Head | None:
-    """Put a `Head` in the place of a network's language head, once; None where that would not pay or not be the same.
+    """Replace a network's language head by a `Head`, once; None if that would not be faster or would change logits.
 
-    It needs float32 on a CPU that `supported` names, and a network whose logits are what its head gives, but for a
-    bias.
+    It needs float32 on a CPU for which `supported` is true, and a network that changes the head's output by a bias at
+    most.
     """
     if network not in _heads:
         with torch.inference_mode():
@@ -213,7 +213,7 @@ def _sample(network: Any) -> torch.Tensor:
 
 
 def _weight(network: Any, linear: Any) -> torch.Tensor:
-    """A head's weights as they were before they were packed; the embeddings, where it shares them."""
+    """The weights of a head before they were packed; the embeddings if the head shares them."""
     if isinstance(linear, nn.Linear):
         return linear.weight
     weight = linear.packed.to_dense()

@@ -1,4 +1,4 @@
-"""How a translation model is told its languages: tokens before the source, the decoder's first token, or plain words.
+"""Selects the languages of a translation model: tokens before the source, the decoder's first token, or plain words.
 
 Source: the model cards and tokenizers of Marian (`>>deu<<` before the text), M2M100, NLLB and mBART (a language token
 in the source, another as the decoder's first), T5 ("translate English to German: ").

@@ -16,11 +16,11 @@ from transforms.model import Model
 
 
 class AutoWriter:
-    """Loads any model that writes text: transformers' AutoModelForSeq2SeqLM or AutoModelForCausalLM, as it is one."""
+    """Loads any model that generates text, with transformers' AutoModelForSeq2SeqLM or AutoModelForCausalLM."""
 
     @staticmethod
     def from_pretrained(path: str, *, config: PretrainedConfig, **how: Any) -> Any:
-        """As of the auto class that fits the configuration."""
+        """Calls `from_pretrained` of the auto class that fits the configuration."""
         auto = AutoModelForSeq2SeqLM if config.is_encoder_decoder else AutoModelForCausalLM
         return auto.from_pretrained(path, config=config, **how)
 
@@ -32,12 +32,12 @@ class AutoWriter:
 
 
 def new_tokens(model: Model, own: dict[str, Any], default: int) -> int:
-    """How many new tokens a text may have where the job file says nothing.
+    """Maximum number of new tokens if the job file does not set it.
 
     Args:
-        model: whose generation_config.json counts the start token in max_length.
-        own: what its config.json says for the task (task_specific_params).
-        default: where neither says anything.
+        model: the model; `max_length` in its generation_config.json includes the start token.
+        own: values for the task in its config.json (task_specific_params).
+        default: the number if neither file sets one.
     """
     settings: Any = model.network.generation_config
     if "max_length" in own:
@@ -49,7 +49,7 @@ def new_tokens(model: Model, own: dict[str, Any], default: int) -> int:
 
 
 def write(model: Model, requests: Sequence[Request], how: Decoding, max_tokens: int, caps: Caps) -> Generations:
-    """`decode`, with equal requests generated, and counted, once."""
+    """Like `decode`, but equal requests are generated and counted once."""
     keys = ((tuple(request.ids), request.max_new_tokens, request.prefix, request.seed) for request in requests)
     members = list(places(keys).values())
     result = decode(model, [requests[first] for first, *_ in members], how, max_tokens, caps)
@@ -62,7 +62,7 @@ def write(model: Model, requests: Sequence[Request], how: Decoding, max_tokens: 
 
 
 def texts_of(model: Model, generations: Sequence[Generation | None]) -> list[str | None]:
-    """The texts of generations, without special tokens; None where there is none."""
+    """The texts of generations, without special tokens; None for a missing generation."""
     kept = [generation.ids for generation in generations if generation is not None]
     texts = iter(model.tokenizer.batch_decode(kept, skip_special_tokens=True))
     return [None if generation is None else next(texts).strip() for generation in generations]
