@@ -44,8 +44,8 @@ class Job:
     """A job file.
 
     Attributes:
-        file: its path, as the worker will find it from its working directory.
-        spec: what it says.
+        file: path of the job file from the worker's working directory.
+        spec: content of the job file.
     """
 
     file: Path
@@ -82,7 +82,7 @@ def read_jobs(folder: Path) -> list[Job]:
     """Every job file under a folder.
 
     Raises:
-        SpecError: there is none, one is wrong, or two have one name or one sink.
+        SpecError: the folder has no job file, a job file is wrong, or two have the same name or sink.
     """
     jobs = [Job(file, spec.read(file)) for file in sorted([*folder.rglob("*.yaml"), *folder.rglob("*.yml")])]
     if not jobs:
@@ -100,8 +100,8 @@ def deployment(job: Job, pool: str, workdir: Path) -> RunnerDeployment:
 
     Args:
         job: the job file.
-        pool: work pool whose workers run it.
-        workdir: directory of the worker from which the paths in the job file start.
+        pool: work pool of the workers that run it.
+        workdir: working directory of the worker; relative paths in the job file start there.
     """
     schedules = []
     if job.spec.schedule is not None:

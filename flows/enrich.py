@@ -103,7 +103,7 @@ def enrich(
 
     Returns:
         The report as a dict; None for a dry run; a Cancelled state if the run was asked to stop, or if it is named
-        Skipped because another run does its work; a Failed state whose exception says in one sentence what is wrong.
+        Skipped if another run does its work; a Failed state with an exception that states the error in one sentence.
     """
     with stop.on_signals(within_s=STOP_WITHIN_S) as stopped, logs.forwarded(stopped.is_set):
         name = Path(job).stem

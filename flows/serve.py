@@ -52,7 +52,7 @@ def serve(arguments: argparse.Namespace) -> int:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stopped.set())
     with _server(arguments.port) as ui:
-        # In a process of its own: what it imports takes half a gigabyte, and this one stays for months.
+        # In a separate process, because its imports take half a gigabyte, and this process runs for months.
         deploying = ["jobs.cli", "deploy", "--specs", str(arguments.specs), "--pool", arguments.pool]
         if code := subprocess.run([sys.executable, "-m", *deploying], check=False).returncode:
             return code
@@ -139,7 +139,7 @@ def _no_answer(url: str, why: str) -> str:
 
 @contextmanager
 def _prefect(*words: str) -> Iterator[subprocess.Popen[bytes]]:
-    """A `prefect` command that runs as long as the block; in a session of its own, so that Ctrl-C comes here only."""
+    """A `prefect` command that runs as long as the block; in its own session, so that only this process gets Ctrl-C."""
     process = subprocess.Popen([sys.executable, "-m", "prefect", *words], start_new_session=True)
     try:
         yield process

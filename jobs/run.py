@@ -35,7 +35,7 @@ Watcher = Callable[[Plan, Progress], None]
 
 @dataclass(frozen=True)
 class Held:
-    """A plan whose sink this process holds, and what executing it needs.
+    """A plan, with the sink that this process holds, and everything that is needed to execute the plan.
 
     Attributes:
         plan: the run, against the ledger as it was when the sink was taken.
@@ -107,7 +107,7 @@ def holding(plan: Plan, stop: StopToken = NEVER) -> Iterator[Held]:
             plan = replace(plan, lease=leased.number)
             plan = agreement.check(planning.refresh(plan, sink), models, store)
             if plan.spec.runner.name != "local" or plan.spec.runner.workers not in ("auto", 1):
-                # Worker processes load models of their own.
+                # Worker processes load their own models.
                 models.clear()
             sink.enter_copies(plan)
             store.clear_temporary()
@@ -139,7 +139,8 @@ def execute(held: Held) -> None:
     # Beam takes most of a second to import, which a night without new rows need not wait for.
     from jobs.execute import pipeline
 
-    # In a thread, with this one awake: a signal was seen to wait for as long as Beam waited for its workers.
+    # Beam runs in another thread, because a signal is handled only when this thread wakes up, and Beam can block it for
+    # as long as its workers run.
     with ThreadPoolExecutor(1, "pipeline") as threads:
         future = threads.submit(pipeline.run_pipeline, held.plan, todo, held.models, held.stop)
         while not wait([future], AWAKE_S).done:

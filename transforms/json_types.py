@@ -39,7 +39,7 @@ def arrow_type(schema: Schema) -> pa.DataType:
 
 
 def closed(schema: Schema) -> dict[str, Any]:
-    """The same schema, with keys forbidden that its objects do not name, since a struct has no field for them."""
+    """The same schema without additional properties in objects, because a struct has no field for them."""
     return _closed(schema)
 
 
@@ -48,7 +48,7 @@ def column(texts: Sequence[str | None], type_: pa.DataType) -> tuple[pa.Array, d
 
     Args:
         texts: JSON, valid under the schema from which the type was made; None is null.
-        type_: as `arrow_type` gives it.
+        type_: a result of `arrow_type`.
 
     Returns:
         The column, and the rows whose value does not fit the type (a whole number past 64 bits, a text that is not
@@ -71,7 +71,7 @@ def column(texts: Sequence[str | None], type_: pa.DataType) -> tuple[pa.Array, d
 
 def _type(node: Any, root: Schema, place: str, seen: tuple[str, ...]) -> pa.DataType:
     if not isinstance(node, Mapping):
-        # A ValueError, since a job file's mistakes are collected from those.
+        # A ValueError, because pydantic collects the errors of a job file from ValueErrors.
         raise ValueError(f"{place} is {node!r}; give it a type")  # noqa: TRY004
     if reference := node.get("$ref"):
         if beside := [key for key in SHAPES if key in node]:

@@ -26,9 +26,9 @@ class Template:
     """Where a tokenizer puts special tokens around and between two texts: `before first between second after`.
 
     Attributes:
-        before: their ids, and the type id of each.
-        between: likewise.
-        after: likewise.
+        before: ids and type ids of the special tokens before the first text.
+        between: ids and type ids of those between the texts.
+        after: ids and type ids of those after the second text.
         first_type: type id of the tokens of the first text.
         second_type: type id of the tokens of the second text.
     """
@@ -49,7 +49,7 @@ class Template:
         return [*self.before[0], *first, *self.between[0], *second, *self.after[0]]
 
     def type_ids(self, first: int, second: int) -> list[int]:
-        """Type ids of a pair of so many tokens each."""
+        """Type ids of a pair of texts with these token counts."""
         return [
             *self.before[1],
             *[self.first_type] * first,

@@ -37,15 +37,15 @@ def fit(
     Args:
         model: a BERT whose forward gives a loss.
         rows: gives the rows of an epoch; may change them from one to the next.
-        lengths: for each epoch, tokens of the longest rows in it: short ones first teach more for their time.
-        batch_tokens: slots of a batch, padding included.
-        learning_rate: its peak, after a linear warm-up and before a linear decay.
-        seed: of everything random.
+        lengths: maximum tokens of a row in each epoch; training on short rows first needs less time.
+        batch_tokens: token positions in a batch, including padding.
+        learning_rate: peak learning rate, after a linear warm-up and before a linear decay.
+        seed: seed of all random numbers.
         stop: when set, training ends at the next step.
-        progress: is told the loss after each epoch.
+        progress: called with the loss after each epoch.
     """
-    # For this thread alone, whatever the others do. Two threads for one model of this size gain little, and lose
-    # everything when another process wants a core: an epoch of 11 s on one thread took 75 s on two beside a busy one.
+    # The setting applies to this thread only. For a model of this size a second thread gains little, and is very slow
+    # if another process uses a core: an epoch of 11 s on one thread took 75 s on two threads beside a busy process.
     torch.set_num_threads(1)
     rng = Random(seed)
     places = model.config.max_position_embeddings

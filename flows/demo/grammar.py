@@ -1,4 +1,4 @@
-"""Invented customer reviews: a small grammar that knows the sentiment and the entities of what it writes."""
+"""Invented customer reviews: a small grammar that knows the sentiment and the entities of each text."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class Entity:
 
 @dataclass(frozen=True)
 class Review:
-    """A text and the truth about it; without a text there is none.
+    """A text with its true sentiment and entities; a row without a text has neither.
 
     Attributes:
         text: what the customer wrote, or null.

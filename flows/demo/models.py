@@ -87,11 +87,11 @@ class Recipe:
         hidden: width.
         layers: depth.
         heads: attention heads of a layer.
-        batch_tokens: slots of a batch, padding included.
-        learning_rate: its peak.
-        disguised: share of the words in names whose letters change places in an epoch, so that entities are learnt from
-            what stands around them as well.
-        seed: of weights, order, dropout and disguises.
+        batch_tokens: token positions in a batch, including padding.
+        learning_rate: peak learning rate.
+        disguised: share of the words in names that get their letters shuffled in an epoch, so that the model learns to
+            find entities from their context too.
+        seed: seed of weights, order, dropout and shuffled names.
     """
 
     version: int = 1
@@ -119,7 +119,7 @@ def train_models(
         lake: a folder that `write_lake` wrote.
         folder: where models are kept.
         recipe: how to train.
-        progress: is told what is being done, in a few words; two threads call it.
+        progress: called with a short description of the current step, from two threads.
 
     Raises:
         FileNotFoundError: there is no lake.
@@ -158,7 +158,7 @@ def _training_rows(lake: Path) -> pa.Table:
 
 
 def _train_both(rows: pa.Table, folder: Path, recipe: Recipe, progress: Progress) -> None:
-    """Train the tokenizer, then both models at once, each on a core of its own."""
+    """Train the tokenizer, then both models at the same time, each on its own core."""
     texts, sentiments, entities = (rows[name].to_pylist() for name in ("text", "sentiment", "entities"))
     progress("training the tokenizer")
     tokenizer = train_tokenizer(texts, recipe.vocabulary, MAX_TOKENS)

@@ -31,13 +31,13 @@ from transforms.errors import RunError, SpecError
 def run_pipeline(
     plan: Plan, todo: Iterable[Shard] | None = None, models: ModelPool | None = None, stop: StopToken = NEVER
 ) -> None:
-    """Execute some shards of a plan (by default all that are to do); each finished shard gets an entry in the ledger.
+    """Execute some shards of a plan (by default all unfinished ones); each finished shard gets an entry in the ledger.
 
     Args:
         plan: the run.
         todo: shards of the plan.
-        models: the model pool of this process; other processes make pools of their own.
-        stop: looked at between two chunks.
+        models: the model pool of this process; other processes make their own pools.
+        stop: checked between two chunks.
 
     Raises:
         RunError: the error that stopped the run; finished shards are kept.
@@ -49,7 +49,7 @@ def run_pipeline(
     # While this function holds the pool, Beam gives it to every DoFn of this process that has the handle.
     shared.acquire(lambda: pool)
     with beam.Pipeline(runner(plan.spec.runner), options(plan.spec.runner)) as pipeline:
-        # Create reshuffles what it makes, so the shards are spread over the workers.
+        # beam.Create reshuffles its elements, so the shards are spread over the workers.
         _ = pipeline | "Shards" >> beam.Create(todo) | "Execute" >> beam.ParDo(_ExecuteDoFn(plan, shared, stop))
 
 
@@ -124,7 +124,7 @@ def check_runner(spec: RunnerSpec) -> None:
     try:
         create_runner(spec.name)
     except (ImportError, ValueError, AttributeError, TypeError) as error:
-        # TypeError: the name is that of a module or function, which is no class of a runner.
+        # TypeError: the name is that of a module or function, not of a runner class.
         raise SpecError(f"runner.name is {spec.name!r}: {error}; local works everywhere") from error
 
 

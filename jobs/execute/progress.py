@@ -23,7 +23,7 @@ class Progress:
         rows_rejected: rows rejected.
         shards: shards published.
         tokens: real tokens computed.
-        padded_tokens: slots computed.
+        padded_tokens: token positions computed, including padding.
     """
 
     rows_in: int = 0

@@ -30,7 +30,7 @@ class Chunk:
         batch: the rows that no task has rejected so far, with the columns that tasks have added.
         rejected: rejected rows; None if none.
         tokens: real tokens computed for it.
-        padded_tokens: slots computed for it, padding included.
+        padded_tokens: token positions computed for it, including padding.
     """
 
     batch: pa.RecordBatch
@@ -54,8 +54,8 @@ def execute_shard(
 ) -> Entry:
     """Read a shard, annotate it with every task of the plan, stage its part file.
 
-    A shard that another worker has finished meanwhile is skipped. Columns that an older part file of the
-    shard holds with the same values are taken from there.
+    A shard that another worker has finished since the plan was made is skipped. Columns that have the same values in an
+    older part file of the shard are read from that file.
 
     Args:
         plan: the run.

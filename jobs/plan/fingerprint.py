@@ -84,8 +84,8 @@ def of_tasks(identities: Sequence[tuple[str, Mapping[str, Any], Sequence[str]]])
     """The hash of each task, in order.
 
     Args:
-        identities: (column it adds, everything of its own that can change it, columns that it reads); a task that reads
-            the column of an earlier one changes with it.
+        identities: (column that the task adds, settings that can change it, columns that it reads); the hash of a task
+            depends on the hashes of the tasks that it reads from.
     """
     hashes: dict[str, str] = {}
     for into, identity, reads in identities:

@@ -37,7 +37,7 @@ class Report:
         shards: shards of the plan.
         shards_skipped: those that were done when this run started.
         tokens: real tokens computed.
-        padded_tokens: slots computed, padding included.
+        padded_tokens: token positions computed, including padding.
         seconds: from plan to published, of all attempts.
         run_id: names the plan and the report below `_nightscribe/`.
         output: folder of the enriched rows.

@@ -29,10 +29,10 @@ class Drift:
     """One distribution, compared with that of the last nights.
 
     Attributes:
-        what: such as `labels of sentiment`.
+        what: name of the distribution, such as `labels of sentiment`.
         psi: population stability index.
         threshold: above this it counts as moved: MOVED, or more if there are few rows.
-        largest: the bin whose share changed most, with both shares.
+        largest: the bin with the largest change of its share, with both shares.
     """
 
     what: str

@@ -27,7 +27,7 @@ class Kept:
 
     Attributes:
         numbers: the report's numbers, the job's name, tasks, versions and the time; `jobs.report.details` says which.
-        findings: histograms of what it wrote.
+        findings: histograms of the rows that the run wrote.
         timeline: (seconds, rows, tokens) since the start.
     """
 

@@ -61,8 +61,8 @@ def record(
         store: its sink.
         entries: the ledger by slot, staged entries included, without what is removed.
         timeline: (seconds, rows, tokens) of this attempt.
-        removed: entries whose rows this run takes from the sink.
-        error: what ended the run; None for a run that finished.
+        removed: entries that this run removes from the sink, together with their rows.
+        error: the error that ended the run; None for a run that finished.
     """
     status: Status = FINISHED if error is None else STOPPED if isinstance(error, Stopped) else "failed"
     earlier = history.unfinished(store, plan.run_id)
@@ -132,7 +132,7 @@ def _own_seconds(kept: history.Kept) -> float:
 
 
 def _seconds(run_id: str, until: datetime) -> float:
-    """Seconds from the planning of a run, whose time its name has, to a time."""
+    """Seconds from the time in a run's name, when it was planned, to `until`."""
     try:
         started = datetime.strptime(run_id.split("-")[0], "%Y%m%dT%H%M%S%f").replace(tzinfo=UTC)
     except ValueError:
@@ -141,7 +141,7 @@ def _seconds(run_id: str, until: datetime) -> float:
 
 
 def _joined(timeline: Sequence[Sample], attempts: Sequence[Attempt], earlier: Sequence[history.Kept]) -> list[Sample]:
-    """The timelines of all attempts one after the other; an attempt without one counts with what it finished."""
+    """The timelines of all attempts, joined; an attempt without a timeline is represented by its totals."""
     before = attempts[:-1]
     seconds = sum(attempt.seconds for attempt in before)
     rows, tokens = sum(attempt.rows_in for attempt in before), sum(attempt.tokens for attempt in before)

@@ -39,11 +39,11 @@ class Sink(Protocol):
         ...
 
     def superseded(self, plan: Plan) -> list[Entry]:
-        """Published entries whose rows the commit of the plan removes."""
+        """Published entries that the commit of the plan removes together with their rows."""
         ...
 
     def commit(self, plan: Plan, check: Callable[[Mapping[str, Entry]], None]) -> list[Entry]:
-        """Publish what is staged, after `check`; the entries whose rows were removed."""
+        """Publish the staged shards, after `check`; returns the entries that were removed together with their rows."""
         ...
 
 

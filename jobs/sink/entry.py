@@ -27,7 +27,7 @@ class Entry:
         part: part file below the sink.
         rejected: rejected file below the sink, or None.
         tokens: real tokens computed.
-        padded_tokens: slots computed, padding included.
+        padded_tokens: token positions computed, including padding.
         run_id: the run that wrote it.
         time: when, ISO 8601 in UTC.
         content: hash of the local source file that it was read from, or None.
@@ -65,7 +65,7 @@ class Entry:
 
     @property
     def rows_reused(self) -> int:
-        """Rows of which at least one column was not computed again."""
+        """Number of rows with at least one column that was not computed again."""
         return self.rows_out if self.reused else 0
 
     def to_json(self) -> dict[str, Any]:

@@ -32,7 +32,7 @@ from jobs.source.content import content_hash
 from jobs.store import Store, names
 from transforms.errors import SinkBusy, SinkError
 
-# Names as `part_name` makes them. Files with other names, or whose footer names another origin, are not touched.
+# File names as `part_name` makes them. Files with other names, or with another origin in their footer, are not touched.
 PART = re.compile(r"-[0-9a-f]{8}-(\d+)\.parquet$")
 
 # Concurrent requests to an object store.
@@ -92,7 +92,7 @@ class FolderSink:
                 ledger.write(replace(entry, version=shard.version, shard=shard.id))
 
     def superseded(self, plan: Plan) -> list[Entry]:
-        """Published entries whose rows the commit of the plan removes.
+        """Published entries that the commit of the plan removes together with their rows.
 
         Those of a planned source file that are none of its planned shards (the file changed, or is cut differently),
         and, with `on_vanished: remove`, those of files that are gone. A run with a limit ignores files after its limit.
@@ -120,7 +120,7 @@ class FolderSink:
                 or removed.
 
         Returns:
-            The entries whose rows were removed.
+            The entries that were removed together with their rows.
 
         Raises:
             RunError: as raised by `check`.

@@ -21,7 +21,7 @@ from transforms.errors import SpecError
 # Key of a footer -> the source file.
 SOURCE = "nightscribe.source"
 
-# Rows buffered before they become a row group: readers like big ones, memory does not.
+# Rows buffered before they become a row group: large groups are faster to read, but need more memory.
 ROW_GROUP_ROWS = 65_536
 ROW_GROUP_BYTES = 64 << 20
 
@@ -42,7 +42,7 @@ class Table:
             path,
             self.schema,
             compression="zstd",
-            # Pages are cut by content, so that stores which deduplicate keep what two versions of a file share once.
+            # Page boundaries depend on the content, so that deduplicating stores keep equal parts of two versions once.
             use_content_defined_chunking=True,
             write_page_index=True,
         )
@@ -137,7 +137,7 @@ class PartWriter:
             batch: source columns and those of the tasks.
             rejected: rows rejected with it; columns of the source, then REJECT_FIELDS.
             tokens: real tokens computed for them.
-            padded_tokens: slots computed for them, padding included.
+            padded_tokens: token positions computed for them, including padding.
         """
         batch = batch.select(self.plan.schema.names)
         self.rows.write(batch)

@@ -90,7 +90,7 @@ class Store:
         """The content of a file.
 
         Raises:
-            FileNotFoundError: there is none.
+            FileNotFoundError: the file does not exist.
         """
         with self._explained():
             return cast(bytes, self.fs.cat_file(self.path(name)))

@@ -37,8 +37,8 @@ class Window:
         context: positions of the context's tokens.
         null: position of the CLS token; None if there is none.
         starts: first code point of each token of the context.
-        ends: one past the last code point of each.
-        words: which word each belongs to; -1 for none.
+        ends: one past the last code point of each token.
+        words: number of each token's word; -1 for a token outside of words.
     """
 
     ids: list[int]
@@ -180,15 +180,15 @@ class Answerer:
         return pa.array([values.get(row) for row in range(rows)], pa.list_(ANSWER))
 
     def value(self, context: str, answer: Answer) -> dict[str, Any]:
-        """An answer as the column has it."""
+        """An answer as a value of the column."""
         text = None if answer.start is None else context[answer.start : answer.end]
         return {"text": text, "score": answer.score, "start": answer.start, "end": answer.end}
 
 
 def probabilities(window: Window, raw: np.ndarray) -> tuple[np.ndarray, np.ndarray, float]:
-    """Logits `(seq, 2)` -> probability that each token of the context starts, and ends, the answer; that there is none.
+    """Logits `(seq, 2)` -> start and end probabilities of each token of the context, and the probability of no answer.
 
-    The softmax is over the tokens of the context and CLS alone.
+    The softmax is over the tokens of the context and the CLS token only.
     """
     context = raw[window.context]
     allowed = context if window.null is None else np.vstack([context, raw[window.null]])

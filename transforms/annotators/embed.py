@@ -28,7 +28,7 @@ class TextEncoder:
 
     @staticmethod
     def _auto(config: PretrainedConfig) -> Any:
-        # A T5 encoder that was saved by itself has a configuration that says it is no encoder-decoder.
+        # If only the encoder of a T5 model was saved, its configuration has is_encoder_decoder: false.
         alone = any(name.endswith("EncoderModel") for name in config.architectures or ())
         return AutoModelForTextEncoding if config.is_encoder_decoder or alone else AutoModel
 

@@ -28,8 +28,8 @@ class Sequence:
     masks: list[int]
 
 
-# Positions of the masks, `(batch, masks)`, while a forward pass wants hidden states there and nowhere else. By context,
-# since threads may share the network.
+# Positions of the masks, `(batch, masks)`, during a forward pass that computes logits only there. A context variable,
+# because threads may share the network.
 _wanted: ContextVar[torch.Tensor | None] = ContextVar("wanted", default=None)
 
 
@@ -119,7 +119,7 @@ class MaskFiller:
             return torch.cat([best, ids.float()], dim=-1) * present.to(best.device).unsqueeze(-1)
 
     def at(self, places: torch.Tensor, ids: list[list[int]]) -> torch.Tensor:
-        """Logits `(batch, masks, vocabulary)` at some places."""
+        """Logits `(batch, masks, vocabulary)` at the positions `places`."""
         if not self.narrows:
             return _gather(logits(self.model, ids), places)
         token = _wanted.set(places)

@@ -153,7 +153,7 @@ def _groups(gathered: dict[int, list[tuple[Sequence, np.ndarray]]]) -> Iterator[
 
 
 def _no_space_before(texts: list[str], tokens: np.ndarray, starts: np.ndarray) -> np.ndarray:
-    """Whether a token neither begins its text nor has a space around its first code point's left edge.
+    """Whether there is text directly before a token: it is not first in its text, and no space is beside its start.
 
     Args:
         texts: the text of each window.
