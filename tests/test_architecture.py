@@ -70,7 +70,7 @@ def test_no_module_is_a_junk_drawer():
     assert [str(path) for path in named if JUNK_DRAWERS & set(path.with_suffix("").parts)] == []
 
 
-def test_every_module_says_on_its_first_line_what_it_is():
+def test_the_first_line_of_every_module_describes_it():
     silent = []
     for path in (path for room in ROOMS for path in modules(room)):
         tree = ast.parse(path.read_text(encoding="utf-8"))

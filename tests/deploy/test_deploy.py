@@ -85,7 +85,7 @@ def test_the_compose_file_meets_the_compose_specification():
             assert (ROOT / "deploy" / service["build"]["context"] / service["build"]["dockerfile"]).is_file()
 
 
-def test_the_dockerfile_lints_and_copies_what_is_there():
+def test_the_dockerfile_lints_and_copies_existing_files():
     assert check(tool("hadolint"), str(ROOT / "deploy/Dockerfile")) == (0, "")
     text = (ROOT / "deploy/Dockerfile").read_text()
     copied = re.findall(r"^COPY (?!--)(.+) \S+$", text, re.MULTILINE)

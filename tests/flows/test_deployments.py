@@ -171,7 +171,7 @@ def test_of_several_late_runs_only_the_last_does_the_work(prefect, folder, model
     assert len(list((folder / "out-late").rglob("reports/*.json"))) == 1
 
 
-def test_cancelling_stops_every_process_within_30_seconds_and_the_sink_goes_on(prefect, folder, models):
+def test_cancelling_stops_every_process_within_30_seconds_and_the_sink_continues(prefect, folder, models):
     file = write(folder, models, "cancelled", files=60, slow=True, runner={"workers": 2})
     deployments.deploy(folder / "specs")
     with prefect.worker() as worker:
@@ -193,7 +193,7 @@ def test_cancelling_stops_every_process_within_30_seconds_and_the_sink_goes_on(p
     assert len(lake.read(folder / "out-cancelled")) == 1200
 
 
-def test_a_run_whose_machine_died_is_crashed_and_the_next_goes_on_though_the_server_restarts(prefect, folder, models):
+def test_a_run_on_a_dead_machine_is_crashed_and_the_next_continues_after_a_server_restart(prefect, folder, models):
     write(folder, models, "killed", files=60, slow=True)
     deployments.deploy(folder / "specs")
     # A heartbeat every 30 s is the least that Prefect allows.

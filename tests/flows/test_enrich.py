@@ -177,7 +177,7 @@ def test_too_many_rejects_are_not_retried(tmp_path, models, monkeypatch):
     assert list((tmp_path / "out" / "_nightscribe" / "reports").glob("*.html"))
 
 
-def test_sigterm_stops_the_flow_cleanly_and_a_rerun_goes_on(tmp_path, models):
+def test_sigterm_stops_the_flow_cleanly_and_a_rerun_continues(tmp_path, models):
     file = job_file(tmp_path, models, files=12, rows=300)
     program = f"from flows.enrich import enrich; print(enrich({str(file)!r}, return_state=True).name)"
     process = subprocess.Popen(

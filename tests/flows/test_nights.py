@@ -40,7 +40,7 @@ def test_a_run_that_a_person_started_neither_counts_nor_gives_way():
     assert nights.reason(run(1), [by_hand], BERLIN) is None
 
 
-def test_of_two_runs_of_one_night_exactly_one_goes_on():
+def test_of_two_runs_of_one_night_exactly_one_continues():
     first, second = run(1), run(2)
     assert nights.reason(first, [first, second], BERLIN) is None
     assert "another run of 2026-11-25 02:15" in nights.reason(second, [first, second], BERLIN)

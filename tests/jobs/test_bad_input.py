@@ -78,7 +78,7 @@ def test_models_that_do_not_fit_are_refused_before_anything_is_written(tmp_path,
 
 
 @pytest.mark.parametrize("blocked", ["file", "proc"])
-def test_an_output_folder_that_cannot_be_written_is_told(tmp_path, models, blocked):
+def test_an_output_folder_that_cannot_be_written_is_reported(tmp_path, models, blocked):
     source = make_lake(tmp_path / "in", files=1)
     (tmp_path / "file").write_text("in the way")
     sink = {"file": str(tmp_path / "file" / "out"), "proc": "/proc/nightscribe"}[blocked]
@@ -88,7 +88,7 @@ def test_an_output_folder_that_cannot_be_written_is_told(tmp_path, models, block
     assert "Traceback" not in done.stderr
 
 
-def test_a_file_that_is_truncated_is_told_with_exit_1(tmp_path, models):
+def test_a_file_that_is_truncated_is_reported_with_exit_1(tmp_path, models):
     source = make_lake(tmp_path / "in", files=1)
     file = source / "lang=de" / "part-0.parquet"
     file.write_bytes(file.read_bytes()[:-10])
@@ -122,7 +122,7 @@ def full_disk(tmp_path):
     subprocess.run(["umount", disk], check=True)
 
 
-def test_a_disk_that_fills_is_told_and_a_rerun_goes_on_once_there_is_room(tmp_path, models, full_disk):
+def test_a_disk_that_fills_is_reported_and_a_rerun_continues_once_there_is_room(tmp_path, models, full_disk):
     source = tmp_path / "in"
     source.mkdir()
     for i in range(2):
@@ -140,7 +140,7 @@ def test_a_disk_that_fills_is_told_and_a_rerun_goes_on_once_there_is_room(tmp_pa
     assert len(lake.read(full_disk / "out")) == 4060
 
 
-def test_a_model_folder_that_is_damaged_is_told_with_exit_2_and_nothing_is_written(tmp_path, models):
+def test_a_model_folder_that_is_damaged_is_reported_with_exit_2_and_nothing_is_written(tmp_path, models):
     source = make_lake(tmp_path / "in", files=1)
     broken = tmp_path / "broken"
     shutil.copytree(models / "sentiment", broken)

@@ -60,6 +60,6 @@ def test_a_field_of_a_source_column_is_read(tmp_path, models):
         ),
     ],
 )
-def test_a_field_that_is_not_there_or_no_text_is_named_with_what_is(tmp_path, models, column, message):
+def test_a_missing_field_or_one_without_text_is_named_with_the_existing_fields(tmp_path, models, column, message):
     with pytest.raises(SpecError, match=message):
         run.run(chain(tmp_path, models, column))

@@ -65,7 +65,7 @@ def test_its_options_are_checked_and_explained_like_those_of_any_task(folder):
     assert "mark: a text (default [e-mail])" in page
 
 
-def test_a_module_that_is_not_there_or_not_of_the_shape_is_one_sentence(folder):
+def test_a_missing_module_or_one_without_the_interface_is_one_sentence(folder):
     for name, complaint in [
         ("my_pkg.nothing", "task 'my_pkg.nothing' cannot be imported: ModuleNotFoundError"),
         ("nothing_at_all", "tasks.0.task is 'nothing_at_all'; tasks: answer"),

@@ -54,7 +54,7 @@ def test_a_vanished_source_file_follows_the_stated_policy(tmp_path, models, poli
 
 
 @pytest.mark.parametrize(("policy", "skipped"), [("redo", 0), ("keep", 2)])
-def test_another_model_redoes_the_rows_unless_told_to_keep_them(tmp_path, models, policy, skipped):
+def test_another_model_redoes_the_rows_unless_the_job_keeps_them(tmp_path, models, policy, skipped):
     source = make_lake(tmp_path / "in", files=2)
     content = lake.job(source, "", models) | {"sink": {"path": str(tmp_path / "out"), "on_model_change": policy}}
     execute(content)
@@ -81,7 +81,7 @@ def test_a_limited_run_then_a_whole_run_gives_every_row_once(tmp_path, models):
     assert len(lake.read(tmp_path / "out")) == 180
 
 
-def test_two_runs_at_once_into_one_sink_the_second_is_told(tmp_path, models):
+def test_two_runs_at_once_into_one_sink_the_second_is_reported(tmp_path, models):
     source = make_lake(tmp_path / "in", files=1)
     content = lake.job(source, tmp_path / "out", models)
     execute(content)
@@ -116,7 +116,7 @@ def test_a_killed_run_and_a_rerun_give_the_bytes_of_an_uninterrupted_one(tmp_pat
     assert {slot: sink.entry(slot) for slot in done} == done
 
 
-def test_sigterm_stops_cleanly_and_a_rerun_goes_on(tmp_path, models):
+def test_sigterm_stops_cleanly_and_a_rerun_continues(tmp_path, models):
     source = make_lake(tmp_path / "in", files=15, n=400)
     file = lake.write_job(tmp_path, lake.job(source, tmp_path / "out", models))
     process = subprocess.Popen(

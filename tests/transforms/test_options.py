@@ -17,7 +17,7 @@ def test_struct_fields_become_columns_and_any_null_on_the_way_is_null():
     assert with_fields(batch.slice(1), ["answer.best.text"])["answer.best.text"].to_pylist() == [None, None]
 
 
-def test_a_column_whose_name_has_a_dot_is_itself():
+def test_a_column_with_a_dot_in_its_name_is_not_a_struct_field():
     batch = pa.record_batch({"a.b": ["column"], "a": pa.array([{"b": "field"}])})
     assert with_fields(batch, ["a.b"]) is batch
 

@@ -84,7 +84,7 @@ def test_a_network_that_changes_itself_gives_a_row_the_same_whatever_came_before
     assert columns[0] == columns[1] == columns[2]
 
 
-def test_rows_whose_neighbours_change_them_are_computed_alone(models):
+def test_rows_that_depend_on_other_rows_of_the_batch_are_computed_alone(models):
     model = load(ModelRef(str(models / "sentiment"), device="cpu"), CLASSIFIER)
 
     def mixed(**inputs):
@@ -199,7 +199,7 @@ def test_a_text_alone_gets_the_type_ids_of_its_tokenizer(tmp_path):
     torch.testing.assert_close(got, want, atol=1e-4, rtol=1e-4)
 
 
-def test_layers_whose_weights_are_read_by_others_stay_as_they_are(tmp_path):
+def test_layers_with_weights_read_elsewhere_are_not_replaced(tmp_path):
     folder = tiny_encoders.save(tmp_path, "mobilebert", "AutoModelForMaskedLM", embedding_size=16)
     model = load(ModelRef(str(folder), device="cpu"), "AutoModelForMaskedLM")
     found = fill_mask.load(fill_mask.Options("text", top_k=2), model)(pa.record_batch({"text": ["a [MASK] b"]}))

@@ -86,7 +86,7 @@ def test_a_changed_file_is_computed_whole(tmp_path, models, content):
     assert len(lake.read(tmp_path / "out")) == 93
 
 
-def test_a_shard_that_another_worker_finished_meanwhile_is_left_alone(tmp_path, models, content):
+def test_a_shard_that_another_worker_has_finished_is_skipped(tmp_path, models, content):
     plan = planning.make(spec.parse(content))
     execute(content)
     pool = Counting()

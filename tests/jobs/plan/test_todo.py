@@ -51,7 +51,7 @@ def test_a_condition_or_a_limit_that_would_take_published_rows_away_is_refused(t
     assert lake.contents(tmp_path / "out") == before
 
 
-def test_rows_are_taken_away_where_the_job_says_so(tmp_path, finished):
+def test_rows_are_removed_if_the_job_asks_for_it(tmp_path, finished):
     finished["source"]["where"] = "stars = 1"
     finished["sink"]["allow_fewer_rows"] = True
     assert execute(finished).rows_out == 36
@@ -83,7 +83,7 @@ def test_a_file_without_rows_after_the_condition_is_finished(tmp_path, finished)
     assert execute(finished).rows_in == 0
 
 
-def test_a_source_file_that_became_shorter_by_itself_is_enriched(tmp_path, finished):
+def test_a_source_file_that_became_shorter_is_enriched(tmp_path, finished):
     pq.write_table(lake.rows(10, start=1000), tmp_path / "in" / "lang=de" / "part-0.parquet")
     assert execute(finished).rows_out == 10
     assert len(lake.read(tmp_path / "out")) == 130

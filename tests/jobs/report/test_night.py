@@ -41,7 +41,7 @@ def test_a_run_that_failed_by_rejects_has_a_report_and_the_next_one_counts_its_r
     assert report.seconds > failed.numbers["seconds"]
 
 
-def test_an_attempt_that_breaks_off_is_counted_with_the_one_that_goes_on(job, monkeypatch):
+def test_an_attempt_that_stops_is_counted_with_the_one_that_continues(job, monkeypatch):
     execute = run.execute
 
     def half(held):

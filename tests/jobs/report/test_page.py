@@ -164,7 +164,7 @@ def test_one_html_file_needs_nothing_else_and_its_links_start_from_where_it_is(n
     assert shown.tags.count("svg") == 7
 
 
-def test_the_page_in_the_sink_links_to_what_is_beside_it(nights):
+def test_the_page_in_the_sink_links_to_the_files_beside_it(nights):
     folder = nights.parent / "out" / history.FOLDER
     links = Page(web(kept(nights, 1), [])).links
     assert links == ["../..", "../../_rejected", f"../../{history.FOLDER}/{kept(nights, 1).run_id}.json"]

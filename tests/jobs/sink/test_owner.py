@@ -115,7 +115,7 @@ def test_links_and_dots_in_paths_name_the_same_source(two_lakes, models, monkeyp
         ({"path": ["a", "b"]}, {"path": ["a", "c"]}),
     ],
 )
-def test_sources_are_told_apart_and_revisions_and_patterns_are_not(tmp_path, models, source, other):
+def test_sources_are_reported_apart_and_revisions_and_patterns_are_not(tmp_path, models, source, other):
     sink = Store(str(tmp_path / "out"))
     owner.record(spec.parse(lake.job(source, tmp_path / "out", models)), sink, pa.schema([]))
     same = dict(source)

@@ -41,7 +41,7 @@ def test_splits_conditions_and_the_home_folder_work(folder, monkeypatch):
     assert numbers(dataset=str(folder), where="text = 'b'") == [2]
 
 
-def test_what_is_not_there_is_told(folder, tmp_path):
+def test_missing_things_are_reported(folder, tmp_path):
     name = str(folder)
     assert "Bad split: dev. Available splits: ['train', 'test']" in refused(dataset=name, split="dev")
     assert "'de' not found. Available: ['default']" in refused(dataset=name, config="de")
@@ -53,7 +53,7 @@ def test_what_is_not_there_is_told(folder, tmp_path):
     assert "doesn't contain any data files" in refused(dataset=str(tmp_path / "empty"))
 
 
-def test_damaged_files_are_told(folder, tmp_path):
+def test_damaged_files_are_reported(folder, tmp_path):
     (folder / "train-0.parquet").write_bytes(b"PAR1 and no more")
     assert "cannot be opened: Parquet magic bytes not found" in refused(dataset=str(folder))
     saved = tmp_path / "saved"
@@ -66,7 +66,7 @@ def test_damaged_files_are_told(folder, tmp_path):
     assert "cannot be opened: " in refused(dataset=str(saved))
 
 
-def test_a_file_that_does_not_fit_the_others_is_told_with_its_shard(folder):
+def test_a_file_that_does_not_fit_the_others_is_reported_with_its_shard(folder):
     pq.write_table(pa.table({"other": ["x"]}), folder / "train-1.parquet")
     told = refused(SourceError, dataset=str(folder))
     assert told.startswith(f"dataset {folder}, split 'train', shard 1 could not be read: Couldn't cast")

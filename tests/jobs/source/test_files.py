@@ -88,7 +88,7 @@ def test_several_paths_to_one_file_read_it_once(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("name", ["latest.parquet", "latest"])
-def test_a_link_that_leads_nowhere_is_told_with_its_target(tmp_path, name):
+def test_a_link_that_leads_nowhere_is_reported_with_its_target(tmp_path, name):
     put(tmp_path / "x.parquet", 1)
     (tmp_path / name).symlink_to("nowhere.parquet")
     told = f"'{tmp_path}/{name}' is a link to 'nowhere.parquet', which does not exist; remove the link"
@@ -215,7 +215,7 @@ def test_no_message_shows_a_password(tmp_path):
     assert "secret" not in refused("nosuch://me:secret@host/x.csv")
 
 
-def test_a_protocol_that_is_unknown_or_not_installed_is_told():
+def test_a_protocol_that_is_unknown_or_not_installed_is_reported():
     assert "nosuch" in refused("nosuch://bucket/x.parquet")
     assert "is not a path or URL that can be read" in refused("nosuch://bucket/x.parquet")
 
@@ -228,7 +228,7 @@ def test_unreadable_files_are_reported(tmp_path):
     assert "cannot be listed: Permission denied" in refused(tmp_path)
 
 
-def test_a_name_that_is_not_utf8_and_a_column_that_is_there_twice_are_told(tmp_path):
+def test_a_name_that_is_not_utf8_and_a_repeated_column_are_reported(tmp_path):
     put(tmp_path / "x.parquet", 1)
     os.rename(tmp_path / "x.parquet", os.fsencode(str(tmp_path)) + b"/\xff.parquet")
     assert "is not UTF-8; rename the file" in refused(tmp_path)
@@ -237,7 +237,7 @@ def test_a_name_that_is_not_utf8_and_a_column_that_is_there_twice_are_told(tmp_p
     assert "y.parquet has two columns 'nr'; rename one of them" in refused(tmp_path, SourceError)
 
 
-def test_a_file_that_changes_after_the_plan_is_told(tmp_path):
+def test_a_file_that_changes_after_the_plan_is_reported(tmp_path):
     file = put(tmp_path / "x.parquet", 1)
     planned, (shard,) = source.plan(SourceSpec(path=str(tmp_path)))
     put(file, 1, 2, 3)

@@ -60,13 +60,13 @@ def test_files_that_are_new_since_the_last_look_are_seen(bucket):
         ("s3://no-such-bucket/x", SpecError, "no-such-bucket"),
     ],
 )
-def test_what_is_not_there_is_told(bucket, path, kind, told):
+def test_missing_things_are_reported(bucket, path, kind, told):
     with pytest.raises(kind, match=told.replace("*", r"\*")) as caught:
         numbers(path)
     assert "\n" not in str(caught.value)
 
 
-def test_a_store_without_an_answer_is_told(bucket, monkeypatch):
+def test_a_store_without_an_answer_is_reported(bucket, monkeypatch):
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:1")
     monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
     type(bucket).clear_instance_cache()

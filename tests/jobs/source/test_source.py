@@ -196,7 +196,7 @@ def test_bad_json_lines_are_bad_rows(tmp_path):
     assert [row.row for row in bad] == [2, 3, 4, 7, 8]
 
 
-def test_a_key_first_seen_late_is_told_unless_columns_are_chosen(tmp_path, monkeypatch):
+def test_a_key_first_seen_late_is_reported_unless_columns_are_chosen(tmp_path, monkeypatch):
     monkeypatch.setattr(jsonl, "SAMPLE_BYTES", 100)
     lines = [json.dumps({"id": i, "text": "t" * 50}) for i in range(20)] + [
         json.dumps({"id": 20, "text": "t", "extra": 1})
@@ -214,7 +214,7 @@ def test_a_json_array_is_refused_with_the_fix(tmp_path):
 
 
 @pytest.mark.parametrize("ending", [".parquet", ".arrow"])
-def test_a_truncated_file_is_told_by_name(tmp_path, ending):
+def test_a_truncated_file_is_reported_by_name(tmp_path, ending):
     file = write(tmp_path, f"a{ending}")
     file.write_bytes(file.read_bytes()[:-300])
     with pytest.raises(SourceError, match=rf"a{ending}"):
@@ -258,7 +258,7 @@ def test_hidden_files_and_folders_are_passed_over(tmp_path):
         ({"prepare": "json:loads2"}, "cannot be imported"),
     ],
 )
-def test_what_is_not_there_is_refused(tmp_path, more, expected):
+def test_missing_things_are_refused(tmp_path, more, expected):
     write(tmp_path, "a.parquet")
     with pytest.raises(SpecError, match=expected):
         source.plan(SourceSpec(path=str(tmp_path), **more))

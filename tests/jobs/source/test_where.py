@@ -109,7 +109,7 @@ def test_what_is_not_a_condition_on_one_row_is_refused_with_the_columns(conditio
     assert "\n" not in message
 
 
-def test_a_column_named_like_a_word_of_sql_is_told_with_the_fix():
+def test_a_column_named_like_a_word_of_sql_is_reported_with_the_fix():
     batch = pa.record_batch({"order": [1, 2], "at": [3, 4]})
     assert "syntax error" in (message := refused("order = 1", batch))
     assert '; a column that is called like a word of SQL goes in double quotes: "order"; columns: ' in message

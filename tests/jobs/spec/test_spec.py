@@ -103,12 +103,12 @@ def test_overrides_are_yaml_and_reach_into_lists(tmp_path):
         ("", "holds NoneType"),
     ],
 )
-def test_a_file_that_is_no_mapping_is_told(tmp_path, text, expected):
+def test_a_file_that_is_no_mapping_is_reported(tmp_path, text, expected):
     (tmp_path / "job.yaml").write_text(text)
     with pytest.raises(SpecError, match=expected):
         spec.read(tmp_path / "job.yaml")
 
 
-def test_a_file_that_is_not_there_is_told(tmp_path):
+def test_a_missing_file_is_reported(tmp_path):
     with pytest.raises(SpecError, match="cannot be read: No such file"):
         spec.read(tmp_path / "none.yaml")

@@ -35,7 +35,7 @@ def test_the_overview_names_every_task_with_what_it_gives_and_its_keys():
     assert not PYTHON_WORDS.findall(overview)
 
 
-def test_types_are_told_in_words():
+def test_types_are_described_in_words():
     assert in_words(int | None) == "a whole number"
     assert in_words(TaskSpec.model_fields["engine"].annotation) == "auto, torch or onnx"
     assert in_words(list[str] | None) == "one or several, as [first, second], each a text"

@@ -79,7 +79,7 @@ def test_an_unknown_kind_of_url_is_one_sentence(url):
         Store(url)
 
 
-def test_a_bucket_that_is_not_there_is_one_sentence(bucket):
+def test_a_missing_bucket_is_one_sentence(bucket):
     with pytest.raises(SinkError, match="no such bucket or container; create it"):
         Store("s3://nosuchbucket/out").put("a", b"1")
 

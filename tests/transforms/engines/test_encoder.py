@@ -116,7 +116,7 @@ def test_unpacked_rows_are_in_their_original_positions():
 
 
 @pytest.mark.parametrize("broken", ["says no", "says something else"])
-def test_a_device_whose_kernel_cannot_do_it_keeps_the_padding(broken, monkeypatch, caplog):
+def test_a_device_without_the_kernel_keeps_the_padding(broken, monkeypatch, caplog):
     def attend(query, *_):
         if broken == "says no":
             raise RuntimeError("no kernel for heads 8 wide")

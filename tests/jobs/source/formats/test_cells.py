@@ -142,7 +142,7 @@ def test_list_views_in_any_order_keep_their_values(tmp_path):
 
 
 @pytest.mark.parametrize("ending", ["parquet", "arrow"])
-def test_a_column_name_that_is_there_twice_is_told_unless_it_is_left_out(tmp_path, ending):
+def test_a_repeated_column_name_is_reported_unless_it_is_left_out(tmp_path, ending):
     table = pa.Table.from_arrays([IDS, IDS, pa.array(["a", "b", "c"])], names=["n", "n", "text"])
     pq.write_table(table, tmp_path / "a.parquet") if ending == "parquet" else write_stream(table, tmp_path / "a.arrow")
     with pytest.raises(
@@ -185,7 +185,7 @@ def test_files_whose_types_differ_are_widened_and_a_value_that_does_not_fit_is_a
     assert (bad.error_type, bad.row, bad.column, bad.values["n"][0].as_py()) == ("InvalidValue", 2, "t", 2)
 
 
-def test_a_damaged_page_is_told_by_row_group_and_column(tmp_path):
+def test_a_damaged_page_is_reported_by_row_group_and_column(tmp_path):
     table = pa.table({"id": list(range(300)), "text": [f"text number {i}" for i in range(300)]})
     file = tmp_path / "a.parquet"
     pq.write_table(table, file, row_group_size=100, compression="zstd", use_dictionary=False)
@@ -207,13 +207,13 @@ def test_a_damaged_page_is_told_by_row_group_and_column(tmp_path):
         ("a.feather", b"FEA1" + b"x" * 100 + b"FEA1", "Feather file of version 1"),
     ],
 )
-def test_a_file_of_another_kind_is_told_by_name_and_in_own_words(tmp_path, name, content, message):
+def test_a_file_of_another_kind_is_reported_by_name_and_in_own_words(tmp_path, name, content, message):
     (tmp_path / name).write_bytes(content)
     with pytest.raises(SourceError, match=message):
         read(tmp_path)
 
 
-def test_a_stream_without_an_end_mark_is_read_and_one_cut_off_is_told_by_batch(tmp_path):
+def test_a_stream_without_an_end_mark_is_read_and_one_cut_off_is_reported_by_batch(tmp_path):
     file = tmp_path / "a.arrow"
     write_stream(pa.table({"id": list(range(1000))}), file, pa.ipc.new_stream)
     whole = file.read_bytes()

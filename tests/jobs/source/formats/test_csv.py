@@ -113,7 +113,7 @@ def test_a_folder_name_that_ends_in_a_backslash_is_no_escape(tmp_path, monkeypat
         assert (got["text"].to_pylist(), bad) == ([text for _, text in records[1:]], [])
 
 
-def test_escapes_that_cannot_be_told_any_more_name_the_key(tmp_path, monkeypatch):
+def test_escapes_found_too_late_name_the_key(tmp_path, monkeypatch):
     records = [("1", "a\\b, c"), *((str(i), "x" * 20) for i in range(20)), ("50", 'a "b" c, d')]
     (tmp_path / "a.csv").write_text(spark([("id", "text"), *records]))
     monkeypatch.setattr(csv, "BLOCK_BYTES", 200)
@@ -147,7 +147,7 @@ def test_escapes_that_cannot_be_told_any_more_name_the_key(tmp_path, monkeypatch
         ("text\n,\n", ["text"], None),
     ],
 )
-def test_a_file_is_read_as_it_is_laid_out(tmp_path, content, names, values):
+def test_a_file_is_read_in_its_own_dialect(tmp_path, content, names, values):
     (tmp_path / "a.csv").write_text(content, newline="")
     got, bad, _ = read(tmp_path)
     assert got.schema.names == names
@@ -288,7 +288,7 @@ def test_rows_are_estimated_by_records_and_not_by_lines(tmp_path, monkeypatch):
     assert 450 < read(tmp_path)[2][0].about_rows < 550
 
 
-def test_a_file_that_lost_its_end_since_it_was_planned_is_told(tmp_path, monkeypatch):
+def test_a_file_that_lost_its_end_since_it_was_planned_is_reported(tmp_path, monkeypatch):
     monkeypatch.setattr(csv, "SHARD_BYTES", 100)
     file = tmp_path / "a.csv"
     file.write_text("id,text\n" + "".join(f"{i},text\n" for i in range(50)))

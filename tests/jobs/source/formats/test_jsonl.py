@@ -121,7 +121,7 @@ MIXED = [{"id": 1, "parts": [1, "a"]}, {"id": 2, "parts": [2, "b"]}]
         ([{"id": 1, "parts": {"a": [1]}}, {"id": 2, "parts": {"a": {}}}], "a list in line 1 and an object in line 2"),
     ],
 )
-def test_a_key_of_several_kinds_is_told_with_its_line_and_can_be_left_out_or_kept_as_text(tmp_path, lines, place):
+def test_a_key_of_several_kinds_is_reported_with_its_line_and_can_be_left_out_or_kept_as_text(tmp_path, lines, place):
     write(tmp_path, *lines)
     with pytest.raises(UserError, match=place) as caught:
         read(tmp_path)
@@ -246,7 +246,7 @@ def test_bad_cells_of_a_compressed_file_have_line_numbers_too(tmp_path):
     assert [row.row for row in read(tmp_path)[1]] == [3]
 
 
-def test_a_compressed_file_that_ends_early_is_told_by_name(tmp_path):
+def test_a_compressed_file_that_ends_early_is_reported_by_name(tmp_path):
     file = write(tmp_path, *[{"id": i, "text": str(i**9)} for i in range(5000)])
     (tmp_path / "a.jsonl.gz").write_bytes(gzip.compress(file.read_bytes())[:-2000])
     file.unlink()
