@@ -55,7 +55,7 @@ def _parser() -> argparse.ArgumentParser:
     for command in (run, plan):
         command.add_argument("spec", metavar="SPEC", help="job file (YAML)")
         command.add_argument(
-            "overrides", metavar="key=value", nargs="*", help="e.g. source.limit=1000 tasks.0.dtype=float32"
+            "overrides", metavar="key=value", nargs="*", default=[], help="e.g. source.limit=1000 tasks.0.dtype=float32"
         )
     run.add_argument("--quiet", action="store_true", help="no progress bar")
     plan.add_argument("--json", action="store_true", help="the whole plan as JSON")

@@ -76,9 +76,15 @@ def pin(name: str, revision: str | None, key: str) -> Pin:
         return Pin(name, str(HfApi().model_info(name, revision=revision).sha), local=False)
     except (HfHubHTTPError, OfflineModeIsEnabled, httpx.HTTPError, ValueError) as error:
         raise ModelError(
-            f"{key} {name!r} is not a folder here, and the Hub does not have it ({_first_line(error)}); "
+            f"{key} {name!r} is not a folder here, and {_why(error)}; "
             f"check the name, and for a private model HF_TOKEN"
         ) from error
+
+
+def _why(error: BaseException) -> str:
+    if isinstance(error, httpx.ConnectError):
+        return "the Hub cannot be reached"
+    return f"the Hub does not have it ({_first_line(error)})"
 
 
 def _first_line(error: BaseException) -> str:

@@ -15,8 +15,9 @@ from jobs.plan import Plan, TaskPlan, fingerprint, task_plans, todo
 from jobs.plan.fingerprint import Fingerprint
 from jobs.sink import Sink, open_sink, owner
 from jobs.sink.part import check_columns
-from jobs.source import Source
+from jobs.source import Source, files
 from jobs.spec import JobSpec
+from transforms.errors import SpecError
 from transforms.options import column_kinds
 
 # Rows per chunk, which are sorted by length together: few on a CPU, to show progress and stop within seconds; many on
@@ -34,7 +35,13 @@ def make(spec: JobSpec) -> Plan:
         SourceError: a source file cannot be read.
     """
     sink = open_sink(spec.sink)
-    owned = owner.check(spec, sink.store)
+    try:
+        owned = owner.check(spec, sink.store)
+    except SpecError:
+        # A mistyped path would be refused as the source of another job; say first that nothing is there.
+        if spec.source.path:
+            files.find(spec.source.path, spec.source.format)
+        raise
     kinds_read = [pair for item in spec.tasks for pair in column_kinds(item.options)]
     texts = {column for column, kind in kinds_read if kind == "text"}
     pinned = owned.pinned if owned is not None else {}

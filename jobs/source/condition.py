@@ -40,7 +40,10 @@ def parse(condition: str, connection: duckdb.DuckDBPyConnection) -> Tree:
         raise Refused("it is empty; write a condition, or leave source.where out")
     tree = _query(f"(\n{condition}\n)", connection)
     if tree.get("error"):
-        raise Refused(str(tree.get("error_message")).splitlines()[0])
+        reason = str(tree.get("error_message")).splitlines()[0]
+        # The condition stands in brackets of ours: without one of its own, its end is the place at fault.
+        at_end = reason == 'syntax error at or near ")"' and ")" not in condition
+        raise Refused("syntax error: something is missing at its end" if at_end else reason)
     found = tree["statements"][0]["node"].pop("where_clause", None)
     for node in nodes(found):
         if (what := REFUSED.get(node["class"])) is not None:

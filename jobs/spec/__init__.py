@@ -259,7 +259,9 @@ def _sentence(error: pydantic.ValidationError, root: Any, prefix: str = "") -> s
         case "value_error":
             text = f"{where}{': ' if where else ''}{first['ctx']['error']}"
         case _:
-            text = f"{where} is {_short(value)}; {first['msg'][0].lower()}{first['msg'][1:]}"
+            # What Python could not do with a text says nothing more than what the value should be.
+            expected = first["msg"].split(", unable to ")[0]
+            text = f"{where} is {_short(value)}; {expected[0].lower()}{expected[1:]}"
     others = len({tuple(e["loc"]) for e in more} - {first["loc"]})
     return text + (f" (and {others} more)" if others else "")
 

@@ -69,6 +69,8 @@ def test_tasks_lists_what_each_task_takes_and_gives():
 def test_usage_errors_exit_2():
     assert lake.command("fly").returncode == 2
     assert lake.command().returncode == 2
+    # Overrides may be left out, so they are not among what is missing.
+    assert lake.command("plan").stderr.endswith("the following arguments are required: SPEC\n")
 
 
 def test_an_exception_that_no_code_foresaw_is_one_sentence_and_a_traceback_on_request(tmp_path, job):

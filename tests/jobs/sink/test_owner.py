@@ -40,6 +40,12 @@ def test_another_job_or_another_source_is_refused_and_nothing_is_touched(two_lak
     assert lake.contents(two_lakes / "out") == before
 
 
+def test_a_mistyped_source_path_is_named_and_not_the_owner_of_the_sink(two_lakes, models):
+    execute(job(two_lakes, models))
+    with pytest.raises(SpecError, match=r"source.path .*esat.* matches no data file"):
+        execute(job(two_lakes, models, "esat"))
+
+
 def test_a_sink_is_handed_over_on_purpose(two_lakes, models):
     execute(job(two_lakes, models))
     report = execute(job(two_lakes, models, "west", "second", take_over_from="first"))

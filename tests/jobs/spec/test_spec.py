@@ -72,6 +72,10 @@ def test_a_wrong_key_or_value_is_named_with_what_would_be_right(override, expect
     assert complaint(override).startswith(expected)
 
 
+def test_a_text_in_place_of_a_number_is_told_without_the_words_of_the_parser():
+    assert complaint("source.limit=many").endswith("input should be a valid integer")
+
+
 @pytest.mark.parametrize("key", ["name", "source", "tasks", "sink"])
 def test_a_missing_section_is_named(key):
     assert complaint(drop=key) == f"job.yaml: {key} is missing"
