@@ -19,15 +19,21 @@ Reader = Callable[[int], pa.RecordBatch]
 def find(plan: Plan, shard: Shard, before: Entry | None) -> dict[str, str]:
     """The columns that a shard can take from the part file of an entry.
 
-    The part file must have the same rows of the same file version, and no row may have been rejected: a part file does
-    not contain rejected rows, and another task may reject other rows.
+    The part file must have the same rows of the same file version, and no task may have rejected a row: a part file
+    does not contain rejected rows, and another task may reject other rows. Rows that could not be read reach no task.
 
     Returns:
         Column of the plan -> column of the file with the same values.
     """
-    if before is None or before.shard != shard.id or before.rows_rejected:
+    if before is None or before.shard != shard.id or before.rows_rejected > _unreadable(before):
         return {}
     return plan.fingerprint.reusable(before.fingerprint)
+
+
+def _unreadable(entry: Entry) -> int:
+    """Rows that were rejected while they were read."""
+    rejects = (entry.findings or {}).get("rejects", {})
+    return sum(rows for reason, rows in rejects.items() if reason.startswith("source: "))
 
 
 @contextmanager

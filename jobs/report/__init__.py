@@ -103,9 +103,22 @@ def check_rejects(plan: Plan, entries: list[Entry]) -> None:
     allowed = plan.spec.errors.max_fraction
     if rejected > (max(1, allowed * total) if allowed else 0):
         raise TooManyRejects(
-            f"{rejected} of {total} rows were rejected, errors.max_fraction allows {allowed:g}; "
-            f"nothing was published: the reasons are in the report and in {plan.spec.sink.path}/{STAGED_REJECTED}"
+            f"{rejected} of {total} rows were rejected, errors.max_fraction allows {allowed:g}"
+            f"{_first_reject(entries)}; nothing was published: the reasons are in the report and in "
+            f"{plan.spec.sink.path}/{STAGED_REJECTED}"
         )
+
+
+def _first_reject(entries: list[Entry]) -> str:
+    """Place and reason of the first rejected row; not its message, which may quote the row."""
+    failures = [failure for entry in entries for failure in (entry.findings or {}).get("failures", ())]
+    if not failures:
+        return ""
+    first = failures[0]
+    place = [repr(first["file"])]
+    place += [f"record {first['row']}"] if first["row"] is not None else []
+    place += [f"column {first['column']!r}"] if first["column"] is not None else []
+    return f" (first: {', '.join(place)}: {first['reason']})"
 
 
 def details(

@@ -216,7 +216,8 @@ def _declared(name: str, declared: list[Found], csv: list[Found], texts: Collect
         except (pa.ArrowTypeError, pa.ArrowInvalid) as error:
             raise UnreadableSource(
                 f"{one.file} does not fit the files before it: column {name!r} is {one.type} there and {type_} in "
-                f"{declared[0].file}; leave the column out with source.columns, or the file with source.path"
+                f"{declared[0].file}; name its type, such as source.types={{{name}: string}}, leave the column out "
+                f"with source.columns, or the file with source.path"
             ) from error
     type_ = _nested_texts(name, type_, texts)
     if csv and name in texts and not _is_text(type_):

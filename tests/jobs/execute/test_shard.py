@@ -111,3 +111,13 @@ def test_a_second_attempt_executes_what_the_first_did_not_finish(tmp_path, model
         run.execute(held)
         assert held.sink.entry(held.plan.shards[0].slot) == first
         assert run.finish(held).rows_out == 120
+
+
+def test_a_line_that_cannot_be_read_does_not_keep_the_other_columns_from_being_reused(tmp_path, models, content):
+    (tmp_path / "in" / "more.jsonl").write_text('{"id": "a", "text": "fine", "stars": 1}\n{"id": "b"\n')
+    content["errors"] = {"max_fraction": 0.1}
+    execute(content)
+    content["tasks"].append(content["tasks"][0] | {"into": "second", "top_k": 2})
+    assert execute_counting(content) == {"second"}
+    assert len(lake.rejected(tmp_path / "out")) == 1
+    assert len(lake.read(tmp_path / "out")) == 121
