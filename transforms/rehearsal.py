@@ -24,7 +24,7 @@ from transforms.generation import settings as generation
 from transforms.model import Model, input_names, longest, tokenizer_folder
 from transforms.reference import ModelRef, read_config
 
-# Classes of tensors that a task may create itself.
+# The device of tensors that a task creates itself, such as token ids.
 HOST = torch.device("cpu")
 
 

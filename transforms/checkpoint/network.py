@@ -18,7 +18,7 @@ from transforms.checkpoint import files
 from transforms.checkpoint.weights import Stored
 from transforms.errors import ModelError
 
-# Dtypes of quantised weights: without their scales, which are stored separately, the numbers have no meaning.
+# Dtypes of quantised weights; their numbers have no meaning without the scales, which are stored separately.
 QUANTISED = ("I8", "U8", "F8_E4M3", "F8_E5M2", "F4", "int8", "uint8", "float8_e4m3fn", "float8_e5m2")
 
 

@@ -17,7 +17,7 @@ from transforms.errors import ModelError
 NAMES = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json")
 ADAPTER_NAMES = ("adapter_model.safetensors", "adapter_model.bin")
 
-# File endings of weights that only other libraries can read.
+# File ending of weights -> format, for the message about a folder without a file that transformers loads.
 OTHERS = {
     ".h5": "TensorFlow",
     ".msgpack": "Flax",
