@@ -43,7 +43,12 @@ Refresh = Annotated[
     ),
 ]
 Overrides = Annotated[
-    list[str], _shown("Overrides", "One key=value per item, as on the command line: source.where=lang = 'en'")
+    list[str],
+    _shown(
+        "Overrides",
+        "One key=value per item, as on the command line: source.where=lang = 'en', and with it a second item "
+        "sink.path=lake/trial, so that the trial has a sink of its own",
+    ),
 ]
 DryRun = Annotated[bool, _shown("Dry run", "Plan only: shows what a run would do, loads no model, writes nothing")]
 
