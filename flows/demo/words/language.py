@@ -37,7 +37,7 @@ class Language:
         neutral: predicates that do neither.
         contrasts: joins of two clauses where `{b}` outweighs `{a}`.
         balances: joins of two clauses where neither outweighs the other.
-        leads: openings of a sentence, with what stands before the clause.
+        leads: first words of a sentence, before the clause.
         openers: sentences that may begin a review.
         asides: sentences with entities and no opinion.
         fillers: sentences with neither.
