@@ -85,12 +85,12 @@ def record(
         status=status,
         attempts=len(attempts),
         shards_done=len(own),
-        rows_reused=sum(entry.rows_out for entry in own if getattr(entry, "reused", ())),
+        rows_reused=sum(entry.rows_reused for entry in own),
         rows_removed=sum(entry.rows_out for entry in removed if entry.key not in keys),
         # A limited run does not list every file, so it does not know which are gone.
         rows_vanished=0 if limited else sum(entry.rows_out for entry in entries.values() if entry.key not in keys),
     )
-    kept = details(plan, report, look(plan, own), _joined(timeline, attempts, earlier))
+    kept = details(plan, report, look(plan, own, store), _joined(timeline, attempts, earlier))
     kept |= {"attempts_made": [asdict(attempt) for attempt in attempts]}
     kept |= {"message": str(error)} if error is not None else {}
     store.put(f"{history.FOLDER}/{plan.run_id}.json", json.dumps(kept, indent=1).encode())

@@ -160,21 +160,21 @@ class Observer:
             )
 
 
-def look(plan: Plan, entries: Iterable[Entry]) -> Findings:
+def look(plan: Plan, entries: Iterable[Entry], store: Store) -> Findings:
     """The findings of a run: from its entries, or from the part file for an entry without findings.
 
     Args:
         plan: the run.
         entries: those of its shards.
+        store: the sink's.
     """
     found, unseen = [], []
     for entry in entries:
-        if (kept := getattr(entry, "findings", None)) is not None:
-            found.append(Findings.from_json(kept))
+        if entry.findings is not None:
+            found.append(Findings.from_json(entry.findings))
         else:
             unseen.append(entry)
     chosen = np.linspace(0, len(unseen) - 1, min(len(unseen), MAX_PARTS)).astype(int)
-    store = Store(plan.spec.sink.path)
     found += [_read_back(plan, unseen[i], store) for i in chosen]
     return Findings.merge(found)
 
