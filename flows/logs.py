@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from prefect import get_run_logger
+from prefect.exceptions import CancelledRun
 
 from transforms.errors import NightscribeError
 
@@ -53,6 +54,7 @@ def forwarded(stopping: Callable[[], bool] = lambda: False) -> Iterator[None]:
                 log.log(record.levelno, "%s: %s", *line)
 
     for name in ENGINE:
+        # Never removed: Prefect logs how the flow ends after this block.
         logging.getLogger(name).addFilter(shorten)
     handlers: dict[str, logging.Handler] = {name: Forward(level) for name, level in LOGGERS.items()}
     handlers[WORKERS] = ForwardWorkers(min(LOGGERS.values()))
@@ -66,8 +68,6 @@ def forwarded(stopping: Callable[[], bool] = lambda: False) -> Iterator[None]:
     try:
         yield
     finally:
-        for name in ENGINE:
-            logging.getLogger(name).removeFilter(shorten)
         for name, handler in handlers.items():
             logger = logging.getLogger(name)
             logger.removeHandler(handler)
@@ -75,10 +75,11 @@ def forwarded(stopping: Callable[[], bool] = lambda: False) -> Iterator[None]:
 
 
 def shorten(record: logging.LogRecord) -> bool:
-    """Cut what Prefect logs of an error of ours down to its sentence; a cancelled task is no error."""
-    if record.exc_info and isinstance(error := record.exc_info[1], NightscribeError):
+    """Cut what Prefect logs of an error of ours down to its sentence; a cancelled task or flow is no error."""
+    error = record.exc_info[1] if record.exc_info else None
+    if isinstance(error, NightscribeError | CancelledRun):
         record.msg, record.args, record.exc_info = str(error), (), None
-    if record.levelno > logging.INFO and record.getMessage().startswith("Finished in state Cancelled"):
+    if isinstance(error, CancelledRun) or record.getMessage().startswith("Finished in state Cancelled"):
         record.levelno, record.levelname = logging.INFO, "INFO"
     return True
 
