@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,7 @@ import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from jobs import run as jobs_run
 from jobs import spec
@@ -164,20 +163,6 @@ def test_with_a_schema_every_text_is_valid_json(llama: Model, how: dict[str, Any
             jsonschema.validate(json.loads(text), SCHEMA)
 
 
-def test_a_schema_in_a_file_equals_the_same_schema_in_the_job(llama: Model, tmp_path: Path) -> None:
-    file = tmp_path / "schema.json"
-    file.write_text(json.dumps(SCHEMA))
-    assert Options(column="text", json_schema=str(file)) == Options(column="text", json_schema=SCHEMA)
-    with pytest.raises(ValueError, match=r"cannot be read: No such file"):
-        Options(column="text", json_schema=str(tmp_path / "none.json"))
-    file.write_text("[1]")
-    with pytest.raises(ValueError, match=r"holds no JSON object"):
-        Options(column="text", json_schema=str(file))
-    file.write_text("{")
-    with pytest.raises(ValueError, match=r"is not JSON"):
-        Options(column="text", json_schema=str(file))
-
-
 def test_a_text_of_a_schema_may_be_a_struct_with_its_fields(llama):
     pytest.importorskip("llguidance")
     options = Options(prompt="{text} ->", json_schema=SCHEMA, max_new_tokens=40, json_column="struct")
@@ -198,18 +183,6 @@ def test_a_struct_has_no_field_for_keys_that_its_schema_does_not_name_so_none_ar
     assert not generate.load(options, llama)(batch()).failures
 
 
-@pytest.mark.parametrize(
-    ("schema", "complaint"),
-    [
-        (None, "json_column is 'struct', which needs a json_schema with the fields; give it too"),
-        ({"type": "object"}, "json_column is 'struct', and in json_schema $ is an object without properties"),
-    ],
-)
-def test_a_struct_without_a_schema_of_one_type_is_refused(schema, complaint):
-    with pytest.raises(ValueError, match=re.escape(complaint)):
-        Options(column="text", json_schema=schema, json_column="struct")
-
-
 def test_json_that_is_not_complete_in_time_rejects_its_row(llama: Model) -> None:
     options = Options(column="text", json_schema=SCHEMA, max_new_tokens=6)
     annotation = generate.load(options, llama)(batch(["the cat", None]))
@@ -228,42 +201,6 @@ def test_a_prompt_past_the_window_is_cut_or_its_row_rejected(llama: Model) -> No
     assert kept.values.to_pylist() == [alone(llama, "the cat ->"), None]
     assert [failure.row for failure in kept.failures] == [1]
     assert "the window has room for 232" in kept.failures[0].message
-
-
-@pytest.mark.parametrize(
-    ("options", "says"),
-    [
-        ({}, "either prompt"),
-        ({"prompt": "{a}", "column": "a"}, "not both"),
-        ({"prompt": "no column"}, "name a column in it"),
-        ({"prompt": "{a"}, "braces|expected"),
-        ({"column": "a", "max_new_tokens": 0}, "number from 1"),
-        ({"column": "a", "temperature": 0.0}, "above 0"),
-        ({"column": "a", "top_k": 5}, "give temperature too"),
-        ({"column": "a", "temperature": 1.0, "top_p": 1.5}, "1 at most"),
-        ({"column": "a", "num_beams": 2, "temperature": 1.0}, "without beams"),
-        ({"column": "a", "num_beams": 2, "json_schema": {}}, "without beams"),
-        ({"column": "a", "stop": [""]}, "not empty"),
-        ({"column": "a", "stop": ["x"], "json_schema": {}}, "without json_schema"),
-    ],
-    ids=str,
-)
-def test_invalid_options_are_refused(options: dict[str, Any], says: str) -> None:
-    with pytest.raises(ValueError, match=says):
-        Options(**options)
-
-
-def test_a_model_that_is_not_causal_a_small_window_and_a_wrong_schema_are_refused_before_any_weights_load(
-    models: Path, causal_model: Callable[[str], Path]
-) -> None:
-    with pytest.raises(ModelError, match=r"generate needs a causal language model \(BertLMHeadModel\).*BertFor"):
-        generate.check(Options(column="text"), AutoConfig.from_pretrained(models / "mlm"))
-    config = AutoConfig.from_pretrained(causal_model("llama"))
-    generate.check(Options(column="text", max_new_tokens=255), config)
-    with pytest.raises(SpecError, match="the model's window has 256 tokens"):
-        generate.check(Options(column="text", max_new_tokens=256), config)
-    with pytest.raises(SpecError, match="json_schema"):
-        generate.check(Options(column="text", max_new_tokens=9, json_schema={"type": "text"}), config)
 
 
 def test_a_model_that_cannot_be_batched_continuously_still_writes_but_takes_no_schema(
