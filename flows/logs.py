@@ -12,6 +12,9 @@ from prefect.exceptions import CancelledRun
 
 from transforms.errors import NightscribeError
 
+# Lines of these need no name in front of them.
+OWN = ("jobs", "transforms")
+
 # The lowest level that is kept, by library. Beam's warnings concern only Beam itself.
 LOGGERS = {
     "jobs": logging.INFO,
@@ -22,36 +25,37 @@ LOGGERS = {
 
 # Where Prefect logs how tasks and flows end.
 ENGINE = ("prefect.task_runs", "prefect.flow_runs")
-# A traceback of a worker process that ends in an error of ours; this process raises that error as well.
+# In the traceback of a worker process that ends in a NightscribeError; this process raises that error as well.
 OWN_ERROR = "transforms.errors."
-# Repeats what a DoFn raised, which this process raises as well.
+# Logs the error of a DoFn again, which this process raises as well.
 REPEATS = "apache_beam.runners.common"
 
-# Lines of Beam's worker processes arrive here as one text each, at their own level.
+# Gets each log line of Beam's worker processes as one text, at the line's own level.
 WORKERS = "apache_beam.runners.portability.local_job_service"
 WORKER_LINE = re.compile(r'message: "(?P<message>(?:\\.|[^"\\])*)".*? log_location: "(?P<file>[^"]*)')
 
 
 @contextmanager
 def forwarded(stopping: Callable[[], bool] = lambda: False) -> Iterator[None]:
-    """Send the lines of our libraries to the log of this run, from any thread.
+    """Send the lines of the libraries in LOGGERS to the log of this run, from any thread.
 
-    What Prefect itself logs of an error of ours is cut down to the error's sentence, and no other library repeats it.
+    Prefect's line about a NightscribeError is shortened to the message, and lines of other libraries about it are
+    dropped.
 
     Args:
-        stopping: whether the run was asked to stop. What Beam then says of the workers that end is no error.
+        stopping: whether the run was asked to stop. Beam's lines about the workers that then end are dropped.
     """
     log = get_run_logger()
 
     class Forward(logging.Handler):
         def emit(self, record: logging.LogRecord) -> None:
             if record.name != REPEATS and not (record.name.startswith("apache_beam") and stopping()):
-                log.log(record.levelno, "%s: %s", record.name, record.getMessage())
+                log.log(record.levelno, "%s", named(record.name, record.getMessage()))
 
     class ForwardWorkers(logging.Handler):
         def emit(self, record: logging.LogRecord) -> None:
             if not stopping() and (line := worker_line(record)) is not None:
-                log.log(record.levelno, "%s: %s", *line)
+                log.log(record.levelno, "%s", line)
 
     for name in ENGINE:
         # Never removed: Prefect logs how the flow ends after this block.
@@ -63,7 +67,7 @@ def forwarded(stopping: Callable[[], bool] = lambda: False) -> Iterator[None]:
         logger = logging.getLogger(name)
         logger.addHandler(handler)
         logger.setLevel(handler.level)
-        # Else the root logger, which Prefect sets up too, shows each line a second time.
+        # Otherwise the root logger, which Prefect sets up too, would show each line a second time.
         logger.propagate = False
     try:
         yield
@@ -74,8 +78,13 @@ def forwarded(stopping: Callable[[], bool] = lambda: False) -> Iterator[None]:
             logger.level, logger.propagate = before[name]
 
 
+def named(logger: str, message: str) -> str:
+    """A message with the name of its logger in front, if another library logged it."""
+    return message if logger.split(".")[0] in OWN else f"{logger}: {message}"
+
+
 def shorten(record: logging.LogRecord) -> bool:
-    """Cut what Prefect logs of an error of ours down to its sentence; a cancelled task or flow is no error."""
+    """Shorten Prefect's line about a NightscribeError to the message; log a cancelled task or flow at level INFO."""
     error = record.exc_info[1] if record.exc_info else None
     if isinstance(error, NightscribeError | CancelledRun):
         record.msg, record.args, record.exc_info = str(error), (), None
@@ -84,8 +93,8 @@ def shorten(record: logging.LogRecord) -> bool:
     return True
 
 
-def worker_line(record: logging.LogRecord) -> tuple[str, str] | None:
-    """Library and message of a line from a worker process; None if it is not kept.
+def worker_line(record: logging.LogRecord) -> str | None:
+    """The message of a line from a worker process, with the name of another library; None if it is not kept.
 
     Args:
         record: its only argument is Beam's LogEntry as text.
@@ -97,5 +106,5 @@ def worker_line(record: logging.LogRecord) -> tuple[str, str] | None:
         if f"/{library}/" in found["file"] and record.levelno >= level:
             # The text of a protocol buffer has quotes and line ends escaped.
             message = re.sub(r"\\(.)", lambda escaped: {"n": "\n"}.get(escaped[1], escaped[1]), found["message"])
-            return f"{library} in a worker", message
+            return message if library in OWN else f"{library} in a worker process: {message}"
     return None

@@ -1,9 +1,10 @@
-"""`nightscribe demo`: make a lake, train two tiny models on part of it, enrich it through the flow, score it."""
+"""Make a lake of reviews, train two small models on a part of it, enrich it with the Prefect flow, score the result."""
 
 from __future__ import annotations
 
 import argparse
 import json
+import logging
 import os
 import sys
 from pathlib import Path
@@ -11,19 +12,22 @@ from typing import Any
 
 import yaml
 
+FOLDER = Path("nightscribe-demo")
 ROWS = 6000
 
 
 def register(commands: Any) -> None:
     """Add the command to the `nightscribe` parser; Prefect is imported only when it is called."""
     parser = commands.add_parser("demo", help="make a lake, enrich it, show the result", description=__doc__)
-    parser.add_argument("--folder", type=Path, default=Path("nightscribe-demo"), help="where everything goes")
-    parser.add_argument("--rows", type=int, default=ROWS, help=f"reviews to make (default {ROWS})")
+    parser.add_argument(
+        "--folder", type=Path, default=FOLDER, help=f"folder for everything it makes (default {FOLDER})"
+    )
+    parser.add_argument("--rows", type=int, default=ROWS, help=f"number of reviews to make (default {ROWS})")
     parser.set_defaults(call=demo)
 
 
 def demo(arguments: argparse.Namespace) -> int:
-    """Run the demo; a second time only what is missing is done."""
+    """Run the demo. A second run does only what is missing."""
     import pyarrow.dataset as pads
     import pyarrow.parquet as pq
 
@@ -31,9 +35,10 @@ def demo(arguments: argparse.Namespace) -> int:
     from flows.demo.models import train_models
     from flows.demo.score import score
 
-    # The server that runs inside this process phones home by default.
+    # Prefect's server, which runs in this process, sends usage data unless these are set.
     os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
     os.environ.setdefault("DO_NOT_TRACK", "1")
+    show_plain_log_lines()
     folder: Path = arguments.folder
     lake = folder / f"lake-{arguments.rows}"
     if not (lake / "gold").exists():
@@ -44,7 +49,7 @@ def demo(arguments: argparse.Namespace) -> int:
         folder, lake, *(point_to(folder / "models" / path.name, path) for path in (models.classify, models.ner))
     )
 
-    say("enriching it through the Prefect flow `enrich`")
+    say("enriching the lake with the Prefect flow `enrich`")
     from flows.enrich import enrich
 
     report = enrich(str(job))
@@ -52,25 +57,25 @@ def demo(arguments: argparse.Namespace) -> int:
         return 1
     enriched = pads.dataset(report["output"], format="parquet", ignore_prefixes=["_"]).to_table()
     scores = score(enriched, pq.read_table(lake / "gold" / "reviews.parquet"))
-    # As it can be typed here: the environment that this runs in need not be active.
+    # With a relative path, so that the commands work although the virtual environment may not be active.
     commands = os.path.relpath(Path(sys.executable).parent)
     print(f"""
 rows       {report["rows_in"]:,} enriched now, {report["rows_rejected"]:,} rejected
 shards     {report["shards"]}, of which {report["shards_skipped"]} were done before
-held out   {scores.rows:,} rows that the models never saw
+scored on  {scores.rows:,} rows that were not used for training
 sentiment  accuracy {scores.accuracy:.3f}, macro F1 {scores.macro_f1:.3f}
 entities   precision {scores.entity_precision:.3f}, recall {scores.entity_recall:.3f}, F1 {scores.entity_f1:.3f}
 
 look       {commands}/python -c "import pyarrow.dataset as d; print(d.dataset('{report["output"]}').head(5))"
-again      {commands}/nightscribe run {job}     (only what is new)
-the UI     {commands}/prefect server start     (this run and its report are in it)
+again      {commands}/nightscribe run {job}     (enriches only new rows)
+the UI     {commands}/prefect server start     (shows this run and its report)
 """)
     print(json.dumps(report))
     return 0
 
 
 def write_job(folder: Path, lake: Path, classify: Path, ner: Path) -> Path:
-    """The job file of the demo, to read, change and run."""
+    """Write the demo's job file, for the user to read, change and run; returns its path."""
     job = {
         "name": "demo",
         "source": {"path": f"{lake}/reviews/**/*.parquet"},
@@ -86,12 +91,18 @@ def write_job(folder: Path, lake: Path, classify: Path, ner: Path) -> Path:
 
 
 def point_to(link: Path, target: Path) -> Path:
-    """A name for the models that stays when they are trained anew, for job files."""
+    """Link to a model folder, so that its path in the job file stays the same when the models are trained again."""
     link.unlink(missing_ok=True)
     link.symlink_to(target.relative_to(link.parent))
     return link
 
 
+def show_plain_log_lines() -> None:
+    """Show log lines of Prefect on the terminal without their level and the name of their logger."""
+    for handler in logging.getLogger().handlers:
+        handler.setFormatter(logging.Formatter("%(message)s"))
+
+
 def say(line: str) -> None:
-    """A line of progress."""
+    """Print a line of progress."""
     print(line, file=sys.stderr, flush=True)

@@ -1,4 +1,4 @@
-"""A plain training loop: AdamW, batches of rows of about the same length, one core."""
+"""A small training loop: AdamW, batches of rows of similar length, one thread."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ PADDING = 0
 WARM_UP = 0.1
 SHIFTED = 0.2
 
-# Rows for one epoch: the token ids of each, and its label in a list or a list of labels, one for each token.
+# The rows of one epoch: the token ids of each row, and its labels: one for the row, or one for each token.
 Rows = tuple[list[list[int]], list[list[int]]]
 
 
@@ -31,13 +31,13 @@ def fit(
 ) -> None:
     """Train a model in place.
 
-    The weights are the same each time, unless another thread draws from torch's generator while this one does for its
-    dropout.
+    Equal arguments give equal weights. Dropout uses torch's global random generator, so with dropout this holds only
+    if no other thread uses that generator at the same time.
 
     Args:
         model: a BERT whose forward gives a loss.
-        rows: gives the rows of an epoch; may change them from one to the next.
-        lengths: maximum tokens of a row in each epoch; training on short rows first needs less time.
+        rows: returns the rows of an epoch; they may differ from epoch to epoch.
+        lengths: for each epoch, the maximum number of tokens of a row; training on short rows first takes less time.
         batch_tokens: token positions in a batch, including padding.
         learning_rate: peak learning rate, after a linear warm-up and before a linear decay.
         seed: seed of all random numbers.
@@ -62,7 +62,7 @@ def fit(
             for group in optimizer.param_groups:
                 group["lr"] = learning_rate * min(done / WARM_UP + 0.01, (1 - done) / (1 - WARM_UP))
             tokens = _padded([ids[row] for row in batch], PADDING)
-            # Texts start anywhere in the window, or the places that only long texts reach would learn nothing.
+            # Some batches start at a random position; otherwise only the few long texts would train late positions.
             first = rng.randint(0, places - tokens.shape[1]) if rng.random() < SHIFTED else 0
             loss = model(
                 input_ids=tokens,
@@ -80,13 +80,13 @@ def fit(
 
 
 def batched(lengths: list[int], longest: int, batch_tokens: int, rng: Random) -> list[list[int]]:
-    """Row numbers in batches by a budget of padded tokens: rows of about the same length, other neighbours each time.
+    """Divide rows of similar length into batches of row numbers, grouped at random within a budget of padded tokens.
 
     Args:
-        lengths: tokens of each row.
+        lengths: number of tokens of each row.
         longest: rows with more tokens are left out.
-        batch_tokens: rows times the longest of them, at most; a single row may be longer.
-        rng: of the order.
+        batch_tokens: maximum of rows times tokens of the longest one; a batch of one row may exceed it.
+        rng: random numbers for the grouping and the order.
     """
     batches: list[list[int]] = []
     rows = [row for row, length in enumerate(lengths) if length <= longest]

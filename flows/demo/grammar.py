@@ -1,4 +1,4 @@
-"""Invented customer reviews: a small grammar that knows the sentiment and the entities of each text."""
+"""A small grammar that writes invented customer reviews, each with its true sentiment and entities."""
 
 from __future__ import annotations
 
@@ -59,11 +59,11 @@ def write_review(kind: str, language: str, category: str, heldout: bool, rng: Ra
     """Write a review.
 
     Args:
-        kind: plain, or what is odd about it: null, empty, blank, emoji, combining or huge.
+        kind: plain, or a special kind: null, empty, blank, emoji, combining or huge.
         language: a key of `LANGUAGES`.
         category: a key of `LINES`.
-        heldout: whether it may use the names that training must not see.
-        rng: everything random comes from here.
+        heldout: whether it may use names that do not occur in training rows.
+        rng: source of all random choices.
     """
     if kind == "null":
         return Review(None)
@@ -80,7 +80,7 @@ def write_review(kind: str, language: str, category: str, heldout: bool, rng: Ra
 
 @dataclass(frozen=True)
 class _Piece:
-    """A run of text, with the label of the entity that it is."""
+    """A piece of text; `label` is set if it is an entity."""
 
     text: str
     label: str | None = None
@@ -95,7 +95,7 @@ def _entities(pieces: Iterable[_Piece]) -> Iterable[Entity]:
 
 
 class _Writer:
-    """The writer of one review: a template of sentences, then names for its slots, then the customer's sloppiness."""
+    """Writes one review: chooses sentences, fills their slots with names, adds typing errors."""
 
     def __init__(self, language: str, category: str, heldout: bool, rng: Random):
         self.words = LANGUAGES[language]
@@ -122,7 +122,7 @@ class _Writer:
         return pieces
 
     def sentences(self, sentiment: str) -> list[str]:
-        """As many sentences as a long-tailed draw of words asks for, the first opinion anywhere among them."""
+        """Choose sentences, as many as a log-normal number of words needs; the opinions are in random places."""
         words = min(MAX_WORDS, MEDIAN_WORDS * self.rng.lognormvariate(0, SPREAD))
         opener = [self.rare(self.words.openers)] if words > 12 and self.rng.random() < 0.65 else []
         verdict = [self.rare(self.words.verdicts[sentiment])] if words > 10 and self.rng.random() < 0.5 else []
@@ -132,7 +132,7 @@ class _Writer:
             kind = self.rng.choices(("opinion", "aside", "filler"), (38, 37, 25))[0]
             if kind == "opinion":
                 opinions += 1
-                # Every fourth opinion may stray, so that a review has to be weighed and not only spotted.
+                # Every fourth opinion may have the opposite sentiment, so that a model has to read the whole review.
                 stray = opinions % 4 == 0 and sentiment in OPPOSITE and self.rng.random() < 0.5
                 body.append(self.opinion(OPPOSITE[sentiment] if stray else sentiment))
             else:
@@ -141,7 +141,7 @@ class _Writer:
         return [*opener, *body, *verdict]
 
     def opinion(self, sentiment: str) -> str:
-        """A sentence that says whether something is good."""
+        """A sentence with an opinion of that sentiment."""
         if sentiment == "neutral" and self.rng.random() < 0.75:
             clause = f"{self.subject()} {self.fresh(self.words.neutral)}"
         elif sentiment == "neutral":
@@ -155,26 +155,26 @@ class _Writer:
         return _capitalised(lead + clause) + self.rng.choices((".", "!", "!!", "...", ""), (70, 18, 4, 4, 4))[0]
 
     def join(self, joins: Sequence[str], a: str, b: str) -> str:
-        """Two clauses of the sentiments `a` and `b` in one."""
+        """One sentence from a clause of sentiment `a` and a clause of sentiment `b`."""
         return self.rare(joins).replace("{a}", self.clause(a)).replace("{b}", self.clause(b))
 
     def clause(self, sentiment: str) -> str:
-        """Praise or blame, every fifth time by negating its opposite."""
+        """A clause that praises or blames; every fifth one negates the opposite."""
         negated = self.rng.random() < 0.2
         praise = (sentiment == "positive") != negated
         predicate = self.fresh(self.words.positive if praise else self.words.negative)[negated]
         return f"{self.subject()} {predicate}"
 
     def subject(self) -> str:
-        """What a clause is about."""
+        """The subject of a clause."""
         return self.words.subject if self.rng.random() < 0.15 else self.fresh(self.subjects)
 
     def rare(self, choices: Sequence[T]) -> T:
-        """One of the choices, the first ones more often: phrases have a tail as well."""
+        """A random choice; the first ones are more likely, as the frequencies of phrases are long-tailed."""
         return self.rng.choices(choices, [(1 + i) ** -0.8 for i in range(len(choices))])[0]
 
     def fresh(self, choices: Sequence[T]) -> T:
-        """One of the choices that the review has not used; when all are used up they start anew."""
+        """A random choice that the review has not used yet; once all are used, they may be used again."""
         if self.said.issuperset(choices):
             self.said.difference_update(choices)
         choice = self.rare([choice for choice in choices if choice not in self.said])
@@ -182,7 +182,7 @@ class _Writer:
         return choice
 
     def fill(self, sentence: str) -> Iterable[_Piece]:
-        """A name in every slot of a sentence, none of them twice."""
+        """Fill each slot of a sentence with a name; no name occurs twice."""
         used: set[str] = set()
         for i, part in enumerate(SLOT.split(sentence)):
             if i % 2 == 0:
@@ -195,7 +195,7 @@ class _Writer:
             yield _Piece(name, part)
 
     def name(self, label: str) -> str:
-        """A name of a person, a city or a product."""
+        """A random name of a person, a city or a product."""
         if label == "CITY":
             return self.pick(self.words.cities)
         if label == "PRODUCT":
@@ -204,16 +204,16 @@ class _Writer:
         return f"{first} {self.pick(self.words.last_names)}" if self.rng.random() < 0.4 else first
 
     def pick(self, names: Names) -> str:
-        """One of the names this row may use."""
+        """A random name that this row may use."""
         unseen = self.heldout and self.rng.random() < UNSEEN_NAMES
         return self.rng.choice(names.unseen if unseen else names.known)
 
     def gap(self) -> str:
-        """What stands between two sentences."""
+        """The text between two sentences: white space, sometimes with an emoji."""
         return self.rng.choices((" ", "\n", "  ", f" {self.rng.choice('🙂😅🎧⌚📦')} "), (90, 5, 2, 3))[0]
 
     def style(self, pieces: list[_Piece]) -> list[_Piece]:
-        """Typing errors outside of names, and sometimes all letters small or capital."""
+        """Add typing errors outside of names; sometimes make all letters lower or upper case."""
         rate = self.rng.choices((0, 0.02, 0.1), (70, 23, 7))[0]
         pieces = [piece if piece.label else _Piece(self.mistype(piece.text, rate)) for piece in pieces]
         case: Callable[[str], str] = self.rng.choices((str, str.lower, str.upper), (94, 4, 2))[0]
@@ -233,7 +233,7 @@ class _Writer:
         return WORD.sub(slip, text)
 
     def transcript(self, characters: int) -> Iterable[_Piece]:
-        """A pasted log of a support chat, as long as some customers paste it, without names."""
+        """A long log of a support chat without names, as some customers paste it into a review."""
         lines, length, minute = ["\n"], 0, 0
         while length < characters:
             minute += self.rng.randint(0, 3)

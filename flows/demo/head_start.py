@@ -1,4 +1,4 @@
-"""A head start for a small BERT: it begins with a sense of place, which 4,000 short texts are too few to teach it."""
+"""Initial weights with which a small BERT uses token positions, which 4,000 short texts are too few to teach it."""
 
 from __future__ import annotations
 
@@ -14,16 +14,17 @@ SHARPNESS = 1.5
 
 
 def give_head_start(model: PreTrainedModel, neighbours: Sequence[Sequence[int]]) -> None:
-    """Make the positions sinusoids (Vaswani et al. 2017, 3.5), and let attention heads look at neighbouring tokens.
+    """Set the position embeddings to sinusoids, and let attention heads attend to neighbouring tokens.
 
-    The sinusoids of a position and of the one `k` further on differ by a rotation, so a query rotated by `k` and a key
-    left as it is find each other. Everything stays trainable. With it three epochs found names at an F1 of 0.80,
-    without it four ended at 0.72, since the model memorised names and hardly used their context.
+    The sinusoids (Vaswani et al. 2017, 3.5) of two positions that are `k` apart differ by a rotation, so a head whose
+    queries are rotated by `k` attends to the token at distance `k`. All weights remain trainable. With this, three
+    epochs reached an F1 of 0.80 for names; without it, four epochs reached 0.72, because the model memorised names and
+    hardly used their context.
 
     Args:
         model: a BERT with any head, changed in place.
-        neighbours: for each layer, from the first, how far to the right its heads look, from the first (-1 is the token
-            before); heads and layers that are not named stay random.
+        neighbours: for each of the first layers, the distances to the right at which its first heads attend (-1 is the
+            token before); the weights of other heads and layers stay random.
     """
     bert: Any = model.base_model
     positions = bert.embeddings.position_embeddings.weight

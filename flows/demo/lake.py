@@ -1,4 +1,4 @@
-"""The demo's lake: invented customer reviews in seven languages as Parquet, and the truth about them beside it."""
+"""The demo's lake: invented customer reviews in seven languages as Parquet, with their true labels in another file."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ GOLD = pa.schema(
 )
 GOLD_FILE = "gold/reviews.parquet"
 
-# Of twenty rows in a row; every language is there in the smallest lake.
+# The languages of twenty consecutive rows, so that the smallest lake has every language.
 LANGUAGES = ("en",) * 6 + ("de", "fr", "es", "it") * 3 + ("ar", "he")
 FILES = {"en": 3, "de": 2, "fr": 2}
 ROWS_PER_GROUP = 256
@@ -58,7 +58,7 @@ class _Row:
 
 
 def write_lake(folder: Path, rows: int = 6000, seed: int = 7) -> None:
-    """Write the lake, the same bytes for the same arguments and the same pyarrow.
+    """Write the lake; the same arguments and the same version of pyarrow give the same bytes.
 
     `reviews/lang=XX/part-NNNN.parquet`, several files for the larger languages and several row groups in the largest:
     `id` (string), `product` (string: its category), `stars` (int8, some null), `created_at` (timestamp[us, UTC]) and
@@ -68,16 +68,16 @@ def write_lake(folder: Path, rows: int = 6000, seed: int = 7) -> None:
     `gold/reviews.parquet`, written last: `id` (string), `split` (string: train or heldout), `sentiment` (string:
     negative, neutral or positive) and `entities` (list<struct<label: string, start: int32, end: int32>>: PERSON, CITY
     and PRODUCT, offsets in code points); the latter two are null where the text is null, empty or blank. About 4 % of
-    the training sentiments are wrong, as labels are; the held-out ones are right. Some names occur in held-out rows
+    the training sentiments are wrong, as in real data; the held-out ones are right. Some names occur in held-out rows
     only, and no text occurs twice.
 
     Args:
-        folder: where to; files of an earlier lake there are replaced.
-        rows: how many reviews, at least 100.
-        seed: of everything random.
+        folder: folder to write to; files of an earlier lake there are replaced.
+        rows: number of reviews, at least 100.
+        seed: seed of all random numbers.
 
     Raises:
-        ValueError: too few rows to hold every kind of text.
+        ValueError: there are too few rows for every kind of text.
     """
     if rows < MIN_ROWS:
         raise ValueError(f"rows is {rows}; a lake with every kind of text needs at least {MIN_ROWS}")
@@ -105,7 +105,7 @@ def _rows(rows: int, seed: int) -> list[_Row]:
 
 
 def _kinds(rows: int, seed: int) -> dict[int, tuple[str, str]]:
-    """Which rows are odd, in what way and in which split: of three of a kind the first is held out."""
+    """The rows with special texts -> their kind and their split; every third of them is held out."""
     counts = {"null": rows // 150, "empty": rows // 300, "blank": rows // 300, "emoji": rows // 100}
     odd = [kind for kind, count in counts.items() for _ in range(max(3, count))]
     odd += ["combining"] * max(6, rows // 100) + ["huge"] * 5

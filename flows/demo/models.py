@@ -1,4 +1,4 @@
-"""The demo's models: two small BERTs, trained from nothing on the lake's training rows in about a minute."""
+"""The demo's models: two small BERTs, trained from scratch on the lake's training rows in about a minute."""
 
 from __future__ import annotations
 
@@ -61,13 +61,13 @@ class DemoModels:
 
 @dataclass(frozen=True)
 class Course:
-    """What differs between the two trainings.
+    """The settings that differ between the two trainings.
 
     Attributes:
-        lengths: for each epoch, tokens of the longest texts in it.
-        neighbours: where attention heads begin to look, see `give_head_start`.
-        dropout: of the hidden states. It draws from torch's one generator, and what two threads draw from it is never
-            the same twice: one course only may have any.
+        lengths: for each epoch, the maximum number of tokens of a text.
+        neighbours: the distances at which attention heads attend at first, see `give_head_start`.
+        dropout: dropout of the hidden states. It uses torch's global random generator, and two threads that share it
+            get different numbers in each run, so only one of the two trainings may have dropout.
     """
 
     lengths: tuple[int, ...]
@@ -77,20 +77,20 @@ class Course:
 
 @dataclass(frozen=True)
 class Recipe:
-    """How the models are trained; another recipe makes other models.
+    """The settings of the training; with another recipe the models are trained again.
 
     Attributes:
-        version: raise it when the code changes in a way that the other fields do not show.
-        classify: the course for sentiment.
-        ner: the course for entities.
-        vocabulary: word pieces.
-        hidden: width.
-        layers: depth.
-        heads: attention heads of a layer.
+        version: increased when the training code changes in a way that the other fields do not show.
+        classify: settings for the sentiment model.
+        ner: settings for the entity model.
+        vocabulary: number of word pieces.
+        hidden: hidden size.
+        layers: number of layers.
+        heads: attention heads per layer.
         batch_tokens: token positions in a batch, including padding.
         learning_rate: peak learning rate.
-        disguised: share of the words in names that get their letters shuffled in an epoch, so that the model learns to
-            find entities from their context too.
+        disguised: share of the words in names whose letters are shuffled in an epoch, so that the model also learns to
+            find entities by their context.
         seed: seed of weights, order, dropout and shuffled names.
     """
 
@@ -110,19 +110,19 @@ class Recipe:
 def train_models(
     lake: Path, folder: Path, *, recipe: Recipe | None = None, progress: Progress = lambda _: None
 ) -> DemoModels:
-    """Train both models on the training rows of a lake, or find that it was done before.
+    """Train both models on the training rows of a lake, unless that was done before.
 
-    The models are in a folder named by a hash of the lake and the recipe, which appears when both are complete; a
-    second process that wants the same ones waits for the first.
+    The folder of the models is named by a hash of the lake and the recipe, and is created when both models are
+    complete. A second process waits until the first has finished.
 
     Args:
         lake: a folder that `write_lake` wrote.
-        folder: where models are kept.
-        recipe: how to train.
+        folder: folder for the models.
+        recipe: settings of the training.
         progress: called with a short description of the current step, from two threads.
 
     Raises:
-        FileNotFoundError: there is no lake.
+        FileNotFoundError: `lake` has no lake.
     """
     recipe = recipe or Recipe()
     home = folder / _key(lake, recipe)
@@ -215,9 +215,9 @@ def _say(progress: Progress, name: str, text: str) -> None:
 
 
 def _disguised(text: str, entities: Iterable[dict[str, Any]], share: float, rng: Random) -> str:
-    """A text as long as before in which the letters of some words of names change places, capitals aside.
+    """Shuffle the letters of some words in names; lengths and the places of capitals stay the same.
 
-    Without it a model of this size learns names by heart: of those it had not seen it found not one.
+    Without this a model of this size memorises names, and found none of the names that are only in held-out rows.
     """
     letters = list(text)
     for entity in entities:
@@ -260,7 +260,7 @@ def _config(tokenizer: PreTrainedTokenizerFast, labels: Sequence[str], recipe: R
 
 
 def _bio(offsets: Sequence[tuple[int, int]], entities: Iterable[dict[str, Any]]) -> list[int]:
-    """The label of every token; special ones, which have no extent, are ignored."""
+    """The BIO label of every token; special tokens, which span no characters, are ignored."""
     starts, ends = np.array(offsets).T
     tags = np.where(starts == ends, IGNORED, 0)
     for entity in entities:

@@ -1,4 +1,4 @@
-"""How well a run did on the demo's held-out rows."""
+"""Scores of a run on the demo's held-out rows."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ SPAN = ["row", "label", "start", "end"]
 
 @dataclass(frozen=True)
 class Scores:
-    """Held-out scores; all but `rows` from 0 to 1.
+    """Scores on the held-out rows; all except `rows` are from 0 to 1.
 
     Attributes:
-        rows: held-out rows with a text.
+        rows: number of held-out rows with a text.
         accuracy: share of rows with the right sentiment.
         macro_f1: mean F1 of the sentiments that occur in the gold.
         entity_precision: share of the found entities that are right.
@@ -34,19 +34,19 @@ class Scores:
 def score(enriched: pa.Table, gold: pa.Table) -> Scores:
     """Score enriched rows against the gold.
 
-    Every held-out row whose gold has a sentiment (that is: a text) counts, for both tasks, however long it is and
-    however much of it a model read: what lies past a cut is missed. A row that is absent or null in `enriched` has the
-    wrong sentiment and no entities, so that losing rows never pays. An entity is right if label, start and end are
-    those of the gold (as in CoNLL-2003); found twice, it counts once.
+    Every held-out row with a text counts, for both tasks; entities after the end of a truncated text count as missed.
+    A row that is missing or null in `enriched` counts as a wrong sentiment without entities, so that lost rows never
+    raise a score. An entity is right if its label, start and end equal those of the gold (as in CoNLL-2003); an entity
+    that is found twice counts once.
 
     Args:
         enriched: `id` (string), `sentiment` (struct<label: string, score: float32>) and `entities` (list<struct<label:
-            string, text: string, start: int32, end: int32, score: float32>>), in any order, other rows and columns
-            beside them.
+            string, text: string, start: int32, end: int32, score: float32>>), in any order; other rows and columns
+            are ignored.
         gold: `id`, `split`, `sentiment` and `entities` as `write_lake` writes them.
 
     Raises:
-        ValueError: a column is missing, an id occurs twice, or nothing is held out.
+        ValueError: a column is missing, an id occurs twice, or no row is held out.
     """
     _check("enriched", enriched, ("id", "sentiment", "entities"))
     _check("gold", gold, ("id", "split", "sentiment", "entities"))
@@ -88,7 +88,7 @@ def _entities(predicted: pa.ChunkedArray, gold: pa.ChunkedArray) -> tuple[float,
 
 
 def _spans(entities: pa.ChunkedArray) -> pa.Table:
-    """Lists of entities -> one row for each different one."""
+    """Lists of entities -> a table with one row per distinct entity."""
     lists = entities.combine_chunks()
     flat = pc.list_flatten(lists)
     columns = [pc.list_parent_indices(lists), *(pc.struct_field(flat, name) for name in SPAN[1:])]

@@ -1,4 +1,4 @@
-"""A WordPiece tokenizer as BERT's, the same each time it is trained."""
+"""A WordPiece tokenizer like that of BERT; training it is deterministic."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 def train_tokenizer(
     texts: list[str], vocabulary: int, max_tokens: int, *, lowercase: bool = False
 ) -> PreTrainedTokenizerFast:
-    """Train a tokenizer, the same each time.
+    """Train a tokenizer; equal arguments give an equal tokenizer.
 
     Args:
-        texts: to learn from.
-        vocabulary: word pieces, at least one for each letter.
-        max_tokens: where it cuts a text off.
-        lowercase: fold case and strip accents, as an uncased BERT does; else both and combining marks are left alone.
+        texts: texts to learn from.
+        vocabulary: number of word pieces, at least one for each letter.
+        max_tokens: maximum number of tokens of a text; longer texts are truncated.
+        lowercase: fold case and strip accents, like an uncased BERT; otherwise case, accents and combining marks stay.
     """
     backend = _wordpiece(_vocabulary(texts, vocabulary, lowercase), lowercase)
     backend.post_processor = processors.TemplateProcessing(
@@ -43,8 +43,9 @@ def train_tokenizer(
 def _vocabulary(texts: list[str], size: int, lowercase: bool) -> dict[str, int]:
     """Word pieces and their ids.
 
-    The trainer breaks ties by ids, and numbers letters in the order of a hash table, another one each time. So they are
-    given to it as special tokens, which come first and in order; that tokenizer serves for nothing else.
+    The trainer breaks ties by token ids, and it numbers letters in the order of a hash table, which differs from run to
+    run. So the letters are passed as special tokens, which are numbered first and in the given order. Only the
+    vocabulary of that tokenizer is used.
     """
     letters = sorted(set("".join(texts)) - set(string.whitespace))
     first = [*SPECIAL, *letters, *(f"##{letter}" for letter in letters)]

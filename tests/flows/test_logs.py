@@ -1,4 +1,4 @@
-"""Which lines reach the log of a run, and that each does once."""
+"""Which lines reach the log of a run, and that each does so once."""
 
 import logging
 
@@ -31,17 +31,13 @@ def recorder(monkeypatch):
     logger.removeHandler(recorder)
 
 
-def test_each_library_logs_from_its_own_level_and_once(recorder):
+def test_each_line_is_logged_once_and_from_the_level_of_its_library(recorder):
     with logs.forwarded():
         for name in ("jobs.run", "transforms.model", "apache_beam.runners.worker", "transformers.modeling_utils"):
             for level in (logging.DEBUG, logging.INFO, logging.WARNING, logging.ERROR):
                 logging.getLogger(name).log(level, "a line")
     assert recorder.lines == [
-        *(
-            (level, f"{name}: a line")
-            for name in ("jobs.run", "transforms.model")
-            for level in ("INFO", "WARNING", "ERROR")
-        ),
+        *((level, "a line") for _ in ("jobs.run", "transforms.model") for level in ("INFO", "WARNING", "ERROR")),
         ("ERROR", "apache_beam.runners.worker: a line"),
         ("WARNING", "transformers.modeling_utils: a line"),
         ("ERROR", "transformers.modeling_utils: a line"),
@@ -58,7 +54,7 @@ def entry(location, message='it says "nö"'):
     return str(made).replace("\n", " ")
 
 
-def test_a_line_of_a_worker_process_keeps_its_level_and_says_where_it_comes_from(recorder):
+def test_a_line_of_a_worker_process_keeps_its_level_and_names_another_library(recorder):
     service = logging.getLogger(logs.WORKERS)
     with logs.forwarded():
         service.warning("Worker: %s", entry("/lib/python3.11/site-packages/transformers/modeling_utils.py:12"))
@@ -66,12 +62,12 @@ def test_a_line_of_a_worker_process_keeps_its_level_and_says_where_it_comes_from
         service.info("Worker: %s", entry("/srv/jobs/enrich.py:1"))
         service.info("Worker: %s", entry("/srv/other/thing.py:1"))
     assert recorder.lines == [
-        ("WARNING", 'transformers in a worker: it says "nö"'),
-        ("INFO", 'jobs in a worker: it says "nö"'),
+        ("WARNING", 'transformers in a worker process: it says "nö"'),
+        ("INFO", 'it says "nö"'),
     ]
 
 
-def test_an_error_of_ours_is_logged_once_and_as_a_sentence(recorder):
+def test_an_error_of_nightscribe_is_logged_once_as_one_sentence(recorder):
     traceback = "Traceback (most recent call last):\n  File x\ntransforms.errors.SinkError: the disk is full"
     worker = entry("/lib/site-packages/apache_beam/runners/worker/sdk_worker.py:9", traceback)
     with logs.forwarded():
@@ -85,14 +81,14 @@ def test_an_error_of_ours_is_logged_once_and_as_a_sentence(recorder):
     assert (record.getMessage(), record.exc_info) == ("the disk is full", None)
 
 
-def test_what_beam_says_of_workers_that_end_on_request_is_no_error(recorder):
+def test_errors_that_beam_logs_while_its_workers_stop_are_dropped(recorder):
     with logs.forwarded(stopping=lambda: True):
         logging.getLogger("apache_beam.runners.worker.data_plane").error("Failed to read inputs in the data plane.")
         logging.getLogger("jobs.run").info("a line of ours")
-    assert recorder.lines == [("INFO", "jobs.run: a line of ours")]
+    assert recorder.lines == [("INFO", "a line of ours")]
 
 
-def test_a_cancelled_task_is_no_error():
+def test_a_cancelled_task_is_logged_at_level_info():
     record = logging.makeLogRecord({"msg": "Finished in state Cancelled('asked to stop')", "levelno": logging.ERROR})
     assert logs.shorten(record)
     assert (record.levelno, record.levelname) == (logging.INFO, "INFO")

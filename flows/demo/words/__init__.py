@@ -1,4 +1,4 @@
-"""The vocabulary and the phrases of the demo's reviews, one module a language."""
+"""The vocabulary and the phrases of the demo's reviews, one module per language."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ LANGUAGES: dict[str, Language] = {
     "he": he.HEBREW,
 }
 
-# Invented brands, the same in every language; a product's name is a brand and a line of its category.
+# Invented brands, the same in every language; a product's name is a brand followed by a product line of its category.
 BRANDS = Names(
     known=(
         "Auralis", "Norvik", "Tamaro", "Kestrel", "Lumo", "Veltron", "Orbiqa", "Pinewood", "Zephyr", "Halden",

@@ -1,4 +1,4 @@
-"""What one language brings to the reviews' grammar."""
+"""The names and phrases of one language."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Names:
-    """Names of one kind, cut so that a model can be asked for some it never saw.
+    """Names of one kind, in two groups, so that held-out rows also have names that are not in training rows.
 
     Attributes:
-        known: names of rows in either split.
-        unseen: names of held-out rows only.
+        known: names that occur in both splits.
+        unseen: names that occur in held-out rows only.
     """
 
     known: tuple[str, ...]
@@ -40,7 +40,7 @@ class Language:
         leads: first words of a sentence, before the clause.
         openers: sentences that may begin a review.
         asides: sentences with entities and no opinion.
-        fillers: sentences with neither.
+        fillers: sentences without entities and without an opinion.
         verdicts: closing sentences by sentiment.
     """
 
