@@ -65,7 +65,7 @@ def test_no_room_imports_the_tests():
     assert [line for room in ROOMS for line in offences(room, {"tests"})] == []
 
 
-def test_no_module_is_a_junk_drawer():
+def test_no_module_is_named_utils_or_common():
     named = [path.relative_to(ROOT) for room in ROOMS for path in modules(room)]
     assert [str(path) for path in named if JUNK_DRAWERS & set(path.with_suffix("").parts)] == []
 
@@ -104,5 +104,5 @@ def test_no_other_distribution_brings_packages_of_our_names():
         ("from ..plan import Plan", "jobs.source", "jobs.plan"),
     ],
 )
-def test_imports_are_found_wherever_they_stand(source: str, package: str, found: str):
+def test_imports_inside_functions_and_blocks_are_found(source: str, package: str, found: str):
     assert [name for name, _ in imports(source, package)] == [found]

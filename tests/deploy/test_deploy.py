@@ -65,7 +65,7 @@ def test_the_demo_s_job_file_is_that_of_the_demo(tmp_path, monkeypatch):
     )
 
 
-def test_prefect_yaml_is_what_the_job_files_say(monkeypatch):
+def test_prefect_yaml_equals_what_the_job_files_give(monkeypatch):
     monkeypatch.chdir(ROOT)
     written = (ROOT / "deploy" / "prefect.yaml").read_text()
     assert project.project(deployments.read_jobs(Path("deploy/specs"))) == written
@@ -105,7 +105,7 @@ def test_the_image_installs_the_dependencies_of_the_project():
     assert names <= locked
 
 
-def test_the_unit_is_one_that_systemd_reads(tmp_path):
+def test_systemd_accepts_the_unit_file(tmp_path):
     unit = (ROOT / "deploy/systemd/nightscribe.service").read_text()
     assert "ExecStart=/srv/nightscribe/.venv/bin/nightscribe serve" in unit
     # The command is not installed here; everything else is checked.

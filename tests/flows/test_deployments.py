@@ -154,7 +154,7 @@ def test_two_jobs_with_one_sink_are_refused(folder, models):
         deployments.read_jobs(folder / "specs")
 
 
-def test_of_several_late_runs_only_the_last_does_the_work(prefect, folder, models):
+def test_only_the_last_of_several_late_runs_does_the_work(prefect, folder, models):
     write(folder, models, "late", schedule=NIGHTLY)
     deployments.deploy(folder / "specs")
     now = datetime.now(UTC)
@@ -193,7 +193,9 @@ def test_cancelling_stops_every_process_within_30_seconds_and_the_sink_continues
     assert len(lake.read(folder / "out-cancelled")) == 1200
 
 
-def test_a_run_on_a_dead_machine_is_crashed_and_the_next_continues_after_a_server_restart(prefect, folder, models):
+def test_a_run_whose_machine_failed_is_marked_crashed_and_the_next_one_continues_after_a_server_restart(
+    prefect, folder, models
+):
     write(folder, models, "killed", files=60, slow=True)
     deployments.deploy(folder / "specs")
     # A heartbeat every 30 s is the least that Prefect allows.

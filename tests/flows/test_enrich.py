@@ -97,7 +97,7 @@ def lines_of(state, last):
         time.sleep(0.2)
 
 
-def test_the_name_that_a_person_typed_survives(tmp_path, models):
+def test_a_name_that_a_person_typed_is_kept(tmp_path, models):
     file = str(job_file(tmp_path, models, files=1, schedule={"cron": "15 2 * * *", "timezone": "Europe/Berlin"}))
     with get_client(sync_client=True) as client:
         made = client.create_flow_run(enrich, parameters={"job": file, "dry_run": True}, name="after the outage")
@@ -138,7 +138,7 @@ def test_a_wrong_value_is_refused_with_the_sentence_of_the_command_line(tmp_path
         enrich(file, dtype="int7")
 
 
-def test_an_error_that_may_pass_is_retried_and_the_second_attempt_executes_only_what_is_missing(
+def test_a_temporary_error_is_retried_and_the_second_attempt_executes_only_what_is_missing(
     tmp_path, models, monkeypatch
 ):
     monkeypatch.setattr(module, "execute", module.execute.with_options(retry_delay_seconds=0.1))
@@ -228,7 +228,7 @@ def test_an_unreachable_server_stops_the_progress_display_and_not_the_run(tmp_pa
     assert enrich(str(job_file(tmp_path, models, files=1)))["rows_out"] == 40
 
 
-def test_a_model_that_changed_redoes_or_keeps_what_is_done_as_the_form_says(tmp_path, models):
+def test_after_a_model_change_finished_rows_are_redone_or_kept_as_chosen_in_the_form(tmp_path, models):
     file = str(job_file(tmp_path, models, files=1))
     enrich(file)
     changed = ["tasks.0.stride=8"]
@@ -236,7 +236,7 @@ def test_a_model_that_changed_redoes_or_keeps_what_is_done_as_the_form_says(tmp_
     assert enrich(file, overrides=changed, refresh="redo")["rows_in"] == 40
 
 
-def test_a_failed_run_says_so_in_an_event(tmp_path, models, monkeypatch):
+def test_a_failed_run_emits_an_event(tmp_path, models, monkeypatch):
     said = []
     monkeypatch.setattr(events, "emit_event", lambda **event: said.append(event))
     file = str(job_file(tmp_path, models, files=1))
@@ -251,7 +251,7 @@ def test_a_failed_run_says_so_in_an_event(tmp_path, models, monkeypatch):
     assert said[0]["related"][0]["prefect.resource.role"] == "flow-run"
 
 
-def test_the_form_s_choices_are_those_of_a_job_file():
+def test_the_choices_in_the_form_are_those_of_a_job_file():
     assert get_args(form.DtypeChoice) == (form.UNCHANGED, *get_args(spec.Dtype))
     kept = spec.SinkSpec.model_fields["on_model_change"].annotation
     assert get_args(form.RefreshChoice) == (form.UNCHANGED, *get_args(kept))

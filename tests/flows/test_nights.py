@@ -24,7 +24,7 @@ def run(number, time=NIGHT, state=StateType.SCHEDULED, by="SCHEDULE"):
 
 
 @pytest.mark.parametrize("state", [StateType.SCHEDULED, StateType.PENDING, StateType.RUNNING, StateType.COMPLETED])
-def test_an_older_night_leaves_the_work_to_a_newer_one(state):
+def test_a_run_for_an_older_night_is_skipped_if_a_newer_one_is_due(state):
     newer = run(2, NIGHT + timedelta(days=1), state)
     assert "the run of 2026-11-26 02:15 is due too" in nights.reason(run(1), [newer, run(1)], BERLIN)
     assert nights.reason(newer, [newer, run(1)], BERLIN) is None
@@ -35,12 +35,12 @@ def test_a_newer_night_that_failed_does_not_count(state):
     assert nights.reason(run(1), [run(2, NIGHT + timedelta(days=1), state)], BERLIN) is None
 
 
-def test_a_run_that_a_person_started_neither_counts_nor_gives_way():
+def test_a_run_started_by_a_person_is_not_skipped_and_does_not_replace_a_scheduled_run():
     by_hand = run(2, NIGHT + timedelta(days=1), StateType.COMPLETED, by="DEPLOYMENT")
     assert nights.reason(run(1), [by_hand], BERLIN) is None
 
 
-def test_of_two_runs_of_one_night_exactly_one_continues():
+def test_exactly_one_of_two_runs_of_a_night_continues():
     first, second = run(1), run(2)
     assert nights.reason(first, [first, second], BERLIN) is None
     assert "another run of 2026-11-25 02:15" in nights.reason(second, [first, second], BERLIN)
@@ -54,5 +54,5 @@ def test_the_hour_that_the_clock_shows_twice_is_one_night():
     assert "another run of 2026-10-25 02:30" in nights.reason(second, [first], BERLIN)
 
 
-def test_outside_of_a_flow_run_nothing_is_superfluous():
+def test_outside_of_a_flow_run_no_run_is_skipped():
     assert nights.superfluous() is None

@@ -69,7 +69,7 @@ def test_serve_starts_every_process_and_stops_them_in_the_middle_of_a_run(tmp_pa
         server.kill_tree(process, signal.SIGKILL)
 
 
-def test_a_folder_without_job_files_is_one_sentence(tmp_path):
+def test_a_folder_without_job_files_is_reported_in_one_sentence(tmp_path):
     environment = server.Server(tmp_path).environment
     command = [sys.executable, "-m", "jobs.cli", "deploy", "--specs", str(tmp_path / "none")]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, check=False)
@@ -80,7 +80,7 @@ def test_a_folder_without_job_files_is_one_sentence(tmp_path):
 @pytest.mark.parametrize(
     "address", ["http://127.0.0.1:{port}/api", "http://no-such-host.invalid/api", "127.0.0.1:4200"]
 )
-def test_a_server_that_does_not_answer_is_one_sentence(tmp_path, models, address):
+def test_a_server_that_does_not_answer_is_reported_in_one_sentence(tmp_path, models, address):
     alone = server.Server(tmp_path)
     lake.write_job(tmp_path, lake.job("in", "out", models))
     url = address.format(port=alone.port)

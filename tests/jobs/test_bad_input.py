@@ -158,7 +158,7 @@ def test_a_model_folder_that_is_damaged_is_reported_with_exit_2_and_nothing_is_w
         assert not (tmp_path / "out").exists()
 
 
-def test_what_only_loading_the_weights_shows_is_one_sentence_with_the_model(tmp_path, models, monkeypatch):
+def test_an_error_found_only_while_weights_load_is_reported_with_the_model(tmp_path, models, monkeypatch):
     # A real folder that passes every check and cannot be loaded would need a bug of a library.
     def broken(*_, **__):
         raise ZeroDivisionError("of the library")
@@ -198,7 +198,7 @@ def load(options, model, max_tokens=None):
 """
 
 
-def test_what_a_worker_process_refuses_is_one_sentence_with_exit_2(tmp_path, models):
+def test_an_error_in_a_worker_process_is_reported_in_one_sentence_with_exit_2(tmp_path, models):
     (tmp_path / "refuses.py").write_text(REFUSES)
     task = {"task": "refuses", "column": "text", "into": "words"}
     source = make_lake(tmp_path / "in", files=1)
@@ -208,7 +208,7 @@ def test_what_a_worker_process_refuses_is_one_sentence_with_exit_2(tmp_path, mod
 
 
 @pytest.mark.parametrize(("max_fraction", "fails"), [(0.01, False), (0.0, True)])
-def test_one_bad_row_fails_a_run_only_where_none_is_allowed(tmp_path, models, max_fraction, fails):
+def test_one_bad_row_fails_a_run_only_if_none_is_allowed(tmp_path, models, max_fraction, fails):
     (tmp_path / "in").mkdir()
     (tmp_path / "in" / "a.jsonl").write_text('{"id": 1, "text": "fine"}\n{"id": 2, "text"\n{"id": 3, "text": "good"}\n')
     content = lake.job(tmp_path / "in", tmp_path / "out", models, errors={"max_fraction": max_fraction})

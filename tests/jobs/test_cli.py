@@ -52,7 +52,7 @@ def test_plan_shows_what_would_run_and_writes_nothing(tmp_path, job, models):
         (["tasks", "clasify"], "nightscribe: task 'clasify' is not known; tasks: "),
     ],
 )  # fmt: skip
-def test_a_mistake_gets_one_sentence_and_exit_2(tmp_path, job, words, expected):
+def test_a_mistake_is_reported_in_one_sentence_with_exit_2(tmp_path, job, words, expected):
     done = lake.command(*words, cwd=tmp_path)
     assert done.returncode == 2
     assert done.stderr.startswith(expected)
@@ -60,7 +60,7 @@ def test_a_mistake_gets_one_sentence_and_exit_2(tmp_path, job, words, expected):
     assert not (tmp_path / "out").exists()
 
 
-def test_tasks_lists_what_each_task_takes_and_gives():
+def test_tasks_lists_the_options_and_the_output_of_each_task():
     out = lake.command("tasks").stdout
     assert "keys  column, aggregation, long_text, stride" in out
     assert "gives struct<label: string, score: float32>" in out
@@ -73,7 +73,7 @@ def test_usage_errors_exit_2():
     assert lake.command("plan").stderr.endswith("the following arguments are required: SPEC\n")
 
 
-def test_an_exception_that_no_code_foresaw_is_one_sentence_and_a_traceback_on_request(tmp_path, job):
+def test_an_unexpected_exception_is_reported_in_one_sentence_and_with_a_traceback_on_request(tmp_path, job):
     program = (
         "import sys; from jobs import cli; from jobs.plan import planning\n"
         "def make(spec): raise ZeroDivisionError('by\\nnothing')\n"

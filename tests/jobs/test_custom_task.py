@@ -44,7 +44,7 @@ def test_the_example_runs_as_it_is_written(folder, workers):
     assert run(folder)["rows_in"] == 0
 
 
-def test_editing_the_module_computes_its_column_anew(folder):
+def test_after_the_module_is_edited_its_column_is_computed_again(folder):
     run(folder)
     file = folder / "my_pkg" / "redact.py"
     file.write_text(file.read_text().replace("[e-mail]", "[gone]"))
@@ -65,7 +65,7 @@ def test_its_options_are_checked_and_explained_like_those_of_any_task(folder):
     assert "mark: a text (default [e-mail])" in page
 
 
-def test_a_missing_module_or_one_without_the_interface_is_one_sentence(folder):
+def test_a_missing_module_and_one_without_the_interface_are_reported_in_one_sentence(folder):
     for name, complaint in [
         ("my_pkg.nothing", "task 'my_pkg.nothing' cannot be imported: ModuleNotFoundError"),
         ("nothing_at_all", "tasks.0.task is 'nothing_at_all'; tasks: answer"),
@@ -77,7 +77,7 @@ def test_a_missing_module_or_one_without_the_interface_is_one_sentence(folder):
         assert len(done.stderr.strip().splitlines()) == 1
 
 
-def test_options_that_no_job_file_can_give_are_refused(folder):
+def test_options_that_a_job_file_cannot_set_are_refused(folder):
     file = folder / "my_pkg" / "redact.py"
     source = file.read_text()
     for field, complaint in [

@@ -81,7 +81,7 @@ def test_a_limited_run_then_a_whole_run_gives_every_row_once(tmp_path, models):
     assert len(lake.read(tmp_path / "out")) == 180
 
 
-def test_two_runs_at_once_into_one_sink_the_second_is_reported(tmp_path, models):
+def test_the_second_of_two_simultaneous_runs_into_a_sink_is_refused(tmp_path, models):
     source = make_lake(tmp_path / "in", files=1)
     content = lake.job(source, tmp_path / "out", models)
     execute(content)

@@ -43,7 +43,7 @@ def test_a_job_keeps_every_column_and_adds_its_own(tmp_path, models):
     assert sorted(p.parent.name for p in lake.parts(tmp_path / "out")) == ["lang=de", "lang=de", "lang=en"]
 
 
-def test_the_footer_says_which_weights_made_the_rows(tmp_path, models):
+def test_the_footer_names_the_weights_that_computed_the_columns(tmp_path, models):
     source = make_lake(tmp_path / "in", files=1)
     execute(lake.job(source, tmp_path / "out", models))
     metadata = pq.read_schema(lake.parts(tmp_path / "out")[0]).metadata
@@ -51,7 +51,7 @@ def test_the_footer_says_which_weights_made_the_rows(tmp_path, models):
     assert metadata[b"nightscribe.tasks.0"].startswith(f"classify + {models / 'sentiment'}@".encode())
 
 
-def test_all_null_columns_have_the_same_schema_in_every_part(tmp_path, models):
+def test_columns_of_nulls_have_the_same_schema_in_every_part(tmp_path, models):
     source = tmp_path / "in"
     source.mkdir()
     pq.write_table(lake.rows(5), source / "a.parquet")
@@ -115,7 +115,7 @@ def test_several_processes_give_the_same_files_as_one_and_write_nothing_to_the_t
     )
 
 
-def test_a_plan_can_be_executed_in_parts_by_others(tmp_path, models):
+def test_parts_of_a_plan_can_be_executed_by_other_processes(tmp_path, models):
     from jobs.execute import pipeline
 
     source = make_lake(tmp_path / "in")

@@ -68,7 +68,7 @@ def test_an_adapter_for_another_base_is_refused(models, tmp_path):
     adapters.check(str(adapter), str(models / "sentiment"), str(models / "sentiment"))
 
 
-def test_a_base_that_was_moved_is_known_by_its_contents(models, tmp_path):
+def test_a_base_model_that_was_moved_is_recognised_by_its_contents(models, tmp_path):
     adapter = make_adapter(models / "sentiment", tmp_path / "adapter")
     copy = shutil.copytree(models / "sentiment", tmp_path / "copy")
     adapters.check(str(adapter), str(copy), str(copy))

@@ -59,7 +59,7 @@ def loaded(name, **options):
     return task.load(task.Options(**({"column": "text"} | options)), None)
 
 
-def test_a_module_is_a_task(module):
+def test_a_module_of_ones_own_is_a_task(module):
     name = module(SHOUT)
     annotation = loaded(name)(pa.record_batch({"text": ["hey", None, ""]}))
     assert annotation.values.to_pylist() == ["HEY!", None, "!"]
@@ -139,7 +139,7 @@ def test_the_task_is_not_called_without_rows(module):
         ("VERSION = 3", "VERSION = = 3", "cannot be imported: SyntaxError: invalid syntax ("),
     ],
 )
-def test_a_module_of_another_shape_is_refused_in_a_sentence(module, old, new, complaint):
+def test_a_module_without_the_interface_of_a_task_is_refused_in_one_sentence(module, old, new, complaint):
     name = module(SHOUT, change=(old, new))
     with pytest.raises(SpecError) as raised:
         registry.get(name)
@@ -157,7 +157,7 @@ def test_a_module_of_another_shape_is_refused_in_a_sentence(module, old, new, co
         ("return annotate", "open('/no/such')", "load failed: FileNotFoundError: "),
     ],
 )
-def test_an_exception_of_a_module_at_plan_or_load_time_is_one_sentence(module, old, new, complaint):
+def test_an_exception_of_a_module_at_plan_or_load_time_is_reported_in_one_sentence(module, old, new, complaint):
     name = module(SHOUT, change=(old, new))
     with pytest.raises(SpecError) as raised:
         loaded(name)
@@ -194,7 +194,7 @@ def test_an_unknown_task_is_refused_with_the_known_tasks(name):
         registry.get(name)
 
 
-def test_a_module_that_its_package_does_not_have_is_refused():
+def test_a_module_that_does_not_exist_in_its_package_is_refused():
     with pytest.raises(SpecError, match=r"task 'json\.redact' cannot be imported: ModuleNotFoundError: "):
         registry.get("json.redact")
 

@@ -76,7 +76,7 @@ def test_a_schema_has_the_type_of_its_values(schema, type_):
         ),
     ],
 )
-def test_a_schema_without_one_type_is_refused_at_its_place(schema, complaint):
+def test_a_schema_without_a_single_arrow_type_is_refused_with_its_place(schema, complaint):
     with pytest.raises(ValueError) as raised:  # noqa: PT011 - the message is compared
         arrow_type(schema)
     assert str(raised.value).startswith(complaint)

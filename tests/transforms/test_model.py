@@ -43,7 +43,7 @@ def test_the_window_is_what_tokenizer_and_positions_both_allow(models, tmp_path)
     assert logits(unlimited, [list(range(5, 5 + tiny.WINDOW))]).shape[1] == tiny.WINDOW
 
 
-def test_a_dtype_that_is_named_is_taken_as_it_is():
+def test_a_named_dtype_is_used_unchanged():
     assert choose_dtype("float16", "cpu") == "float16"
     assert choose_dtype("bfloat16", "cpu") == "bfloat16"
 
@@ -52,7 +52,7 @@ def test_a_dtype_that_is_named_is_taken_as_it_is():
     ("flag", "speedup", "want"),
     [(True, 4.4, "bfloat16"), (True, 2.0, "bfloat16"), (True, 0.55, "float32"), (False, 4.4, "float32")],
 )
-def test_a_cpu_gets_bfloat16_only_where_it_has_it_and_it_is_clearly_faster(monkeypatch, flag, speedup, want):
+def test_a_cpu_uses_bfloat16_only_if_it_supports_it_and_it_is_clearly_faster(monkeypatch, flag, speedup, want):
     # A machine has one processor; the others are told.
     monkeypatch.setattr(device, "has_bfloat16", lambda: flag)
     monkeypatch.setattr(device, "bfloat16_speedup", lambda: speedup)

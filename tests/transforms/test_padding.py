@@ -72,7 +72,7 @@ def test_a_classifier_of_the_last_token_reads_it_in_a_batch_as_in_a_row_alone(tm
     torch.testing.assert_close(got, one_by_one(folder, texts), atol=1e-4, rtol=1e-4)
 
 
-def test_a_network_that_changes_itself_gives_a_row_the_same_whatever_came_before(tmp_path):
+def test_a_network_with_state_gives_a_row_the_same_result_after_any_batch(tmp_path):
     folder = tiny_encoders.save(tmp_path, "big_bird", CLASSIFIER)
     options = classify.Options("text", top_k="all")
     texts = [*TEXTS, "a", "b c"]
@@ -113,7 +113,7 @@ def test_random_numbers_are_the_same_for_every_batch(models):
     assert torch.equal(before, torch.random.get_rng_state())
 
 
-def test_a_network_that_never_repeats_itself_is_refused(models):
+def test_a_network_whose_results_are_not_repeatable_is_refused(models):
     model = load(ModelRef(str(models / "sentiment"), device="cpu"), CLASSIFIER)
     numbers = count()
 
@@ -128,7 +128,7 @@ def test_a_network_that_never_repeats_itself_is_refused(models):
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "int8"])
 @pytest.mark.parametrize(("family", "rule"), [("convbert", "equal"), ("bert", "right"), ("mpnet", "right")])
-def test_rounding_hides_no_effect_of_padding_and_feigns_none(tmp_path, dtype, family, rule):
+def test_the_padding_rule_in_low_precision_is_that_of_float32(tmp_path, dtype, family, rule):
     folder = tiny_encoders.save(tmp_path, family, CLASSIFIER)
     assert load(ModelRef(str(folder), device="cpu", dtype=dtype), CLASSIFIER).padding == rule
 
@@ -140,7 +140,7 @@ def test_a_network_too_big_to_be_tried_in_float32_is_tried_in_half_precision(tmp
         assert load(ModelRef(str(folder), device="cpu", dtype="bfloat16"), CLASSIFIER).padding == rule
 
 
-def test_a_dtype_that_a_network_cannot_compute_in_is_named(tmp_path):
+def test_a_dtype_in_which_a_network_cannot_compute_is_named(tmp_path):
     folder = tiny_encoders.save(tmp_path, "fnet", CLASSIFIER)
     with pytest.raises(ModelError, match=r"cannot compute a text on its own .*bfloat16: use dtype: float32"):
         load(ModelRef(str(folder), device="cpu", dtype="bfloat16"), CLASSIFIER)

@@ -100,7 +100,7 @@ def tried(base, adapter, task, options):
     rehearsal.rehearse(ModelRef(str(base), str(adapter)), task, options)
 
 
-def test_they_are_accepted_at_plan_time_and_refused_for_another_task(models, causal_model, tmp_path):
+def test_virtual_tokens_are_accepted_at_plan_time_and_refused_for_another_task(models, causal_model, tmp_path):
     sentiment = tuned(models / "sentiment", *HEADS["sentiment"][:2], "prefix", tmp_path / "sentiment")
     tried(models / "sentiment", sentiment, "classify", classify.Options("text"))
     with pytest.raises(ModelError, match=r"\(PREFIX_TUNING\) has task_type SEQ_CLS, and the model is a BertForToken"):

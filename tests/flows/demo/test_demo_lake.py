@@ -72,7 +72,7 @@ def test_the_splits_are_about_seventy_to_thirty_and_share_no_text(rows):
     assert all(not (text or "").strip() for text in shared)
 
 
-def test_gold_offsets_cut_the_names_out_of_each_text(rows):
+def test_gold_offsets_select_the_names_in_each_text(rows):
     known = {name for names in NAMES for name in names.known}
     parts = {unicodedata.normalize("NFC", part).casefold() for name in known | UNSEEN for part in name.split()}
     parts |= {part.casefold() for lines in LINES.values() for line in lines for part in line.split()}
@@ -98,7 +98,7 @@ def test_names_for_held_out_rows_only_are_in_no_training_text(rows):
     assert len(found["heldout"]) > 0.9 * len(UNSEEN)
 
 
-def test_the_odd_texts_are_there(rows):
+def test_the_lake_has_every_kind_of_special_text(rows):
     texts = [row["text"] for row in rows.values()]
     present = [text for text in texts if text]
     assert texts.count(None) >= 3
@@ -121,7 +121,7 @@ def test_lengths_have_a_long_tail(rows):
     assert max(words) > 300
 
 
-def test_there_is_gold_exactly_where_there_is_a_text(rows):
+def test_a_row_has_gold_if_and_only_if_it_has_a_text(rows):
     for row in rows.values():
         has_text = bool((row["text"] or "").strip())
         assert (row["sentiment"] is not None, row["entities"] is not None) == (has_text, has_text)

@@ -116,7 +116,7 @@ def test_training_twice_gives_the_same_weights_and_leaves_the_caller_s_randomnes
         assert first == second
 
 
-def test_a_training_that_was_cut_short_leaves_no_model_behind(small_lake, tmp_path, monkeypatch):
+def test_an_interrupted_training_leaves_no_model(small_lake, tmp_path, monkeypatch):
     def die(*_):
         raise KeyboardInterrupt
 

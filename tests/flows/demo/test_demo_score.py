@@ -60,7 +60,7 @@ def test_the_gold_itself_scores_one():
     assert list(vars(score(enriched(*rows), GOLD_ROWS)).values()) == [4, 1, 1, 1, 1, 1]
 
 
-def test_scores_counted_by_hand():
+def test_scores_equal_those_counted_by_hand():
     got = score(
         enriched(
             ("d", "negative", [("PERSON", 0, 5)]),  # another end
@@ -75,12 +75,12 @@ def test_scores_counted_by_hand():
     assert (got.entity_precision, got.entity_recall, got.entity_f1) == (2 / 4, 2 / 4, 2 / 4)
 
 
-def test_an_entity_of_another_row_is_wrong():
+def test_an_entity_of_another_row_counts_as_wrong():
     got = score(enriched(("a", "positive", []), ("b", "negative", [EMMA]), ("c", "negative", [EMMA])), GOLD_ROWS)
     assert (got.entity_precision, got.entity_recall, got.entity_f1) == (0, 0, 0)
 
 
-def test_rows_that_are_absent_or_null_are_wrong_and_not_forgiven():
+def test_rows_that_are_missing_or_null_count_as_wrong():
     got = score(enriched(("a", "positive", [EMMA, LEEDS]), ("b", None, None)), GOLD_ROWS)
     assert (got.rows, got.accuracy, got.entity_precision, got.entity_recall) == (4, 1 / 4, 1, 2 / 4)
 

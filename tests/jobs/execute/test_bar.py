@@ -24,12 +24,12 @@ def files(tmp_path):
     return tmp_path / "in"
 
 
-def test_rows_are_exact_where_the_format_counts_them(tmp_path, models, files):
+def test_the_number_of_rows_is_exact_if_the_format_has_it(tmp_path, models, files):
     line = bar.line(made(tmp_path, models), Progress(rows_in=50, rows_rejected=2, shards=0), seconds=5.0)
     assert line == "test: 50 of 100 rows, 10 rows/s, 00:05 left, 0 shards, 2 rejected"
 
 
-def test_rows_of_text_files_are_guessed_from_their_head(tmp_path, models, files):
+def test_the_number_of_rows_of_a_text_file_is_estimated_from_its_head(tmp_path, models, files):
     rows = lake.rows(300, start=100)
     (files / "b.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows.to_pylist()))
     pa.csv.write_csv(lake.rows(200, start=500), files / "c.csv")

@@ -113,7 +113,7 @@ def test_a_second_attempt_executes_what_the_first_did_not_finish(tmp_path, model
         assert run.finish(held).rows_out == 120
 
 
-def test_a_line_that_cannot_be_read_does_not_keep_the_other_columns_from_being_reused(tmp_path, models, content):
+def test_the_other_columns_of_a_shard_with_an_unreadable_line_are_reused(tmp_path, models, content):
     (tmp_path / "in" / "more.jsonl").write_text('{"id": "a", "text": "fine", "stars": 1}\n{"id": "b"\n')
     content["errors"] = {"max_fraction": 0.1}
     execute(content)

@@ -40,7 +40,7 @@ def test_a_job_in_int8_reports_its_agreement(tmp_path, models):
     assert 0.8 < task["agreement"] <= 1.0
 
 
-def test_it_is_measured_once_and_kept_for_the_nights_to_come(tmp_path, models, monkeypatch):
+def test_agreement_is_measured_once_and_kept_for_later_runs(tmp_path, models, monkeypatch):
     parsed = job(tmp_path, models)
     run.run(parsed)
     pq.write_table(pa.table({"text": tiny.texts(20, seed=5)}), tmp_path / "source" / "more.parquet")

@@ -43,7 +43,7 @@ def test_each_shard_that_is_to_do_has_a_reason(tmp_path, models, finished):
 
 
 @pytest.mark.parametrize("source", [{"where": "stars = 1"}, {"limit": 50, "where": "stars < 9"}])
-def test_a_condition_or_a_limit_that_would_take_published_rows_away_is_refused(tmp_path, finished, source):
+def test_a_condition_or_a_limit_that_would_remove_published_rows_is_refused(tmp_path, finished, source):
     finished["source"] |= source
     before = lake.contents(tmp_path / "out")
     with pytest.raises(SpecError, match=r"would leave \d+ of the 60 published rows of 'lang=de/part-0.parquet'.*"):
@@ -63,7 +63,7 @@ def test_a_condition_that_every_row_meets_is_accepted(tmp_path, finished):
     assert execute(finished).rows_out == 180
 
 
-def test_a_row_that_could_not_be_read_is_no_row_that_a_condition_takes_away(tmp_path, finished):
+def test_an_unreadable_row_does_not_count_as_removed_by_a_new_condition(tmp_path, finished):
     lines = ['{"id": "x", "text": "fine", "stars": 1}', '{"id": "y", "te', '{"id": "z", "text": "fine", "stars": 2}']
     (tmp_path / "in" / "lang=de" / "c.jsonl").write_text("\n".join(lines))
     finished["errors"] = {"max_fraction": 0.5}

@@ -23,7 +23,7 @@ def of(found, what):
     return next(item for item in found if item.what == what)
 
 
-def test_the_index_is_that_of_the_formula():
+def test_the_population_stability_index_equals_its_formula():
     found = of(drift.compare(night(200, 300, 500), [night(400, 300, 300)]), "labels of sentiment")
     p, q = np.array([0.2, 0.3, 0.5]), np.array([0.4, 0.3, 0.3])
     assert found.psi == pytest.approx(np.sum((p - q) * np.log(p / q)), abs=0.002)
@@ -37,7 +37,7 @@ def test_the_last_nights_are_added_up():
     assert found.psi == pytest.approx(0, abs=1e-4)
 
 
-def test_a_new_label_moves_the_distribution():
+def test_a_new_label_counts_as_drift():
     found = of(drift.compare(night(0, 0, 1000), [night(500, 500, 0)]), "labels of sentiment")
     assert found.moved
     assert np.isfinite(found.psi)
@@ -45,7 +45,7 @@ def test_a_new_label_moves_the_distribution():
 
 @settings(max_examples=50, deadline=None)
 @given(rows=st.integers(20, 5000), seed=st.integers(0, 2**32 - 1))
-def test_chance_alone_moves_nothing(rows, seed):
+def test_random_differences_do_not_count_as_drift(rows, seed):
     rng = np.random.default_rng(seed)
     nights = [night(*rng.multinomial(rows, SHARES).tolist()) for _ in range(2)]
     found = of(drift.compare(nights[0], nights[1:]), "labels of sentiment")
@@ -53,7 +53,7 @@ def test_chance_alone_moves_nothing(rows, seed):
     assert found.psi < 2 * found.threshold
 
 
-def test_lower_scores_move_the_distribution():
+def test_lower_scores_count_as_drift():
     low, high = ([0] * (len(SCORE_EDGES) - 1) for _ in range(2))
     low[10], high[20] = 800, 800
     found = of(drift.compare(night(1, 1, 1, scores=low), [night(1, 1, 1, scores=high)]), "scores of sentiment")

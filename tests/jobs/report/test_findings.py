@@ -65,7 +65,7 @@ def test_the_least_certain_rows_come_first_with_their_text():
     assert [(row["text"], row["score"]) for row in found.least_certain["names"]] == [("fine wine", 0.5), ("so so", 0.8)]
 
 
-def test_examples_show_the_text_and_every_new_column():
+def test_example_rows_have_the_text_and_every_new_column():
     (first, second) = observed("lang=pt/a.parquet", FIRST, SECOND).examples
     assert first == {
         "file": "lang=pt/a.parquet",

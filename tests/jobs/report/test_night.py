@@ -84,7 +84,7 @@ def test_rows_of_vanished_files_are_counted(job, tmp_path, policy, removed, kept
 
 
 @pytest.mark.parametrize("content", ["", "{", "[]", "null"])
-def test_a_damaged_report_of_an_earlier_run_stops_no_run_and_is_named_when_it_is_asked_for(job, content):
+def test_a_damaged_report_of_an_earlier_run_stops_no_run_and_is_named_when_it_is_requested(job, content):
     run.run(spec.read(job, ["errors.max_fraction=0.5"]))
     (file,) = (job.parent / "out" / names.REPORTS).iterdir()
     file.write_text(content)

@@ -72,7 +72,7 @@ def test_findings_count_what_is_in_the_part_files(nights):
     assert kept(nights, 1).findings.rejects == {"source: InvalidJSON": 1}
 
 
-def test_the_page_for_prefect_shows_numbers_pictures_drift_and_places(nights):
+def test_the_page_for_prefect_has_numbers_pictures_drift_and_paths(nights):
     last = kept(nights, 1)
     text = page.markdown(last, history.before(store(nights), last.run_id))
     assert "101 rows enriched, 1 rejected, in " in text
@@ -110,7 +110,7 @@ def test_labels_that_come_from_a_column_are_in_the_html_only():
     assert page.public(found, tasks).labels == found.labels
 
 
-def test_a_report_without_new_rows_says_so_and_has_no_pictures(nights):
+def test_a_report_without_new_rows_states_that_and_has_no_pictures(nights):
     last = kept(nights, 2)
     text = page.markdown(last, [])
     assert "Nothing was new: 4 shards were done before." in text
@@ -171,7 +171,7 @@ def test_the_page_in_the_sink_links_to_the_files_beside_it(nights):
     assert all((folder / link).exists() for link in links)
 
 
-def test_an_address_that_no_browser_follows_is_no_link(nights, tmp_path):
+def test_an_address_that_a_browser_cannot_open_is_not_a_link(nights, tmp_path):
     last = kept(nights, 1)
     moved = replace(last, numbers=last.numbers | {"output": "s3://lake/out"})
     assert Page(web(moved, [], tmp_path)).links == []
@@ -204,7 +204,7 @@ def test_scores_of_a_single_label_do_not_count_as_uncertainty():
         (["latest", "--sink", "{out}", "--out", "{tmp}/no/such/folder.html"], "cannot be written: No such file"),
     ],
 )
-def test_a_report_that_cannot_be_made_is_one_sentence_and_exit_2(nights, tmp_path, words, expected):
+def test_a_report_that_cannot_be_written_is_one_error_sentence_with_exit_2(nights, tmp_path, words, expected):
     done = lake.command("report", *(word.format(out=nights.parent / "out", tmp=tmp_path) for word in words))
     assert done.returncode == 2
     assert expected in done.stderr
@@ -224,7 +224,7 @@ def test_a_report_of_an_older_version_is_read(nights):
         sink.delete(f"{history.FOLDER}/20200101T000000-aaaaaa.json")
 
 
-def test_an_unknown_run_names_the_known_ones(nights):
+def test_an_error_for_an_unknown_run_names_the_known_ones(nights):
     with pytest.raises(SpecError, match=history.run_ids(store(nights))[-1]):
         history.read(store(nights), "tomorrow")
 

@@ -157,7 +157,7 @@ def test_a_copied_source_file_gives_its_version_only_to_the_entry_of_the_same_co
     assert lake.read(tmp_path / "out")["text"].to_pylist() == ["text 0", "text 9", "text 2"]
 
 
-def test_readers_of_a_folder_find_rows_only_also_while_a_run_is_under_way(tmp_path, noop_task, run_once):
+def test_readers_of_a_sink_find_only_enriched_rows_even_during_a_run(tmp_path, noop_task, run_once):
     sink = tmp_path / "out"
     write_csv(tmp_path, "a", 3, bad=2)
     run_once(job(tmp_path))
@@ -203,7 +203,7 @@ def age(sink):
     (sink / names.OWNER).unlink()
 
 
-def test_only_files_of_ours_are_deleted(tmp_path, noop_task, run_once):
+def test_only_files_that_nightscribe_wrote_are_deleted(tmp_path, noop_task, run_once):
     sink = tmp_path / "out"
     write_csv(tmp_path, "a", 2)
     run_once(job(tmp_path))
@@ -247,7 +247,7 @@ def test_fewer_rows_of_the_same_version_are_found_and_those_of_changed_or_vanish
     assert shrunk(before, before) == []
 
 
-def test_a_sink_on_s3_is_written_resumed_and_handed_on(tmp_path, noop_task, run_once, monkeypatch):
+def test_a_sink_on_s3_is_written_resumed_and_refused_to_another_job(tmp_path, noop_task, run_once, monkeypatch):
     monkeypatch.setattr(parquet, "SHARD_ROWS", 2)
     with s3.server():
         store = Store(f"s3://lake/{uuid.uuid4().hex}")

@@ -101,7 +101,7 @@ def test_after_any_crashes_a_finished_run_has_every_row_exactly_once(tmp_path_fa
     assert again.shards_skipped == again.shards
 
 
-def test_a_torn_entry_or_a_missing_part_makes_the_shard_new(tmp_path, noop_task):
+def test_a_shard_with_an_incomplete_entry_or_a_missing_part_file_is_not_done(tmp_path, noop_task):
     source, sink = tmp_path / "in", tmp_path / "out"
     source.mkdir()
     for i in range(3):
@@ -119,7 +119,7 @@ def test_a_torn_entry_or_a_missing_part_makes_the_shard_new(tmp_path, noop_task)
     assert len(lake.read(sink)) == 12
 
 
-def test_files_that_are_not_ours_are_left_alone(tmp_path, noop_task):
+def test_files_of_other_programs_are_not_changed(tmp_path, noop_task):
     source, sink = tmp_path / "in", tmp_path / "out"
     source.mkdir()
     sink.mkdir()

@@ -93,7 +93,7 @@ def test_a_sink_without_an_owner_belongs_to_the_job_whose_plan_it_keeps(two_lake
     assert execute(job(two_lakes, models)).shards_skipped == 1
 
 
-def test_a_damaged_owner_file_is_one_sentence(two_lakes, models):
+def test_a_damaged_owner_file_is_reported_in_one_sentence(two_lakes, models):
     execute(job(two_lakes, models))
     (two_lakes / "out/_nightscribe/owner.json").write_text('{"job": "fir')
     with pytest.raises(SinkError, match=r"owner.json is damaged.*restore the file, or delete it"):
@@ -121,7 +121,7 @@ def test_links_and_dots_in_paths_name_the_same_source(two_lakes, models, monkeyp
         ({"path": ["a", "b"]}, {"path": ["a", "c"]}),
     ],
 )
-def test_sources_are_reported_apart_and_revisions_and_patterns_are_not(tmp_path, models, source, other):
+def test_another_source_is_refused_but_another_revision_or_pattern_is_not(tmp_path, models, source, other):
     sink = Store(str(tmp_path / "out"))
     owner.record(spec.parse(lake.job(source, tmp_path / "out", models)), sink, pa.schema([]))
     same = dict(source)

@@ -88,7 +88,7 @@ def test_several_paths_to_one_file_read_it_once(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("name", ["latest.parquet", "latest"])
-def test_a_link_that_leads_nowhere_is_reported_with_its_target(tmp_path, name):
+def test_a_broken_link_is_reported_with_its_target(tmp_path, name):
     put(tmp_path / "x.parquet", 1)
     (tmp_path / name).symlink_to("nowhere.parquet")
     told = f"'{tmp_path}/{name}' is a link to 'nowhere.parquet', which does not exist; remove the link"
@@ -148,7 +148,7 @@ def test_home_and_file_urls_are_paths(tmp_path, monkeypatch):
     assert numbers("~/a b") == numbers(f"file://{tmp_path}/a b") == numbers(f"file://{tmp_path}/a%20b/x.parquet") == [1]
 
 
-def test_markers_and_hidden_files_are_passed_over(tmp_path):
+def test_markers_and_hidden_files_are_skipped(tmp_path):
     put(tmp_path / "x.parquet", 1)
     for name in ("_SUCCESS", "_metadata", ".x.parquet.crc", "_delta_log/0.json", ".git/y.parquet", "notes.txt"):
         file = tmp_path / name
@@ -158,7 +158,7 @@ def test_markers_and_hidden_files_are_passed_over(tmp_path):
     assert numbers(tmp_path) == [1]
 
 
-def test_what_matches_nothing_names_the_folder_that_was_looked_in(tmp_path, monkeypatch):
+def test_an_error_for_a_path_without_files_names_the_folder_that_was_searched(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "in").mkdir()
     for path in ("in", "in/*.parquet", "in/x.parquet", "nowhere"):
@@ -248,7 +248,7 @@ def test_a_file_that_changes_after_the_plan_is_reported(tmp_path):
         list(source.read(planned, shard, 9))
 
 
-def test_columns_are_named_once_and_are_there(tmp_path):
+def test_selected_columns_must_exist_and_be_named_once(tmp_path):
     put(tmp_path / "lang=en" / "x.parquet", 1)
     assert "source.columns names 'nr' twice" in refused(tmp_path, columns=["nr", "nr"])
     assert "source.columns: 'no' is not in" in refused(tmp_path, columns=["no"])

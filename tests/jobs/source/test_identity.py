@@ -38,7 +38,7 @@ def identity(**keys):
 
 
 @pytest.mark.parametrize("key", SourceSpec.model_fields)
-def test_every_key_but_the_place_and_the_limit_changes_the_identity(key):
+def test_every_key_except_the_location_and_the_limit_changes_the_identity(key):
     assert key in VALUES, "a new key: give it a value here, and think of whether it changes rows"
     base = {"prepare": "json:dumps"}
     assert (identity(**base | {key: VALUES[key]}) != identity(**base)) == (key not in NOT_IDENTITY)

@@ -66,7 +66,7 @@ def test_missing_things_are_reported(bucket, path, kind, told):
     assert "\n" not in str(caught.value)
 
 
-def test_a_store_without_an_answer_is_reported(bucket, monkeypatch):
+def test_a_store_that_does_not_answer_is_reported(bucket, monkeypatch):
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:1")
     monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
     type(bucket).clear_instance_cache()

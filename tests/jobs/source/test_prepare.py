@@ -105,7 +105,7 @@ def test_wrong_return_values_of_a_prepare_function_are_reported(tmp_path, module
         ("def g(batch): ...\n", "cannot be imported: module .* has no attribute 'f'"),
     ],
 )
-def test_a_module_that_cannot_be_imported_is_one_sentence(module, body, told):
+def test_a_module_that_cannot_be_imported_is_reported_in_one_sentence(module, body, told):
     with pytest.raises(SpecError, match=told) as caught:
         prepare.load(f"{module(body)}:f")
     assert "\n" not in str(caught.value)

@@ -83,7 +83,7 @@ def test_big_text_files_are_cut_at_record_ends(tmp_path, monkeypatch, module, en
     assert got["text"].to_pylist() == nasty["text"].to_pylist()
 
 
-def test_a_csv_with_a_stray_quote_is_not_cut(tmp_path, monkeypatch):
+def test_a_csv_with_a_misplaced_quote_is_not_split(tmp_path, monkeypatch):
     monkeypatch.setattr(csv, "SHARD_BYTES", 50)
     body = "".join(f'{i},5" screen\n' for i in range(101))
     (tmp_path / "a.csv").write_text("id,text\n" + body)
@@ -96,7 +96,7 @@ field = st.text(st.sampled_from('ab,"\n\r é'), max_size=8)
 
 @settings(max_examples=150)
 @given(st.lists(st.tuples(field, field), min_size=1, max_size=30), st.integers(1, 60), st.integers(3, 40))
-def test_records_cut_apart_are_the_records_of_the_whole(tmp_path_factory, records, every, block):
+def test_ranges_of_a_file_have_the_same_records_as_the_whole_file(tmp_path_factory, records, every, block):
     import csv as standard
     import io
 
@@ -239,7 +239,7 @@ def test_partition_folders_are_columns_for_where(tmp_path):
     assert set(got["stars"].to_pylist()) == {3, 4}
 
 
-def test_hidden_files_and_folders_are_passed_over(tmp_path):
+def test_hidden_files_and_folders_are_skipped(tmp_path):
     write(tmp_path, "a.parquet")
     write(tmp_path, "_rejected/b.parquet")
     write(tmp_path, ".tmp.parquet")
@@ -295,6 +295,6 @@ def test_a_local_dataset_streams_through_the_datasets_client(tmp_path, saved):
     assert len(got) == (500 if saved else 300)
 
 
-def test_a_dataset_that_is_nowhere_is_refused():
+def test_a_dataset_that_does_not_exist_is_refused():
     with pytest.raises(SpecError, match="is not a folder here, and the Hub does not have it"):
         source.plan(SourceSpec(dataset="org/nothing"))

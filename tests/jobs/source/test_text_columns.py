@@ -37,7 +37,7 @@ def test_dates_and_nulls_in_the_head_of_json_lines_are_text_where_they_are_read_
 
 
 @pytest.mark.parametrize(("name", "content"), [("a.jsonl", '{"text": 1}\n'), ("a.parquet", None)])
-def test_a_number_that_the_file_says_is_one_stays_one_and_is_refused(tmp_path, models, name, content):
+def test_a_column_that_a_file_declares_as_a_number_is_not_read_as_text(tmp_path, models, name, content):
     folder = tmp_path / "in"
     folder.mkdir()
     if content is None:
@@ -56,7 +56,7 @@ def test_a_job_over_a_csv_of_digits_runs(tmp_path, models):
     assert sorted(lake.read(tmp_path / "out")["text"].to_pylist(), key=int) == [str(i) for i in range(30)]
 
 
-def test_files_that_say_types_and_files_that_do_not_still_have_to_fit(tmp_path):
+def test_a_declared_number_beside_a_csv_column_that_is_read_as_text_is_refused(tmp_path):
     (tmp_path / "a.csv").write_text("text\n1\n")
     pq.write_table(pa.table({"text": [1]}), tmp_path / "b.parquet")
     with pytest.raises(SourceError, match=r"b.parquet does not fit the files before it"):

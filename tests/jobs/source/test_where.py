@@ -102,7 +102,7 @@ def test_a_condition_chooses_rows_by_their_columns(condition, rows):
         ("day > 'soon'", "invalid date"),
     ],
 )
-def test_what_is_not_a_condition_on_one_row_is_refused_with_the_columns(condition, reason):
+def test_a_wrong_condition_is_refused_with_the_columns(condition, reason):
     message = refused(condition)
     assert message.startswith(f"source.where {condition!r}: ")
     assert reason in message

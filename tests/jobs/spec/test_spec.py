@@ -32,7 +32,7 @@ def complaint(*overrides: str, drop: str | None = None) -> str:
     return str(caught.value)
 
 
-def test_the_contract_is_read_with_its_options():
+def test_a_job_file_is_read_with_the_options_of_its_tasks():
     parsed = spec.parse(GOOD)
     assert parsed.tasks[0].options.top_k == 2
     assert parsed.tasks[0].options.long_text == "truncate"
@@ -68,11 +68,11 @@ def test_the_contract_is_read_with_its_options():
         ("name.x=1", "override 'name.x=1': 'x' would be set in 'reviews-nightly', which is not a mapping"),
     ],
 )
-def test_a_wrong_key_or_value_is_named_with_what_would_be_right(override, expected):
+def test_a_wrong_key_or_value_is_named_with_the_valid_ones(override, expected):
     assert complaint(override).startswith(expected)
 
 
-def test_a_text_in_place_of_a_number_is_told_without_the_words_of_the_parser():
+def test_a_text_in_place_of_a_number_is_reported_without_the_message_of_the_parser():
     assert complaint("source.limit=many").endswith("input should be a valid integer")
 
 
@@ -107,7 +107,7 @@ def test_overrides_are_yaml_and_reach_into_lists(tmp_path):
         ("", "holds NoneType"),
     ],
 )
-def test_a_file_that_is_no_mapping_is_reported(tmp_path, text, expected):
+def test_a_job_file_that_is_not_a_mapping_is_reported(tmp_path, text, expected):
     (tmp_path / "job.yaml").write_text(text)
     with pytest.raises(SpecError, match=expected):
         spec.read(tmp_path / "job.yaml")

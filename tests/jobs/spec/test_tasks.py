@@ -41,7 +41,7 @@ def test_types_are_described_in_words():
     assert in_words(list[str] | None) == "one or several, as [first, second], each a text"
 
 
-def test_a_default_is_as_a_job_file_has_it():
+def test_defaults_are_written_as_in_a_job_file():
     by_name = {option.name: option for option in describe(registry.get("zero_shot").Options)}
     assert by_name["multi_label"].default == "false"
     assert by_name["hypothesis"].default == "This example is {}."

@@ -43,7 +43,7 @@ def test_a_lease_that_ran_out_is_taken_over_and_its_old_holder_notices(bucket):
         assert third.number == 3
 
 
-def test_a_store_that_ignores_the_condition_is_refused(monkeypatch):
+def test_a_store_that_ignores_conditional_writes_is_refused(monkeypatch):
     store = Store(f"memory://{uuid.uuid4().hex}")
     monkeypatch.setattr(Store, "put_if_absent", lambda self, name, content: self.put(name, content) or True)
     with pytest.raises(SinkError, match="If-None-Match"), lease.hold(store):
@@ -56,7 +56,7 @@ def test_a_store_without_conditional_writes_is_refused_before_anything_is_writte
 
 
 @pytest.mark.parametrize("content", ["", "null", "[1]"])
-def test_a_damaged_note_of_the_last_holder_stops_no_run(tmp_path, content):
+def test_a_damaged_file_about_the_last_holder_does_not_stop_a_run(tmp_path, content):
     store = Store(str(tmp_path))
     with lease.hold(store):
         pass

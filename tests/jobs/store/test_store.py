@@ -74,17 +74,17 @@ def test_a_filesystem_without_conditional_writes_is_refused():
 
 
 @pytest.mark.parametrize("url", ["s4://lake/out", "nosuch://x"])
-def test_an_unknown_kind_of_url_is_one_sentence(url):
+def test_an_unknown_kind_of_url_is_reported_in_one_sentence(url):
     with pytest.raises(SpecError, match="cannot be opened: Protocol not known"):
         Store(url)
 
 
-def test_a_missing_bucket_is_one_sentence(bucket):
+def test_a_missing_bucket_is_reported_in_one_sentence(bucket):
     with pytest.raises(SinkError, match="no such bucket or container; create it"):
         Store("s3://nosuchbucket/out").put("a", b"1")
 
 
-def test_a_store_that_cannot_be_reached_is_one_sentence(bucket, monkeypatch):
+def test_a_store_that_cannot_be_reached_is_reported_in_one_sentence(bucket, monkeypatch):
     import s3fs
 
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
@@ -98,7 +98,7 @@ def test_a_store_that_cannot_be_reached_is_one_sentence(bucket, monkeypatch):
         s3fs.S3FileSystem.clear_instance_cache()
 
 
-def test_missing_credentials_are_one_sentence(bucket, monkeypatch, tmp_path):
+def test_missing_credentials_are_reported_in_one_sentence(bucket, monkeypatch, tmp_path):
     import s3fs
 
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):

@@ -126,7 +126,7 @@ def test_a_word_list_tokenizer_is_read_as_it_is(models, tmp_path):
 
 
 @pytest.mark.parametrize("length", ["long", 0, 2, -5])
-def test_a_longest_text_that_leaves_no_room_for_a_token_is_refused(models, tmp_path, length):
+def test_a_model_max_length_without_room_for_a_token_is_refused(models, tmp_path, length):
     folder = shutil.copytree(models / "sentiment", tmp_path / "model")
     edit(folder / "tokenizer_config.json", model_max_length=length)
     with pytest.raises(ModelError, match=f"has model_max_length {length!r}; give a whole number"):

@@ -84,7 +84,7 @@ def test_a_text_that_is_cut_is_not_finished(llama: Model) -> None:
 
 
 @pytest.mark.usefixtures("few_rows")
-def test_a_prefix_that_all_prompts_share_is_computed_once_and_changes_nothing(model: Model) -> None:
+def test_a_prefix_that_all_prompts_share_is_computed_once_and_the_texts_are_the_same(model: Model) -> None:
     before = "the cat sat on a mat and ate fish soup with bread : "
     ids = prompts(model, before=before)
     found = run(model, ids)
@@ -248,7 +248,7 @@ def test_a_row_that_makes_the_model_raise_fails_alone(llama: Model, breaks: Call
     assert found.outputs[7] is None
 
 
-def test_a_nan_row_fails_alone_and_its_lane_is_clean(
+def test_a_nan_row_fails_alone_and_leaves_no_nan_in_its_lane(
     causal_model: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     poisoned = load(ModelRef(str(causal_model("llama"))), AutoModelForCausalLM)

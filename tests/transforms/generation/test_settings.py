@@ -108,7 +108,7 @@ def test_stop_strings_end_a_text_where_generate_ends_it(writers, causal_model, t
     assert any(len(output.ids) < len(ids) for output, ids in zip(got.outputs, free, strict=True))
 
 
-def test_a_json_schema_goes_without_the_models_stop_strings(causal_model, tmp_path):
+def test_a_json_schema_is_refused_together_with_stop_strings_of_the_model(causal_model, tmp_path):
     schema = {"type": "object", "properties": {"a": {"type": "integer"}}}
     tried(causal_model("llama"), json_schema=schema)
     with pytest.raises(ModelError, match=r"json_schema goes without the stop_strings of the model's generation_config"):

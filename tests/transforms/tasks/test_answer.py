@@ -136,7 +136,7 @@ def test_windows_over_a_long_context_equal_those_of_the_tokenizer(models, name, 
             assert list(zip(window.starts.tolist(), window.ends.tolist(), strict=True)) == places
 
 
-def test_each_row_is_asked_the_question_in_its_column(models):
+def test_each_row_gets_the_question_in_its_own_column(models):
     rng = random.Random(5)
     questions = [" ".join(rng.choices(CONTEXTS[20].split(), k=rng.randint(1, 6))) for _ in CONTEXTS]
     batch = pa.record_batch({"text": CONTEXTS, "ask": questions})
@@ -225,7 +225,7 @@ def test_a_question_that_fills_the_window_fails_its_row_alone(models):
     assert annotation.values.is_null().to_pylist() == [False, True, False]
 
 
-def test_a_fixed_question_that_fills_the_window_is_refused_when_the_model_is_there(models):
+def test_a_fixed_question_that_fills_the_window_is_refused_when_the_model_is_loaded(models):
     with pytest.raises(ModelError, match="the question has 70 tokens, which leaves no room"):
         task(models / "answer", question="x " * 70)
 

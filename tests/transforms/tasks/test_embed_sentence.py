@@ -74,7 +74,7 @@ def encode(folder, texts=TEXTS, **options):
 
 
 @pytest.mark.parametrize("mode", ["mean", "cls", "lasttoken"])
-def test_pooling_and_normalising_are_what_a_sentence_transformers_folder_says(sentence_folder, mode):
+def test_pooling_and_normalising_follow_the_sentence_transformers_folder(sentence_folder, mode):
     folder = sentence_folder({"pooling_mode": mode}, "Normalize")
     got = matrix(annotate(folder).values)
     np.testing.assert_allclose(np.linalg.norm(got, axis=1), 1, atol=1e-5)

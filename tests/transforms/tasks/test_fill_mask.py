@@ -139,7 +139,7 @@ def test_a_target_that_is_several_tokens_is_refused(fillers):
         task(fillers / "bert", targets=["unbelievable"])
 
 
-def test_a_placeholder_stands_for_the_mask_token(fillers):
+def test_a_placeholder_is_replaced_by_the_mask_token(fillers):
     want = annotate(fillers / "bert").values
     got = annotate(fillers / "bert", [text.replace("[MASK]", "___") for text in TEXTS], mask="___").values
     assert got.equals(want)

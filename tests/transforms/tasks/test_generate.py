@@ -174,7 +174,7 @@ def test_a_text_of_a_schema_may_be_a_struct_with_its_fields(llama):
     assert annotation.values.to_pylist() == [text and json.loads(text) for text in strings]
 
 
-def test_a_struct_has_no_field_for_keys_that_its_schema_does_not_name_so_none_are_written(llama):
+def test_with_a_struct_column_only_keys_that_the_schema_names_are_generated(llama):
     pytest.importorskip("llguidance")
     schema = {key: value for key, value in SCHEMA.items() if key != "additionalProperties"}
     options = Options(prompt="{text} ->", json_schema=schema, max_new_tokens=40, json_column="struct")
@@ -183,7 +183,7 @@ def test_a_struct_has_no_field_for_keys_that_its_schema_does_not_name_so_none_ar
     assert not generate.load(options, llama)(batch()).failures
 
 
-def test_json_that_is_not_complete_in_time_rejects_its_row(llama: Model) -> None:
+def test_json_that_is_incomplete_after_max_new_tokens_rejects_its_row(llama: Model) -> None:
     options = Options(column="text", json_schema=SCHEMA, max_new_tokens=6)
     annotation = generate.load(options, llama)(batch(["the cat", None]))
     assert annotation.values.to_pylist() == [None, None]

@@ -39,7 +39,7 @@ def test_a_schema_in_a_file_equals_the_same_schema_in_the_job(tmp_path: Path) ->
         ({"type": "object"}, "json_column is 'struct', and in json_schema $ is an object without properties"),
     ],
 )
-def test_a_struct_without_a_schema_of_one_type_is_refused(schema, complaint):
+def test_a_struct_whose_schema_has_no_single_arrow_type_is_refused(schema, complaint):
     with pytest.raises(ValueError, match=re.escape(complaint)):
         Options(column="text", json_schema=schema, json_column="struct")
 
@@ -67,7 +67,7 @@ def test_invalid_options_are_refused(options: dict[str, Any], says: str) -> None
         Options(**options)
 
 
-def test_a_model_that_is_not_causal_a_small_window_and_a_wrong_schema_are_refused_before_any_weights_load(
+def test_an_encoder_a_small_window_and_a_wrong_schema_are_refused_before_any_weights_load(
     models: Path, causal_model: Callable[[str], Path]
 ) -> None:
     with pytest.raises(ModelError, match=r"generate needs a causal language model \(BertLMHeadModel\).*BertFor"):

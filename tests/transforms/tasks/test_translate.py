@@ -65,7 +65,7 @@ def test_one_pair_of_languages_for_all_rows(writers, family):
     assert got == plain(writers(family), source=[source] * n, target=[target] * n)
 
 
-def test_a_marian_model_of_several_targets_is_reported_the_target_before_the_text(writers):
+def test_a_marian_model_of_several_targets_gets_the_target_before_the_text(writers):
     got = annotate(writers("marian"), target_language="deu").values.to_pylist()
     assert got == plain(writers("marian"), prefix=">>deu<< ")
     other = annotate(writers("marian"), {"to": ["ara"] * len(TEXTS)}, target_language_column="to").values.to_pylist()

@@ -50,7 +50,7 @@ def test_labels_and_scores_equal_the_pipeline(models, name, multi_label):
 
 
 @pytest.mark.parametrize("name", ["nli", "nli_bytes"])
-def test_a_single_label_is_weighed_against_contradiction_as_in_the_pipeline(models, name):
+def test_a_single_label_is_scored_against_contradiction_as_in_the_pipeline(models, name):
     got = annotate(models / name, labels=["sports"]).values.to_pylist()
     assert_same(got, reference(models / name, labels=["sports"]))
     assert not all(row[0]["score"] > 0.99 for row in got)

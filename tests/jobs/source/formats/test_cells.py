@@ -207,7 +207,9 @@ def test_a_damaged_page_is_reported_by_row_group_and_column(tmp_path):
         ("a.feather", b"FEA1" + b"x" * 100 + b"FEA1", "Feather file of version 1"),
     ],
 )
-def test_a_file_of_another_kind_is_reported_by_name_and_in_own_words(tmp_path, name, content, message):
+def test_a_file_of_another_format_is_reported_by_name_without_the_message_of_a_library(
+    tmp_path, name, content, message
+):
     (tmp_path / name).write_bytes(content)
     with pytest.raises(SourceError, match=message):
         read(tmp_path)

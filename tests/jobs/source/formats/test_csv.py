@@ -34,7 +34,7 @@ def _keys(dialect, keys):
 
 @settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(st.tuples(cell, cell, cell), min_size=1, max_size=20), st.sampled_from(DIALECTS), st.integers(20, 200))
-def test_tables_in_any_dialect_come_back_whole_and_cut(tmp_path_factory, records, dialect, every):
+def test_tables_in_any_dialect_are_read_whole_and_in_ranges(tmp_path_factory, records, dialect, every):
     written, keys = dialect
     # Python writes a carriage return without quotes, after which no reader sees one record.
     assume(not any("\r" in value and "\n" not in value for record in records for value in record))
@@ -79,7 +79,7 @@ def test_bytes_that_are_wrong_in_their_encoding_reject_one_row(tmp_path):
     assert [row.row for row in read(tmp_path, encoding="cp1252")[1]] == [2]
 
 
-def test_what_is_not_utf8_says_how_to_name_the_encoding(tmp_path):
+def test_an_error_for_text_that_is_not_utf8_names_the_key_for_the_encoding(tmp_path):
     (tmp_path / "a.csv").write_bytes("id,größe\n1,a\n".encode("cp1252"))
     with pytest.raises(UnreadableSource, match=r"a.csv: its header is not UTF-8 \(byte 5: .*; name source.encoding"):
         read(tmp_path)
@@ -121,7 +121,7 @@ def test_a_record_longer_than_a_block_is_read(tmp_path, monkeypatch):
     assert (row.error_type, row.row, len(got)) == ("RecordTooLong", 61, 60)
 
 
-def test_wrong_rows_of_later_ranges_say_where_they_are(tmp_path, monkeypatch):
+def test_bad_rows_of_later_ranges_are_reported_with_their_place(tmp_path, monkeypatch):
     monkeypatch.setattr(csv, "SHARD_BYTES", 100)
     lines = [f"{i},text {i}" for i in range(40)]
     lines[30] = "x,text 30"
@@ -150,6 +150,6 @@ def test_a_file_that_lost_its_end_since_it_was_planned_is_reported(tmp_path, mon
         list(source.read(planned, shards[-1], 8))
 
 
-def test_a_stream_of_text_can_be_cut_with_another_quote():
+def test_record_ends_are_found_with_other_quote_characters():
     data = io.BytesIO(b"a\n'b\nc'\nd\n")
     assert csv.record_ends(data, 1, ",", "'") == [2, 8, 10]

@@ -54,7 +54,7 @@ def test_a_folder_name_that_ends_in_a_backslash_is_no_escape(tmp_path, monkeypat
         assert (got["text"].to_pylist(), bad) == ([text for _, text in records[1:]], [])
 
 
-def test_escapes_found_too_late_name_the_key(tmp_path, monkeypatch):
+def test_an_error_for_backslash_escapes_found_after_the_head_names_the_key(tmp_path, monkeypatch):
     records = [("1", "a\\b, c"), *((str(i), "x" * 20) for i in range(20)), ("50", 'a "b" c, d')]
     (tmp_path / "a.csv").write_text(spark([("id", "text"), *records]))
     monkeypatch.setattr(csv, "BLOCK_BYTES", 200)
@@ -133,7 +133,7 @@ def test_without_quotes_a_quote_is_an_ordinary_character(tmp_path, monkeypatch):
         ("id,text,id\n1,a,2\n", {}, "a.csv: column 'id' stands twice in the header; rename one, or leave it out"),
     ],
 )
-def test_a_header_that_cannot_be_right_is_refused_with_the_key(tmp_path, content, keys, expected):
+def test_an_implausible_header_is_refused_with_the_key_to_set(tmp_path, content, keys, expected):
     (tmp_path / "a.csv").write_text(content)
     with pytest.raises(UnreadableSource, match=expected):
         read(tmp_path, **keys)

@@ -85,7 +85,7 @@ number = st.one_of(
 
 @settings(max_examples=400, deadline=None)
 @given(st.lists(number, min_size=1, max_size=5))
-def test_whatever_type_is_guessed_gives_back_the_text(cells):
+def test_values_of_a_guessed_type_print_as_the_text_in_the_file(cells):
     array = pa.array([cell.encode() for cell in cells], pa.binary())
     type_ = csv_values.guess(array)
     batch = pa.RecordBatch.from_arrays([array], ["a"])
@@ -209,7 +209,7 @@ def test_types_of_parquet_files_are_cast_where_nothing_is_lost_and_refused_elsew
         read(tmp_path, types={"t": "int64"})
 
 
-def test_heads_that_look_apart_make_a_column_text_in_all_files(tmp_path):
+def test_a_column_with_different_guessed_types_is_text_in_all_files(tmp_path):
     (tmp_path / "a.csv").write_text("n,m\n1,1\n")
     (tmp_path / "b.csv").write_text("n,m\n01,2.5\n")
     assert read(tmp_path)[0].to_pylist() == [{"n": "1", "m": "1"}, {"n": "01", "m": "2.5"}]
@@ -265,6 +265,6 @@ def test_a_plan_survives_json_with_its_types(tmp_path):
     assert batch["n"].to_pylist() == [decimal.Decimal("1.50")]
 
 
-def test_record_ends_of_the_module_take_a_dialect():
+def test_record_ends_are_found_in_another_dialect():
     text = b"a;b\n'x\ny';1\n2;3\n"
     assert csv.record_ends(io.BytesIO(text), 1, ";", "'") == [4, 12, 16]

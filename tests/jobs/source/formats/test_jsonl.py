@@ -103,7 +103,7 @@ def test_a_type_of_the_job_file_is_what_values_are_converted_to(tmp_path):
     assert (bad.row, bad.column, bad.values.to_pylist()) == (2, "due", [{"zip": "0123", "due": None, "x": 1.5}])
 
 
-def test_a_time_with_an_offset_is_not_forced_into_a_type_without_one(tmp_path):
+def test_a_time_with_an_offset_is_not_read_as_a_type_without_time_zone(tmp_path):
     write(tmp_path, {"t": "2024-03-01T08:00:00"}, {"t": "2024-03-01T08:00:00+02:00"})
     got, (bad,) = read(tmp_path, types={"t": "timestamp[us]"})
     assert (len(got), bad.column) == (1, "t")
@@ -141,7 +141,7 @@ def test_one_list_among_many_strings_is_a_rejected_row(tmp_path):
     assert bad.values.to_pylist() == [{"id": 200, "tag": None}]
 
 
-def test_a_number_that_no_double_holds_does_not_matter_where_it_is_not_wanted(tmp_path):
+def test_a_number_too_large_for_a_double_is_ignored_in_a_column_that_is_not_selected(tmp_path):
     write(tmp_path, '{"id": 1, "n": 1e400}', '{"id": 2, "n": 2.5}')
     assert read(tmp_path, columns=["id"])[0]["id"].to_pylist() == [1, 2]
 
@@ -205,7 +205,7 @@ def test_a_byte_order_mark_is_no_part_of_the_first_line(tmp_path):
         (b"id,text\n1,x\n", "has no line that is a JSON object"),
     ],
 )
-def test_a_file_of_another_kind_is_refused_with_the_fix(tmp_path, content, message):
+def test_a_file_of_another_format_is_refused_with_the_fix(tmp_path, content, message):
     (tmp_path / "a.jsonl").write_bytes(content)
     with pytest.raises(UserError, match=message):
         read(tmp_path)
