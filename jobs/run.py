@@ -15,7 +15,7 @@ from jobs.execute.progress import Progress, Timeline
 from jobs.execute.stop import NEVER, StopToken
 from jobs.models import agreement, fit
 from jobs.models.pool import ModelPool
-from jobs.plan import Plan, planning
+from jobs.plan import Plan, planning, task_plans
 from jobs.report import Report, account, night
 from jobs.sink import Entry, open_sink, owner
 from jobs.sink.folder import FolderSink
@@ -111,7 +111,7 @@ def holding(plan: Plan, stop: StopToken = NEVER) -> Iterator[Held]:
                 models.clear()
             sink.enter_copies(plan)
             store.clear_temporary()
-            owner.record(plan.spec, store, plan.source.file_schema)
+            owner.record(plan.spec, store, plan.source.file_schema, task_plans.outputs(plan))
             store.put(f"{names.PLANS}/{plan.run_id}.json", plan.to_json().encode())
             LOG.info("run %s: %d of %d shards to do", plan.run_id, len(plan.todo), len(plan.shards))
             held = Held(plan, sink, leased, models, stop)

@@ -5,6 +5,7 @@ Log records of libraries are still sent to the process that started it.
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 import signal
@@ -18,6 +19,8 @@ END_AFTER_S = 1.0
 
 def main() -> None:
     """Execute work of the runner that started this process until there is none left."""
+    # As in jobs/cli.py: most objects are created by imports, and stay.
+    gc.set_threshold(50_000, 20, 100)
     signal.signal(signal.SIGTERM, _end)
     signal.signal(signal.SIGINT, _end)
     # Beam gives the root logger a handler for the terminal unless there is one.

@@ -9,8 +9,7 @@ from transforms.errors import UserError
 def check(plan: Plan, from_hub: bool = False) -> None:
     """Load the models of a plan without their weights, and set up their tasks.
 
-    Nothing is checked if no shard is to do, or if finished shards show that the same models were loaded before: the
-    imports alone take seconds.
+    Nothing is checked if no shard is to do, nor a task that an earlier run loaded: the imports alone take seconds.
 
     Args:
         plan: what is to be executed.
@@ -19,11 +18,11 @@ def check(plan: Plan, from_hub: bool = False) -> None:
     Raises:
         UserError: a model or adapter folder is damaged or incomplete, or does not fit its task.
     """
-    if not plan.todo or _have_been_loaded(plan):
+    if not plan.todo:
         return
     for i, task in enumerate(plan.tasks):
         pins = [pin for pin in (task.model, task.adapter) if pin is not None]
-        if not pins or from_hub == all(pin.local for pin in pins):
+        if task.was_loaded or not pins or from_hub == all(pin.local for pin in pins):
             continue
         from transforms.rehearsal import rehearse
 
@@ -31,8 +30,3 @@ def check(plan: Plan, from_hub: bool = False) -> None:
             rehearse(task.reference(), task.spec.task, task.spec.options)
         except UserError as error:
             raise type(error)(f"tasks.{i}: {error}") from error
-
-
-def _have_been_loaded(plan: Plan) -> bool:
-    """Whether a finished shard has the plan's fingerprint, which holds the contents of every model folder."""
-    return plan.spec.sink.on_model_change == "redo" and len(plan.todo) < len(plan.shards)

@@ -22,7 +22,7 @@ from transforms.errors import RunError
 from transforms.reference import ModelRef
 
 # Increased whenever an older version would misread a plan file of this version, or the reverse.
-FORMAT = 3
+FORMAT = 4
 
 
 @dataclass(frozen=True)
@@ -33,19 +33,22 @@ class TaskPlan:
         spec: the job file's entry.
         model: its weights at one commit, or None for a task without a model.
         adapter: the adapter at one commit, or None.
-        dtype: the dtype on the machine that made the plan; never auto.
+        dtype: the dtype that the planning machine chose; the job's own setting while no shard is to do.
         engine: likewise.
-        device: likewise, such as cpu or cuda; a worker that has no such device refuses the plan.
+        device: likewise, such as cpu or cuda; a worker that has no such device refuses the plan. auto while no shard
+            is to do.
+        was_loaded: an earlier run into the same sink loaded the same models with the same libraries.
         agreement: fraction of a sample of the rows for which int8 and float32 agree; None for other dtypes.
     """
 
     spec: TaskSpec
     model: Pin | None = None
     adapter: Pin | None = None
-    dtype: str = "float32"
-    engine: str = "torch"
-    device: str = "cpu"
+    dtype: str = "auto"
+    engine: str = "auto"
+    device: str = "auto"
     agreement: float | None = None
+    was_loaded: bool = False
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON."""
@@ -57,6 +60,7 @@ class TaskPlan:
             "engine": self.engine,
             "device": self.device,
             "agreement": self.agreement,
+            "was_loaded": self.was_loaded,
         }
 
     @classmethod
@@ -64,7 +68,8 @@ class TaskPlan:
         """The inverse of `to_json`."""
         model, adapter = (Pin(**data[key]) if data[key] else None for key in ("model", "adapter"))
         spec = TaskSpec.model_validate(data["spec"])
-        return cls(spec, model, adapter, data["dtype"], data["engine"], data["device"], data["agreement"])
+        keys = ("dtype", "engine", "device", "agreement", "was_loaded")
+        return cls(spec, model, adapter, *(data[key] for key in keys))
 
     @property
     def identity(self) -> dict[str, Any]:

@@ -20,8 +20,8 @@ from jobs.spec import JobSpec
 from transforms.errors import SpecError
 from transforms.options import column_kinds
 
-# Rows per chunk, which are sorted by length together: few on a CPU, to show progress and stop within seconds; many on
-# a GPU, to keep it busy.
+# Rows per chunk, which are sorted by length together, by the slowest device: few on a CPU, to show progress and stop
+# within seconds; many on a GPU, to keep it busy, and for tasks without a model.
 CHUNK_ROWS = {"cpu": 1024, "cuda": 16_384, "mps": 8192}
 
 
@@ -46,7 +46,8 @@ def make(spec: JobSpec) -> Plan:
     texts = {column for column, kind in kinds_read if kind == "text"}
     pinned = owned.pinned if owned is not None else {}
     planned_source, shards = source.plan(spec.source, outside=spec.sink.path, texts=texts, pinned=pinned)
-    planned_tasks, schema = task_plans.resolve(spec, planned_source.schema)
+    known = owned.outputs if owned is not None else {}
+    planned_tasks, schema = task_plans.resolve(spec, planned_source.schema, known)
     # The value of a partition column stays in the name of the folder.
     schema = pa.schema([field for field in schema if field.name not in planned_source.partition_columns])
     check_columns(schema)
@@ -61,7 +62,7 @@ def make(spec: JobSpec) -> Plan:
         prepare_version=planned_source.prepare_version,
         shards=tuple(shards),
         todo={},
-        chunk_rows=_chunk_rows(planned_tasks),
+        chunk_rows=max(CHUNK_ROWS.values()),
     )
     plan = refresh(plan, sink)
     fit.check(plan)
@@ -69,29 +70,24 @@ def make(spec: JobSpec) -> Plan:
 
 
 def refresh(plan: Plan, sink: Sink) -> Plan:
-    """Compare a plan with the current ledger.
+    """Compare a plan with the current ledger, and choose devices and dtypes if shards are to do.
 
     Raises:
-        SpecError: the run would leave fewer rows of a source file than are published.
+        SpecError: the run would leave fewer rows of a source file than are published, or this machine lacks a device.
+        ModelError: an engine is not installed, or cannot compute the dtype.
     """
     plan = todo.subtract(plan, sink.entries(plan))
+    if plan.todo:
+        is_here = plan.spec.runner.name == "local"
+        tasks = tuple(task_plans.choose(task, i, is_here) for i, task in enumerate(plan.tasks))
+        rows = [CHUNK_ROWS[task.device.split(":")[0]] for task in tasks if task.model is not None]
+        plan = replace(plan, tasks=tasks, chunk_rows=min(rows, default=plan.chunk_rows))
     keys = {shard.key for shard in plan.shards}
     removals: Counter[str] = Counter()
     for entry in sink.superseded(plan):
         if entry.key not in keys:
             removals[entry.key] += entry.rows_out
     return replace(plan, removals=dict(removals))
-
-
-def _chunk_rows(planned_tasks: list[TaskPlan]) -> int:
-    """Rows of a chunk that suit every device in use."""
-    devices = [task.spec.device for task in planned_tasks if task.model is not None]
-    if not devices:
-        return CHUNK_ROWS["cuda"]
-    # Imported here because it imports torch, which takes a second.
-    from transforms.device import choose_device
-
-    return min(CHUNK_ROWS[choose_device(device).type] for device in devices)
 
 
 def _fingerprint(planned: Source, planned_tasks: list[TaskPlan], schema: pa.Schema) -> Fingerprint:

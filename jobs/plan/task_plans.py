@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+import importlib.metadata
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
 from jobs.models import hub
-from jobs.plan import TaskPlan, fingerprint
+from jobs.plan import Plan, TaskPlan, fingerprint
 from jobs.spec import JobSpec, TaskSpec
 from transforms import adapter as adapters
 from transforms import registry
@@ -22,12 +23,14 @@ if TYPE_CHECKING:
     from transformers import PretrainedConfig
 
 
-def resolve(spec: JobSpec, schema: pa.Schema) -> tuple[list[TaskPlan], pa.Schema]:
+def resolve(spec: JobSpec, source: pa.Schema, known: Mapping[str, pa.DataType]) -> tuple[list[TaskPlan], pa.Schema]:
     """Resolve each task and check that the columns it reads exist.
 
     Args:
         spec: the job.
-        schema: columns of the source.
+        source: columns of the source.
+        known: types of columns that earlier runs computed, see `output_keys`; without them, the configuration of the
+            model is read, which imports transformers.
 
     Returns:
         The tasks, and the schema with the column that each of them adds.
@@ -36,7 +39,8 @@ def resolve(spec: JobSpec, schema: pa.Schema) -> tuple[list[TaskPlan], pa.Schema
         SpecError: a column is missing, has the wrong type, or exists already.
         ModelError: a model or adapter does not fit its task.
     """
-    planned = []
+    planned: list[TaskPlan] = []
+    schema = source
     for i, item in enumerate(spec.tasks):
         module = registry.get(item.task)
         options = item.options
@@ -53,11 +57,15 @@ def resolve(spec: JobSpec, schema: pa.Schema) -> tuple[list[TaskPlan], pa.Schema
         if item.into in schema.names:
             raise SpecError(f"tasks.{i}.into is {item.into!r}, which the source already has; choose another name")
         has_model = module.ARCHITECTURE is not None and item.model is not None
-        task_plan = _pinned(_computed(item, i, spec.runner.name == "local"), i) if has_model else TaskPlan(item)
-        try:
-            type_ = module.output_type(options, _configured(task_plan, module) if has_model else None)
-        except UserError as error:
-            raise type(error)(f"tasks.{i}: {error}") from error
+        task_plan = _pinned(item, i) if has_model else TaskPlan(item)
+        type_ = known.get(output_keys([*planned, task_plan], source)[-1]) if has_model else None
+        if type_ is not None:
+            task_plan = replace(task_plan, was_loaded=True)
+        else:
+            try:
+                type_ = module.output_type(options, _configured(task_plan, module) if has_model else None)
+            except UserError as error:
+                raise type(error)(f"tasks.{i}: {error}") from error
         schema = schema.append(pa.field(item.into, type_))
         planned.append(task_plan)
     return planned, schema
@@ -100,15 +108,45 @@ def hashes(planned: Sequence[TaskPlan], schema: pa.Schema) -> tuple[tuple[str, s
     return fingerprint.of_tasks(identities)
 
 
-def _computed(item: TaskSpec, i: int, is_here: bool) -> TaskPlan:
-    """The task with its engine and its dtype, nothing pinned yet.
+def output_keys(planned: Sequence[TaskPlan], schema: pa.Schema) -> list[str]:
+    """For each task, a name of its column's type that is the same as long as its model and transformers are.
 
     Args:
-        item: the job file's entry.
+        planned: the tasks, in order.
+        schema: columns of the source.
+    """
+    library = importlib.metadata.version("transformers")
+    return [f"{value} transformers {library}" for _, value in hashes(planned, schema)]
+
+
+def outputs(plan: Plan) -> pa.Schema:
+    """The key and column type of each task whose models were loaded or checked, for this plan or for an earlier one."""
+    keyed = zip(plan.tasks, output_keys(plan.tasks, plan.source.schema), strict=True)
+    return pa.schema(
+        [
+            pa.field(key, plan.schema.field(task.spec.into).type)
+            for task, key in keyed
+            if task.model is not None and (plan.todo or task.was_loaded)
+        ]
+    )
+
+
+def choose(task: TaskPlan, i: int, is_here: bool) -> TaskPlan:
+    """Choose the device, engine and dtype of a task on this machine, unless they are chosen already.
+
+    Args:
+        task: the task, pinned.
         i: its number.
         is_here: whether it is computed on this machine.
+
+    Raises:
+        SpecError: this machine lacks the device.
+        ModelError: the engine is not installed, or cannot compute this dtype.
     """
-    # Imported here because it imports torch, which takes a second and which a task without a model does not need.
+    if task.model is None or task.device != "auto":
+        return task
+    item = task.spec
+    # Imported here because it imports torch, which takes a second and which a night without new rows does not need.
     from transforms import engines
     from transforms.device import check, choose_device, choose_dtype
 
@@ -123,15 +161,14 @@ def _computed(item: TaskSpec, i: int, is_here: bool) -> TaskPlan:
     except ModelError as error:
         raise ModelError(f"tasks.{i}: {error}") from error
     dtype = "float32" if engine == "onnx" else choose_dtype(item.dtype, item.device)
-    return TaskPlan(item, dtype=dtype, engine=engine, device=str(device))
+    return replace(task, dtype=dtype, engine=engine, device=str(device))
 
 
-def _pinned(task_plan: TaskPlan, i: int) -> TaskPlan:
-    item = task_plan.spec
+def _pinned(item: TaskSpec, i: int) -> TaskPlan:
     assert item.model is not None
     model = hub.pin(item.model, item.revision, f"tasks.{i}.model")
     adapter = hub.pin(item.adapter, item.adapter_revision, f"tasks.{i}.adapter") if item.adapter else None
-    return replace(task_plan, model=model, adapter=adapter)
+    return TaskPlan(item, model, adapter, item.dtype, item.engine)
 
 
 def _columns(fields: Iterable[pa.Field], above: str = "") -> Iterator[tuple[str, pa.DataType]]:

@@ -38,7 +38,8 @@ def task_text(task: TaskPlan) -> str:
     parts = [f"into {task.spec.into}"]
     parts += [f"{pin.name} version {pin.commit[:12]}" for pin in (task.model, task.adapter) if pin is not None]
     if task.model is not None:
-        parts.append(f"precision {task.dtype}" + (" (chosen for this machine)" if task.spec.dtype == "auto" else ""))
+        chosen = task.spec.dtype == "auto" != task.dtype
+        parts.append(f"precision {task.dtype}" + (" (chosen for this machine)" if chosen else ""))
     return ", ".join(parts)
 
 

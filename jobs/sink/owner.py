@@ -1,4 +1,4 @@
-"""The job that owns a sink, and the column types of its source when it was first planned."""
+"""The job that owns a sink, the column types of its source when it was first planned, and those of its tasks."""
 
 from __future__ import annotations
 
@@ -26,8 +26,10 @@ class Owner:
         job: its name.
         source: where its rows come from, as absolute paths or URLs without the glob, or a dataset with its split.
         relative: local paths among them relative to the sink, so that both can be moved together.
-        taken_over_from: the job that it belonged to before, if it was handed over.
         types: base64 of the Arrow schema that the source's files were read with; None if unknown.
+        taken_over_from: the job that it belonged to before, if it was handed over.
+        tasks: base64 of an Arrow schema with the key and column type of each task whose models a run loaded; None if
+            unknown.
     """
 
     job: str
@@ -35,13 +37,17 @@ class Owner:
     relative: tuple[str, ...]
     types: str | None = None
     taken_over_from: str | None = None
+    tasks: str | None = None
 
     @property
     def pinned(self) -> dict[str, pa.DataType]:
         """Column -> the type that it was read with."""
-        if self.types is None:
-            return {}
-        return {field.name: field.type for field in pa.ipc.read_schema(pa.py_buffer(base64.b64decode(self.types)))}
+        return _unpacked(self.types)
+
+    @property
+    def outputs(self) -> dict[str, pa.DataType]:
+        """Key of a task, see `task_plans.output_keys` -> type of its column."""
+        return _unpacked(self.tasks)
 
 
 def read(store: Store) -> Owner | None:
@@ -49,7 +55,9 @@ def read(store: Store) -> Owner | None:
     try:
         data: dict[str, Any] = json.loads(store.get(names.OWNER))
         source, relative = tuple(data["source"]), tuple(data["relative"])
-        return Owner(data["job"], source, relative, data.get("types"), data.get("taken_over_from"))
+        return Owner(
+            data["job"], source, relative, data.get("types"), data.get("taken_over_from"), data.get("tasks")
+        )
     except FileNotFoundError:
         return _last_planned(store)
     except (ValueError, KeyError, TypeError) as error:
@@ -108,18 +116,24 @@ def _refuse_nested(store: Store) -> None:
             )
 
 
-def record(spec: JobSpec, store: Store, schema: pa.Schema) -> None:
+def record(spec: JobSpec, store: Store, schema: pa.Schema, outputs: pa.Schema | None = None) -> None:
     """Write down the job as the owner, and the types that its files are read with.
 
     Only the holder of the sink may call this, after `check`.
+
+    Args:
+        spec: the job.
+        store: its sink.
+        schema: columns of the source's files.
+        outputs: key and column type of each task whose models were loaded.
     """
     job = of(spec, store)
-    types = base64.b64encode(schema.remove_metadata().serialize()).decode()
     before = read(store)
     origin = None if before is None else before.taken_over_from
     if before is not None and before.job != job.job:
         origin = before.job
-    wanted = Owner(job.job, job.source, job.relative, types, origin)
+    tasks = None if outputs is None else _packed(outputs)
+    wanted = Owner(job.job, job.source, job.relative, _packed(schema), origin, tasks)
     if before != wanted:
         store.put(names.OWNER, json.dumps(asdict(wanted), indent=1).encode())
 
@@ -128,6 +142,18 @@ def of(spec: JobSpec, store: Store) -> Owner:
     """A job as the owner of a sink."""
     source = _roots(spec.source)
     return Owner(spec.name, source, _relative(source, store))
+
+
+def _packed(schema: pa.Schema) -> str:
+    """An Arrow schema as base64."""
+    return base64.b64encode(schema.remove_metadata().serialize()).decode()
+
+
+def _unpacked(schema: str | None) -> dict[str, pa.DataType]:
+    """Names and types of a schema in base64."""
+    if schema is None:
+        return {}
+    return {field.name: field.type for field in pa.ipc.read_schema(pa.py_buffer(base64.b64decode(schema)))}
 
 
 def _relative(source: tuple[str, ...], store: Store) -> tuple[str, ...]:

@@ -63,3 +63,9 @@ def test_a_job_without_a_model_imports_no_torch(tmp_path, models, command, allow
     task = {"task": "tests.bench.tasks.noop", "column": "text", "into": "nothing"}
     job_file = lake.write_job(tmp_path, lake.job(source, tmp_path / "out", models, tasks=[task]))
     assert imported(command, job_file)[0] == [0, allowed]
+
+
+@pytest.mark.parametrize("command", ["plan", "run"])
+def test_a_night_without_new_rows_imports_nothing_heavy(job_file, command):
+    assert imported("run", job_file)[0][0] == 0
+    assert imported(command, job_file)[0] == [0, []]

@@ -4,7 +4,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from jobs import spec
-from jobs.plan import planning
+from jobs.plan import planning, task_plans
 from tests import lake
 from transforms import rehearsal
 from transforms.errors import ModelError
@@ -43,3 +43,26 @@ def test_each_task_is_named_by_its_number(tmp_path, models):
     with pytest.raises(Exception, match=r"^tasks.1: top_k is 9, and the model has 3 labels") as caught:
         planning.make(spec.parse(content))
     assert not isinstance(caught.value, ModelError), "it is the job file that is wrong"
+
+
+def test_another_version_of_transformers_checks_the_models_again(tmp_path, models, rehearsed, monkeypatch):
+    source = lake.make_lake(tmp_path / "in", files=1)
+    content = lake.job(source, tmp_path / "out", models)
+    lake.execute(content)
+    pq.write_table(lake.rows(10, start=9000), source / "lang=de" / "new.parquet")
+    monkeypatch.setattr(task_plans.importlib.metadata, "version", lambda name: "99.0")
+    assert not planning.make(spec.parse(content)).tasks[0].was_loaded
+    assert len(rehearsed) == 2
+
+
+def test_a_model_that_no_shard_needed_yet_is_checked_with_the_first_new_file(tmp_path, models, rehearsed):
+    source = lake.make_lake(tmp_path / "in", files=1)
+    content = lake.job(source, tmp_path / "out", models)
+    lake.execute(content)
+    content["sink"]["on_model_change"] = "keep"
+    content["tasks"][0]["long_text"] = "window"
+    lake.execute(content)
+    before = len(rehearsed)
+    pq.write_table(lake.rows(10, start=9000), source / "lang=de" / "new.parquet")
+    assert len(planning.make(spec.parse(content)).todo) == 1
+    assert len(rehearsed) == before + 1
