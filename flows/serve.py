@@ -1,4 +1,4 @@
-"""`nightscribe serve` and `nightscribe deploy`: the job files of a folder on a Prefect server, with or without one."""
+"""`nightscribe serve` and `nightscribe deploy`: put the job files of a folder on a Prefect server, and start one."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from transforms.errors import RunError, SpecError
 PORT = 4200
 START_S = 180
 STOP_S = 60
-# How long a server may take to answer.
+# Seconds in which a server must answer.
 ANSWER_S = 5
 
 
@@ -34,11 +34,15 @@ def register(commands: Any) -> None:
         "deploy", help="put a folder of job files on a Prefect server", description=deploy.__doc__
     )
     for parser in (serve_parser, deploy_parser):
-        parser.add_argument("--specs", type=Path, default=Path("deploy/specs"), help="folder of job files")
-        parser.add_argument("--pool", default="nightscribe", help="work pool")
-    serve_parser.add_argument("--port", type=int, default=PORT, help="of the UI, where no PREFECT_API_URL is set")
-    serve_parser.add_argument("--limit", type=int, help="how many jobs run at once; as many as are due by default")
-    deploy_parser.add_argument("--prefect-file", type=Path, help="write this file for `prefect deploy`, deploy nothing")
+        parser.add_argument(
+            "--specs", type=Path, default=Path("deploy/specs"), help="folder of job files (default deploy/specs)"
+        )
+        parser.add_argument("--pool", default="nightscribe", help="work pool of the workers (default nightscribe)")
+    serve_parser.add_argument(
+        "--port", type=int, default=PORT, help=f"port of the server that is started (default {PORT})"
+    )
+    serve_parser.add_argument("--limit", type=int, help="maximum number of jobs at a time; by default no limit")
+    deploy_parser.add_argument("--prefect-file", type=Path, help="only write this file, for `prefect deploy`")
     serve_parser.set_defaults(call=serve)
     deploy_parser.set_defaults(call=deploy)
 
@@ -46,7 +50,7 @@ def register(commands: Any) -> None:
 def serve(arguments: argparse.Namespace) -> int:
     """Deploy every job file under a folder and run the jobs that are due, until stopped.
 
-    With PREFECT_API_URL set the server is that one; without it Prefect's own is started, on SQLite, on this machine.
+    Uses the Prefect server of PREFECT_API_URL; if that is not set, starts one on this machine, with SQLite.
     """
     stopped = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -61,12 +65,14 @@ def serve(arguments: argparse.Namespace) -> int:
             print(f"ready: {ui}", flush=True)
             while not stopped.wait(1):
                 if worker.poll() is not None:
-                    raise RunError(f"the worker ended with exit code {worker.returncode}; its last lines say why")
+                    raise RunError(
+                        f"the worker ended with exit code {worker.returncode}; its last lines above give the reason"
+                    )
     return 0
 
 
 def deploy(arguments: argparse.Namespace) -> int:
-    """Bring the Prefect server of PREFECT_API_URL in line with the job files under a folder; twice changes nothing."""
+    """Deploy every job file under a folder to the Prefect server of PREFECT_API_URL; a second time changes nothing."""
     if arguments.prefect_file is not None:
         from flows import deployments, project
 
@@ -75,7 +81,7 @@ def deploy(arguments: argparse.Namespace) -> int:
         print(arguments.prefect_file)
         return 0
     if not (url := _configured_url()):
-        raise SpecError("no Prefect server is set; set PREFECT_API_URL, or start one with nightscribe serve")
+        raise SpecError("no Prefect server is set; set PREFECT_API_URL, or start a server with `nightscribe serve`")
     # First check the folder, then the server, because the imports that follow take seconds.
     if any(arguments.specs.rglob("*.y*ml")) and (why := _silent(url)):
         raise RunError(_no_answer(url, why))
@@ -101,7 +107,7 @@ def _configured_url() -> str | None:
 
 @contextmanager
 def _server(port: int) -> Iterator[str]:
-    """The address of the UI of the server that is set, or of one that runs as long as the block."""
+    """The address of the UI: that of the server that is set, or of a server that runs as long as the block."""
     if url := _configured_url():
         yield url.removesuffix("/api")
         return
@@ -118,7 +124,7 @@ def _server(port: int) -> Iterator[str]:
 
 
 def _silent(url: str) -> str | None:
-    """The reason why a server does not answer; None if it answers anything."""
+    """The reason why a server does not answer; None if it answers, whatever the answer is."""
     try:
         urllib.request.urlopen(f"{url}/health", timeout=ANSWER_S).close()
     except urllib.error.HTTPError:

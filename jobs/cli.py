@@ -1,4 +1,4 @@
-"""The `nightscribe` command: parse, call, exit code (0 done, 1 failed, 2 bad job file or usage)."""
+"""The `nightscribe` command: parse, call, exit code (0 done, 1 failed, 2 wrong job file or usage)."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run a command.
 
     Returns:
-        0 done, 1 failed or stopped (a rerun resumes), 2 bad job file or usage (nothing was written).
+        0 done, 1 failed or stopped (run again to continue), 2 wrong job file or usage (nothing was written).
     """
     # torch and transformers create objects by the million while they are imported, and none of them is garbage: with
     # the default of 700 the collector takes a quarter of the time.
@@ -53,27 +53,31 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
     run = commands.add_parser(
-        "run", help="run a job file; another run does only what is new", description=run_command.__doc__
+        "run", help="run a job file; a later run does only what is new", description=run_command.__doc__
     )
-    plan = commands.add_parser("plan", help="show what would run", description=plan_command.__doc__)
+    plan = commands.add_parser("plan", help="show what a run would do", description=plan_command.__doc__)
     for command in (run, plan):
         command.add_argument("spec", metavar="SPEC", help="job file (YAML)")
         command.add_argument(
-            "overrides", metavar="key=value", nargs="*", default=[], help="e.g. source.limit=1000 tasks.0.dtype=float32"
+            "overrides",
+            metavar="key=value",
+            nargs="*",
+            default=[],
+            help="another value for a key of the job file, e.g. source.limit=1000 tasks.0.dtype=float32",
         )
-    run.add_argument("--quiet", action="store_true", help="no progress bar")
-    plan.add_argument("--json", action="store_true", help="the whole plan as JSON")
+    run.add_argument("--quiet", action="store_true", help="show no progress")
+    plan.add_argument("--json", action="store_true", help="print the whole plan as JSON")
     run.set_defaults(call=run_command)
     plan.set_defaults(call=plan_command)
 
     report = commands.add_parser(
         "report", help="write a run's report as one HTML file", description=report_command.__doc__
     )
-    report.add_argument("run", metavar="RUN", help="run id, or latest")
+    report.add_argument("run", metavar="RUN", help="id of a run, or latest")
     where = report.add_mutually_exclusive_group(required=True)
     where.add_argument("--sink", help="folder or URL that the run wrote to")
     where.add_argument("--job", help="job file of the run, whose sink.path is read")
-    report.add_argument("--out", type=Path, help="file to write; RUN.html here if not given")
+    report.add_argument("--out", type=Path, help="file to write; by default RUN.html in the current folder")
     report.set_defaults(call=report_command)
 
     tasks = commands.add_parser(
@@ -81,9 +85,7 @@ def _parser() -> argparse.ArgumentParser:
         help="list the tasks, with their options and the column each one adds",
         description=tasks_command.__doc__,
     )
-    tasks.add_argument(
-        "task", nargs="?", help="explain each key of this task only; also the name of a module of your own"
-    )
+    tasks.add_argument("task", nargs="?", help="explain each key of this task; may be the name of a module of your own")
     tasks.set_defaults(call=tasks_command)
 
     # Commands that need Prefect register themselves, so that jobs/ never imports flows/.
@@ -110,7 +112,7 @@ def run_command(arguments: argparse.Namespace) -> None:
 
 
 def plan_command(arguments: argparse.Namespace) -> None:
-    """Show what would run: pinned revisions, finished shards. Loads no weights, writes nothing."""
+    """Show what a run would do: pinned revisions, finished shards. Loads no weights, writes nothing."""
     from jobs import spec
 
     job = spec.read(arguments.spec, arguments.overrides)

@@ -112,7 +112,7 @@ def in_words(type_: Any) -> str:
     if get_origin(type_) is dict:
         return WORDS[dict]
     if get_origin(type_) in (list, tuple) and get_args(type_):
-        return f"one or several, as [first, second], each {in_words(get_args(type_)[0])}"
+        return f"a list, as [first, second], each item {in_words(get_args(type_)[0])}"
     if arguments := [argument for argument in get_args(type_) if argument is not type(None)]:
         return _either(list(map(in_words, arguments)))
     return str(getattr(type_, "__name__", type_))

@@ -36,7 +36,7 @@ def plan(spec: SourceSpec, sink: str | None, texts: Collection[str], pinned: Map
     if sink is not None:
         check_sink(spec.path, files, sink)
     if (keys := spec.dialect_keys()) and all(file.format != "csv" for file in files):
-        raise SpecError(f"source.{keys[0]} goes with CSV files, and there is none in {spec.path!r}; remove it")
+        raise SpecError(f"source.{keys[0]} applies to CSV files only, and there is none in {spec.path!r}; remove it")
     with ThreadPoolExecutor(16) as threads:
         layouts = list(threads.map(lambda file: _inspect(file, spec), files))
     names = dict.fromkeys(name for layout in layouts for name in layout.schema.names)

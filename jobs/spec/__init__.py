@@ -30,23 +30,32 @@ class TaskSpec(BaseModel):
     task: str
     into: str = Field(description="name of the new column")
     model: str | None = Field(None, description="the model: its name on the Hub (org/name), or a folder")
-    revision: str | None = Field(None, description="branch, tag or commit of a Hub model; its main branch if not given")
+    revision: str | None = Field(None, description="branch, tag or commit of a Hub model; by default its main branch")
     adapter: str | None = Field(None, description="PEFT adapter over the model: its name on the Hub, or a folder")
-    adapter_revision: str | None = Field(None, description="branch, tag or commit of a Hub adapter")
+    adapter_revision: str | None = Field(
+        None, description="branch, tag or commit of a Hub adapter; by default its main branch"
+    )
     dtype: Dtype = Field(
-        "auto", description="number format that the network computes in; auto is the fastest that is exact enough here"
+        "auto",
+        description="number format of the computation; auto is the faster of float32 and bfloat16 on a CPU, half "
+        "precision on a GPU",
     )
     min_agreement: float = Field(
-        0.98, ge=0, le=1, description="with dtype int8: share of a sample's results that must equal those of float32"
+        0.98, ge=0, le=1, description="for dtype int8: minimum share of sampled rows with the same result as in float32"
     )
-    engine: Literal["auto", "torch", "onnx"] = Field("auto", description="library that computes the network")
+    engine: Literal["auto", "torch", "onnx"] = Field(
+        "auto",
+        description="library that computes the model: torch, or onnx (ONNX Runtime, float32 on a CPU); auto is torch",
+    )
     device: str = Field(
         "auto",
         pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$",
-        description="where it is computed: auto (a GPU if there is one), cpu, mps, cuda, or cuda:1 for the second GPU",
+        description="device of the computation: auto (a GPU if there is one), cpu, mps, cuda, or cuda:1, a second GPU",
     )
     max_tokens: int | None = Field(
-        None, gt=0, description="tokens of a batch at most, padding included; chosen for the device if not given"
+        None,
+        gt=0,
+        description="maximum number of tokens in a batch, including padding; by default it depends on the device",
     )
 
     @property
@@ -80,7 +89,7 @@ class SinkSpec(Section):
 
 
 class ErrorSpec(Section):
-    """How many errors a run may have."""
+    """How many rows of a run may be rejected."""
 
     max_fraction: float = Field(
         0.01, ge=0, le=1, description="maximum fraction of rejected rows; one row is always allowed, unless this is 0"
@@ -98,7 +107,7 @@ class RunnerSpec(Section):
     @classmethod
     def _positive(cls, workers: int | str) -> int | str:
         if isinstance(workers, int) and workers < 1:
-            raise ValueError(f"{workers} workers cannot run anything; give 1 or more, or auto")
+            raise ValueError(f"{workers} is not a number of workers; give 1 or more, or auto")
         return workers
 
 
@@ -111,10 +120,12 @@ class JobSpec(Section):
     sink: SinkSpec
     errors: ErrorSpec = ErrorSpec()
     runner: RunnerSpec = RunnerSpec()
-    description: str | None = Field(None, description="what the job is for, in a sentence or two")
-    tags: list[str] = Field(default_factory=list, description="words by which its runs can be found")
-    schedule: ScheduleSpec | None = Field(None, description="when Prefect starts it, once it is deployed")
-    trigger: TriggerSpec | None = Field(None, description="the event that starts it, once it is deployed")
+    description: str | None = Field(None, description="what the job does, in a sentence or two")
+    tags: list[str] = Field(default_factory=list, description="tags to search for its runs in Prefect")
+    schedule: ScheduleSpec | None = Field(None, description="when Prefect starts the job, after it was deployed")
+    trigger: TriggerSpec | None = Field(
+        None, description="the event on which Prefect starts the job, after it was deployed"
+    )
 
     @pydantic.model_validator(mode="after")
     def _columns_are_new(self) -> JobSpec:

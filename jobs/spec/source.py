@@ -20,19 +20,21 @@ class SourceSpec(Section):
     """Where the rows come from: files (`path`) or a Hub or local dataset (`dataset`)."""
 
     path: str | list[str] | None = Field(None, description="file, folder, glob, list of them, or any fsspec URL")
-    format: Format | None = Field(None, description="format of the files; from their ending if not given")
+    format: Format | None = Field(None, description="format of the files; by default from their ending")
     dataset: str | None = Field(None, description="a Hub dataset org/name, or a local dataset folder")
     config: str | None = Field(None, description="dataset configuration")
     split: str = Field("train", description="dataset split")
     revision: str | None = Field(None, description="dataset branch, tag or commit; pinned when the run is planned")
-    columns: list[str] | None = Field(None, description="columns to read; all if not given")
+    columns: list[str] | None = Field(None, description="columns to read; by default all")
     types: dict[str, str] | None = Field(
         None,
-        description="column -> Arrow type, e.g. {zip: string, amount: decimal128(10, 2)}; others as in the file",
+        description="column -> Arrow type, e.g. {zip: string, amount: decimal128(10, 2)}; other columns as in the file",
     )
-    delimiter: str | None = Field(None, description="CSV: separates fields; detected among , ; | and tab if not given")
+    delimiter: str | None = Field(
+        None, description="CSV: separates fields; by default one of , ; | and tab, detected in the file"
+    )
     quote: str | None = Field(
-        None, description="CSV: encloses a field; '\"' if not given, empty for files without quotes"
+        None, description="CSV: encloses a field; by default '\"'; empty for files without quotes"
     )
     escape: str | None = Field(
         None, description="CSV: written before a quote inside a quoted field, if quotes are not doubled"
@@ -42,10 +44,10 @@ class SourceSpec(Section):
         True, description="CSV: whether the first record has the column names; if false, source.columns gives them"
     )
     encoding: str | None = Field(
-        None, description="CSV: such as cp1252; by default UTF-8, or what the byte order mark says"
+        None, description="CSV: encoding of the text, such as cp1252; by default UTF-8, or that of the byte order mark"
     )
     where: str | None = Field(None, description="SQL condition that a row must meet, e.g. lang = 'en'")
-    prepare: str | None = Field(None, description="module:function, RecordBatch -> RecordBatch")
+    prepare: str | None = Field(None, description="module:function that changes the rows, RecordBatch -> RecordBatch")
     limit: int | None = Field(None, gt=0, description="maximum number of rows to enrich, after where and prepare")
 
     @pydantic.model_validator(mode="after")
@@ -55,9 +57,9 @@ class SourceSpec(Section):
         only = ("config", "revision", "split") if self.path is not None else ("format",)
         if wrong := [key for key in only if getattr(self, key) != type(self).model_fields[key].default]:
             kind = "dataset" if self.path is not None else "path"
-            raise ValueError(f"{wrong[0]} goes with {kind}, which is not given")
+            raise ValueError(f"{wrong[0]} needs {kind}, which is not given; remove {wrong[0]}, or set {kind}")
         if (wrong := self.dialect_keys()) and (self.dataset is not None or self.format not in (None, "csv")):
-            raise ValueError(f"{wrong[0]} goes with CSV files; remove it")
+            raise ValueError(f"{wrong[0]} applies to CSV files only; remove it")
         return self
 
     def dialect_keys(self) -> list[str]:

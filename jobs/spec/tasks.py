@@ -39,7 +39,7 @@ def overview() -> str:
         shown += [_hanging("", f"keys  {keys}", width), ""]
     keys = ", ".join(option.name for option in _shared(True))
     return "\n".join(
-        [*shown, _fill(f"Keys of every task: {keys}."), "nightscribe tasks NAME explains each key of a task."]
+        [*shown, _fill(f"Keys that every task has: {keys}."), "`nightscribe tasks NAME` explains each key of a task."]
     )
 
 
@@ -59,7 +59,7 @@ def page(name: str) -> str:
         _fill(f"Gives {_gives(module)}"),
         "KEYS OF THIS TASK",
         *map(_paragraph, options),
-        "KEYS OF EVERY TASK",
+        "KEYS THAT EVERY TASK HAS",
         *map(_paragraph, _shared(has_model)),
     ]
     return "\n\n".join(paragraphs)
@@ -94,4 +94,6 @@ def _first_line(module: Any) -> str:
 
 
 def _gives(module: Any) -> str:
-    return (inspect.getdoc(getattr(module, "module", module).output_type) or "a column.").splitlines()[0]
+    text = (inspect.getdoc(getattr(module, "module", module).output_type) or "a column").splitlines()[0].rstrip(".")
+    # The docstring of a task of one's own begins with a capital; a word in capitals stays as it is.
+    return (text if text[1:2].isupper() else text[:1].lower() + text[1:]) + "."

@@ -63,6 +63,7 @@ def test_its_options_are_checked_and_explained_like_those_of_any_task(folder):
     page = lake.command("tasks", "my_pkg.redact", cwd=folder).stdout
     assert "Redaction: e-mail addresses of a text replaced by a mark." in page
     assert "mark: a text (default [e-mail])" in page
+    assert "Gives a text; null where the text is null." in page
 
 
 def test_a_missing_module_and_one_without_the_interface_are_reported_in_one_sentence(folder):

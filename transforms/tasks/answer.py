@@ -32,17 +32,19 @@ ANSWER = pa.struct([("text", pa.string()), ("score", pa.float32()), ("start", pa
 
 @dataclass(frozen=True)
 class Options:
-    """What a job file may say about `answer`.
+    """The options of `answer` in a job file.
 
     Attributes:
         column: text column with the context that holds the answer (string).
         question: the question, the same for every row.
         question_column: text column with the question of each row (string).
-        top_k: give a list of the k best answers.
-        null_threshold: allow "no answer": it is given where its score is above the best answer's by more than this.
-        max_answer_tokens: the most tokens of an answer.
-        window: tokens that are read at once, the question included; at most the model's window.
-        stride: context tokens that two neighbouring windows share; at most half of the room beside the question.
+        top_k: give a list of the k best answers; by default only the best answer, without a list.
+        null_threshold: allow "no answer" as a result: it is given if its score exceeds that of the best answer by more
+            than this number.
+        max_answer_tokens: maximum number of tokens of an answer.
+        window: number of tokens that are read at once, including the question; at most the model's window.
+        stride: number of context tokens that two neighbouring windows share; at most half of the context tokens that
+            fit into a window.
     """
 
     column: str = column_field("text column with the context")

@@ -28,14 +28,15 @@ LABEL = pa.struct([("label", pa.string()), ("score", pa.float32())])
 
 @dataclass(frozen=True)
 class Options:
-    """What a job file may say about `classify`.
+    """The options of `classify` in a job file.
 
     Attributes:
         column: text column (string).
-        top_k: give a list of the k best labels, or of all; by default the best one, or all of a multi-label model.
+        top_k: give a list of the k best labels, or of all; by default the best label, or all labels of a multi-label
+            model.
         long_text: what happens to a text that is longer than the model's window: truncate cuts it, window scores
             overlapping windows and averages their scores, weighted by their tokens.
-        stride: tokens that two neighbouring windows share.
+        stride: number of tokens that two neighbouring windows share.
     """
 
     column: str = column_field("text column")

@@ -28,16 +28,19 @@ VERSION = 1
 
 @dataclass(frozen=True)
 class Options:
-    """What a job file may say about `embed`.
+    """The options of `embed` in a job file.
 
     Attributes:
         column: text column (string).
-        pooling: how the vectors of the tokens become one: their mean, the first (cls) or the last one; auto is what a
-            sentence-transformers folder says, else mean.
-        normalize: scale every vector to length 1; by default what a sentence-transformers folder says, else false.
-        dimensions: keep this many numbers of each vector, for models trained for that (Matryoshka); by default all.
-        prompt: prefix of every text, such as `query: `; by default the folder's default prompt, if it has one.
-        prompt_name: one of the folder's own prompts, by name.
+        pooling: how the vectors of the tokens become one: their mean, the first one (cls) or the last one; auto follows
+            the model's sentence-transformers folder, and is mean for other models.
+        normalize: scale every vector to length 1; by default as in the model's sentence-transformers folder, false for
+            other models.
+        dimensions: how many values of each vector to keep, from the first, for models trained for that (Matryoshka);
+            by default all.
+        prompt: text to put before every text, such as `query: `; by default the default prompt in the model's folder,
+            if there is one.
+        prompt_name: name of one of the prompts in the model's folder, to use instead of `prompt`.
         long_text: what happens to a text that is longer than the model's window: truncate cuts it, window embeds it
             window by window, each with the prompt, and averages the vectors, weighted by their tokens.
     """

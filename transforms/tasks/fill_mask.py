@@ -28,13 +28,14 @@ FILL = pa.struct([("mask", pa.int32()), ("token", pa.string()), ("score", pa.flo
 
 @dataclass(frozen=True)
 class Options:
-    """What a job file may say about `fill_mask`.
+    """The options of `fill_mask` in a job file.
 
     Attributes:
         column: text column (string).
-        top_k: tokens for each mask, best first.
-        mask: a placeholder for the mask token in the texts, such as `___`; [MASK] or <mask> of the model works too.
-        targets: choose among these words only, each one token of the model; by default all tokens.
+        top_k: number of tokens for each mask, best first.
+        mask: a placeholder in the texts for the mask token, such as `___`; the model's own mask token ([MASK] or
+            <mask>) always works.
+        targets: the words to choose from, each of which is one token of the model; by default all tokens.
         strict: reject a text without a mask; by default it gives null.
     """
 

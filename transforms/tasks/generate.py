@@ -32,23 +32,24 @@ VERSION = 1
 
 @dataclass(frozen=True)
 class Options:
-    """What a job file may say about `generate`.
+    """The options of `generate` in a job file.
 
     Attributes:
-        prompt: the prompt, with {column} where the text of a column goes; write a brace itself twice, {{ or }}.
+        prompt: the prompt, with {column} where the text of a column goes; write a literal brace twice, {{ or }}.
         column: the column that holds the whole prompt; give this or `prompt`.
         system: the system message, before the prompt.
-        chat: whether the tokenizer's chat template is used: auto uses it if there is one, always requires one.
-        max_new_tokens: the most tokens to generate; the text is cut there.
-        temperature: sample tokens at this temperature; by default the most likely token is taken.
-        top_k: sample from the k most likely tokens; by default what the model's own configuration says.
-        top_p: sample from the most likely tokens whose probabilities add up to this; by default what the model's own
-            configuration says.
+        chat: whether the tokenizer's chat template is used: auto uses it if there is one, always requires one, never
+            ignores it.
+        max_new_tokens: maximum number of tokens to generate; a longer text is cut.
+        temperature: sample tokens at this temperature; by default the most likely token is chosen.
+        top_k: sample from the k most likely tokens; by default the value in the model's own configuration.
+        top_p: sample from the most likely tokens whose probabilities add up to this; by default the value in the
+            model's own configuration.
         seed: seed of the sampling; the same seed and prompt give the same text, in every run.
         num_beams: number of beams; 1 is greedy search.
         repetition_penalty: above 1, tokens that are already in the prompt or the text become less likely.
         stop: strings at which the text ends; they are not part of it.
-        json_schema: a JSON schema, or the name of a file with one; every text is valid by it.
+        json_schema: a JSON schema, or the name of a file with one; every text is JSON that is valid under it.
         json_column: whether the column holds the JSON as a string, or as a struct with a field for each key of
             `json_schema`.
         long_text: what happens to a prompt that is longer than the model's window: truncate cuts its longest column,
@@ -85,19 +86,25 @@ class Options:
             if (value := getattr(self, name)) is not None and not value > 0:
                 raise ValueError(f"{name} is {value}; give a number above 0")
         if self.top_p is not None and self.top_p > 1:
-            raise ValueError(f"top_p is {self.top_p}; give a probability, 1 at most")
+            raise ValueError(f"top_p is {self.top_p}; give a probability above 0, at most 1")
         if self.temperature is None and (self.top_k is not None or self.top_p is not None):
-            raise ValueError("top_k and top_p are for drawing tokens; give temperature too, such as 1.0")
+            raise ValueError("top_k and top_p apply to sampling only; set temperature too, such as 1.0")
         if self.num_beams > 1 and (self.temperature is not None or self.json_schema is not None):
-            raise ValueError(f"num_beams is {self.num_beams}; temperature and json_schema go without beams")
+            raise ValueError(
+                f"num_beams is {self.num_beams}, which cannot be combined with temperature or json_schema; leave it out"
+            )
         if self.stop is not None and (not all(self.stop) or self.json_schema is not None):
-            raise ValueError("stop is a list of strings that are not empty, and goes without json_schema")
+            raise ValueError(
+                f"stop is {self.stop}; give strings that are not empty, and either stop or json_schema, not both"
+            )
         if isinstance(self.json_schema, str):
             # The schema itself, not the name of its file, so that the fingerprint changes when the file does.
             object.__setattr__(self, "json_schema", _schema_in(self.json_schema))
         if self.json_column == "struct":
             if self.json_schema is None:
-                raise ValueError("json_column is 'struct', which needs a json_schema with the fields; give it too")
+                raise ValueError(
+                    "json_column is 'struct', which needs a json_schema with its fields; set json_schema too"
+                )
             try:
                 json_types.arrow_type(self.schema)
             except ValueError as error:
@@ -121,7 +128,7 @@ def _schema_in(file: str) -> dict[str, Any]:
     if not isinstance(schema, dict):
         # A ValueError, because pydantic collects the errors of a job file from ValueErrors.
         raise ValueError(  # noqa: TRY004
-            f"json_schema: file {file!r} holds no JSON object; see https://json-schema.org"
+            f"json_schema: file {file!r} contains no JSON object; write a schema, see https://json-schema.org"
         )
     return schema
 
@@ -144,8 +151,8 @@ def check(options: Options, config: PretrainedConfig | None) -> None:
     window = getattr(config, "max_position_embeddings", None)
     if isinstance(window, int) and options.max_new_tokens >= window:
         raise SpecError(
-            f"max_new_tokens is {options.max_new_tokens}, and the model's window has {window} tokens, the prompt's "
-            "included; give a smaller number"
+            f"max_new_tokens is {options.max_new_tokens}, and the model's window has {window} tokens for prompt "
+            "and text together; give a smaller number"
         )
 
 

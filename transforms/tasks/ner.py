@@ -38,15 +38,15 @@ ENTITY = pa.struct(
 
 @dataclass(frozen=True)
 class Options:
-    """What a job file may say about `ner`.
+    """The options of `ner` in a job file.
 
     Attributes:
         column: text column (string).
-        aggregation: how tokens become entities: simple labels each token by itself; first, average and max give each
-            word one label, by its first token, the mean of its tokens, or its surest token.
+        aggregation: how tokens become entities: simple labels each token separately; first, average and max give each
+            word one label, that of its first token, of the mean of its tokens, or of its token with the highest score.
         long_text: what happens to a text that is longer than the model's window: window reads it in windows that share
             `stride` tokens, truncate cuts it.
-        stride: tokens that two neighbouring windows share.
+        stride: number of tokens that two neighbouring windows share.
     """
 
     column: str = column_field("text column")

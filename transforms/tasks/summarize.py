@@ -27,20 +27,22 @@ VERSION = 1
 
 @dataclass(frozen=True)
 class Options:
-    """What a job file may say about `summarize`.
+    """The options of `summarize` in a job file.
 
     Attributes:
         column: text column (string).
-        max_new_tokens: the most tokens of a summary; by default what the model's own configuration says, else 128.
-        min_new_tokens: the fewest tokens of a summary; by default what the model's own configuration says.
-        num_beams: number of beams; 1 is greedy search, several times faster than four.
-        length_penalty: with beams, above 0 favours long summaries; by default what the model's own configuration says.
-        no_repeat_ngram_size: no sequence of this many tokens appears twice; by default what the model's own
-            configuration says.
-        prefix: put before each text ("summarize: "), or the instruction to a causal model; by default what the model's
-            own configuration says.
-        long_text: what happens to a text that is longer than the model's window: map_reduce summarises it window by
-            window and then the summaries, truncate cuts it.
+        max_new_tokens: maximum number of tokens of a summary; by default the value in the model's own configuration, or
+            128 if it has none.
+        min_new_tokens: minimum number of tokens of a summary; by default the value in the model's own configuration.
+        num_beams: number of beams; 1 is greedy search, which is several times as fast as four beams.
+        length_penalty: with several beams, a number above 0 favours long summaries; by default the value in the model's
+            own configuration.
+        no_repeat_ngram_size: no sequence of this many tokens appears twice; by default the value in the
+            model's own configuration.
+        prefix: text to put before each text ("summarize: "), or the instruction to a causal model; by default the one
+            in the model's own configuration.
+        long_text: what happens to a text that is longer than the model's window: map_reduce summarises each of its
+            windows and then the joined summaries, truncate cuts it.
     """
 
     column: str = column_field("text column")
@@ -59,7 +61,8 @@ class Options:
         least, most = self.min_new_tokens, self.max_new_tokens
         if least is not None and most is not None and least > most:
             raise ValueError(
-                f"min_new_tokens is {self.min_new_tokens}, more than max_new_tokens, {self.max_new_tokens}; swap them"
+                f"min_new_tokens is {self.min_new_tokens}, more than max_new_tokens, {self.max_new_tokens}; give a "
+                "smaller number"
             )
 
 

@@ -30,7 +30,7 @@ MULTILINGUAL = ("m2m_100", "nllb-moe")
 
 @dataclass(frozen=True)
 class Options:
-    """What a job file may say about `translate`.
+    """The options of `translate` in a job file.
 
     Attributes:
         column: text column (string).
@@ -38,11 +38,12 @@ class Options:
         source_language_column: column with the language of each text (string).
         target_language: the language to translate into.
         target_language_column: column with the language to translate each text into (string).
-        prefix: put before each text in place of what the languages give ("translate English to German: ").
-        num_beams: number of beams; 1 is greedy search, several times faster than four.
-        max_new_tokens: the most tokens of a translation; by default what the model's own configuration says, else 512.
-        length_ratio: the most tokens of a translation for each token of its source, and 16 more. It stops a model that
-            repeats itself early, and cuts a translation that needs to be longer; off by default.
+        prefix: text to put before each text ("translate English to German: "), instead of the one for the languages.
+        num_beams: number of beams; 1 is greedy search, which is several times as fast as four beams.
+        max_new_tokens: maximum number of tokens of a translation; by default the value in the model's own
+            configuration, or 512 if it has none.
+        length_ratio: maximum number of tokens of a translation for each token of its source, plus 16. It stops a model
+            that repeats itself, but also cuts a translation that needs more tokens; no limit by default.
         long_text: what happens to a text that is longer than the model's window: split translates it in pieces of whole
             sentences and joins them, truncate cuts it.
     """

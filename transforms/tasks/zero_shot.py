@@ -30,15 +30,15 @@ LABEL = pa.struct([("label", pa.string()), ("score", pa.float32())])
 
 @dataclass(frozen=True)
 class Options:
-    """What a job file may say about `zero_shot`.
+    """The options of `zero_shot` in a job file.
 
     Attributes:
         column: text column (string).
         labels: the labels to choose from, the same for every row.
         labels_column: column with the labels of each row (list<string>); null and empty labels are left out.
-        hypothesis: the sentence that each label is put into, where it has {}.
-        multi_label: score each label independently; otherwise the scores of a row add up to 1.
-        top_k: give the k best labels only; by default all.
+        hypothesis: the sentence that is scored for each label, with {} in the place of the label.
+        multi_label: score each label independently of the others; otherwise the scores of a row add up to 1.
+        top_k: give only the k best labels; by default all.
     """
 
     column: str = column_field("text column")

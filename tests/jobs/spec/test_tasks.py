@@ -38,7 +38,7 @@ def test_the_overview_names_every_task_with_what_it_gives_and_its_keys():
 def test_types_are_described_in_words():
     assert in_words(int | None) == "a whole number"
     assert in_words(TaskSpec.model_fields["engine"].annotation) == "auto, torch or onnx"
-    assert in_words(list[str] | None) == "one or several, as [first, second], each a text"
+    assert in_words(list[str] | None) == "a list, as [first, second], each item a text"
 
 
 def test_defaults_are_written_as_in_a_job_file():

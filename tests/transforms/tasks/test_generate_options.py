@@ -25,7 +25,7 @@ def test_a_schema_in_a_file_equals_the_same_schema_in_the_job(tmp_path: Path) ->
     with pytest.raises(ValueError, match=r"cannot be read: No such file"):
         Options(column="text", json_schema=str(tmp_path / "none.json"))
     file.write_text("[1]")
-    with pytest.raises(ValueError, match=r"holds no JSON object"):
+    with pytest.raises(ValueError, match=r"contains no JSON object; write a schema"):
         Options(column="text", json_schema=str(file))
     file.write_text("{")
     with pytest.raises(ValueError, match=r"is not JSON"):
@@ -35,7 +35,7 @@ def test_a_schema_in_a_file_equals_the_same_schema_in_the_job(tmp_path: Path) ->
 @pytest.mark.parametrize(
     ("schema", "complaint"),
     [
-        (None, "json_column is 'struct', which needs a json_schema with the fields; give it too"),
+        (None, "json_column is 'struct', which needs a json_schema with its fields; set json_schema too"),
         ({"type": "object"}, "json_column is 'struct', and in json_schema $ is an object without properties"),
     ],
 )
@@ -53,12 +53,12 @@ def test_a_struct_whose_schema_has_no_single_arrow_type_is_refused(schema, compl
         ({"prompt": "{a"}, "braces|expected"),
         ({"column": "a", "max_new_tokens": 0}, "number from 1"),
         ({"column": "a", "temperature": 0.0}, "above 0"),
-        ({"column": "a", "top_k": 5}, "give temperature too"),
-        ({"column": "a", "temperature": 1.0, "top_p": 1.5}, "1 at most"),
-        ({"column": "a", "num_beams": 2, "temperature": 1.0}, "without beams"),
-        ({"column": "a", "num_beams": 2, "json_schema": {}}, "without beams"),
+        ({"column": "a", "top_k": 5}, "set temperature too"),
+        ({"column": "a", "temperature": 1.0, "top_p": 1.5}, "above 0, at most 1"),
+        ({"column": "a", "num_beams": 2, "temperature": 1.0}, "cannot be combined with temperature or json_schema"),
+        ({"column": "a", "num_beams": 2, "json_schema": {}}, "cannot be combined with temperature or json_schema"),
         ({"column": "a", "stop": [""]}, "not empty"),
-        ({"column": "a", "stop": ["x"], "json_schema": {}}, "without json_schema"),
+        ({"column": "a", "stop": ["x"], "json_schema": {}}, "either stop or json_schema, not both"),
     ],
     ids=str,
 )

@@ -153,7 +153,7 @@ def test_a_duplicate_column_name_is_accepted_if_it_is_not_selected(tmp_path):
         ({"delimiter": '"', "quote": '"'}, "quote and delimiter are both '\"'; they must differ"),
         ({"encoding": "utf-42"}, "source.encoding: 'utf-42' is not a text encoding"),
         ({"encoding": "base64"}, "source.encoding: 'base64' is not a text encoding"),
-        ({"format": "jsonl", "delimiter": ";"}, "delimiter goes with CSV files; remove it"),
+        ({"format": "jsonl", "delimiter": ";"}, "delimiter applies to CSV files only; remove it"),
     ],
 )
 def test_keys_of_the_dialect_are_checked(keys, expected):
@@ -170,5 +170,5 @@ def test_keys_of_the_dialect_are_checked(keys, expected):
 
 def test_keys_of_the_dialect_need_a_csv_file(tmp_path):
     (tmp_path / "a.jsonl").write_text('{"a": 1}\n')
-    with pytest.raises(SpecError, match=r"source.delimiter goes with CSV files, and there is none in"):
+    with pytest.raises(SpecError, match=r"source.delimiter applies to CSV files only, and there is none in"):
         read(tmp_path, delimiter=";")
