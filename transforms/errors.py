@@ -8,7 +8,8 @@ NightscribeError
     ├── SourceError    a file that is truncated, vanished or not what its ending says
     │   └── UnreadableSource  found by the plan, so that a rerun cannot succeed: also a UserError, exit 2
     ├── SinkError      an output folder that cannot be written, accounts that do not add up
-    │   └── SinkBusy   another run holds the sink
+    │   ├── SinkBusy   another run holds the sink
+    │   └── UnreadableSink  a damaged file of the sink's own, so that a rerun cannot succeed: also a UserError, exit 2
     ├── TooManyRejects more rows rejected than `errors.max_fraction` allows
     ├── Stopped        SIGTERM or Ctrl-C: finished shards are kept
     └── Unexpected     an exception that no code foresaw: a bug here or in a library
@@ -53,6 +54,10 @@ class SinkError(RunError):
 
 class SinkBusy(SinkError):
     """Another run holds the sink."""
+
+
+class UnreadableSink(SinkError, UserError):
+    """A damaged file below `_nightscribe/` that only a person can restore or delete: a rerun cannot succeed."""
 
 
 class TooManyRejects(RunError):

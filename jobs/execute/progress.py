@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import socket
 import time
 import uuid
 from dataclasses import asdict, dataclass
 
+from pydantic import TypeAdapter
+
 from jobs.store import Store, names
+
+LOG = logging.getLogger(__name__)
 
 EVERY_S = 1.0
 
@@ -36,6 +41,9 @@ class Progress:
         """Add another's totals."""
         for name, value in asdict(other).items():
             setattr(self, name, getattr(self, name) + value)
+
+
+_FORM = TypeAdapter(Progress)
 
 
 class Timeline:
@@ -79,10 +87,13 @@ class Heartbeat:
 
 
 def read(store: Store, run_id: str) -> Progress:
-    """The totals of all workers so far."""
+    """The totals of all workers so far; a damaged file does not count, because the ledger has the true numbers."""
     total = Progress()
     for name in store.names(folder(run_id)):
-        total.add(Progress(**json.loads(store.get(name))))
+        try:
+            total.add(_FORM.validate_json(store.get(name)))
+        except ValueError:
+            LOG.warning("%s/%s is damaged, so the progress shown is too small", store.url, name)
     return total
 
 

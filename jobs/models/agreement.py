@@ -8,6 +8,7 @@ from dataclasses import replace
 
 import pyarrow as pa
 import pyarrow.compute as pc
+from pydantic import TypeAdapter
 
 from jobs.execute import shard as shards
 from jobs.models import pool
@@ -28,6 +29,8 @@ SAMPLE_ROWS = 128
 # Only this many code points of a text are compared, about 250 tokens: longer texts take minutes and change nothing.
 TEXT_LENGTH = 1000
 
+_KEPT = TypeAdapter(dict[str, float])
+
 
 def check(plan: Plan, models: ModelPool, store: Store) -> Plan:
     """The plan with the agreement of each task in `dtype: int8`.
@@ -45,12 +48,22 @@ def check(plan: Plan, models: ModelPool, store: Store) -> Plan:
     if not plan.todo or all(task.dtype != "int8" for task in plan.tasks):
         return plan
     kept = f"{names.AGREEMENT}/{plan.fingerprint.digest}.json"
-    found: dict[str, float] = json.loads(store.get(kept)) if store.exists(kept) else _measured(plan, models)
+    found = _kept(kept, store)
+    if any(task.dtype == "int8" and task.spec.into not in found for task in plan.tasks):
+        found = _measured(plan, models)
     for i, task in enumerate(plan.tasks):
         if task.spec.into in found:
             _accept(task, i, found[task.spec.into])
     store.put(kept, json.dumps(found).encode())
     return replace(plan, tasks=tuple(replace(t, agreement=found.get(t.spec.into)) for t in plan.tasks))
+
+
+def _kept(name: str, store: Store) -> dict[str, float]:
+    """The agreements measured before; empty if there are none, or if their file is damaged."""
+    try:
+        return _KEPT.validate_json(store.get(name))
+    except (FileNotFoundError, ValueError):
+        return {}
 
 
 def _measured(plan: Plan, models: ModelPool) -> dict[str, float]:

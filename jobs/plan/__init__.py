@@ -172,14 +172,21 @@ class Plan:
         """The inverse of `to_json`.
 
         Raises:
-            RunError: another version of nightscribe made the plan.
+            RunError: another version of nightscribe made the plan, or it is damaged.
         """
-        data = json.loads(text)
-        if data.get("format") != FORMAT:
-            raise RunError(
-                f"the plan has format {data.get('format')}, and this version of nightscribe reads format {FORMAT}; "
-                f"install the same version everywhere, or plan again"
-            )
+        try:
+            data = json.loads(text)
+            if data["format"] == FORMAT:
+                return cls._from_dict(data)
+        except (ValueError, TypeError, KeyError, pa.ArrowException) as error:
+            raise RunError("the plan is damaged; plan again") from error
+        raise RunError(
+            f"the plan has format {data['format']}, and this version of nightscribe reads format {FORMAT}; "
+            f"install the same version everywhere, or plan again"
+        )
+
+    @classmethod
+    def _from_dict(cls, data: dict[str, Any]) -> Plan:
         return cls(
             run_id=data["run_id"],
             spec=JobSpec.model_validate(data["spec"]),

@@ -14,6 +14,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import pyarrow as pa
+from pydantic import TypeAdapter
 
 
 @dataclass(frozen=True)
@@ -40,11 +41,15 @@ class Fingerprint:
         return asdict(self)
 
     @classmethod
-    def from_json(cls, data: Mapping[str, Any] | str) -> Fingerprint:
-        """The inverse of `to_json`. Version 0.1.0 wrote one string, which never equals a current fingerprint."""
+    def from_json(cls, data: Any) -> Fingerprint:
+        """The inverse of `to_json`. Version 0.1.0 wrote one string, which never equals a current fingerprint.
+
+        Raises:
+            ValueError: the data is of another form.
+        """
         if isinstance(data, str):
             return cls(data, "", ())
-        return cls(data["columns"], data["rows"], tuple((into, value) for into, value in data["tasks"]))
+        return _FORM.validate_python(data)
 
     def accepts(self, done: Fingerprint, keep_models: bool) -> bool:
         """Whether rows finished under another fingerprint also count as finished under this one.
@@ -78,6 +83,9 @@ class Fingerprint:
             return {}
         there = {value: into for into, value in done.tasks}
         return {into: there[value] for into, value in self.tasks if value in there}
+
+
+_FORM = TypeAdapter(Fingerprint)
 
 
 def of_tasks(identities: Sequence[tuple[str, Mapping[str, Any], Sequence[str]]]) -> tuple[tuple[str, str], ...]:

@@ -8,11 +8,12 @@ from __future__ import annotations
 import heapq
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field
 from itertools import chain
 from typing import Any
 
 import numpy as np
+from pydantic import TypeAdapter
 
 # Labels and partition folders kept per column; rarer ones are counted together.
 MAX_LABELS = 200
@@ -62,10 +63,13 @@ class Findings:
         return asdict(self)
 
     @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> Findings:
-        """The inverse of `to_json`; unknown keys, from another version, are ignored."""
-        known = {each.name for each in fields(cls)}
-        return cls(**{key: value for key, value in data.items() if key in known})
+    def from_json(cls, data: Any) -> Findings:
+        """The inverse of `to_json`; unknown keys, from another version, are ignored.
+
+        Raises:
+            ValueError: a value is of another type.
+        """
+        return _FORM.validate_python(data)
 
     @classmethod
     def merge(cls, found: Iterable[Findings]) -> Findings:
@@ -87,6 +91,9 @@ class Findings:
             least_certain={name: lowest(each.least_certain.get(name, []) for each in every) for name in uncertain},
             failures=list(chain.from_iterable(each.failures for each in every))[:FAILURES],
         )
+
+
+_FORM = TypeAdapter(Findings)
 
 
 def _summed(found: Iterable[Mapping[str, Mapping[str, int]]]) -> dict[str, Counter[str]]:

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any
 
-from jobs.report import FINISHED
+from pydantic import TypeAdapter
+
+from jobs.report import FINISHED, Report
 from jobs.report.drift import NIGHTS
 from jobs.report.findings import Findings
 from jobs.store import Store, names
@@ -46,6 +49,43 @@ class Kept:
         return bool(self.numbers.get("status", FINISHED) == FINISHED)
 
 
+@dataclass(frozen=True)
+class _Pin:
+    name: str
+    commit: str
+
+
+@dataclass(frozen=True)
+class _Task:
+    spec: dict[str, Any]
+    dtype: str
+    model: _Pin | None
+    adapter: _Pin | None
+
+
+@dataclass(frozen=True)
+class _Attempt:
+    run_id: str
+    seconds: float
+    status: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Numbers(Report):
+    """The keys of `Kept.numbers` that a report is made of. Version 0.1.0 did not write those with a default."""
+
+    name: str
+    tasks: list[_Task]
+    timezone: str = "UTC"
+    finished: datetime | None = None
+    message: str | None = None
+    attempts_made: list[_Attempt] = field(default_factory=list)
+
+
+_NUMBERS = TypeAdapter(_Numbers)
+_TIMELINE = TypeAdapter(list[tuple[float, int, int]])
+
+
 def read(store: Store, run_id: str) -> Kept:
     """Read the report of a run.
 
@@ -65,17 +105,16 @@ def read(store: Store, run_id: str) -> Kept:
     name = f"{FOLDER}/{run_id}.json"
     try:
         return _parsed(store.get(name))
-    except (ValueError, TypeError, AttributeError, KeyError) as error:
+    except ValueError as error:
         raise DamagedReport(f"{store.url}/{name} is damaged; restore the file, or delete it") from error
 
 
 def _parsed(content: bytes) -> Kept:
     data = json.loads(content)
-    if "run_id" not in data:
-        raise ValueError("no report")
+    _NUMBERS.validate_python(data)
     # Reports of version 0.1.0 have neither key.
     findings, timeline = data.pop("findings", {}), data.pop("timeline", [])
-    return Kept(data, Findings.from_json(findings), [(s, rows, tokens) for s, rows, tokens in timeline])
+    return Kept(data, Findings.from_json(findings), _TIMELINE.validate_python(timeline))
 
 
 def before(store: Store, run_id: str, nights: int = NIGHTS) -> list[Kept]:

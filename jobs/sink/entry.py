@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, ClassVar
+
+from pydantic import ConfigDict, TypeAdapter
 
 from jobs.plan.fingerprint import Fingerprint
+from jobs.report.findings import Findings
 
 
 @dataclass(frozen=True)
@@ -35,6 +38,9 @@ class Entry:
         reused: columns that were taken from an older part file of the shard.
         lease: number of the lease on the sink under which it was written; 0 if unknown.
     """
+
+    # A key that is unknown is from another version, which may mean other things by the known ones.
+    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
 
     slot: str
     shard: str
@@ -73,12 +79,18 @@ class Entry:
         return asdict(self)
 
     @classmethod
-    def from_json(cls, data: dict[str, Any]) -> Entry:
+    def from_json(cls, data: Any) -> Entry:
         """The inverse of `to_json`.
 
         Raises:
-            KeyError: a key is missing.
-            TypeError: a key is missing or unknown.
+            ValueError: no object, or a key is missing, unknown, or has a value of another type.
         """
-        fingerprint, reused = Fingerprint.from_json(data["fingerprint"]), tuple(data.get("reused", ()))
-        return cls(**data | {"fingerprint": fingerprint, "reused": reused})
+        if isinstance(data, dict):
+            data = data | {"fingerprint": Fingerprint.from_json(data.get("fingerprint"))}
+        entry = _FORM.validate_python(data)
+        if entry.findings is not None:
+            Findings.from_json(entry.findings)
+        return entry
+
+
+_FORM = TypeAdapter(Entry)

@@ -16,12 +16,13 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import PurePosixPath
 from typing import BinaryIO
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+from pydantic import TypeAdapter
 
 from jobs.plan import Plan
 from jobs.sink.entry import Entry
@@ -30,7 +31,7 @@ from jobs.sink.part import SOURCE, PartWriter
 from jobs.source import Shard
 from jobs.source.content import content_hash
 from jobs.store import Store, names
-from transforms.errors import SinkBusy, SinkError
+from transforms.errors import SinkBusy, SinkError, UnreadableSink
 
 # File names as `part_name` makes them. Files with other names, or with another origin in their footer, are not touched.
 PART = re.compile(r"-[0-9a-f]{8}-(\d+)\.parquet$")
@@ -40,6 +41,26 @@ THREADS = 16
 
 # Columns that the rejected files of version 0.1.0 ended with.
 OLD_REJECTED = ["_task", "_error_type", "_message", "_raw"]
+
+
+@dataclass(frozen=True)
+class _Commit:
+    """The steps of a commit that has begun.
+
+    Attributes:
+        publish: slots of the staged entries that are published.
+        remove: slots of the published entries that are removed.
+        run_id: the run that commits.
+        lease: number of its lease.
+    """
+
+    publish: list[str]
+    remove: list[str]
+    run_id: str
+    lease: int
+
+
+_COMMIT = TypeAdapter(_Commit)
 
 
 class FolderSink:
@@ -136,8 +157,8 @@ class FolderSink:
         wanted = [slot for slot, entry in staged.items() if _belongs(entry, planned.get(slot), plan)]
         if not plan.spec.sink.allow_fewer_rows:
             _refuse_fewer_rows(self.published.read(look=False), after, removed)
-        record = {"publish": wanted, "remove": sorted(gone), "run_id": plan.run_id, "lease": plan.lease}
-        if not self.store.put_if_absent(names.COMMIT, json.dumps(record).encode()):
+        record = _Commit(wanted, sorted(gone), plan.run_id, plan.lease)
+        if not self.store.put_if_absent(names.COMMIT, json.dumps(asdict(record)).encode()):
             raise SinkBusy(f"sink.path {self.store.url!r} is being committed by another run; run again when it is done")
         self.recover()
         if plan.spec.source.limit is None:
@@ -152,11 +173,11 @@ class FolderSink:
         if (record := self._record()) is None:
             return
         staged = self.staged.read(look=False)
-        published = self.published.read(look=False) if record["remove"] else {}
+        published = self.published.read(look=False) if record.remove else {}
         steps: dict[str, list[tuple[Callable[[Entry], None], Entry]]] = {}
-        for slot in staged.keys() & set(record["publish"]):
+        for slot in staged.keys() & set(record.publish):
             steps.setdefault(staged[slot].key, []).append((self._publish, staged[slot]))
-        for slot in published.keys() & set(record["remove"]):
+        for slot in published.keys() & set(record.remove):
             steps.setdefault(published[slot].key, []).append((self.published.remove, published[slot]))
 
         def commit_file(key: str) -> None:
@@ -178,17 +199,28 @@ class FolderSink:
             self.store.delete(name)
         self.staged.forget(entry.slot)
 
-    def _record(self) -> dict[str, list[str]] | None:
+    def _record(self) -> _Commit | None:
+        """The commit that has begun.
+
+        Raises:
+            UnreadableSink: its file is damaged.
+        """
         if not self.store.exists(names.COMMIT):
             return None
-        return json.loads(self.store.get(names.COMMIT))
+        try:
+            return _COMMIT.validate_json(self.store.get(names.COMMIT))
+        except ValueError as error:
+            raise UnreadableSink(
+                f"{self.store.url}/{names.COMMIT} is damaged, so that the interrupted commit cannot be finished; "
+                f"restore the file, or delete it and run the same job again, which enriches what is missing"
+            ) from error
 
     def _committing(self) -> dict[str, Entry]:
         """Entries of an interrupted commit: some of their files are staged, some are in place already."""
         if (record := self._record()) is None:
             return {}
         staged = self.staged.read(look=False)
-        return {slot: staged[slot] for slot in record["publish"] if slot in staged}
+        return {slot: staged[slot] for slot in record.publish if slot in staged}
 
     def _delete_orphans(self) -> None:
         """Delete our files that no entry names, left by a killed run of version 0.1.0 or a killed commit."""

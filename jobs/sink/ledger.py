@@ -69,5 +69,5 @@ class Ledger:
     def _read_one(self, name: str) -> Entry | None:
         try:
             return Entry.from_json(json.loads(self.store.get(name)))
-        except (ValueError, TypeError, KeyError, FileNotFoundError):
+        except (ValueError, FileNotFoundError):
             return None

@@ -5,17 +5,17 @@ from __future__ import annotations
 import base64
 import json
 import os
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
 from fsspec.implementations.local import LocalFileSystem
+from pydantic import TypeAdapter
 
 from jobs.source.urls import open_url, shown
 from jobs.spec import JobSpec, SourceSpec
 from jobs.store import Store, names
-from transforms.errors import SinkError, SpecError, UserError
+from transforms.errors import SpecError, UnreadableSink, UserError
 
 
 @dataclass(frozen=True)
@@ -50,18 +50,24 @@ class Owner:
         return _unpacked(self.tasks)
 
 
+_OWNER = TypeAdapter(Owner)
+
+
 def read(store: Store) -> Owner | None:
-    """The owner of a sink; None for a new sink."""
+    """The owner of a sink; None for a new sink.
+
+    Raises:
+        UnreadableSink: its file is damaged.
+    """
     try:
-        data: dict[str, Any] = json.loads(store.get(names.OWNER))
-        source, relative = tuple(data["source"]), tuple(data["relative"])
-        return Owner(
-            data["job"], source, relative, data.get("types"), data.get("taken_over_from"), data.get("tasks")
-        )
+        owner = _OWNER.validate_json(store.get(names.OWNER))
+        for schema in (owner.types, owner.tasks):
+            _unpacked(schema)
+        return owner
     except FileNotFoundError:
         return _last_planned(store)
-    except (ValueError, KeyError, TypeError) as error:
-        raise SinkError(
+    except (ValueError, pa.ArrowException) as error:
+        raise UnreadableSink(
             f"{store.url}/{names.OWNER} is damaged, so that the job that the sink belongs to is unknown; restore the "
             f"file, or delete it if this job is the only one that writes there"
         ) from error
@@ -72,8 +78,9 @@ def _last_planned(store: Store) -> Owner | None:
     for name in reversed(store.names(names.PLANS)):
         try:
             spec = json.loads(store.get(name))["spec"]
-            job = Owner(spec["name"], _roots(SourceSpec.model_validate(spec["source"])), ())
-            return replace(job, relative=_relative(job.source, store))
+            source = _roots(SourceSpec.model_validate(spec["source"]))
+            planned = {"job": spec["name"], "source": source, "relative": _relative(source, store)}
+            return _OWNER.validate_python(planned)
         except (ValueError, KeyError, TypeError, FileNotFoundError, UserError):
             continue
     return None
@@ -150,7 +157,11 @@ def _packed(schema: pa.Schema) -> str:
 
 
 def _unpacked(schema: str | None) -> dict[str, pa.DataType]:
-    """Names and types of a schema in base64."""
+    """Names and types of a schema in base64.
+
+    Raises:
+        ValueError, ArrowException: it is damaged.
+    """
     if schema is None:
         return {}
     return {field.name: field.type for field in pa.ipc.read_schema(pa.py_buffer(base64.b64decode(schema)))}

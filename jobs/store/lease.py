@@ -18,10 +18,10 @@ import time
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import asdict, dataclass, field
 
 from filelock import FileLock, Timeout
+from pydantic import TypeAdapter
 
 from jobs.store import Store, check
 from jobs.store.names import HOLDER, LEASES, LOCK
@@ -61,6 +61,30 @@ class Lease:
             )
 
 
+@dataclass(frozen=True)
+class _Holder:
+    """The content of the file of a lease.
+
+    Attributes:
+        number: of the lease.
+        until: when it expires, seconds since 1970; on a local disk without meaning.
+        since: when it was taken, local time.
+        host: the machine of the process that holds it.
+        pid: the process.
+        token: makes two files of one process differ.
+    """
+
+    number: int = 0
+    until: float = 0.0
+    since: str = ""
+    host: str = ""
+    pid: int = 0
+    token: str = ""
+
+
+_HOLDER = TypeAdapter(_Holder)
+
+
 @contextmanager
 def hold(store: Store) -> Iterator[Lease]:
     """Hold a sink for one run.
@@ -82,7 +106,7 @@ def hold(store: Store) -> Iterator[Lease]:
     except Timeout as error:
         raise _busy(store, _read(store, HOLDER)) from error
     try:
-        lease = Lease(store, int(_read(store, HOLDER).get("number", 0)) + 1)
+        lease = Lease(store, _read(store, HOLDER).number + 1)
         store.put(HOLDER, _holder(lease))
         yield lease
     finally:
@@ -93,7 +117,7 @@ def hold(store: Store) -> Iterator[Lease]:
 def _leased(store: Store) -> Iterator[Lease]:
     """Renewed from a thread; the lease of a killed run expires after LEASE_S."""
     last = max(_numbers(store), default=0)
-    if last and (holder := _read(store, _name(last))).get("until", 0) > time.time():
+    if last and (holder := _read(store, _name(last))).until > time.time():
         raise _busy(store, holder)
     lease = Lease(store, last + 1)
     name, mine = _name(lease.number), _holder(lease)
@@ -148,22 +172,22 @@ def _name(number: int) -> str:
     return f"{LEASES}/{number:08d}.json"
 
 
-def _read(store: Store, name: str) -> dict[str, Any]:
+def _read(store: Store, name: str) -> _Holder:
+    """Who holds or held the sink; nobody that is known if there is no such file, or if it is damaged."""
     try:
-        return dict(json.loads(store.get(name)))
-    except (FileNotFoundError, ValueError, TypeError):
-        # TypeError: JSON that is no object.
-        return {}
+        return _HOLDER.validate_json(store.get(name))
+    except (FileNotFoundError, ValueError):
+        return _Holder()
 
 
 def _holder(lease: Lease, until: float | None = None) -> bytes:
-    who = {"number": lease.number, "host": socket.gethostname(), "pid": os.getpid(), "token": uuid.uuid4().hex}
     until = time.time() + LEASE_S if until is None else until
-    return json.dumps(who | {"since": lease.since, "until": until}).encode()
+    holder = _Holder(lease.number, until, lease.since, socket.gethostname(), os.getpid(), uuid.uuid4().hex)
+    return json.dumps(asdict(holder)).encode()
 
 
-def _busy(store: Store, holder: dict[str, Any]) -> SinkBusy:
+def _busy(store: Store, holder: _Holder) -> SinkBusy:
     who = "another process"
-    if {"pid", "host", "since"} <= holder.keys():
-        who = f"process {holder['pid']} on {holder['host']} since {holder['since']}"
+    if holder.pid:
+        who = f"process {holder.pid} on {holder.host} since {holder.since}"
     return SinkBusy(f"sink.path {store.url!r} is being written by {who}; wait for it or stop it")

@@ -51,6 +51,17 @@ def test_agreement_is_measured_once_and_kept_for_later_runs(tmp_path, models, mo
     assert 0.8 < task["agreement"] <= 1.0
 
 
+@pytest.mark.parametrize("content", ["", "[]", "{}", '{"label": null}', '{"another": 1.0}'])
+def test_it_is_measured_again_if_the_kept_one_is_damaged(tmp_path, models, monkeypatch, content):
+    monkeypatch.setattr(agreement, "agreement", lambda exact, rounded: 0.9)
+    parsed = job(tmp_path, models)
+    kept = f"_nightscribe/agreement/{planning.make(parsed).fingerprint.digest}.json"
+    store = Store(parsed.sink.path)
+    store.put(kept, content.encode())
+    assert check(parsed).tasks[0].agreement == 0.9
+    assert json.loads(store.get(kept)) == {"label": 0.9}
+
+
 def test_too_little_agreement_refuses_the_job_and_writes_no_rows(tmp_path, models, monkeypatch):
     # Agreement is what the model makes it; here every row disagrees.
     monkeypatch.setattr(agreement, "agreement", lambda exact, rounded: 0.25)

@@ -1,5 +1,6 @@
 """A fingerprint changes with what a job asks for, part by part, and not with the machine that plans it."""
 
+import json
 from dataclasses import replace
 
 import pytest
@@ -84,6 +85,16 @@ def test_a_plan_of_another_format_is_refused(tmp_path, models, files):
     text = plan_of(tmp_path, models).to_json().replace('"format": 4', '"format": 1')
     with pytest.raises(RunError, match=r"the plan has format 1, and this version of nightscribe reads format 4"):
         Plan.from_json(text)
+
+
+def test_a_damaged_plan_is_refused_in_one_sentence(tmp_path, models, files):
+    text = plan_of(tmp_path, models).to_json()
+    whole = json.loads(text)
+    missing = [json.dumps({name: value for name, value in whole.items() if name != key}) for key in whole]
+    other = [json.dumps(whole | {key: [1]}) for key in ("spec", "source", "tasks", "schema", "fingerprint", "shards")]
+    for content in ("", "[]", "null", "{}", text[: len(text) // 2], *missing, *other):
+        with pytest.raises(RunError, match=r"^the plan is damaged; plan again$"):
+            Plan.from_json(content)
 
 
 def test_a_worker_without_the_device_of_the_plan_refuses_it(tmp_path, models, files):
