@@ -28,8 +28,8 @@ from jobs.execute import bar, stop
 from jobs.execute.progress import Progress
 from jobs.execute.stop import NEVER, StopToken
 from jobs.plan import Plan
-from jobs.plan.text import count
 from jobs.report import history, page
+from jobs.report.shown import count
 from jobs.report.web import web
 from jobs.spec import JobSpec
 from jobs.store import Store

@@ -65,7 +65,7 @@ def _parser() -> argparse.ArgumentParser:
             default=[],
             help="another value for a key of the job file, e.g. source.limit=1000 tasks.0.dtype=float32",
         )
-    run.add_argument("--quiet", action="store_true", help="show no progress")
+    run.add_argument("--quiet", action="store_true", help="show no progress and no remarks")
     plan.add_argument("--json", action="store_true", help="print the whole plan as JSON")
     run.set_defaults(call=run_command)
     plan.set_defaults(call=plan_command)
@@ -97,7 +97,7 @@ def _parser() -> argparse.ArgumentParser:
 def run_command(arguments: argparse.Namespace) -> None:
     """Run a job file. Finished shards are skipped, so a killed run continues where it stopped.
 
-    Progress goes to stderr; the last line on stdout is the report as JSON.
+    Progress, or that nothing was new, goes to stderr; the last line on stdout is the report as JSON.
     """
     from jobs import spec
 
@@ -105,9 +105,12 @@ def run_command(arguments: argparse.Namespace) -> None:
     # Imports take seconds; a mistake in the job file is reported before them.
     from jobs import run
     from jobs.execute import bar, stop
+    from jobs.report.shown import nothing_new
 
     with stop.on_signals() as stopped, bar.shown(arguments.quiet) as update:
         report = run.run(job, watch=update, stop=stopped)
+    if not report.rows_in and not arguments.quiet:
+        print(nothing_new(report.shards_done, report.shards, report.rows_removed), file=sys.stderr)
     print(report.to_json())
 
 

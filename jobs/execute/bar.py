@@ -11,7 +11,7 @@ from tqdm import tqdm
 
 from jobs.execute.progress import Progress
 from jobs.plan import Plan
-from jobs.plan.text import count
+from jobs.report.shown import count
 
 LINE_EVERY_S = 30.0
 

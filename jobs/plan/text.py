@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 
 from jobs.plan import Plan, TaskPlan
+from jobs.report.shown import count
 
 
 def lines(plan: Plan) -> list[tuple[str, str]]:
@@ -41,11 +42,6 @@ def task_text(task: TaskPlan) -> str:
         chosen = task.spec.dtype == "auto" != task.dtype
         parts.append(f"precision {task.dtype}" + (" (chosen for this machine)" if chosen else ""))
     return ", ".join(parts)
-
-
-def count(n: int, noun: str) -> str:
-    """`1 file`, `2,195 files`."""
-    return f"{n:,} {noun}{'' if n == 1 else 's'}"
 
 
 def _origin(plan: Plan) -> str:

@@ -12,11 +12,11 @@ from datetime import datetime
 from typing import Any
 
 from jobs.plan import Plan
-from jobs.plan.text import count, lines
+from jobs.plan.text import lines
 from jobs.report import FINISHED, drift, picture
 from jobs.report.findings import Findings
 from jobs.report.history import FOLDER, Kept
-from jobs.report.shown import clock, duration
+from jobs.report.shown import clock, count, duration, nothing_new, were
 from jobs.store.names import REJECTED, STAGED_REJECTED
 
 
@@ -24,13 +24,13 @@ def headline(kept: Kept) -> str:
     """The run in a sentence, such as `12,000 rows enriched, 3 rejected, in 4 min 10 s`."""
     numbers = kept.numbers
     if not numbers["rows_in"]:
-        return f"Nothing was new: {_were(numbers['shards'], 'shard')} done before."
+        return nothing_new(shards_done(numbers), numbers["shards"], numbers.get("rows_removed", 0))
     text = f"{count(numbers['rows_out'], 'row')} enriched, {numbers['rows_rejected']:,} rejected, "
     text += f"in {duration(numbers['seconds'])}"
     if attempts := _more_attempts(numbers):
         text += f" and {attempts}"
     before = numbers["shards"] - shards_done(numbers)
-    return text + (f"; {before:,} of {_were(numbers['shards'], 'shard')} done before." if before > 0 else ".")
+    return text + (f"; {before:,} of {were(numbers['shards'], 'shard')} done before." if before > 0 else ".")
 
 
 def summary(kept: Kept) -> list[tuple[str, str]]:
@@ -159,10 +159,6 @@ def _listed(task: Mapping[str, Any]) -> bool:
 def _more_attempts(numbers: Mapping[str, Any]) -> str:
     attempts = numbers.get("attempts", 1)
     return count(attempts, "attempt") if attempts > 1 else ""
-
-
-def _were(number: int, noun: str) -> str:
-    return f"{count(number, noun)} {'was' if number == 1 else 'were'}"
 
 
 def _pictured(title: str, pictures: Sequence[picture.Picture], alternative: str, text: str = "") -> list[str]:

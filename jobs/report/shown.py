@@ -31,6 +31,31 @@ def duration(seconds: float) -> str:
     return f"{minutes} min {rest:02} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02} min"
 
 
+def count(n: int, noun: str) -> str:
+    """`1 file`, `2,195 files`."""
+    return f"{n:,} {noun}{'' if n == 1 else 's'}"
+
+
+def were(n: int, noun: str) -> str:
+    """`1 file was`, `2,195 files were`."""
+    return f"{count(n, noun)} {'was' if n == 1 else 'were'}"
+
+
+def nothing_new(shards_done: int, shards: int, rows_removed: int) -> str:
+    """A run without new rows as a sentence.
+
+    Args:
+        shards_done: shards that it read and that have no rows.
+        shards: shards of the source.
+        rows_removed: rows that it took from the sink because their files are gone.
+    """
+    if not shards:
+        return "Nothing was new: the source has no rows."
+    empty = f"{count(shards_done, 'new shard')} without rows, " if shards_done else ""
+    removed = f"; {were(rows_removed, 'row')} removed, because their files are gone" if rows_removed else ""
+    return f"Nothing was new: {empty}{were(shards - shards_done, 'shard')} done before{removed}."
+
+
 def clock(time: datetime, timezone: str = "UTC") -> str:
     """A time in a time zone: `2026-11-25 02:15 CET`.
 

@@ -15,10 +15,10 @@ from urllib.parse import quote
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 from markupsafe import Markup
 
-from jobs.plan.text import count
 from jobs.report import drift, page, picture
 from jobs.report.findings import OTHER
 from jobs.report.history import FOLDER, Kept
+from jobs.report.shown import count
 from jobs.store.names import REJECTED, STAGED_REJECTED
 
 # Number of label columns in a table of partitions.

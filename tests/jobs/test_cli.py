@@ -8,6 +8,7 @@ import sys
 import pyarrow.parquet as pq
 import pytest
 
+from jobs import cli
 from tests import lake
 
 
@@ -27,6 +28,35 @@ def test_run_ends_with_the_report_as_one_line_of_json(tmp_path, job):
     assert list(report) == keys.split()
     assert report["rows_out"] == 20
     assert done.stderr == ""
+
+
+def test_a_run_without_new_rows_says_so_on_stderr_and_prints_the_same_json(tmp_path, job, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert cli.main(["run", str(job)]) == 0
+    first = capsys.readouterr()
+    assert "Nothing was new" not in first.err
+    assert cli.main(["run", str(job)]) == 0
+    again = capsys.readouterr()
+    assert again.err == "Nothing was new: 1 shard was done before.\n"
+    assert (again.out.count("\n"), json.loads(again.out)["rows_in"]) == (1, 0)
+    assert list(json.loads(again.out)) == list(json.loads(first.out))
+    assert cli.main(["run", str(job), "--quiet"]) == 0
+    assert capsys.readouterr().err == ""
+
+
+def test_a_run_that_only_removes_rows_or_finds_empty_files_says_so(tmp_path, job, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    pq.write_table(lake.rows(20), tmp_path / "in" / "b.parquet")
+    assert cli.main(["run", str(job)]) == 0
+    (tmp_path / "in" / "b.parquet").unlink()
+    capsys.readouterr()
+    assert cli.main(["run", str(job), "sink.on_vanished=remove"]) == 0
+    removed = "Nothing was new: 1 shard was done before; 20 rows were removed, because their files are gone.\n"
+    assert capsys.readouterr().err == removed
+    pq.write_table(lake.rows(0), tmp_path / "in" / "c.parquet")
+    assert cli.main(["run", str(job)]) == 0
+    sentence = "Nothing was new: 1 new shard without rows, 1 shard was done before.\n"
+    assert capsys.readouterr().err.endswith(sentence)
 
 
 def test_plan_shows_what_would_run_and_writes_nothing(tmp_path, job, models):
