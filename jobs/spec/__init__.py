@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 import pydantic
 import yaml
 from pydantic import BaseModel, ConfigDict, Field
 
+from jobs.spec.complaint import keys_of, sentence, suggest
 from jobs.spec.schedule import ScheduleSpec, TriggerSpec
 from jobs.spec.section import Section
 from jobs.spec.source import SourceSpec
@@ -178,7 +179,7 @@ def parse(content: dict[str, Any], origin: str = "job") -> JobSpec:
     try:
         spec = JobSpec.model_validate(content)
     except pydantic.ValidationError as error:
-        raise SpecError(f"{origin}: {_sentence(error, JobSpec)}") from error
+        raise SpecError(f"{origin}: {sentence(error, _valid_keys(content))}") from error
     for i, item in enumerate(spec.tasks):
         module = _task(item, f"{origin}: tasks.{i}")
         if module.ARCHITECTURE is not None and item.model is None:
@@ -186,7 +187,7 @@ def parse(content: dict[str, Any], origin: str = "job") -> JobSpec:
         try:
             _ = item.options
         except pydantic.ValidationError as error:
-            raise SpecError(f"{origin}: {_sentence(error, module.Options, f'tasks.{i}.')}") from error
+            raise SpecError(f"{origin}: {sentence(error, _valid_keys(content), f'tasks.{i}.')}") from error
         # Options of a user's module may raise any exception, and may have types that YAML cannot express.
         except Exception as error:
             complaint = f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
@@ -201,7 +202,7 @@ def _task(item: TaskSpec, place: str) -> Task:
         SpecError: there is none, or a job file cannot set its options.
     """
     if not registry.exists(item.task):
-        others = f"{_suggest(item.task, registry.names(), 'tasks')}, or a module of your own that Python can import"
+        others = f"{suggest(item.task, registry.names(), 'tasks')}, or a module of your own that Python can import"
         raise SpecError(f"{place}.task is {item.task!r}{others}")
     try:
         module = registry.get(item.task)
@@ -243,7 +244,8 @@ def override_key(content: dict[str, Any], override: str) -> None:
 def _step(at: Any, name: str, key: str, default: Any) -> Any:
     if isinstance(at, list):
         if not name.isdigit() or int(name) >= len(at):
-            raise SpecError(f"override {key!r}: {name!r} is not an entry of a list of {len(at)}; count from 0")
+            entry = f", such as {key.replace(name, f'0.{name}', 1)}" if at and not name.isdigit() else ""
+            raise SpecError(f"override {key!r}: {name!r} is not an entry of a list of {len(at)}; count from 0{entry}")
         return at[int(name)]
     return at.setdefault(name, default) if isinstance(at, dict) else None
 
@@ -254,53 +256,16 @@ def _options_adapter(task: str) -> pydantic.TypeAdapter[Any]:
     return pydantic.TypeAdapter(strict)
 
 
-def _sentence(error: pydantic.ValidationError, root: Any, prefix: str = "") -> str:
-    """The first complaint of pydantic as one sentence with key, value, valid values."""
-    first, *more = error.errors()
-    place = [str(part) for part in first["loc"] if not _is_branch(part)]
-    where = (prefix + ".".join(place)).rstrip(".")
-    value = first.get("input")
-    match first["type"]:
-        case "extra_forbidden" | "unexpected_keyword_argument":
-            text = f"{where} is not a key{_suggest(place[-1], _keys(root, place[:-1], prefix), 'keys')}"
-        case "missing" | "missing_argument":
-            text = f"{where} is missing"
-        case "literal_error":
-            text = f"{where} is {value!r}; choices: {first['ctx']['expected']}"
-        case "value_error":
-            text = f"{where}{': ' if where else ''}{first['ctx']['error']}"
-        case _:
-            # What Python could not do with a text says nothing more than what the value should be.
-            expected = first["msg"].split(", unable to ")[0]
-            text = f"{where} is {_short(value)}; {expected[0].lower()}{expected[1:]}"
-    others = len({tuple(e["loc"]) for e in more} - {first["loc"]})
-    return text + (f" (and {others} more)" if others else "")
-
-
-def _is_branch(part: Any) -> bool:
-    """The keys of an error's location, without the names of union members that pydantic adds."""
-    return isinstance(part, str) and (part in ("str", "int") or part.startswith(("list[", "literal[")))
-
-
-def _keys(root: Any, place: Sequence[str], prefix: str) -> list[str]:
-    """The keys that are valid at a place of a job file."""
-    if dataclasses.is_dataclass(root):
-        return [f.name for f in dataclasses.fields(root)] + [key for key in TaskSpec.model_fields if key != "task"]
-    fields: dict[str, Any] = root.model_fields
-    for part in place:
-        annotation = fields[part].annotation if part in fields else None
-        # `Section | None` is an optional section.
-        for section in (annotation, *get_args(annotation)):
-            if hasattr(section, "model_fields"):
-                fields = section.model_fields
-    return list(fields)
-
-
-def _suggest(word: str, choices: Sequence[str], noun: str) -> str:
-    close = difflib.get_close_matches(word, choices, 1)
-    return (f"; did you mean {close[0]}?" if close else "") + f"; {noun}: {', '.join(choices)}"
-
-
-def _short(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 80 else text[:77] + "..."
+def _valid_keys(content: Any) -> list[str]:
+    """Every dotted key that a job file may have, the options of its tasks included."""
+    keys = list(keys_of(JobSpec))
+    tasks = content.get("tasks") if isinstance(content, dict) else None
+    for i, item in enumerate(tasks if isinstance(tasks, list) else ()):
+        name = item.get("task") if isinstance(item, dict) else None
+        # A task that does not exist, or whose module cannot be imported, is told after the key that is wrong.
+        own = []
+        if isinstance(name, str) and registry.exists(name):
+            with suppress(SpecError):
+                own = [field.name for field in dataclasses.fields(registry.get(name).Options)]
+        keys += [f"tasks.{i}.{key}" for key in (*own, *TaskSpec.model_fields) if key != "task"]
+    return keys

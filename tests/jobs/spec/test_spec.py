@@ -75,6 +75,48 @@ def test_a_wrong_key_or_value_is_named_with_the_valid_ones(override, expected):
     assert complaint(override).startswith(expected)
 
 
+@pytest.mark.parametrize(
+    ("override", "meant"),
+    [
+        ("limit=10", "source.limit"),
+        ("where=a > 1", "source.where"),
+        ("types={n: int32}", "source.types"),
+        ("delimiter=;", "source.delimiter"),
+        ("workers=2", "runner.workers"),
+        ("max_fraction=0.1", "errors.max_fraction"),
+        ("on_vanished=keep", "sink.on_vanished"),
+        ("cron=1 2 * * *", "schedule.cron"),
+        ("event=landed", "trigger.event"),
+        ("model=org/other", "tasks.0.model"),
+        ("top_k=3", "tasks.0.top_k"),
+        ("path=in", "source.path or sink.path"),
+        ("sink.limit=10", "source.limit"),
+        ("source.workers=2", "runner.workers"),
+        ("source.dtype=int8", "tasks.0.dtype"),
+        ("tasks.0.limit=10", "source.limit"),
+        ("source.column=text", "columns or tasks.0.column"),
+        ("limt=10", "source.limit"),
+        ("sink.max_tokns=9", "tasks.0.max_tokens"),
+    ],
+)
+def test_a_key_in_the_wrong_section_is_told_where_it_goes(override, meant):
+    key = override.split("=")[0]
+    assert complaint(override).startswith(f"job.yaml: {key} is not a key; did you mean {meant}?; keys: ")
+
+
+def test_the_keys_of_every_task_are_suggested_and_a_task_that_does_not_exist_is_told_later():
+    second = {"task": "generate", "prompt": "{text}", "model": "m", "into": "title"}
+    content = GOOD | {"tasks": [*GOOD["tasks"], second, {"task": "none", "into": "x"}]}
+    with pytest.raises(SpecError, match=r"temperature is not a key; did you mean tasks.1.temperature\?"):
+        spec.parse(content | {"temperature": 1.0})
+    with pytest.raises(SpecError, match=r"engine is not a key; did you mean tasks.0.engine or tasks.1.engine or"):
+        spec.parse(content | {"engine": "onnx"})
+
+
+def test_a_key_of_a_task_without_its_number_is_told_with_it():
+    assert complaint("tasks.dtype=int8").endswith("list of 1; count from 0, such as tasks.0.dtype")
+
+
 def test_a_text_in_place_of_a_number_is_reported_without_the_message_of_the_parser():
     assert complaint("source.limit=many").endswith("input should be a valid integer")
 
