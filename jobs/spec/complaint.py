@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterator, Sequence
+from types import NoneType
 from typing import Any, get_args
 
 import pydantic
 
-from jobs.spec.section import Section
-
 # How similar a mistyped key must be to a key of another section, or to one of its own if another section has the very
 # key; 0.6, which difflib takes by default, also pairs `workers` and `errors`.
-ALIKE = 0.8
+ALIKE = 0.85
 
 
 def sentence(error: pydantic.ValidationError, valid: Sequence[str], prefix: str = "") -> str:
@@ -49,14 +48,16 @@ def suggest(word: str, choices: Sequence[str], noun: str) -> str:
     return _told(difflib.get_close_matches(word, choices, 1), choices, noun)
 
 
-def keys_of(section: type[Section], prefix: str = "") -> Iterator[str]:
+def keys_of(section: type[pydantic.BaseModel], prefix: str = "") -> Iterator[str]:
     """Every dotted key of a section and of the sections in it, depth first."""
     for name, field in section.model_fields.items():
         yield prefix + name
-        # `Section | None` is an optional section.
-        for inner in (field.annotation, *get_args(field.annotation)):
-            if isinstance(inner, type) and issubclass(inner, Section):
-                yield from keys_of(inner, f"{prefix}{name}.")
+        # A section may be optional; a list of sections has numbers in its keys.
+        inner = field.annotation
+        if get_args(inner)[1:] == (NoneType,):
+            inner = get_args(inner)[0]
+        if isinstance(inner, type) and issubclass(inner, pydantic.BaseModel):
+            yield from keys_of(inner, f"{prefix}{name}.")
 
 
 def _other_key(where: str, valid: Sequence[str]) -> str:
