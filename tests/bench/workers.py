@@ -1,0 +1,129 @@
+"""Rows a second of whole jobs with one process and with two, and the memory of both: when `runner.workers` pays.
+
+    python -m tests.bench.workers [--tasks none classify generate] [--workers 1 2] [--repeats 3] [--quick]
+
+Each job runs in a process of its own, its imports included, with as many files as there are shards to share out. The
+arms take turns; medians are of the repeats; the last line is JSON. torch has all cores with one worker, and an equal
+share of them with more.
+
+    none         a task that does nothing: reading, writing, the ledger
+    classify     DistilBERT-base's shape, float32
+    generate     a small Llama
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from pathlib import Path
+
+import psutil
+import pyarrow.parquet as pq
+import yaml
+
+from tests.bench import corpus, generate
+
+FILES = 8
+ROWS = {"none": 2_000_000, "classify": 512, "generate": 96}
+QUICK = {"none": 100_000, "classify": 32, "generate": 8}
+
+
+def write(folder: Path, task: str, rows: int) -> Path:
+    """The job file of a task, its model and its source of eight files."""
+    folder.mkdir()
+    source = folder / "in"
+    if task == "generate":
+        generate.write(folder / "all.parquet", rows)
+        source.mkdir()
+        table = pq.read_table(folder / "all.parquet")
+        for i in range(FILES):
+            pq.write_table(table.take(list(range(i, rows, FILES))), source / f"{i}.parquet")
+    else:
+        corpus.write(source, rows, file_rows=rows // FILES, short=task == "none")
+    tasks = {
+        "none": lambda: {"task": "tests.bench.tasks.noop", "column": "text"},
+        "classify": lambda: {"task": "classify", "column": "text", "model": str(corpus.distilbert(folder / "model"))},
+        "generate": lambda: {
+            "task": "generate",
+            "prompt": generate.PROMPT,
+            "model": str(generate.model(folder / "model")),
+            "max_new_tokens": generate.LONGEST,
+        },
+    }
+    item = tasks[task]() | {"into": "answer"}
+    if task != "none":
+        item["dtype"] = "float32"
+    job = {"name": task, "source": {"path": str(source)}, "tasks": [item], "sink": {"path": str(folder / "out")}}
+    (folder / "job.yaml").write_text(yaml.safe_dump(job))
+    return folder / "job.yaml"
+
+
+def timed(job: Path, workers: int, sink: Path) -> tuple[float, float]:
+    """Seconds of a run, and the largest memory (MiB, proportional share) of its processes together."""
+    command = [sys.executable, "-m", "jobs.cli", "run", "--quiet", str(job), f"runner.workers={workers}"]
+    started, peak = time.perf_counter(), 0.0
+    with subprocess.Popen([*command, f"sink.path={sink}"], stdout=subprocess.DEVNULL) as process:
+        ended = threading.Event()
+
+        def watch() -> None:
+            nonlocal peak
+            while not ended.wait(0.2):
+                peak = max(peak, memory(psutil.Process(process.pid)))
+
+        thread = threading.Thread(target=watch)
+        thread.start()
+        process.wait()
+        ended.set()
+        thread.join()
+    if process.returncode:
+        raise SystemExit(f"{job} with {workers} workers failed: exit {process.returncode}")
+    return time.perf_counter() - started, peak
+
+
+def memory(process: psutil.Process) -> float:
+    """MiB of a process and its children; pages that they share count once."""
+    total = 0
+    for each in [process, *process.children(recursive=True)]:
+        try:
+            total += each.memory_full_info().pss
+        except psutil.Error:
+            continue
+    return total / 2**20
+
+
+def main() -> None:
+    """Run the jobs in turn and print medians."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--tasks", nargs="+", choices=sorted(ROWS), default=list(ROWS), metavar="TASK")
+    parser.add_argument("--workers", nargs="+", type=int, default=[1, 2])
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--quick", action="store_true", help="few rows, one repeat")
+    arguments = parser.parse_args()
+    repeats = 1 if arguments.quick else arguments.repeats
+    summary: dict[str, dict[str, float]] = {}
+    with tempfile.TemporaryDirectory() as name:
+        for task in arguments.tasks:
+            rows = (QUICK if arguments.quick else ROWS)[task]
+            job = write(Path(name) / task, task, rows)
+            found: dict[int, list[tuple[float, float]]] = {n: [] for n in arguments.workers}
+            for repeat in range(repeats):
+                for n in arguments.workers:
+                    found[n].append(timed(job, n, Path(name) / f"{task}-{n}-{repeat}"))
+                    seconds, peak = found[n][-1]
+                    print(f"{repeat} {task:<10} {n} workers {seconds:>8.2f} s {peak:>8,.0f} MiB", flush=True)
+            medians = {n: [statistics.median(values) for values in zip(*found[n], strict=True)] for n in found}
+            base = medians[arguments.workers[0]][0]
+            summary[task] = {f"rows_per_s_{n}": round(rows / medians[n][0], 1) for n in found}
+            summary[task] |= {f"x_{n}": round(base / medians[n][0], 2) for n in found}
+            summary[task] |= {f"peak_mib_{n}": round(medians[n][1]) for n in found}
+    print(json.dumps({"bench": "workers", "tasks": summary, "versions": corpus.versions()}))
+
+
+if __name__ == "__main__":
+    main()
