@@ -214,7 +214,7 @@ def test_one_bad_row_fails_a_run_only_if_none_is_allowed(tmp_path, models, max_f
     content = lake.job(tmp_path / "in", tmp_path / "out", models, errors={"max_fraction": max_fraction})
     if fails:
         with pytest.raises(
-            TooManyRejects, match=r"1 of 3 rows .* allows 0 \(first: 'a.jsonl', record 2: InvalidJSON\);"
+            TooManyRejects, match=r"1 of 3 rows .* allows 0 \(first: 'a.jsonl', record 2, column 'text': InvalidJSON\);"
         ):
             execute(content)
         assert lake.parts(tmp_path / "out") == []

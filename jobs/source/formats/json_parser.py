@@ -6,7 +6,8 @@ bad cell rejects one row; the rejected row names the key and keeps the other col
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import json
+from collections.abc import Collection, Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -14,7 +15,17 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.json
 
-from jobs.source.formats.json_values import Misfit, check_keys, fit, kind, native, parse, unmarked
+from jobs.source.formats.json_broken import members
+from jobs.source.formats.json_values import (
+    Misfit,
+    cast,
+    check_keys,
+    fit,
+    kind,
+    native,
+    parse,
+    unmarked,
+)
 from jobs.source.shard import BadRow
 
 # From here on not every integer has an equal double.
@@ -27,16 +38,15 @@ class Parser:
     Args:
         schema: columns and their types.
         strict: whether keys that are not in the schema are errors.
+        named: columns whose type the job file names; their values are converted where that is exact.
     """
 
-    def __init__(self, schema: pa.Schema, strict: bool):
+    def __init__(self, schema: pa.Schema, strict: bool, named: Collection[str] = ()):
         self.schema = schema
         self.strict = strict
+        self.named = named
         self.native = pa.schema([native(unmarked(each)) for each in schema])
         self.casts = not self.native.equals(schema)
-        self.options = pa.json.ParseOptions(
-            explicit_schema=self.native, unexpected_field_behavior="error" if strict else "ignore"
-        )
 
     def batches(self, block: bytes) -> list[pa.RecordBatch] | None:
         """Parse a block as a whole; None if it contains an error."""
@@ -44,7 +54,10 @@ class Parser:
             return []
         try:
             whole = pa.json.ReadOptions(use_threads=False, block_size=len(block) + 1)
-            table = pa.json.read_json(pa.BufferReader(block), whole, self.options)
+            options = pa.json.ParseOptions(
+                explicit_schema=self.native, unexpected_field_behavior="error" if self.strict else "ignore"
+            )
+            table = pa.json.read_json(pa.BufferReader(block), whole, options)
             # JSON can escape half of a surrogate pair, which Arrow would copy as invalid UTF-8.
             table.validate(full=True)
             if _has_rounded(table):
@@ -82,16 +95,23 @@ class Parser:
             return self._kept(BadRow("InvalidUTF8", f"byte {error.start} of the line: {error.reason}", shown), line)
         except RecursionError:
             return BadRow("InvalidJSON", "nested too deep", shown)
-        except ValueError as error:
-            return BadRow("InvalidJSON", str(error), shown)
+        except json.JSONDecodeError as error:
+            return self._broken(error, shown)
         if not isinstance(value, dict):
             return BadRow("InvalidJSON", f"a line holds one object, this one a {kind(value)}", shown)
         values, misfits = self._values(value)
         if not misfits:
             return values
         first = misfits[0]
-        message = f"{first.path}: {first.message}"
-        return BadRow(first.kind, message, shown, None, first.path, self._batch([values]))
+        return BadRow(first.kind, first.message, shown, None, first.path, self._batch([values]))
+
+    def _broken(self, error: json.JSONDecodeError, shown: str) -> BadRow:
+        """A line that is not JSON, with the columns before the error."""
+        found, key = members(error.doc)
+        what = error.msg.removesuffix(" at").removesuffix(" starting")
+        message = f"{what[:1].lower()}{what[1:]} (character {error.pos + 1} of the line)"
+        values, _ = self._values(found)
+        return BadRow("InvalidJSON", message, shown, None, key, self._batch([values]) if found else None)
 
     def _values(self, value: dict[str, Any]) -> tuple[list[Any], list[Misfit]]:
         """One value per column, None if it does not fit, and the errors of those that do not fit."""
@@ -110,7 +130,10 @@ class Parser:
 
     def _value(self, value: dict[str, Any], field: pa.Field) -> Any:
         try:
-            found = fit(value.get(field.name), field, field.name, self.strict)
+            given = value.get(field.name)
+            if field.name in self.named:
+                given = cast(given, field.type)
+            found = fit(given, field, field.name, self.strict)
             if self.casts and found is not None:
                 pa.array([found], native(field).type).cast(field.type)
         except RecursionError:

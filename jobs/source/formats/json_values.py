@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
@@ -16,6 +17,9 @@ import pyarrow as pa
 
 # Marks a string column that accepts values of any kind; other values than strings are stored as JSON text.
 ANY = {b"nightscribe.json": b"any"}
+
+NUMBER = re.compile(r"[-+]?[0-9]+(\.[0-9]+)?([eE][-+]?[0-9]+)?")
+BOOLEANS = {"true": True, "false": False, "1": True, "0": False}
 
 
 class Integer(str):
@@ -54,7 +58,28 @@ def parse(line: str) -> Any:
         ValueError: the line is not JSON.
         RecursionError: the value is nested too deep.
     """
-    return _DECODER.decode(line)
+    return DECODER.decode(line)
+
+
+def cast(value: Any, type_: pa.DataType) -> Any:
+    """A value of a column whose type the job file names, converted where that is exact; else unchanged.
+
+    Args:
+        value: from `parse`.
+        type_: the column's type. Integers and floats take the text of a number, integers also 5.0, booleans also 1, 0
+            and the text of either; white space around text is ignored, as in CSV files.
+    """
+    if not isinstance(value, str):
+        return value
+    word = value.strip()
+    if pa.types.is_boolean(type_):
+        return BOOLEANS.get(word.lower(), value)
+    if not (pa.types.is_integer(type_) or pa.types.is_floating(type_)) or not NUMBER.fullmatch(word):
+        return value
+    if pa.types.is_integer(type_):
+        number = Decimal(word)
+        return Integer(int(number)) if number.adjusted() < 20 and number == number.to_integral_value() else value
+    return Integer(word) if word.removeprefix("-").isdigit() else Real(word)
 
 
 def any_text(name: str) -> pa.Field:
@@ -146,7 +171,7 @@ def _pairs(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return repeated
 
 
-_DECODER = json.JSONDecoder(parse_int=Integer, parse_float=Real, parse_constant=Real, object_pairs_hook=_pairs)
+DECODER = json.JSONDecoder(parse_int=Integer, parse_float=Real, parse_constant=Real, object_pairs_hook=_pairs)
 
 
 def _quoted(value: Any) -> str:

@@ -59,7 +59,7 @@ def read(
 
     Keys that are not in the schema are ignored if `source.columns` is set; otherwise they make the line a BadRow.
     """
-    parser = Parser(schema, strict=spec.columns is None)
+    parser = Parser(schema, strict=spec.columns is None, named=spec.types or {})
     before: int | None = None
     lines = 0
     with open_bytes(fs, path) as stream:
@@ -71,11 +71,18 @@ def read(
                 before = _lines_before(fs, path, start) if before is None else before
                 for item in parser.rows(block):
                     if isinstance(item, BadRow) and item.row is not None:
-                        item = replace(item, row=None if before < 0 else item.row + before + lines)
+                        item = _placed(item, None if before < 0 else item.row + before + lines)
                     yield item
             else:
                 yield from batches
             lines += block.count(b"\n")
+
+
+def _placed(bad: BadRow, row: int | None) -> BadRow:
+    """The bad row with its number, which the message names together with the column."""
+    place = [f"record {row}"] if row is not None else []
+    place += [f"column {bad.column!r}"] if bad.column is not None else []
+    return replace(bad, row=row, message=": ".join([", ".join(place), bad.message] if place else [bad.message]))
 
 
 def open_bytes(fs: AbstractFileSystem, path: str) -> BinaryIO:
