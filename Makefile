@@ -1,11 +1,11 @@
-# `make help` lists the targets. Everything is installed into .venv, once for each change of pyproject.toml or the lock.
+# `make help` lists the targets. Packages go into .venv, again after each change of pyproject.toml or the lock.
 
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --disable-pip-version-check --quiet
 
-# The index of the torch build to install, e.g. the CPU builds. Empty: the build that the package index offers.
+# Package index for torch, e.g. that of its CPU builds. Empty: the default build of torch.
 TORCH_INDEX ?=
 
 # Number of processes that run the tests; each runs one file at a time.
@@ -25,15 +25,15 @@ help:
 	@echo 'make demo    install and run `nightscribe demo`'
 	@echo 'make test    the tests; one of them: make test ARGS="tests/test_architecture.py -k one"'
 	@echo '             PROCESSES=2 runs two files of tests at a time'
-	@echo 'make lint    ruff, the format, mypy'
-	@echo 'make format  let ruff format and fix the code'
+	@echo 'make lint    ruff check, ruff format --check, mypy'
+	@echo 'make format  format the code and fix what ruff can fix'
 	@echo 'make bench   the benchmarks, with the peer libraries, 25 minutes on two cores; make bench ARGS=--quick'
 	@echo 'make bench-gpu  on a CUDA GPU: FLOPs utilisation, busy share, the encoder arms'
-	@echo 'make lock    renew constraints.txt from pyproject.toml'
+	@echo 'make lock    make constraints.txt again from pyproject.toml'
 	@echo 'make clean   remove the environment and the caches'
 	@echo
 	@echo 'PYTHON=python3.12   another interpreter (3.11 or newer)'
-	@echo 'TORCH_INDEX=URL     take torch from this index when installing, e.g. the index of its CPU builds (2.1 GB in'
+	@echo 'TORCH_INDEX=URL     install torch from this package index, e.g. that of its CPU builds (2.1 GB in'
 	@echo '                    all instead of 5.6); run `make clean` first to change the build'
 
 demo: $(VENV)/installed-base

@@ -1,4 +1,4 @@
-"""Print the dependencies of pyproject.toml, one a line, so that an image can install them before it has the code."""
+"""Print the dependencies of pyproject.toml, one per line, so that an image can install them before it has the code."""
 
 import tomllib
 from pathlib import Path

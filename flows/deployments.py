@@ -91,7 +91,7 @@ def read_jobs(folder: Path) -> list[Job]:
         seen: dict[str, Path] = {}
         for job in jobs:
             if (other := seen.setdefault(of(job), job.file)) != job.file:
-                raise SpecError(f"{what} {of(job)!r} is that of {other} and of {job.file}; give each job its own")
+                raise SpecError(f"{what} {of(job)!r} is used in both {other} and {job.file}; give each job its own")
     return jobs
 
 

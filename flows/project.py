@@ -24,7 +24,7 @@ from jobs import spec
 HEADER = """\
 # Written by `nightscribe deploy --prefect-file deploy/prefect.yaml` from the job files in deploy/specs.
 #
-#   prefect work-pool create nightscribe --type process     (once; a started worker does it too)
+#   prefect work-pool create nightscribe --type process     (once; starting a worker also creates it)
 #   prefect deploy --prefect-file deploy/prefect.yaml --all
 """
 

@@ -61,7 +61,7 @@ def read(folder: str) -> dict[str, Any]:
     if not isinstance(content.get("peft_type"), str):
         raise ModelError(f"{file} has no peft_type, such as LORA; give a folder that PEFT's save_pretrained wrote")
     if not isinstance(content.get("base_model_name_or_path") or "", str):
-        raise ModelError(f"{file} has a base_model_name_or_path that is no string; write the name of the base model")
+        raise ModelError(f"{file} has a base_model_name_or_path that is not a string; write the name of the base model")
     saved = content.get("modules_to_save") or []
     if not isinstance(saved, list) or not all(isinstance(name, str) for name in saved):
         raise ModelError(f"{file} has modules_to_save {saved!r}; give a list of names, such as ['classifier']")

@@ -135,17 +135,19 @@ def _check_shape(name: str, module: ModuleType) -> None:
             f"a task module has {', '.join(PARTS)} (transforms/tasks/README.md has an example)"
         )
     if file is None:
-        raise SpecError(f"task {name!r} is a module without a source file; write it into a .py file")
+        raise SpecError(f"task {name!r} is a module without a source file; put it into a .py file")
     options, version, architecture = module.Options, module.VERSION, module.ARCHITECTURE
     if not isinstance(version, int) or isinstance(version, bool):
-        raise SpecError(f"task {name!r}: VERSION is {version!r}; give a whole number, raised when the output changes")
+        raise SpecError(
+            f"task {name!r}: VERSION is {version!r}; give a whole number, and increase it when the output changes"
+        )
     if architecture is not None and not isinstance(architecture, str):
         raise SpecError(
             f"task {name!r}: ARCHITECTURE is {architecture!r}; give the name of a class that loads weights, such as "
             "'AutoModelForSequenceClassification', or None for a task without a model"
         )
     if not isinstance(options, type) or not dataclasses.is_dataclass(options) or not _is_frozen(options):
-        raise SpecError(f"task {name!r}: Options is no frozen dataclass; write @dataclass(frozen=True) above it")
+        raise SpecError(f"task {name!r}: Options is not a frozen dataclass; write @dataclass(frozen=True) above it")
     try:
         get_type_hints(options)
     # Resolve the names in annotations in the module's own namespace.
@@ -223,12 +225,16 @@ def _checked(name: str, given: Any, rows: int, type_: pa.DataType) -> Annotation
     if not isinstance(values, pa.Array):
         raise RunError(f"task {name!r} gave values in a {type(values).__name__}; they must be a pyarrow.Array")
     if len(values) != rows:
-        raise RunError(f"task {name!r} gave {len(values)} values for {rows} rows; give one for each, null for none")
+        raise RunError(
+            f"task {name!r} gave {len(values)} values for {rows} rows; give one value per row, null for a row without "
+            "one"
+        )
     try:
         values = values.cast(type_)
     except pa.ArrowException as error:
         raise RunError(
-            f"task {name!r} gave values of type {values.type}, and its output_type is {type_}; give what it says"
+            f"task {name!r} gave values of type {values.type}, and its output_type is {type_}; both must be the same "
+            "type"
         ) from error
     return dataclasses.replace(given, values=values)
 

@@ -27,7 +27,7 @@ def require(config: PretrainedConfig | None, suffix: str, task: str) -> None:
     if architectures and not any(suffix in name for name in architectures):
         raise ModelError(
             f"{task} needs a model with a head (…{suffix}), and this one is a {', '.join(architectures)}; "
-            f"choose a model that was trained for {task}, or add an adapter that brings the head"
+            f"choose a model that was trained for {task}, or add an adapter that contains the head"
         )
 
 

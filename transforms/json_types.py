@@ -75,9 +75,11 @@ def _type(node: Any, root: Schema, place: str, seen: tuple[str, ...]) -> pa.Data
         raise ValueError(f"{place} is {node!r}; give it a type")  # noqa: TRY004
     if reference := node.get("$ref"):
         if beside := [key for key in SHAPES if key in node]:
-            raise ValueError(f"{place} has {beside[0]} beside $ref; write both into one schema")
+            raise ValueError(f"{place} has {beside[0]} beside $ref; put both into one schema")
         if reference in seen:
-            raise ValueError(f"{place} refers to itself ({reference}), to any depth; a struct has a fixed one")
+            raise ValueError(
+                f"{place} refers to itself ({reference}), but a struct has a fixed depth; remove the reference"
+            )
         return _type(_resolved(reference, root, place), root, place, (*seen, reference))
     for key in ("anyOf", "oneOf", "allOf"):
         if key in node:
@@ -103,13 +105,15 @@ def _kinds(node: Schema, place: str) -> Sequence[str]:
 def _type_of_kind(kind: str, node: Schema, root: Schema, place: str, seen: tuple[str, ...]) -> pa.DataType:
     if kind == "array":
         if "prefixItems" in node or not isinstance(node.get("items"), Mapping):
-            raise ValueError(f"{place} is an array whose entries have no one type; give it items")
+            raise ValueError(f"{place} is an array whose items have no single type; give it items")
         return pa.list_(_type(node["items"], root, f"{place}[]", seen))
     if kind == "object":
         if "patternProperties" in node or isinstance(node.get("additionalProperties"), Mapping):
-            raise ValueError(f"{place} allows keys of any name, and a struct has fixed ones; name them all")
+            raise ValueError(
+                f"{place} allows keys of any name, but a struct has fixed fields; list all keys in properties"
+            )
         if not node.get("properties"):
-            raise ValueError(f"{place} is an object without properties; name its keys")
+            raise ValueError(f"{place} is an object without properties; list its keys in properties")
         fields = {name: _type(item, root, f"{place}.{name}", seen) for name, item in node["properties"].items()}
         return pa.struct(list(fields.items()))
     if kind not in SCALARS:
@@ -123,7 +127,7 @@ def _one(types: Sequence[pa.DataType], place: str) -> pa.DataType:
     if set(others) == {pa.int64(), pa.float64()}:
         return pa.float64()
     if len(others) > 1:
-        raise ValueError(f"{place} may be {' or '.join(map(str, others))}, and a column has one type; choose one")
+        raise ValueError(f"{place} may be {' or '.join(map(str, others))}, but a column has one type; choose one")
     return others[0] if others else pa.null()
 
 
@@ -139,18 +143,18 @@ def _type_of(value: Any, place: str) -> pa.DataType:
     for kind, type_ in kinds:
         if isinstance(value, kind):
             return type_
-    raise ValueError(f"{place} names the value {value!r}; only texts, numbers, booleans and null can be named")
+    raise ValueError(f"{place} lists the value {value!r}; only texts, numbers, booleans and null are possible")
 
 
 def _resolved(reference: str, root: Schema, place: str) -> Any:
     """The part of the schema that a `$ref` points to."""
     node: Any = root
     if reference != "#" and not reference.startswith("#/"):
-        raise ValueError(f"{place} refers to {reference!r}, outside the schema; copy it into $defs")
+        raise ValueError(f"{place} refers to {reference!r}, which is outside the schema; copy it into $defs")
     for part in reference.split("/")[1:]:
         part = part.replace("~1", "/").replace("~0", "~")
         if not isinstance(node, Mapping) or part not in node:
-            raise ValueError(f"{place} refers to {reference!r}, which the schema does not have")
+            raise ValueError(f"{place} refers to {reference!r}, which is not in the schema; correct the reference")
         node = node[part]
     return node
 

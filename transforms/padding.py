@@ -83,12 +83,14 @@ def settle(model: Model, forward: Callable[..., Any], head: str, precision: str,
         raise
     except Exception as error:
         lines = str(error).strip().splitlines() or [type(error).__name__]
-        fix = "choose a model that takes texts and nothing else, of any length"
+        fix = "choose a model that takes only texts, of any length"
         if found is not None:
-            fix = f"its dtype is {precision}: use dtype: float32, in which it can"
+            fix = f"its dtype is {precision}; use dtype: float32, which works"
         raise ModelError(f"{kind} cannot compute a text on its own ({lines[0][:200]}); {fix}") from error
     if changed := snapshot.changes():
-        LOG.info("%s starts every batch as it was loaded: it changes %s", kind, ", ".join(changed))
+        LOG.info(
+            "%s is reset to its loaded state before every batch, because a batch changes %s", kind, ", ".join(changed)
+        )
         trial = trial.changed(compute=from_start(model.compute, snapshot))
         alone = trial.alone()
     # One pass checks two things: that results are repeatable, and that type ids of 0 give the same as no type ids.
@@ -97,10 +99,7 @@ def settle(model: Model, forward: Callable[..., Any], head: str, precision: str,
             trial = trial.changed(compute=seeded(trial.model.compute, model.device))
             alone = trial.alone()
         if not trial.gives(alone):
-            raise ModelError(
-                f"{kind} gives another result each time it computes the same text, so no result could be repeated; "
-                "choose another model"
-            )
+            raise ModelError(f"{kind} gives another result each time it computes the same text; choose another model")
         if types and not trial.changed(text_types=types).gives(alone):
             trial = trial.changed(text_types=types)
             alone = trial.alone()

@@ -81,7 +81,10 @@ def _layout(root: Path) -> Layout:
         place = root / module["path"]
         kind = module["type"].rsplit(".", 1)[-1]
         if normalize and kind != "Dropout":
-            raise ModelError(f"{root / 'modules.json'} has {kind} after Normalize; embed wants Normalize last")
+            raise ModelError(
+                f"{root / 'modules.json'} has {kind} after Normalize; choose a model in which Normalize is the last "
+                "step"
+            )
         match kind:
             case "Transformer" | "Dropout":
                 pass

@@ -76,7 +76,8 @@ def pin(name: str, revision: str | None, key: str) -> Pin:
         return Pin(name, str(HfApi().model_info(name, revision=revision).sha), local=False)
     except (HfHubHTTPError, OfflineModeIsEnabled, httpx.HTTPError, ValueError) as error:
         raise ModelError(
-            f"{key} {name!r} is not a folder here, and {_why(error)}; check the name, and for a private model HF_TOKEN"
+            f"{key} {name!r} is not a folder here, and {_why(error)}; check the name; a private model also needs "
+            "HF_TOKEN"
         ) from error
 
 

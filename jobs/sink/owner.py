@@ -68,7 +68,7 @@ def read(store: Store) -> Owner | None:
         return _last_planned(store)
     except (ValueError, pa.ArrowException) as error:
         raise UnreadableSink(
-            f"{store.url}/{names.OWNER} is damaged, so that the job that the sink belongs to is unknown; restore the "
+            f"{store.url}/{names.OWNER} is damaged, so it is unknown which job the sink belongs to; restore the "
             f"file, or delete it if this job is the only one that writes there"
         ) from error
 
@@ -110,7 +110,7 @@ def check(spec: JobSpec, store: Store) -> Owner | None:
 
 
 def _refuse_nested(store: Store) -> None:
-    """Refuse a folder inside of another sink: whoever reads that one would read both.
+    """Refuse a folder inside of another sink: readers of that sink would read both.
 
     Raises:
         SpecError: naming the other sink.
@@ -118,8 +118,8 @@ def _refuse_nested(store: Store) -> None:
     for folder in Path(os.path.realpath(store.root)).parents if store.local else ():
         if (folder / names.OWNER).is_file():
             raise SpecError(
-                f"sink.path {store.url!r} lies inside of {str(folder)!r}, which is a sink itself; readers of that "
-                f"folder would read the rows of both: choose a sink.path beside it"
+                f"sink.path {store.url!r} lies inside of {str(folder)!r}, which is another sink; readers of that "
+                f"sink would read the rows of both; choose a sink.path beside it"
             )
 
 

@@ -37,23 +37,23 @@ def parse(condition: str, connection: duckdb.DuckDBPyConnection) -> Tree:
         Refused: it is not SQL, or more than a condition.
     """
     if not condition.strip():
-        raise Refused("it is empty; write a condition, or leave source.where out")
+        raise Refused("it is empty; write a condition, or remove source.where")
     tree = _query(f"(\n{condition}\n)", connection)
     if tree.get("error"):
         reason = str(tree.get("error_message")).splitlines()[0]
-        # The condition stands in brackets of ours: without one of its own, its end is the place at fault.
+        # The condition is wrapped in parentheses: if it contains none, an error at `)` means that its end is missing.
         at_end = reason == 'syntax error at or near ")"' and ")" not in condition
         raise Refused("syntax error: something is missing at its end" if at_end else reason)
     found = tree["statements"][0]["node"].pop("where_clause", None)
     for node in nodes(found):
         if (what := REFUSED.get(node["class"])) is not None:
-            raise Refused(f"it has {what}, and a condition sees one row; write a condition on its columns")
-    # The rest of the statement must equal that of the shortest one: no ORDER BY, no UNION, no second statement.
+            raise Refused(f"it has {what}, but a condition is checked on one row; use only the columns of that row")
+    # Apart from the condition the statement must equal the shortest one: no ORDER BY, no UNION, no second statement.
     shortest = _query("(true)", connection)
     shortest["statements"][0]["node"].pop("where_clause")
     if found is None or _without_places(tree) != _without_places(shortest):
-        raise Refused("it is more than one condition; write what follows WHERE, and no other clause")
-    # In parentheses no other clause can follow the condition; without them its own must be balanced.
+        raise Refused("it is more than one condition; write only the text that follows WHERE")
+    # The check above is in parentheses, so that no clause can follow; this one finds unbalanced parentheses.
     if (bare := _query(condition, connection)).get("error"):
         raise Refused(str(bare.get("error_message")).splitlines()[0])
     return dict(found)
@@ -75,14 +75,14 @@ def check_functions(tree: Tree, connection: duckdb.DuckDBPyConnection) -> None:
     over_rows = {name for name, kind, _, _ in catalog if kind in ("aggregate", "window")} - scalar
     if found := sorted(called & over_rows):
         shown = "count(*)" if found[0] == "count_star" else f"{found[0]}()"
-        raise Refused(f"{shown} is computed over many rows, and a condition sees one")
+        raise Refused(f"{shown} is computed over many rows, but a condition is checked on one row")
     unstable = {name for name, _, stability, _ in catalog if stability not in (None, "CONSISTENT")}
     # Macros that call one, such as ago(interval).
     word = re.compile(rf"\b({'|'.join(map(re.escape, sorted(unstable | CLOCK)))})\b")
     unstable |= {name for name, kind, _, text in catalog if kind == "macro" and word.search(text or "")}
     if found := sorted(called & unstable):
         raise Refused(
-            f"{found[0]}() does not depend on the row alone, so that a rerun would choose other rows; write the value "
+            f"{found[0]}() does not depend on the row alone, so a rerun would choose other rows; write the value "
             f"itself, or give source.where with each run"
         )
 
@@ -105,7 +105,7 @@ def named_columns(tree: Tree, columns: Sequence[str], condition: str) -> list[st
             raise Refused(_unknown(name, condition))
         for column in fits:
             if (other := found.setdefault(column.lower(), column)) != column:
-                raise Refused(f"it names {other!r} and {column!r}, which SQL takes for one name; rename one of them")
+                raise Refused(f"it names {other!r} and {column!r}, which are the same name in SQL; rename one of them")
     return list(found.values())
 
 

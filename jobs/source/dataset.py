@@ -55,7 +55,7 @@ def plan(spec: SourceSpec, sink: str | None, texts: Collection[str], pinned: Map
         # The library raises its own errors, and those of its readers and of the network.
         raise SpecError(f"source.dataset {spec.dataset!r} cannot be opened: {reason(error)}") from error
     if features is None:
-        raise SpecError(f"source.dataset {spec.dataset!r} is empty")
+        raise SpecError(f"source.dataset {spec.dataset!r} has no rows; give another dataset or split")
     schema = plain_schema(features.arrow_schema)
     check_columns(spec, schema.names, f"{spec.dataset}/{spec.split}")
     if spec.columns is not None:
@@ -103,7 +103,7 @@ def _check_sink(folder: Path, sink: str) -> None:
     inner, outer = Path(path).resolve(), folder.resolve()
     if inner.is_relative_to(outer) or outer.is_relative_to(inner):
         raise SpecError(
-            f"sink.path {shown(sink)!r} and source.dataset {str(folder)!r} lie inside each other, so that the next run "
+            f"sink.path {shown(sink)!r} and source.dataset {str(folder)!r} lie inside each other, so the next run "
             f"would read what this one wrote; point sink.path to a folder beside the dataset"
         )
 

@@ -130,7 +130,7 @@ def version(info: dict[str, Any], url: str) -> str:
         if info.get(key):
             return f"{info.get('size')}-{info[key]}"
     raise SpecError(
-        f"{shown(url)} has neither a checksum nor a time of change, so that a changed file would not be noticed; copy "
+        f"{shown(url)} has neither a checksum nor a modification time, so a changed file would not be noticed; copy "
         f"it to a folder or an object store"
     )
 
@@ -144,7 +144,7 @@ def format_of(name: str, entry: str) -> str:
     if (ending := DATA.search(name)) is None:
         raise SpecError(
             f"source.path {shown(entry)!r}: {posixpath.basename(shown(name))!r} does not end like a data file "
-            f"({', '.join(FORMATS)}); say source.format: parquet, csv, jsonl or arrow"
+            f"({', '.join(FORMATS)}); set source.format to parquet, csv, jsonl or arrow"
         )
     return FORMATS[ending.group(1).lower()]
 
@@ -194,7 +194,7 @@ def check_sink(paths: str | Sequence[str], files: Sequence[File], sink: str) -> 
         reached = any(local.matches(path, name) for name in written) if is_local else "*" not in path or "**" in path
         if reached and not hidden:
             raise SpecError(
-                f"sink.path {shown(sink)!r} lies inside source.path {shown(entry)!r}, so that the next run would read "
+                f"sink.path {shown(sink)!r} lies inside source.path {shown(entry)!r}, so the next run would read "
                 f"what this one wrote; point sink.path to a folder beside the source"
             )
 

@@ -101,5 +101,5 @@ def url_of(fs: AbstractFileSystem, entry: str, name: str) -> Callable[[str], str
         if same_fs == fs and path == name:
             return way
     raise SpecError(
-        f"source.path {shown(entry)!r}: its files cannot be opened by a URL of their own; name another path"
+        f"source.path {shown(entry)!r}: its files have no URLs by which they can be opened; give another path"
     )

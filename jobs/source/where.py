@@ -90,7 +90,7 @@ class Where:
         except self.error as error:
             raise self._refused(_message(error)) from error
         if not pa.types.is_boolean(value.type):
-            raise self._refused(f"it gives a value of type {value.type}, and a condition is true or false")
+            raise self._refused(f"it gives a value of type {value.type}, but a condition must be true or false")
 
     def filter(self, batch: pa.RecordBatch) -> tuple[pa.RecordBatch, list[tuple[int, str]]]:
         """The rows that meet the condition, their types and order untouched.
@@ -171,9 +171,7 @@ class Where:
         query = "SELECT keyword_name FROM duckdb_keywords() WHERE keyword_category <> 'unreserved'"
         words &= {name for (name,) in self.connection.execute(query).fetchall()}
         named = [f'"{name}"' for name in self.schema.names if name.lower() in words]
-        return (
-            f"; a column that is called like a word of SQL goes in double quotes: {', '.join(named)}" if named else ""
-        )
+        return f"; write a column whose name is a word of SQL in double quotes: {', '.join(named)}" if named else ""
 
     def _refused(self, reason: str) -> SpecError:
         return SpecError(f"source.where {self.condition!r}: {reason}; columns: {', '.join(self.schema.names)}")

@@ -163,7 +163,8 @@ def read(path: str | Path, overrides: Sequence[str] = ()) -> JobSpec:
         raise SpecError(f"{path} is not YAML{where}: {getattr(error, 'problem', None) or error}") from error
     if not isinstance(content, dict):
         raise SpecError(
-            f"{path} holds {type(content).__name__}; a job file is a mapping: {', '.join(JobSpec.model_fields)}"
+            f"{path} contains {type(content).__name__}; a job file is a mapping with the keys "
+            f"{', '.join(JobSpec.model_fields)}"
         )
     for override in overrides:
         override_key(content, override)
@@ -227,7 +228,7 @@ def override_key(content: dict[str, Any], override: str) -> None:
     for name in parents:
         at = _step(at, name, key, {})
         if at is None:
-            raise SpecError(f"override {override!r}: {name!r} of {key!r} is not in the job file")
+            raise SpecError(f"override {override!r}: the job file has no {name!r} in which {last!r} could be set")
     try:
         parsed = yaml.safe_load(value)
     except yaml.YAMLError as error:
@@ -238,14 +239,14 @@ def override_key(content: dict[str, Any], override: str) -> None:
     elif isinstance(at, dict):
         at[last] = parsed
     else:
-        raise SpecError(f"override {override!r}: {last!r} would be set in {at!r}, which is not a mapping")
+        raise SpecError(f"override {override!r}: {last!r} cannot be set in {at!r}, which is not a mapping")
 
 
 def _step(at: Any, name: str, key: str, default: Any) -> Any:
     if isinstance(at, list):
         if not name.isdigit() or int(name) >= len(at):
             entry = f", such as {key.replace(name, f'0.{name}', 1)}" if at and not name.isdigit() else ""
-            raise SpecError(f"override {key!r}: {name!r} is not an entry of a list of {len(at)}; count from 0{entry}")
+            raise SpecError(f"override {key!r}: {name!r} is not an index of a list of {len(at)}; the first is 0{entry}")
         return at[int(name)]
     return at.setdefault(name, default) if isinstance(at, dict) else None
 

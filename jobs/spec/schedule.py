@@ -25,7 +25,7 @@ class ScheduleSpec(BaseModel):
     @classmethod
     def _is_cron(cls, cron: str) -> str:
         if (fields := len(cron.split())) != 5:
-            raise ValueError(f"{cron!r} has {fields} fields and not five; {EXAMPLE}")
+            raise ValueError(f"{cron!r} has {fields} fields instead of five; {EXAMPLE}")
         try:
             next(CronSim(cron, datetime.now(UTC)))
         except (CronSimError, StopIteration) as error:

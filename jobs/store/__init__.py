@@ -214,6 +214,6 @@ def check(store: Store) -> None:
     """
     if not store.local and not conditional.is_supported(store.fs):
         raise SpecError(
-            f"sink.path {store.url!r} is on a filesystem without conditional writes, so that nothing would keep "
-            f"two runs apart; use a local folder, s3://, gs:// or abfs://, and copy the rows from there"
+            f"sink.path {store.url!r} is on a filesystem without conditional writes, so two runs could write "
+            f"at the same time; use a local folder, s3://, gs:// or abfs://, and copy the rows from there"
         )

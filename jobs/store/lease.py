@@ -125,8 +125,8 @@ def _leased(store: Store) -> Iterator[Lease]:
         raise _busy(store, _read(store, name))
     if store.put_if_absent(name, _holder(lease)):
         raise SinkError(
-            f"sink.path {store.url!r} is on a store that replaces a file although the request says If-None-Match; "
-            f"nothing would keep two runs apart: update the store, or choose another sink.path"
+            f"sink.path {store.url!r} is on a store that replaces a file although the request says If-None-Match, "
+            f"so two runs could write at the same time; update the store, or choose another sink.path"
         )
     numbers = _numbers(store)
     if max(numbers) != lease.number:

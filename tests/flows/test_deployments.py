@@ -150,7 +150,7 @@ def test_two_jobs_with_one_sink_are_refused(folder, models):
     first = write(folder, models, "first")
     second = folder / "specs" / "second.yaml"
     second.write_text(first.read_text().replace("name: first", "name: second"))
-    with pytest.raises(SpecError, match=r"sink.path 'out-first' is that of .*first.yaml and of .*second.yaml"):
+    with pytest.raises(SpecError, match=r"sink.path 'out-first' is used in both .*first.yaml and .*second.yaml"):
         deployments.read_jobs(folder / "specs")
 
 

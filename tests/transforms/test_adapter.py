@@ -128,7 +128,7 @@ BROKEN = {
     "unknown kind": (lambda a: settings(a, peft_type="LURA"), r"peft_type 'LURA', which PEFT .* does not have"),
     "base is a number": (
         lambda a: settings(a, base_model_name_or_path=3),
-        r"a base_model_name_or_path that is no string",
+        r"a base_model_name_or_path that is not a string",
     ),
     "modules_to_save is a word": (lambda a: settings(a, modules_to_save="all"), r"modules_to_save 'all'; give a list"),
     "rank is a word": (lambda a: settings(a, r="four"), r"does not fit its base|cannot be read by PEFT"),

@@ -127,8 +127,8 @@ def test_the_task_is_not_called_without_rows(module):
         ("VERSION = 3", "VERSION = '3'", "VERSION is '3'; give a whole number"),
         ("def check(options, config): pass", "", "lacks check"),
         ("ARCHITECTURE = None", "ARCHITECTURE = 5", "ARCHITECTURE is 5; give the name of a class that loads weights"),
-        ("(frozen=True)", "", "Options is no frozen dataclass; write @dataclass(frozen=True) above it"),
-        ("@dataclass(frozen=True)", "", "Options is no frozen dataclass"),
+        ("(frozen=True)", "", "Options is not a frozen dataclass; write @dataclass(frozen=True) above it"),
+        ("@dataclass(frozen=True)", "", "Options is not a frozen dataclass"),
         ("def check(options, config): pass", "check = 5", "check is 5; it must be a function"),
         (
             "VERSION = 3",
@@ -169,7 +169,10 @@ def test_an_exception_of_a_module_at_plan_or_load_time_is_reported_in_one_senten
     [
         ("['HEY']", "gave a list; it must give a transforms.contract.Annotation"),
         ("Annotation(['HEY'])", "gave values in a list; they must be a pyarrow.Array"),
-        ("Annotation(pa.array(['a', 'b', 'c']))", "gave 3 values for 1 rows; give one for each, null for none"),
+        (
+            "Annotation(pa.array(['a', 'b', 'c']))",
+            "gave 3 values for 1 rows; give one value per row, null for a row without one",
+        ),
         ("Annotation(pa.array([[1]]))", "gave values of type list<item: int64>, and its output_type is string"),
     ],
 )

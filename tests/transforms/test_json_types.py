@@ -47,18 +47,18 @@ def test_a_schema_has_the_type_of_its_values(schema, type_):
 @pytest.mark.parametrize(
     ("schema", "complaint"),
     [
-        ({"type": "object"}, "$ is an object without properties; name its keys"),
+        ({"type": "object"}, "$ is an object without properties; list its keys in properties"),
         (an_object(a={}), "$.a has no type; give it one of object, array, string"),
         (an_object(a=True), "$.a is True; give it a type"),
         (an_object(a={"type": "text"}), "$.a has type 'text'; types: object, array, string"),
-        (an_object(a={"type": ["string", "integer"]}), "$.a may be string or int64, and a column has one type"),
+        (an_object(a={"type": ["string", "integer"]}), "$.a may be string or int64, but a column has one type"),
         (an_object(a={"anyOf": [an_object(b=TEXT), an_object(c=TEXT)]}), "$.a may be struct<b: string> or struct<c"),
         (an_object(a={"enum": ["x", 1]}), "$.a may be string or int64"),
-        (an_object(a={"enum": [["x"]]}), "$.a names the value ['x']; only texts, numbers, booleans and null"),
-        (an_object(a={"type": "array"}), "$.a is an array whose entries have no one type; give it items"),
+        (an_object(a={"enum": [["x"]]}), "$.a lists the value ['x']; only texts, numbers, booleans and null"),
+        (an_object(a={"type": "array"}), "$.a is an array whose items have no single type; give it items"),
         (
             an_object(a={"type": "array", "prefixItems": [TEXT, WHOLE]}),
-            "$.a is an array whose entries have no one type",
+            "$.a is an array whose items have no single type",
         ),
         (an_object(a={"type": "array", "items": {"type": "array"}}), "$.a[] is an array"),
         ({"type": "object", "additionalProperties": TEXT}, "$ allows keys of any name"),
@@ -68,8 +68,11 @@ def test_a_schema_has_the_type_of_its_values(schema, type_):
             an_object(a={"$ref": "#/$defs/t"}) | {"$defs": {"t": an_object(b={"$ref": "#/$defs/t"})}},
             "$.a.b refers to itself",
         ),
-        (an_object(a={"$ref": "#/$defs/t"}), "$.a refers to '#/$defs/t', which the schema does not have"),
-        (an_object(a={"$ref": "https://example.org/x"}), "$.a refers to 'https://example.org/x', outside the schema"),
+        (an_object(a={"$ref": "#/$defs/t"}), "$.a refers to '#/$defs/t', which is not in the schema"),
+        (
+            an_object(a={"$ref": "https://example.org/x"}),
+            "$.a refers to 'https://example.org/x', which is outside the schema",
+        ),
         (
             an_object(a={"$ref": "#/$defs/t", "properties": {}}) | {"$defs": {"t": TEXT}},
             "$.a has properties beside $ref",

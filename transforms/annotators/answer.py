@@ -72,7 +72,7 @@ class Answerer:
         if options.null_threshold is not None and template.find(model.tokenizer.cls_token_id, 1, 1) is None:
             raise ModelError(
                 "answer: null_threshold needs a tokenizer that puts a CLS token into each sequence (its score means no "
-                "answer), and this one does not; leave null_threshold out"
+                "answer), and this one does not; remove null_threshold"
             )
         self.options = options
         self.model = model

@@ -34,7 +34,8 @@ class Classifier:
         self.labels = pa.array(heads.labels(model.config), pa.string())
         if isinstance(options.top_k, int) and options.top_k > len(self.labels):
             raise SpecError(
-                f"top_k is {options.top_k}, and the model has {len(self.labels)} labels; give at most that, or all"
+                f"top_k is {options.top_k}, and the model has {len(self.labels)} labels; give a number up to "
+                f"{len(self.labels)}, or all"
             )
         self.gives_list = gives_list(options, model.config)
         self.max_tokens = max_tokens or model.max_tokens

@@ -69,7 +69,7 @@ class MaskFiller:
         if len(pieces) != 1 or pieces[0] == self.tokenizer.unk_token_id:
             raise ModelError(
                 f"target {word!r} is not one token of this model but {self.tokenizer.convert_ids_to_tokens(pieces)}; "
-                "give words that its vocabulary has whole"
+                "give words that are single tokens of its vocabulary"
             )
         return pieces[0]
 

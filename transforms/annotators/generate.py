@@ -77,8 +77,8 @@ class Generator:
         if options.json_schema is not None:
             if network.generation_config.stop_strings:
                 raise ModelError(
-                    "json_schema goes without the stop_strings of the model's generation_config.json, which could end "
-                    "a text before it is complete; take them out of that file"
+                    "json_schema cannot be combined with the stop_strings in the model's generation_config.json, "
+                    "which could end a text before it is complete; remove them from that file"
                 )
             if not lanes.fits(network):
                 raise ModelError(

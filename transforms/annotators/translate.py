@@ -45,7 +45,7 @@ class Translator:
         ):
             raise ModelError(
                 f"target_language is {options.target_language or options.target_language_column!r}, and this model "
-                f"writes {self.languages.start} only; leave it out"
+                f"writes {self.languages.start} only; remove it"
             )
         if options.source_language_column is None:
             self.check_language("source", options.source_language)

@@ -66,7 +66,7 @@ def _check_labels(file: Path, content: dict[str, Any]) -> None:
     if labels is None:
         return
     if not isinstance(labels, dict):
-        raise ModelError(f'{file} has an id2label that is no object; write {{"0": "first label", "1": ...}}')
+        raise ModelError(f'{file} has an id2label that is not an object; write {{"0": "first label", "1": ...}}')
     ids = [int(key) for key in labels if str(key).isdecimal()]
     if sorted(ids) != list(range(len(labels))):
         raise ModelError(

@@ -105,7 +105,9 @@ def _pack(network: Any, checked: bool) -> None:
     # weights of a packed layer fails, because a packed layer has none.
     exact = network.dtype == torch.float32
     if (got := sample()) is None or (exact and not encoder.same(got, want)):
-        LOG.warning("linear layers of %s stay as they are: packed ones give something else", type(network).__name__)
+        LOG.warning(
+            "the linear layers of %s are not packed, because packed layers give other results", type(network).__name__
+        )
         layers.put_back(replaced)
 
 
@@ -116,9 +118,11 @@ def _computes_unpadded(network: Any) -> bool:
     try:
         got = encoder.sample_output(network, unpadded.unpad(network))
     except (RuntimeError, TypeError) as error:
-        LOG.warning("batches keep their padding: %s cannot compute without it: %s", type(network).__name__, error)
+        LOG.warning(
+            "batches keep their padding, because %s cannot compute without it: %s", type(network).__name__, error
+        )
         return False
     if not encoder.same(got, want):
-        LOG.warning("batches keep their padding: %s gives other results without it", type(network).__name__)
+        LOG.warning("batches keep their padding, because %s gives other results without it", type(network).__name__)
         return False
     return True

@@ -111,7 +111,7 @@ def check_schema(schema: str) -> None:
     """
     guidance = _llguidance()
     if message := guidance.LLMatcher.validate_grammar(_grammar(schema)):
-        raise SpecError(f"json_schema: {message.splitlines()[0]}; see https://json-schema.org for what one may say")
+        raise SpecError(f"json_schema: {message.splitlines()[0]}; see https://json-schema.org for valid schemas")
 
 
 def _grammar(schema: str) -> str:

@@ -53,7 +53,7 @@ class Languages:
         if code is None:
             raise ModelError(f"{key} is missing; this model takes {_listed(self.codes)}")
         if self.kind == "fixed":
-            raise ModelError(f"{key} is {code!r}, and this model translates between two fixed languages; leave it out")
+            raise ModelError(f"{key} is {code!r}, and this model translates between two fixed languages; remove it")
         near = difflib.get_close_matches(code, self.codes, 1)
         hint = f"did you mean {near[0]}? " if near else ""
         raise ModelError(f"{key} {code!r} is not a language of this model; {hint}it has {_listed(self.codes)}")

@@ -54,7 +54,7 @@ class Prompts:
         self.special = re.compile("|".join(map(re.escape, self._special())) or r"(?!)")
         if (least := len(self._ids([""] * len(self.names)))) >= room:
             raise ModelError(
-                f"the prompt without any text has {least} tokens, and beside the new ones the window has room for "
+                f"the prompt has {least} tokens without any text, and max_new_tokens leaves room for "
                 f"{max(0, room)}; shorten the prompt or lower max_new_tokens"
             )
 

@@ -120,7 +120,7 @@ def read(folder: str, network: Any) -> GenerationConfig:
         if (value := getattr(settings, name, None)) not in off:
             raise ModelError(
                 f"{file} has {name} {value!r}, which asks for a way of choosing tokens that Nightscribe does not have; "
-                "take that key out"
+                "remove that key"
             )
     _check_tokens(file, settings, network)
     return settings
@@ -142,7 +142,7 @@ def check(folder: str, model: Model) -> None:
         _ = Choice(model.network, complete(model, Decoding()), model.device).takes_rough
     except Exception as error:
         raise ModelError(
-            f"the generation settings in {folder!r} cannot be followed ({files.first_line(error)}); correct "
+            f"the generation settings in {folder!r} are not valid ({files.first_line(error)}); correct "
             "generation_config.json, or copy it again from where the model came from"
         ) from error
 
@@ -155,7 +155,7 @@ def _check_tokens(file: Path, settings: GenerationConfig, network: Any) -> None:
         numbers = list(_flat(value))
         if wrong := [one for one in numbers if not isinstance(one, int) or isinstance(one, bool) or one >= size]:
             raise ModelError(
-                f"{file} has {name} {value!r}, and {wrong[0]!r} is no token of the model, which has {size}; correct it"
+                f"{file} has {name} {value!r}, and {wrong[0]!r} is not one of the model's {size} tokens; correct it"
             )
 
 

@@ -60,7 +60,7 @@ class Options:
         if (self.question is None) == (self.question_column is None):
             raise ValueError("give either question (one for all rows) or question_column, and not both")
         if self.question == "":
-            raise ValueError("question is ''; ask something")
+            raise ValueError("question is ''; write a question")
         for key, least in (("top_k", 1), ("max_answer_tokens", 1), ("window", 1), ("stride", 0)):
             if (value := getattr(self, key)) is not None and value < least:
                 raise ValueError(f"{key} is {value}; give a number from {least}")

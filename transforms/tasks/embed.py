@@ -78,7 +78,9 @@ def check(options: Options, config: PretrainedConfig | None) -> None:
             f"prompts: {', '.join(layout.prompts) or 'none'}; or give the text itself as prompt"
         )
     if options.dimensions is not None and options.dimensions > (width := full_width(config, layout)):
-        raise ModelError(f"dimensions is {options.dimensions}, and this model gives {width}; give at most that")
+        raise ModelError(
+            f"dimensions is {options.dimensions}, and this model gives {width}; give a number up to {width}"
+        )
 
 
 def output_type(options: Options, config: PretrainedConfig | None) -> pa.DataType:
@@ -107,7 +109,7 @@ def pooling_of(options: Options, layout: sentence.Layout) -> str:
         return options.pooling
     if (pooling := layout.pooling or "mean") not in sentence.POOLINGS:
         raise ModelError(
-            f"this model pools by {pooling}, and embed by {', '.join(sentence.POOLINGS)}; choose another model, or say "
+            f"this model pools by {pooling}, and embed by {', '.join(sentence.POOLINGS)}; choose another model, or set "
             "pooling: mean, cls or last if you know that it suits the model"
         )
     return sentence.POOLINGS[pooling]

@@ -51,7 +51,7 @@ class Options:
         if self.mask is not None and not self.mask.strip():
             raise ValueError(f"mask is {self.mask!r}; give a placeholder that texts have, such as ___")
         if self.targets is not None and not self.targets:
-            raise ValueError("targets is []; give at least one word, or leave it out for the whole vocabulary")
+            raise ValueError("targets is []; give at least one word, or remove the key for the whole vocabulary")
 
 
 def check(options: Options, config: PretrainedConfig | None) -> None:

@@ -116,7 +116,7 @@ def encoding(raw: bytes, spec: SourceSpec, path: str) -> str:
     even, odd = raw[0::2].count(0), raw[1::2].count(0)
     if spec.encoding is None and min(even, odd) == 0 and max(even, odd) > len(raw) * 0.4:
         name = "utf-16-be" if even else "utf-16-le"
-        raise UnreadableSource(f"{path} is not UTF-8; it looks like source.encoding: {name}")
+        raise UnreadableSource(f"{path} is not UTF-8 but looks like {name}; set source.encoding: {name}")
     return named
 
 
@@ -146,7 +146,7 @@ def look(head: bytes, spec: SourceSpec, path: str) -> Head:
         header = next(iter(dialect.fields(head[begin:end].decode())), [""])
     except UnicodeDecodeError as error:
         raise UnreadableSource(
-            f"{path}: its header is not UTF-8 (byte {begin + error.start}: {error.reason}); name source.encoding, "
+            f"{path}: its header is not UTF-8 (byte {begin + error.start}: {error.reason}); set source.encoding, "
             f"such as cp1252"
         ) from error
     rows = _sample_rows(sample, dialect)
@@ -230,7 +230,7 @@ def _names(header: list[str], spec: SourceSpec, path: str) -> tuple[str, ...]:
         twice = [name for name in twice if name in spec.columns]
     if twice:
         raise UnreadableSource(
-            f"{path}: column {twice[0]!r} stands twice in the header; rename one, or leave it out with source.columns"
+            f"{path}: column {twice[0]!r} occurs twice in the header; rename one, or leave it out with source.columns"
         )
     # A name that is not selected may occur twice, but Arrow needs unique names.
     return tuple(name if names.index(name) == i else f"{name}\0{i}" for i, name in enumerate(names))

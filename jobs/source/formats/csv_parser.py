@@ -97,7 +97,7 @@ def records(
     ragged: list[BadRow] = []
 
     def note(row: pa.csv.InvalidRow) -> str:
-        message = f"{row.actual_columns} fields, the header has {len(head.names)}"
+        message = f"the record has {row.actual_columns} fields, and the header has {len(head.names)}"
         text = _from_latin(row.text.encode()).decode("utf-8", "backslashreplace") if as_latin else row.text
         raw = text.split(SENTINEL.decode())[0]
         ragged.append(BadRow("RaggedLine", message, cut(raw), row.number))

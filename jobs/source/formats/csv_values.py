@@ -233,9 +233,8 @@ def _complaint(field: pa.Field, cell: bytes, is_named: bool) -> tuple[str, str]:
         value = cell.decode()
     except UnicodeDecodeError as error:
         found = f"column {field.name!r}: byte {error.object[error.start]:#04x} at {error.start} is not UTF-8"
-        return "InvalidUTF8", f"{found}; if the file has another encoding, name it in source.encoding, such as cp1252"
+        return "InvalidUTF8", f"{found}; if the file has another encoding, set source.encoding, such as cp1252"
     value = repr(value if len(value) <= SHOWN_CHARACTERS else value[: SHOWN_CHARACTERS - 3] + "...")
-    message = f"column {field.name!r} is {field.type}, and {value} is not one"
-    if not is_named:
-        message += " that prints back exactly"
-    return "InvalidValue", f"{message}; source.types: {{{field.name}: string}} keeps the text of all rows"
+    fault = f"is not a value of type {field.type}" if is_named else f"would not be kept exactly as {field.type}"
+    fix = f"set source.types: {{{field.name}: string}} to read the column as text"
+    return "InvalidValue", f"column {field.name!r}: {value} {fault}; {fix}"

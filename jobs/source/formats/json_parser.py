@@ -25,6 +25,7 @@ from jobs.source.formats.json_values import (
     native,
     parse,
     unmarked,
+    with_article,
 )
 from jobs.source.shard import BadRow
 
@@ -92,13 +93,15 @@ class Parser:
             value: Any = parse(line.decode())
         except UnicodeDecodeError as error:
             # The columns with valid bytes are kept.
-            return self._kept(BadRow("InvalidUTF8", f"byte {error.start} of the line: {error.reason}", shown), line)
+            return self._kept(
+                BadRow("InvalidUTF8", f"byte {error.start} of the line is not UTF-8: {error.reason}", shown), line
+            )
         except RecursionError:
             return BadRow("InvalidJSON", "nested too deep", shown)
         except json.JSONDecodeError as error:
             return self._broken(error, shown)
         if not isinstance(value, dict):
-            return BadRow("InvalidJSON", f"a line holds one object, this one a {kind(value)}", shown)
+            return BadRow("InvalidJSON", f"the line is not an object but {with_article(kind(value))}", shown)
         values, misfits = self._values(value)
         if not misfits:
             return values

@@ -14,7 +14,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.json
 
-from jobs.source.formats.json_values import Integer, Real, any_text, is_any, kind, parse
+from jobs.source.formats.json_values import Integer, Real, any_text, is_any, kind, parse, with_article
 
 # Numbers are compared with their text in this many bytes at the beginning of a file.
 EXACT_BYTES = 1 << 20
@@ -118,7 +118,7 @@ class Seen:
         shapes["scalar"] = scalars.total()
         (shape, most), *_ = shapes.most_common()
         if most < (1 - MAX_OTHER_LISTS) * shapes.total():
-            raise Mixed(f"{_a(one)} in line {line}" for one, line in self.lines.items() if one != "null")
+            raise Mixed(f"{with_article(one)} in line {line}" for one, line in self.lines.items() if one != "null")
         if shape == "object":
             return pa.field(name, pa.struct([each.field(key, f"{path}.{key}") for key, each in self.fields.items()]))
         if shape == "list":
@@ -288,7 +288,3 @@ def _depth(type_: pa.DataType) -> int:
 
 def _printed(value: str) -> str:
     return repr(float(value))
-
-
-def _a(kind_: str) -> str:
-    return f"an {kind_}" if kind_ == "object" else f"a {kind_}"

@@ -161,6 +161,11 @@ def kind(value: Any) -> str:
     return names.get(type(value), "object")
 
 
+def with_article(kind_: str) -> str:
+    """A kind with its article, such as `an object`."""
+    return f"an {kind_}" if kind_ == "object" else f"a {kind_}"
+
+
 def _pairs(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) == len(pairs):
@@ -184,15 +189,18 @@ def _encodable(value: str, path: str) -> str:
     except UnicodeEncodeError:
         shown = value.encode("utf-8", "backslashreplace").decode()
         raise Misfit(
-            path, f"{_shortened(shown)} has half of a surrogate pair, which is no text", "InvalidUTF8"
+            path, f"{_shortened(shown)} contains half of a surrogate pair, so it is not valid text", "InvalidUTF8"
         ) from None
     return value
 
 
 def _misfit(value: Any, field: pa.Field, path: str) -> Misfit:
-    article = "an" if kind(value) == "object" else "a"
     shown = _shortened(text(value).encode("utf-8", "backslashreplace").decode())
-    return Misfit(path, f"{shown} is {article} {kind(value)}, the column is {field.type}")
+    return Misfit(path, f"{shown} is {with_article(kind(value))}, and the column is {field.type}")
+
+
+def _fix(path: str) -> str:
+    return f"set source.types: {{{path}: string}} to keep it"
 
 
 def _shortened(shown: str) -> str:
@@ -211,7 +219,7 @@ def _integer(value: Any, field: pa.Field, path: str, strict: bool) -> int:
     bits = field.type.bit_width
     low, high = (-(1 << bits - 1), 1 << bits - 1) if pa.types.is_signed_integer(field.type) else (0, 1 << bits)
     if len(value) > 20 or not low <= (number := int(value)) < high:
-        raise Misfit(path, f"{_shortened(value)} is outside of {field.type}; source.types: {{{path}: string}} keeps it")
+        raise Misfit(path, f"{_shortened(value)} is outside the range of {field.type}; {_fix(path)}")
     return number
 
 
@@ -221,7 +229,7 @@ def _real(value: Any, field: pa.Field, path: str, strict: bool) -> float:
     number = float(value)
     lost = type(value) is Integer and len(value) > 15 and (math.isinf(number) or int(number) != Decimal(value))
     if lost or (math.isinf(number) and "Inf" not in value):
-        raise Misfit(path, f"{_shortened(value)} has no exact {field.type}; source.types: {{{path}: string}} keeps it")
+        raise Misfit(path, f"{_shortened(value)} cannot be stored exactly as {field.type}; {_fix(path)}")
     return number
 
 
@@ -271,12 +279,12 @@ def check_keys(value: dict[str, Any], names: list[str], path: str, strict: bool)
     """
     above = f"{path}." if path else ""
     if isinstance(value, Repeated) and value.key in names:
-        raise Misfit(f"{above}{value.key}", f"the key {value.key!r} is there twice", "DuplicateKey")
+        raise Misfit(f"{above}{value.key}", f"the key {value.key!r} occurs twice", "DuplicateKey")
     if strict and (extra := [key for key in value if key not in names]):
         keys = ", ".join(above + key for key in sorted(extra))
         raise Misfit(
             f"{above}{extra[0]}",
-            f"keys {keys} are not in the head of the file; name the wanted ones in source.columns",
+            f"keys {keys} do not occur in the first part of the file; list the wanted columns in source.columns",
             "UnexpectedKey",
         )
 

@@ -203,7 +203,7 @@ def test_a_version_is_a_checksum_or_a_time_and_a_file_without_one_is_refused():
     assert files.version({"blob_id": "c0ffee", "size": 3}, "hf://x") == "c0ffee"
     assert files.version({"ETag": 'W/"abc"', "size": 3}, "s3://x") == "abc"
     assert files.version({"Last-Modified": "Tue", "size": 3}, "https://x") == "3-Tue"
-    with pytest.raises(SpecError, match="neither a checksum nor a time of change"):
+    with pytest.raises(SpecError, match="neither a checksum nor a modification time"):
         files.version({"size": 3, "name": "x"}, "odd://x")
 
 

@@ -1,4 +1,4 @@
-"""A condition sees one row and the columns that it names; what is not such a condition is refused by the plan."""
+"""A condition reads one row and the columns that it names; any other condition is refused by the plan."""
 
 import decimal
 
@@ -86,7 +86,7 @@ def test_a_condition_chooses_rows_by_their_columns(condition, rows):
         ("rowid = 1", "column 'rowid' is not in the source"),
         ("town = 'Bonn'", "column 'town' is not in the source"),
         ('word = "ab"', "text goes in single quotes: 'ab'"),
-        ("nr", "it gives a value of type int64, and a condition is true or false"),
+        ("nr", "it gives a value of type int64, but a condition must be true or false"),
         ("NULL", "it gives a value of type null"),
         ("  ", "it is empty"),
         ("nr = 1; DROP TABLE t", "syntax error"),
@@ -113,7 +113,7 @@ def test_a_wrong_condition_is_refused_with_the_columns(condition, reason):
 def test_a_column_named_like_a_word_of_sql_is_reported_with_the_fix():
     batch = pa.record_batch({"order": [1, 2], "at": [3, 4]})
     assert "syntax error" in (message := refused("order = 1", batch))
-    assert '; a column that is called like a word of SQL goes in double quotes: "order"; columns: ' in message
+    assert '; write a column whose name is a word of SQL in double quotes: "order"; columns: ' in message
     assert chosen('"order" = 1', batch) == [1]
     assert '"at"' in refused("at < 4", batch)
 
@@ -124,7 +124,7 @@ def test_columns_that_differ_in_case_only_are_distinguished_by_spelling():
     assert chosen("ID = 9", batch) == [9, 9]
     assert chosen("word = 'b'", batch) == [9]
     assert "'Id' may be 'ID' or 'id'; spell it as one of them" in refused("Id = 2", batch)
-    assert "it names 'ID' and 'id', which SQL takes for one name" in refused("ID = 9 AND id = 2", batch)
+    assert "it names 'ID' and 'id', which are the same name in SQL" in refused("ID = 9 AND id = 2", batch)
 
 
 NUMBERS = pa.array([1, 2, 3])

@@ -66,9 +66,9 @@ def test_a_job_file_is_read_with_the_options_of_its_tasks():
         ("runner.workers=0", "job.yaml: runner.workers: 0 is not a number of workers; give 1 or more"),
         ("tasks=[]", "job.yaml: tasks is []; list should have at least 1 item"),
         ("name=a b", "job.yaml: name is 'a b'; string should match pattern"),
-        ("tasks.7.dtype=auto", "override 'tasks.7.dtype': '7' is not an entry of a list of 1; count from 0"),
+        ("tasks.7.dtype=auto", "override 'tasks.7.dtype': '7' is not an index of a list of 1; the first is 0"),
         ("source", "override 'source' is not key=value; write for example source.limit=1000"),
-        ("name.x=1", "override 'name.x=1': 'x' would be set in 'reviews-nightly', which is not a mapping"),
+        ("name.x=1", "override 'name.x=1': 'x' cannot be set in 'reviews-nightly', which is not a mapping"),
     ],
 )
 def test_a_wrong_key_or_value_is_named_with_the_valid_ones(override, expected):
@@ -114,7 +114,7 @@ def test_the_keys_of_every_task_are_suggested_and_a_task_that_does_not_exist_is_
 
 
 def test_a_key_of_a_task_without_its_number_is_told_with_it():
-    assert complaint("tasks.dtype=int8").endswith("list of 1; count from 0, such as tasks.0.dtype")
+    assert complaint("tasks.dtype=int8").endswith("list of 1; the first is 0, such as tasks.0.dtype")
 
 
 def test_a_text_in_place_of_a_number_is_reported_without_the_message_of_the_parser():
@@ -148,8 +148,8 @@ def test_overrides_are_yaml_and_reach_into_lists(tmp_path):
     ("text", "expected"),
     [
         ("a: [1", "is not YAML in line 1"),
-        ("- 1", "holds list; a job file is a mapping: name, source"),
-        ("", "holds NoneType"),
+        ("- 1", "contains list; a job file is a mapping with the keys name, source"),
+        ("", "contains NoneType"),
     ],
 )
 def test_a_job_file_that_is_not_a_mapping_is_reported(tmp_path, text, expected):

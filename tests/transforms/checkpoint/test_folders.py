@@ -36,7 +36,10 @@ CONFIGS = {
         lambda f: edit(f / "config.json", model_type="mine", auto_map={"AutoConfig": "a.B"}),
         r"needs code from its own repository \(auto_map\), which Nightscribe does not run",
     ),
-    "labels in a list": (lambda f: edit(f / "config.json", id2label=["a", "b", "c"]), r"id2label that is no object"),
+    "labels in a list": (
+        lambda f: edit(f / "config.json", id2label=["a", "b", "c"]),
+        r"id2label that is not an object",
+    ),
     "labels by words": (lambda f: edit(f / "config.json", id2label={"a": 0}), r"number the labels 0, 1, 2"),
     "labels from one": (
         lambda f: edit(f / "config.json", id2label={"1": "a", "2": "b", "3": "c"}),
@@ -97,7 +100,7 @@ def test_options_that_the_model_contradicts_are_refused_without_weights(models, 
 
 
 def test_more_labels_than_the_model_has_are_refused_at_plan_time(models):
-    with pytest.raises(SpecError, match="top_k is 4, and the model has 3 labels; give at most that, or all"):
+    with pytest.raises(SpecError, match="top_k is 4, and the model has 3 labels; give a number up to 3, or all"):
         rehearse(models / "sentiment", options=classify.Options("text", top_k=4))
 
 

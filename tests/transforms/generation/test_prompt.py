@@ -106,7 +106,7 @@ def test_a_prompt_past_the_window_has_its_longest_text_cut_and_the_template_kept
 
 
 def test_a_template_that_leaves_no_room_is_refused(chat: Model) -> None:
-    with pytest.raises(ModelError, match=r"without any text has \d+ tokens.*lower max_new_tokens"):
+    with pytest.raises(ModelError, match=r"the prompt has \d+ tokens without any text.*lower max_new_tokens"):
         Prompts(chat, parse("a long introduction " * 20 + "{text}"), 60)
 
 

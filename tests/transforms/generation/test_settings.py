@@ -43,15 +43,21 @@ def tried(folder, **options):
 REFUSED = {
     "contrastive search": ({"penalty_alpha": 0.6, "top_k": 4}, r"has penalty_alpha 0.6, which asks for a way"),
     "diverse beams": ({"num_beam_groups": 2, "num_beams": 4, "diversity_penalty": 1.0}, r"has num_beam_groups 2"),
-    "forced words": ({"force_words_ids": [[5]], "num_beams": 2}, r"has force_words_ids \[\[5\]\].*take that key out"),
+    "forced words": ({"force_words_ids": [[5]], "num_beams": 2}, r"has force_words_ids \[\[5\]\].*remove that key"),
     "layers": ({"dola_layers": "high"}, r"has dola_layers 'high'"),
     "healing": ({"token_healing": True}, r"has token_healing True"),
-    "a token that is none": ({"suppress_tokens": [7, 99999]}, r"has suppress_tokens .* 99999 is no token of the model"),
-    "a token by its name": ({"forced_eos_token_id": "</s>"}, r"has forced_eos_token_id '</s>', and '</s>' is no token"),
-    "words that are no lists": ({"bad_words_ids": [5, 6]}, r"cannot be (followed|read) \(.*; correct"),
+    "a token that is none": (
+        {"suppress_tokens": [7, 99999]},
+        r"has suppress_tokens .* 99999 is not one of the model's",
+    ),
+    "a token by its name": (
+        {"forced_eos_token_id": "</s>"},
+        r"has forced_eos_token_id '</s>', and '</s>' is not one of",
+    ),
+    "words that are no lists": ({"bad_words_ids": [5, 6]}, r"(are not valid|cannot be read) \(.*; correct"),
     "a penalty that is none": (
         {"repetition_penalty": -1.0},
-        r"cannot be (followed|read) \(.*; correct",
+        r"(are not valid|cannot be read) \(.*; correct",
     ),
 }
 
@@ -111,11 +117,13 @@ def test_stop_strings_end_a_text_where_generate_ends_it(writers, causal_model, t
 def test_a_json_schema_is_refused_together_with_stop_strings_of_the_model(causal_model, tmp_path):
     schema = {"type": "object", "properties": {"a": {"type": "integer"}}}
     tried(causal_model("llama"), json_schema=schema)
-    with pytest.raises(ModelError, match=r"json_schema goes without the stop_strings of the model's generation_config"):
+    with pytest.raises(
+        ModelError, match=r"json_schema cannot be combined with the stop_strings in the model's generation_config"
+    ):
         tried(folder_with(causal_model("llama"), tmp_path / "model", stop_strings=["}"]), json_schema=schema)
 
 
 def test_settings_of_an_encoder_decoder_are_checked_too(writers, tmp_path):
     folder = folder_with(writers("bart"), tmp_path / "model", forced_bos_token_id=5000)
-    with pytest.raises(ModelError, match="has forced_bos_token_id 5000, and 5000 is no token of the model"):
+    with pytest.raises(ModelError, match="has forced_bos_token_id 5000, and 5000 is not one of the model's"):
         rehearsal.rehearse(ModelRef(str(folder)), "summarize", summarize.Options("text"))

@@ -255,7 +255,7 @@ def test_no_answer_without_a_cls_token_is_refused(models):
     [
         ({}, "tasks.0: give either question (one for all rows) or question_column, and not both"),
         ({"question": "who?", "question_column": "ask"}, "tasks.0: give either question (one for all rows) or"),
-        ({"question": ""}, "tasks.0: question is ''; ask something"),
+        ({"question": ""}, "tasks.0: question is ''; write a question"),
         ({"question": "who?", "top_k": 0}, "tasks.0: top_k is 0; give a number from 1"),
         ({"question": "who?", "max_answer_tokens": 0}, "tasks.0: max_answer_tokens is 0; give a number from 1"),
         ({"question": "who?", "stride": -1}, "tasks.0: stride is -1; give a number from 0"),

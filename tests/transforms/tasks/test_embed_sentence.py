@@ -152,14 +152,14 @@ def test_a_folder_that_sentence_transformers_itself_wrote_is_read(models, tmp_pa
         ({}, {"pooling_mode": "max"}, (), "this model pools by max, and embed by mean, cls, lasttoken; choose another"),
         ({}, {"pooling_mode": ["cls", "mean"]}, (), r"this model pools by cls\+mean, and embed by"),
         ({}, {}, ("LSTM",), r"has a step .*LSTM; embed knows Transformer, Pooling, Dense and Normalize"),
-        ({}, {}, ("Normalize", "LSTM"), "has LSTM after Normalize; embed wants Normalize last"),
+        ({}, {}, ("Normalize", "LSTM"), "has LSTM after Normalize; choose a model in which Normalize is the last step"),
         (
             {"prompt_name": "q"},
             {},
             (),
             "prompt_name 'q' is not a prompt of this model; prompts: none; or give",
         ),
-        ({"dimensions": 33}, {}, (), "dimensions is 33, and this model gives 32; give at most that"),
+        ({"dimensions": 33}, {}, (), "dimensions is 33, and this model gives 32; give a number up to 32"),
     ],
 )
 def test_options_that_a_folder_does_not_support_are_refused_before_weights_load(

@@ -134,7 +134,7 @@ def test_a_row_whose_language_the_model_does_not_have_is_rejected_alone(writers)
         ("nllb", {"target_language": "deu_Latn"}, "source_language is missing; this model takes arb_Arab"),
         ("marian", {"target_language": "xyz"}, "'xyz' is not a language of this model; it has ara, deu"),
         ("marian", {}, "target_language is missing; this model takes ara, deu"),
-        ("bart", {"target_language": "de"}, "translates between two fixed languages; leave it out"),
+        ("bart", {"target_language": "de"}, "translates between two fixed languages; remove it"),
         ("t5", {"source_language": "en"}, "target_language is missing; a T5 model needs both languages"),
     ],
 )

@@ -81,14 +81,16 @@ def test_bytes_that_are_wrong_in_their_encoding_reject_one_row(tmp_path):
 
 def test_an_error_for_text_that_is_not_utf8_names_the_key_for_the_encoding(tmp_path):
     (tmp_path / "a.csv").write_bytes("id,größe\n1,a\n".encode("cp1252"))
-    with pytest.raises(UnreadableSource, match=r"a.csv: its header is not UTF-8 \(byte 5: .*; name source.encoding"):
+    with pytest.raises(UnreadableSource, match=r"a.csv: its header is not UTF-8 \(byte 5: .*; set source.encoding"):
         read(tmp_path)
     (tmp_path / "a.csv").write_bytes("id,text\n1,größe\n".encode("cp1252"))
     (row,) = read(tmp_path)[1]
     assert (row.error_type, row.row, row.column) == ("InvalidUTF8", 1, "text")
-    assert "byte 0xf6 at 2 is not UTF-8; if the file has another encoding, name it in source.encoding" in row.message
+    assert "byte 0xf6 at 2 is not UTF-8; if the file has another encoding, set source.encoding" in row.message
     (tmp_path / "a.csv").write_bytes("id,text\n1,a\n".encode("utf-16-le"))
-    with pytest.raises(UnreadableSource, match=r"a\.csv is not UTF-8; it looks like source.encoding: utf-16-le"):
+    with pytest.raises(
+        UnreadableSource, match=r"a\.csv is not UTF-8 but looks like utf-16-le; set source.encoding: utf-16-le"
+    ):
         read(tmp_path)
 
 

@@ -130,7 +130,7 @@ def test_without_quotes_a_quote_is_an_ordinary_character(tmp_path, monkeypatch):
         ("id,text\n1,a\n2,b\n", {"delimiter": ";"}, "with the delimiter ';' its header 'id,text' is one column; set "),
         ("id^text\n1^a\n2^b\n", {}, "its header 'id\\^text' is one column; set source.delimiter: \"\\^\""),
         ("id\x01text\n1\x01a\n", {}, r'source.delimiter: "\\x01"'),
-        ("id,text,id\n1,a,2\n", {}, "a.csv: column 'id' stands twice in the header; rename one, or leave it out"),
+        ("id,text,id\n1,a,2\n", {}, "a.csv: column 'id' occurs twice in the header; rename one, or leave it out"),
     ],
 )
 def test_an_implausible_header_is_refused_with_the_key_to_set(tmp_path, content, keys, expected):

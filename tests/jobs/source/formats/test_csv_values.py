@@ -105,8 +105,8 @@ def test_a_later_cell_that_does_not_print_back_rejects_its_row_and_keeps_its_col
         (42, "zip", "41,many,text 41"),
     ]
     assert bad[0].message == (
-        "column 'zip' is int64, and '01234' is not one that prints back exactly; "
-        "source.types: {zip: string} keeps the text of all rows"
+        "column 'zip': '01234' would not be kept exactly as int64; "
+        "set source.types: {zip: string} to read the column as text"
     )
     assert bad[0].values.to_pylist() == [{"id": 40, "text": "text 40"}]
     got, bad = read(tmp_path, types={"zip": "string"})

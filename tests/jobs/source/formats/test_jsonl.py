@@ -92,7 +92,7 @@ def test_a_large_integer_among_doubles_past_the_head_is_rejected_instead_of_roun
     got, (bad,) = read(tmp_path)
     assert got["n"].to_pylist() == [0.5] * 9 + [4.0]
     assert (bad.row, bad.column, bad.values.to_pylist()) == (10, "n", [{"id": 2, "n": None}])
-    assert "source.types: {n: string} keeps it" in bad.message
+    assert "set source.types: {n: string} to keep it" in bad.message
 
 
 def test_a_type_of_the_job_file_is_what_values_are_converted_to(tmp_path):
@@ -167,8 +167,8 @@ def test_a_cell_that_does_not_fit_rejects_its_row_and_keeps_the_other_columns(tm
         ("DuplicateKey", 11, "id"),
     ]
     assert [row.values["id"][0].as_py() for row in bad] == [5, 6, 7, 8, 10]
-    assert "7 is a number, the column is string" in bad[0].message
-    assert '"six" is a string, the column is int64' in bad[1].message
+    assert "7 is a number, and the column is string" in bad[0].message
+    assert '"six" is a string, and the column is int64' in bad[1].message
     assert bad[1].values["text"][0].as_py() == "fine"
 
 
