@@ -154,5 +154,5 @@ def test_a_sink_inside_of_another_sink_is_refused(two_lakes, models):
     execute(job(two_lakes, models))
     content = job(two_lakes, models, "west", "second")
     content["sink"]["path"] = str(two_lakes / "out" / "deeper" / "second")
-    with pytest.raises(SpecError, match=r"lies inside of '.*out', which is a sink itself"):
+    with pytest.raises(SpecError, match=r"lies inside of '.*out', which is another sink"):
         execute(content)
