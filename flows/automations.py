@@ -19,7 +19,7 @@ TAG = "nightscribe"
 HEARTBEAT_S = 30
 SILENT_S = 3 * HEARTBEAT_S
 PENDING_S = 600
-# Events by which a run that sends no heartbeat any more has ended, or waits for its next attempt.
+# After one of these events a run sends no heartbeats, because it has ended or waits for its next attempt.
 ENDS = ("Completed", "Failed", "Cancelled", "Skipped", "Crashed", "TimedOut", "AwaitingRetry", "Paused", "Suspended")
 
 
@@ -49,7 +49,7 @@ def pending_automation(pending_s: float = PENDING_S) -> AutomationCore:
 
 
 def apply(automation: AutomationCore) -> str:
-    """Create an automation, or bring the one of its name up to date.
+    """Create an automation, or update the one with the same name.
 
     Returns:
         `created`, `changed` or `unchanged`.
@@ -90,7 +90,7 @@ def _crash(
 
 
 def _content(automation: AutomationCore) -> object:
-    """What makes two automations the same; ids and times do not."""
+    """The parts in which two automations are compared: all except ids and times."""
     content = automation.model_dump(mode="json", include={"description", "enabled", "trigger", "actions"})
     trigger = {key: sorted(v) if isinstance(v, list) else v for key, v in content["trigger"].items() if key != "id"}
     return content | {"trigger": trigger}

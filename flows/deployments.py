@@ -1,4 +1,4 @@
-"""Deployments: one for each job file under a folder, the same however often they are deployed."""
+"""One deployment for each job file under a folder; deploying them again changes nothing."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ from transforms.errors import SpecError
 
 SPECS = Path("deploy/specs")
 POOL = "nightscribe"
-# By module, not by file: a file's folder comes first on the worker's path, and no package is looked for in `flows/`.
+# A module, not a file: for a file, the worker puts its folder first on the path and does not find the package `flows`.
 ENTRYPOINT = "flows.enrich.enrich"
-# One schedule per deployment, so that a new deploy changes it in place and what is late stays.
+# One name for the only schedule of a deployment, so that a new deploy changes it in place and late runs are kept.
 SLUG = "job-file"
-# A second run of a sink waits for the first instead of being cancelled: started with other parameters it has something
-# to do, and otherwise it finds everything done and ends within seconds. `flows.nights` thins out what piles up.
+# A second run of a sink waits for the first and is not cancelled: with other parameters it has something to do, and
+# otherwise it finds everything done and ends within seconds. `flows.nights` skips late runs that are superfluous.
 ONE_A_SINK = ConcurrencyLimitConfig(limit=1, collision_strategy=ConcurrencyLimitStrategy.ENQUEUE)
 
 
@@ -67,12 +67,12 @@ class Job:
 
     @property
     def tags(self) -> list[str]:
-        """Words by which its runs can be found."""
+        """The tags of the deployment and its runs."""
         return sorted({automations.TAG, *(task.task for task in self.spec.tasks), *self.spec.tags})
 
     @property
     def version(self) -> str:
-        """Package version and a hash of what a deployment is made of; a new version is deployed again."""
+        """Package version and a hash of the deployment's content; a new version is deployed again."""
         content = [self.spec.model_dump(mode="json"), str(self.file), enrich.parameters.model_dump(mode="json")]
         digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
         return f"{importlib.metadata.version('nightscribe')}+{digest[:10]}"
@@ -143,12 +143,12 @@ def event_trigger(job: Job) -> DeploymentEventTrigger:
 
 
 def deploy(folder: Path = SPECS, pool: str = POOL, workdir: Path | None = None) -> dict[str, str]:
-    """Bring a server in line with the job files under a folder; a second time changes nothing.
+    """Deploy the job files under a folder to a server; a second time changes nothing.
 
-    Whether a deployment or a schedule is paused is left as it is.
+    Deployments and schedules that are paused stay paused.
 
     Returns:
-        what was deployed -> created, changed, unchanged, or that it has no job file any more.
+        name of the deployment -> created, changed, unchanged, or a note that it has no job file any more.
 
     Raises:
         SpecError: a job file is wrong; nothing is deployed then.
@@ -164,7 +164,7 @@ def deploy(folder: Path = SPECS, pool: str = POOL, workdir: Path | None = None) 
 
 
 def prepare_server(pool: str = POOL) -> dict[str, str]:
-    """What every deployment needs: the work pool, the queue for the GPU, the automations.
+    """Create what every deployment needs: the work pool, the queue for the GPU, the automations.
 
     Returns:
         each of them -> created, changed or unchanged.
@@ -184,7 +184,7 @@ def prepare_server(pool: str = POOL) -> dict[str, str]:
 
 
 def drop_schedules(client: SyncPrefectClient, found: DeploymentResponse, job: Job) -> bool:
-    """Remove schedules that the job file does not have; Prefect itself only ever adds and changes them."""
+    """Remove schedules that the job file does not have; Prefect itself only adds and changes schedules."""
     extra = [each for each in found.schedules if job.spec.schedule is None or each.slug != SLUG]
     for schedule in extra:
         client.delete_deployment_schedule(found.id, schedule.id)

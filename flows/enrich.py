@@ -35,12 +35,12 @@ from jobs.spec import JobSpec
 from jobs.store import Store
 from transforms.errors import NightscribeError, RunError, SinkBusy, Stopped, TooManyRejects
 
-# The longest wait after a cancel, besides the time in which Prefect notices it; then the processes are killed.
+# Seconds after a cancel until the processes are killed, not counting the time until Prefect notices the cancel.
 STOP_WITHIN_S = 10.0
 
 
 def may_pass(_: Task[..., Any], __: TaskRun, state: State[Any]) -> bool:
-    """Whether another attempt may succeed: after an error of a store or network, not after a wrong row or a stop."""
+    """Whether another attempt may succeed: yes after an error of a store or network, no after a wrong row or a stop."""
     try:
         state.result()
     except (TooManyRejects, Stopped, SinkBusy):
@@ -79,7 +79,7 @@ def execute(held: run.Held) -> Any:
         try:
             update_progress_artifact(progress_id, progress=percent(plan, progress), description=shown)
         except (httpx.HTTPError, PrefectException) as error:
-            # A server that restarts interrupts the display of the progress, not the work.
+            # While a server restarts, the progress is not shown, but the work goes on.
             log.warning("the progress could not be sent to the Prefect server: %s", error)
 
     try:
@@ -102,8 +102,8 @@ def enrich(
     """Enrich what is new in a lake: plan, execute, finish.
 
     Returns:
-        The report as a dict; None for a dry run; a Cancelled state if the run was asked to stop, or if it is named
-        Skipped if another run does its work; a Failed state with an exception that states the error in one sentence.
+        The report as a dict; None for a dry run; a Cancelled state if the run was asked to stop; a Cancelled state with
+        the name Skipped if another run does its work; a Failed state with the error, whose message is one sentence.
     """
     with stop.on_signals(within_s=STOP_WITHIN_S) as stopped, logs.forwarded(stopped.is_set):
         name = Path(job).stem
@@ -123,7 +123,7 @@ def enrich(
             events.emit("failed", name, {"error": type(error).__name__, "message": str(error)})
             if not isinstance(error, NightscribeError):
                 raise
-            # A state in place of a raised exception: Prefect logs the latter with its traceback.
+            # Returned as a state, because Prefect logs a raised exception with its traceback.
             get_run_logger().error(str(error))
             return Failed(message=str(error), data=error)
         events.emit("finished", name, report)
@@ -152,7 +152,7 @@ def run_job(parsed: JobSpec, stopped: StopToken = NEVER) -> dict[str, Any]:
         # No pictures after a cancel, which must be fast; the sink has the numbers.
         raise
     except NightscribeError:
-        # A run that was refused before it wrote anything has no report; another error here does not hide the first one.
+        # A run that was refused before it wrote anything has no report; an error here must not hide the first one.
         with suppress(NightscribeError, OSError, httpx.HTTPError, PrefectException):
             publish(parsed, planned.run_id)
         raise

@@ -1,4 +1,4 @@
-"""The parameters of a run as the form of the Prefect UI shows them: title, sentence, choices, limits.
+"""The parameters of a run as the form of the Prefect UI shows them: titles, descriptions, choices, limits.
 
 Every type is simple: the UI shows a union such as `int | None` as a switch between "int" and "None", so a special value
 means "not given". Prefect writes a parameter's name over its title, unless the title is in

@@ -18,7 +18,7 @@ SLOTS = 1
 
 
 def create_limit() -> bool:
-    """Create the limit if the server has none, and whether it had none; an existing number of slots is kept."""
+    """Create the limit if the server has none; returns whether it was created. An existing limit keeps its slots."""
     with get_client(sync_client=True) as client:
         try:
             client.read_global_concurrency_limit_by_name(LIMIT)
@@ -36,7 +36,7 @@ def needed(plan: Plan) -> bool:
 
 @contextmanager
 def slot(plan: Plan) -> Iterator[None]:
-    """Hold a slot for a plan that needs the GPU, waiting for it without a time limit."""
+    """Hold a slot while the block runs, if the plan needs the GPU; waits for a free slot without a time limit."""
     if not needed(plan):
         yield
         return

@@ -13,7 +13,7 @@ from jobs import spec
 from jobs.report.shown import clock
 from transforms.errors import NightscribeError
 
-# Names that the form of the UI fills in: one of these words, a dash, and the name of a dish or an animal.
+# The form of the UI fills in a name of this kind: one of these words, a dash, and the name of a dish or an animal.
 FILLED_IN = re.compile(
     r"(Awesome|Rustic|Small|Gorgeous|Fantastic|Sleek|Intelligent|Unbranded|Refined|Licensed|Generic|Practical|Ergonomic"
     r"|Handcrafted|Tasty|Handmade|Incredible)-.{1,40}"

@@ -1,8 +1,8 @@
 """One run per night: the check of a scheduled run before it starts.
 
-Prefect schedules ahead and runs what is late, oldest first: after days without a worker ten runs of one job wait in a
-row, and the last does the work of all (Prefect's issue 15886). Nor does it know that two runs are of one
-night, when a schedule was replaced or a clock was set back.
+Prefect creates scheduled runs ahead of time and starts late ones, oldest first. After days without a worker, several
+runs of one job are late, and one of them would do the work of all (Prefect's issue 15886). Two runs can also be for the
+same night, if a schedule was replaced or a clock was set back; Prefect does not notice that.
 """
 
 from __future__ import annotations
@@ -22,16 +22,16 @@ from prefect.client.schemas.objects import FlowRun
 from prefect.client.schemas.sorting import FlowRunSort
 from prefect.runtime import flow_run
 
-# A newer run in one of these makes an older one superfluous; one that failed or was cancelled does not.
+# A newer run in one of these states makes an older run superfluous; a run that failed or was cancelled does not.
 ALIVE = {"SCHEDULED", "PENDING", "RUNNING", "COMPLETED"}
 RUNS = 200
 
 
 def superfluous(timezone: str = "UTC") -> str | None:
-    """Why this scheduled run has nothing to do, or None; a run that a person or an event started is never skipped.
+    """The reason to skip this scheduled run, or None; a run that a person or an event started is never skipped.
 
     Args:
-        timezone: of the job's schedule; one wall-clock time is one night, however often the clock shows it.
+        timezone: time zone of the job's schedule; runs with the same wall-clock time are for the same night.
     """
     if not flow_run.id:
         return None
@@ -51,7 +51,7 @@ def superfluous(timezone: str = "UTC") -> str | None:
 
 
 def reason(own: FlowRun, others: Iterable[FlowRun], timezone: ZoneInfo) -> str | None:
-    """Why a scheduled run has nothing to do, or None.
+    """The reason to skip a scheduled run, or None.
 
     Args:
         own: the run.

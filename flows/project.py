@@ -1,4 +1,4 @@
-"""deploy/prefect.yaml, written from the job files, for those who deploy with Prefect's own command.
+"""Writes deploy/prefect.yaml from the job files, for deploying with Prefect's own command.
 
 `prefect deploy --prefect-file deploy/prefect.yaml --all` makes the same deployments as `nightscribe deploy`. Prefect's
 command keeps schedules that were removed from the file and does not create limits and automations: the build step of
@@ -44,7 +44,7 @@ def project(jobs: Sequence[Job], pool: str = POOL) -> str:
 
 
 def prepare(file: str, pool: str = POOL) -> dict[str, Any]:
-    """Build step of a deployment: the server is ready for it, and a schedule that the job file lost is gone.
+    """Build step of a deployment: prepare the server, and remove schedules that the job file no longer has.
 
     Args:
         file: the job file.

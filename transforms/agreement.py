@@ -1,4 +1,4 @@
-"""How far two columns of the same task agree: one computed in low precision, one in float32."""
+"""How well two columns of the same task agree, one computed in low precision and one in float32."""
 
 from __future__ import annotations
 

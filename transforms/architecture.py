@@ -7,7 +7,7 @@ from typing import Any
 
 from transforms.errors import ModelError
 
-# Heads that write texts: transforms/generation makes their batches.
+# Classes that generate text; transforms/generation forms their batches.
 WRITERS = ("AutoModelForCausalLM", "AutoModelForSeq2SeqLM", "AutoWriter")
 
 

@@ -67,7 +67,7 @@ class Caps:
 
 
 def cut(lengths: np.ndarray, max_tokens: int, caps: Caps | None = None) -> Iterator[np.ndarray]:
-    """Divide sequences into batches, longest first, so that memory runs out on the first batch or never.
+    """Divide sequences into batches, longest first, so that if memory is too small, this shows in the first batch.
 
     Args:
         lengths: int array, tokens of each sequence.
@@ -170,7 +170,7 @@ def corner(
     else:
         yield batch, result
         return
-    # Outside the except block: inside it, the traceback would keep the failed batch's tensors in memory.
+    # Outside the except block, because inside it the traceback would keep the failed batch's tensors in memory.
     middle = len(batch) // 2
     yield from corner(batch[:middle], compute, lengths, caps, failures)
     yield from corner(batch[middle:], compute, lengths, caps, failures)

@@ -20,6 +20,6 @@ def digest(folder: str | Path) -> str:
 
 @cache
 def _content(file: Path, size: int, mtime_ns: int) -> bytes:
-    """The hash of one file; cached, since a run needs it for the plan and for loading, and files may be gigabytes."""
+    """The hash of one file; cached, because a run needs it for the plan and for loading, and files can be large."""
     with file.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").digest()

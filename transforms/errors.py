@@ -1,31 +1,31 @@
-"""What can go wrong, as one tree; every message names the key, the value, the valid values and the fix.
+"""All errors, as one tree; every message names the key, the value, the valid values and the fix.
 
 NightscribeError
-├── UserError          the job file, the command line or what they point at is wrong: exit 2, nothing written
+├── UserError          the job file, the command line, or a file or model they name is wrong: exit 2, nothing written
 │   ├── SpecError      a key, a type, a value, a column
 │   └── ModelError     a model or adapter folder that does not fit its task
-└── RunError           the job was right and the run could not be finished: exit 1, a rerun resumes
+└── RunError           the job was right, but the run could not be finished: exit 1, run again to continue
     ├── SourceError    a file that is truncated, vanished or not what its ending says
     │   └── UnreadableSource  found by the plan, so that a rerun cannot succeed: also a UserError, exit 2
-    ├── SinkError      an output folder that cannot be written, accounts that do not add up
+    ├── SinkError      an output folder that cannot be written, row counts that do not add up
     │   ├── SinkBusy   another run holds the sink
     │   └── UnreadableSink  a damaged file of the sink's own, so that a rerun cannot succeed: also a UserError, exit 2
     ├── TooManyRejects more rows rejected than `errors.max_fraction` allows
     ├── Stopped        SIGTERM or Ctrl-C: finished shards are kept
-    └── Unexpected     an exception that no code foresaw: a bug here or in a library
+    └── Unexpected     an exception that the code does not expect: a bug here or in a library
 
-Each takes one message, so that each survives pickling between processes.
+Each takes one message, so that it can be pickled between processes.
 """
 
 from __future__ import annotations
 
 
 class NightscribeError(Exception):
-    """The root: anything raised on purpose."""
+    """The root of all errors that Nightscribe raises on purpose."""
 
 
 class UserError(NightscribeError):
-    """The job file, the command line or what they point at is wrong; nothing was written."""
+    """The job file, the command line, or a file or model that they name is wrong; nothing was written."""
 
 
 class SpecError(UserError):
@@ -37,7 +37,7 @@ class ModelError(UserError):
 
 
 class RunError(NightscribeError):
-    """The job was right, the run could not be finished; a rerun resumes."""
+    """The job was right, but the run could not be finished; run again to continue."""
 
 
 class SourceError(RunError):
@@ -49,7 +49,7 @@ class UnreadableSource(SourceError, UserError):
 
 
 class SinkError(RunError):
-    """An output folder that cannot be written, or accounts that do not add up."""
+    """An output folder that cannot be written, or row counts that do not add up."""
 
 
 class SinkBusy(SinkError):
@@ -69,7 +69,7 @@ class Stopped(RunError):
 
 
 class Unexpected(RunError):
-    """An exception that no code foresaw: a bug here or in a library. `from_` names it and where it happened."""
+    """An exception that the code does not expect: a bug here or in a library. `from_` names it and its place."""
 
     @classmethod
     def from_(cls, error: BaseException, place: str) -> Unexpected:

@@ -18,7 +18,7 @@ def choose(network: Any, tokenizer: PreTrainedTokenizerBase, reads_last: bool) -
     Args:
         network: its `pad_token_id` and embedding are changed if it needs such an id.
         tokenizer: the model's tokenizer.
-        reads_last: whether the network may be such a classifier.
+        reads_last: whether the network may be a classifier that reads the last token.
     """
     config, size = network.config.get_text_config(), vocabulary(network)
     if isinstance(known := config.pad_token_id, int) and 0 <= known < size:

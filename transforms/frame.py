@@ -7,7 +7,7 @@ from transformers import PreTrainedTokenizerBase
 
 
 def frame(tokenizer: PreTrainedTokenizerBase, prefix: str = "") -> tuple[int, int]:
-    """How many tokens come before a text (special tokens and the prefix) and how many after it.
+    """The number of tokens before a text (special tokens and the prefix), and the number after it.
 
     Args:
         tokenizer: any tokenizer.

@@ -1,6 +1,6 @@
 """A model reference (folder, adapter, dtype, device) -> tokenizer + model, ready for inference on a device.
 
-Nothing here reaches a network: a Hub repository was resolved to a folder before it got here.
+Nothing here uses the network: a Hub repository has been downloaded to a folder before.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from transforms.reference import ModelRef, read_config
 # A tokenizer without a length limit has model_max_length 1e30.
 NO_LIMIT = 1_000_000
 
-# Parameters up to which a network that will be rounded is first tried in float32 (4 GB of memory for a moment).
+# Up to this many parameters, a network in low precision is first tried in float32 (4 GB of memory for a short time).
 EXACT_TRIAL = 1_000_000_000
 
 

@@ -2,9 +2,9 @@
 
     right   rows are padded at their end: most networks
     left    rows are padded at their start: XLNet, because its classifier reads the last position
-    equal   only rows of equal length share a batch: padding changes the answer (FNet mixes it in, ConvBERT convolves
+    equal   only rows of equal length share a batch: padding changes the result (FNet mixes it in, ConvBERT convolves
             over it, Funnel and CANINE pool it), or the network's state depends on the batch length (BigBird, Reformer)
-    alone   one row a batch: the other rows change the answer
+    alone   one row per batch: the other rows change the result
 
 A few short rows are computed alone and in one batch, and the outputs must be equal except for rounding. Half precision
 and int8 could hide a small effect of padding, so for them the rule is found in float32, before the network is
@@ -42,8 +42,8 @@ Rule = Literal["right", "left", "equal", "alone"]
 # The fields of a ModelOutput that tasks read.
 FIELDS = ("logits", "start_logits", "end_logits", "last_hidden_state")
 
-# Types of rotary embeddings with frequencies that depend on the longest row of a batch, if that is longer than the rows
-# of the pretraining.
+# Types of rotary embeddings whose frequencies depend on the longest row of a batch, if that is longer than the rows of
+# the pretraining.
 FREQUENCIES_BY_LENGTH = ("dynamic", "longrope")
 
 # The outputs of one row that tasks read, without padding positions.

@@ -69,7 +69,7 @@ class Template:
 
 
 def learn(tokenizer: PreTrainedTokenizerBase) -> Template | None:
-    """The template of a tokenizer; None if it has none, or one that fails a probe, or no tokenizer.json."""
+    """The template of a tokenizer; None if it has none or no tokenizer.json, or if a probe gets other ids from it."""
     if not tokenizer.is_fast:
         return None
     encoded = tokenizer(*PROBES[0], return_token_type_ids=True)

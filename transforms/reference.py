@@ -35,7 +35,7 @@ def read_config(ref: ModelRef) -> PretrainedConfig:
     """Read a model's configuration, labels of its adapter included, without loading any weights.
 
     Raises:
-        ModelError: the folder is missing, is no model, or the adapter is missing.
+        ModelError: the folder is missing or has no model, or the adapter is missing.
     """
     config = configs.read(ref.path)
     return config if ref.adapter is None else adapters.with_labels(config, ref.adapter)

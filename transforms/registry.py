@@ -24,10 +24,10 @@ def get(name: str) -> Task:
     """The task of that name.
 
     Args:
-        name: of a built-in task, or the dotted name of an importable module of the same shape.
+        name: name of a built-in task, or dotted name of an importable module with the interface of a task.
 
     Raises:
-        SpecError: there is no such task, or the module is not of the shape of a task.
+        SpecError: there is no such task, or the module lacks the interface of a task.
     """
     if name in names():
         return importlib.import_module(f"{tasks.__name__}.{name}")

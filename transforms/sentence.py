@@ -29,7 +29,7 @@ OLD_POOLINGS = {
 
 @dataclass(frozen=True)
 class Layout:
-    """The steps after the transformer, and how its input is made.
+    """The steps after the transformer, and the settings of its input.
 
     Attributes:
         pooling: the mode by the folder's own name, such as lasttoken; `a+b` where several are concatenated. None in a

@@ -1,7 +1,7 @@
 """Token labels -> character spans, equal to transformers' TokenClassificationPipeline where that is defined.
 
 Source: transformers/pipelines/token_classification.py (aggregation strategies simple, first, average, max; merging of
-overlapping windows). It knows B- and I- alone; here E-, S-, L- and U- (BIOES, BILOU) close and open spans as well.
+overlapping windows). It knows B- and I- only; here E-, S-, L- and U- (BIOES, BILOU) also begin and end spans.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ class Scheme:
 
         Args:
             label_ids: int array `(units,)`.
-            begins: whether a text begins with the unit `(units,)`.
+            begins: whether the unit is the first one of its text `(units,)`.
         """
         kind = self.kind[label_ids]
         edges = begins.copy()
@@ -87,7 +87,7 @@ def spans(
     scheme: Scheme,
     how: Aggregation,
 ) -> Spans:
-    """Spans of some texts whose tokens lie end to end, special tokens already taken out.
+    """Spans of several texts whose tokens are concatenated, without special tokens.
 
     Args:
         scores: probabilities `(tokens, labels)`.
@@ -110,7 +110,7 @@ def spans(
 
 
 def _runs(begins: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Runs `[first, last)` of units, each up to where the next begins."""
+    """Runs `[first, last)` of units; each ends where the next one begins."""
     first = np.flatnonzero(begins)
     return first, np.append(first[1:], len(begins))[: len(first)]
 

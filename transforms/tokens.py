@@ -1,4 +1,4 @@
-"""Texts -> token ids, at the lowest cost.
+"""Texts -> token ids, without the cost of transformers' own conversions.
 
 transformers converts every encoding to lists that are not needed here, while it holds the interpreter's lock, so a GPU
 has to wait for one thread. Measured on texts of 76 tokens, CPU time per text: the call of transformers 155 to 200 us,

@@ -37,7 +37,7 @@ class ModelPool:
 
 
 def load(task: TaskPlan) -> Annotator:
-    """A task with its weights, ready to annotate; not kept in a pool.
+    """Load a task with its weights, ready to annotate; it is not kept in a pool.
 
     Raises:
         ModelError: the weights do not fit the task, or this machine lacks the device that the plan says.

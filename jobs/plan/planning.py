@@ -38,7 +38,7 @@ def make(spec: JobSpec) -> Plan:
     try:
         owned = owner.check(spec, sink.store)
     except SpecError:
-        # A mistyped path would be refused as the source of another job; say first that nothing is there.
+        # Otherwise a mistyped path would be refused as the source of another job.
         if spec.source.path:
             files.find(spec.source.path, spec.source.format)
         raise

@@ -35,7 +35,7 @@ class Attempt:
         run_id: names it.
         seconds: how long it took; until its last finished shard if it was killed.
         status: how it ended.
-        rows_in: rows of the shards that it finished and that are still in the ledger.
+        rows_in: rows of the shards that it finished, if they are still in the ledger.
         tokens: real tokens computed for them.
     """
 

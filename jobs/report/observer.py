@@ -138,7 +138,7 @@ class Observer:
         return {"file": self.key, "text": None if text is None else cut(str(text), CHARACTERS), "found": found}
 
     def _reject(self, rejected: pa.RecordBatch) -> None:
-        # Added columns come last, and have a longer name where the source has a column of theirs.
+        # Added columns come last; they have a longer name if the source has a column of the same name.
         names = {
             name: _last(rejected.schema.names, name) for name in ("_task", "_error_type", "_message", "_row", "_column")
         }

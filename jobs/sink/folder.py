@@ -115,8 +115,9 @@ class FolderSink:
     def superseded(self, plan: Plan) -> list[Entry]:
         """Published entries that the commit of the plan removes together with their rows.
 
-        Those of a planned source file that are none of its planned shards (the file changed, or is cut differently),
-        and, with `on_vanished: remove`, those of files that are gone. A run with a limit ignores files after its limit.
+        These are entries of a planned source file that belong to none of its planned shards (the file changed, or is
+        cut differently), and, with `on_vanished: remove`, those of files that are gone. A run with a limit ignores
+        files after its limit.
         """
         slots = {shard.slot for shard in plan.shards}
         versions = {shard.key: shard.version for shard in plan.shards}

@@ -171,7 +171,7 @@ def _relative(source: tuple[str, ...], store: Store) -> tuple[str, ...]:
     """The local paths among the roots, relative to the sink; none for a sink elsewhere."""
     if not store.local:
         return ()
-    # Both without symbolic links, so that the way between them is the same wherever the folder is reached from.
+    # Both without symbolic links, so that the relative path is the same whichever links lead to the folder.
     return tuple(os.path.relpath(path, os.path.realpath(store.root)) for path in source if os.path.isabs(path))
 
 

@@ -34,7 +34,7 @@ def reject_schema(source: pa.Schema) -> pa.Schema:
 
 
 def unreadable(bad: list[BadRow], source: pa.Schema) -> pa.RecordBatch | None:
-    """Rows that could not be read, as rejected rows with the columns that could be."""
+    """Rows that could not be read, as rejected rows with the columns that could be read."""
     if not bad:
         return None
     columns = [_joined([_value(row.values, field) for row in bad], field.type) for field in source]

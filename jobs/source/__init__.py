@@ -143,7 +143,7 @@ def read(source: Source, shard: Shard, batch_rows: int) -> Iterator[pa.RecordBat
 
 
 def count(source: Source, shard: Shard, enough: int) -> int:
-    """Number of rows of a shard, at most `enough`; if it is unknown, rows are read and counted up to there."""
+    """Number of rows of a shard, at most `enough`; if it is unknown, rows are read and counted up to that number."""
     if shard.rows is not None and not source.spec.where and not source.spec.prepare:
         return min(shard.rows, enough)
     total = 0
@@ -235,6 +235,6 @@ def _unmet(batch: pa.RecordBatch, row: int, message: str, first: int | None) -> 
 
 
 def _place(shard: Shard, seen: int, count: int) -> str:
-    """Which rows a batch has, for messages."""
+    """The rows of a batch, described for messages."""
     start = f" from {UNITS[shard.format]} {shard.start}" if shard.start else ""
     return f"rows {seen + 1} to {seen + count} of {shard.file}{start}"

@@ -1,4 +1,4 @@
-"""Checks that a condition is one on a single row, by its syntax tree as DuckDB parses it."""
+"""Checks that a condition reads a single row only, by the syntax tree from DuckDB's parser."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Tree = dict[str, Any]
 # SQL keywords for the current time, which DuckDB parses as columns.
 CLOCK = {"current_date", "current_time", "current_timestamp", "localtime", "localtimestamp"}
 
-# Kinds of nodes that read more than the columns of one row -> their name in messages.
+# Kinds of syntax nodes that are refused -> their name in messages.
 REFUSED = {
     "WINDOW": "a window function (OVER)",
     "SUBQUERY": "a subquery",
@@ -27,7 +27,7 @@ REFUSED = {
 
 
 class Refused(ValueError):
-    """The condition is not a condition on one row; the message says why."""
+    """The condition cannot be used; the message gives the reason."""
 
 
 def parse(condition: str, connection: duckdb.DuckDBPyConnection) -> Tree:

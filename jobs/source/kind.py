@@ -16,7 +16,7 @@ from jobs.source.shard import BadRow, Shard
 from jobs.spec import SourceSpec
 from transforms.errors import SpecError
 
-# The key of `source` that asks for a kind -> its module, imported on use: datasets takes most of a second.
+# Key of `source` -> module of its kind; imported when used, because datasets takes most of a second to import.
 KINDS = {"path": "jobs.source.lake", "dataset": "jobs.source.dataset"}
 
 

@@ -19,8 +19,8 @@ class Shard:
         format: parquet, csv, jsonl, arrow or dataset.
         start: first row group (parquet), record batch (arrow), byte (csv, jsonl) or dataset shard.
         stop: one past the last; 0 means the end of a file that cannot be split.
-        rows: rows in the range before any filter, where the format says so.
-        limit: maximum number of rows to return, where `source.limit` cuts through this shard.
+        rows: number of rows in the range before any filter; None if the format does not state it.
+        limit: maximum number of rows to return, if `source.limit` ends within this shard.
         about_rows: an estimate of `rows` if they are unknown before reading; only for progress, never for row counts.
     """
 

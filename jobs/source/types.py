@@ -191,7 +191,7 @@ def _decide(
         return wanted
     declared = [one for one in found if not one.is_guess]
     if pinned is not None and not pa.types.is_nested(pinned) and all(one.format == "jsonl" for one in declared):
-        # JSON has numbers, not int64 and double: the head of a file is no declaration against finished rows.
+        # Types of JSON numbers are inferred from the head of a file, so they do not override those of finished rows.
         declared = [one for one in declared if pa.types.is_nested(one.type)]
     if declared:
         return _declared(name, declared, [one for one in found if one.format == "csv"], texts)

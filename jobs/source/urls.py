@@ -1,4 +1,4 @@
-"""Files behind URLs: any filesystem of fsspec, and texts about them without passwords."""
+"""Files at URLs of any fsspec filesystem, and texts about them without passwords."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ def url_of(fs: AbstractFileSystem, entry: str, name: str) -> Callable[[str], str
         lambda path: f"{first}::{urlsplit(rest).scheme}://{path.lstrip('/')}",
     ]
     for way in ways:
-        # A URL of the wrong form fails in ways of its own; the next form is tried.
+        # A URL of the wrong form can raise any exception; then the next form is tried.
         try:
             same_fs, path = fsspec.core.url_to_fs(way(name))
         except Exception:

@@ -69,7 +69,7 @@ class Where:
         self.connection.close()
 
     def check(self) -> None:
-        """Refuse what is not a condition on one row, on types that it can be computed for.
+        """Refuse a condition that is not on one row, or cannot be computed for the types of its columns.
 
         Raises:
             SpecError: an aggregate, a function of time or chance, a type that does not fit, no boolean.
@@ -166,7 +166,7 @@ class Where:
             ) from error
 
     def _words_of_sql(self) -> str:
-        """How to write the columns of the condition whose names are words of SQL, as an addition to a message."""
+        """An addition to a message: how to write columns whose names are words of SQL; empty if there are none."""
         words = {word.lower() for word in re.findall(r'(?<![\w"])\w+(?![\w"])', self.condition)}
         query = "SELECT keyword_name FROM duckdb_keywords() WHERE keyword_category <> 'unreserved'"
         words &= {name for (name,) in self.connection.execute(query).fetchall()}

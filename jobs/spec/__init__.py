@@ -263,7 +263,7 @@ def _valid_keys(content: Any) -> list[str]:
     tasks = content.get("tasks") if isinstance(content, dict) else None
     for i, item in enumerate(tasks if isinstance(tasks, list) else ()):
         name = item.get("task") if isinstance(item, dict) else None
-        # A task that does not exist, or whose module cannot be imported, is told after the key that is wrong.
+        # A task that does not exist or cannot be imported is a later error; the wrong key is reported first.
         own = []
         if isinstance(name, str) and registry.exists(name):
             with suppress(SpecError):

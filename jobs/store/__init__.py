@@ -197,7 +197,7 @@ class Store:
 
     @contextmanager
     def _explained(self) -> Iterator[None]:
-        """What an operating system or a filesystem library raises, as one sentence; a missing file stays what it is."""
+        """Turn an error of the system or a filesystem library into one sentence; FileNotFoundError stays unchanged."""
         try:
             yield
         except (NightscribeError, FileNotFoundError):

@@ -173,7 +173,7 @@ def _name(number: int) -> str:
 
 
 def _read(store: Store, name: str) -> _Holder:
-    """Who holds or held the sink; nobody that is known if there is no such file, or if it is damaged."""
+    """The holder of the sink as its file states; empty if there is no such file, or if it is damaged."""
     try:
         return _HOLDER.validate_json(store.get(name))
     except (FileNotFoundError, ValueError):

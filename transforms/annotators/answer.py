@@ -128,7 +128,7 @@ class Answerer:
         return windows
 
     def parts(self, question: int, context: int) -> list[slice]:
-        """Windows over a context of so many tokens, for a question of so many."""
+        """The windows over a context, for the numbers of tokens of question and context."""
         room = self.window - self.template.special - question
         if room < 1:
             raise ValueError(

@@ -19,7 +19,7 @@ from transforms.tasks.summarize import Options
 # The instruction to a causal model; the text follows.
 INSTRUCTION = "Summarize the following text in a few sentences. Answer with the summary alone."
 
-# The most rounds of summarising summaries; then the rest is cut. Each round divides the length by window / summary.
+# Maximum rounds of summarising summaries; then the rest is cut. Each round divides the length by window / summary.
 ROUNDS = 8
 
 

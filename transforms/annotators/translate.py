@@ -22,7 +22,7 @@ from transforms.tasks.translate import Options
 
 @dataclass(frozen=True)
 class Piece:
-    """A text, or a window of one, with its languages and the space behind it."""
+    """A text or a window of a text, with its languages and the space after it."""
 
     row: int
     text: str
@@ -100,7 +100,7 @@ class Translator:
         targets: Sequence[str | None],
         failed: dict[int, Exception],
     ) -> list[Piece]:
-        """Every text as pieces that fit; a row with a language that the model does not have fails."""
+        """Every text as pieces that fit into the window; a row with a language that the model does not have fails."""
         found = []
         for row, (text, source, target) in enumerate(zip(texts, sources, targets, strict=True)):
             if not text:
@@ -124,11 +124,11 @@ class Translator:
         return found
 
     def room(self, piece: Piece) -> int:
-        """Tokens of text that fit beside the languages and special tokens."""
+        """Number of text tokens that fit into the window beside the tokens of the languages and special tokens."""
         return max(1, self.model.max_length - len(self.ids([Piece(0, "", piece.source, piece.target)])[0]))
 
     def limit(self, source: int) -> int:
-        """The most new tokens for a source of this many tokens."""
+        """The maximum number of new tokens for a source of this many tokens."""
         if self.options.length_ratio is None:
             return self.max_new_tokens
         return min(self.max_new_tokens, int(self.options.length_ratio * source) + 16)

@@ -6,8 +6,8 @@ import re
 import unicodedata
 from collections.abc import Callable, Sequence
 
-# A sentence with the space behind it: Latin, Arabic, Devanagari, Armenian and CJK full stops (the last without a
-# space), or a line's end. A finer splitter would not pay: a window holds many sentences, so few ends matter.
+# A sentence with the space after it: Latin, Arabic, Devanagari, Armenian and CJK full stops (the last without a space),
+# or a line end. A better splitter would change little: a window has many sentences, and only the last end matters.
 SENTENCE = re.compile(r".+?(?:[.!?…؟۔।։][\"'»”’)\]]*\s+|[。！？｡][」』”’）]*\s*|\n+|\Z)", re.DOTALL)
 WORD = re.compile(r"\s*\S+\s*")
 
@@ -37,13 +37,13 @@ def windows(text: str, count: Callable[[Sequence[str]], Sequence[int]], room: in
         groups[-1].append(piece)
         held += tokens
     if len(groups) == 1:
-        # Together they are more tokens than one by one.
+        # Together they have more tokens than the sum of their own counts.
         groups = [pieces[: len(pieces) // 2], pieces[len(pieces) // 2 :]]
     return [window for group in groups for window in windows("".join(group), count, room)]
 
 
 def _middle(text: str) -> int:
-    """Where to cut a word: near its middle, not between a letter and its marks."""
+    """The position at which to cut a word: near its middle, not between a letter and its combining marks."""
     middle = len(text) // 2
     while middle < len(text) - 1 and (unicodedata.combining(text[middle]) or text[middle] in "\u200d\ufe0f"):
         middle += 1

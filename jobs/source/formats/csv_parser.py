@@ -187,7 +187,7 @@ def _next(reader: pa.csv.CSVStreamingReader) -> pa.RecordBatch | None:
 
 @contextmanager
 def _without_noise() -> Iterator[None]:
-    """Suppress a traceback: Arrow prints one when a ragged record is not UTF-8, before it raises an error."""
+    """Suppress the traceback that Arrow prints before it raises an error for a ragged record that is not UTF-8."""
     shown = sys.unraisablehook
 
     def hook(unraisable: sys.UnraisableHookArgs, /) -> None:
