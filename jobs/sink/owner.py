@@ -103,9 +103,9 @@ def check(spec: JobSpec, store: Store) -> Owner | None:
         return None if not _same_source(owner, job) else owner
     raise SpecError(
         f"sink.path {store.url!r} belongs to job {owner.job!r} with the source {_shown(owner)}, and this is job "
-        f"{job.job!r} with the source {_shown(job)}; give it a sink.path of its own, or hand the sink over on purpose "
-        f"with sink.take_over_from={owner.job}, which replaces rows of that source where file names are equal, "
-        f"and with on_vanished: remove deletes the others"
+        f"{job.job!r} with the source {_shown(job)}; give this job its own sink.path, or take the sink over with "
+        f"sink.take_over_from={owner.job}: that replaces the rows of files with equal names, and with on_vanished: "
+        f"remove it deletes the other rows"
     )
 
 
