@@ -142,7 +142,7 @@ def test_a_network_too_big_to_be_tried_in_float32_is_tried_in_half_precision(tmp
 
 def test_a_dtype_in_which_a_network_cannot_compute_is_named(tmp_path):
     folder = tiny_encoders.save(tmp_path, "fnet", CLASSIFIER)
-    with pytest.raises(ModelError, match=r"cannot compute a text on its own .*bfloat16: use dtype: float32"):
+    with pytest.raises(ModelError, match=r"cannot compute a text on its own .*bfloat16; use dtype: float32"):
         load(ModelRef(str(folder), device="cpu", dtype="bfloat16"), CLASSIFIER)
 
 
