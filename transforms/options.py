@@ -54,7 +54,12 @@ def column_field(doc: str, kind: ColumnKind = "text", **default: Any) -> Any:
 
 def template_field(doc: str) -> Any:
     """An option with a text in which {column} is replaced by the text of that column; not required."""
-    return field(default=None, metadata={"template": True, "doc": doc})
+    return field(default=None, metadata={"template": True, "doc": doc, "example": '"... {column} ..."'})
+
+
+def example_field(example: str) -> Any:
+    """An option that may be left out only if another is given instead; the example is YAML for the task's page."""
+    return field(default=None, metadata={"example": example})
 
 
 def with_fields(batch: pa.RecordBatch, columns: Sequence[str]) -> pa.RecordBatch:
@@ -76,6 +81,7 @@ class Described:
         default: the value if a job file does not set it; None if the explanation describes the default.
         required: whether a job file must set it.
         explanation: its effect, as a sentence.
+        example: a value for an example of a job file; None for a key that an example can do without.
     """
 
     name: str
@@ -83,6 +89,7 @@ class Described:
     default: str | None
     required: bool
     explanation: str
+    example: str | None = None
 
 
 def describe(options: type) -> list[Described]:
@@ -91,13 +98,15 @@ def describe(options: type) -> list[Described]:
     described = []
     for f in dataclasses.fields(options):
         default = f.default if f.default_factory is dataclasses.MISSING else f.default_factory()
+        required = default is dataclasses.MISSING
         described.append(
             Described(
                 f.name,
                 COLUMN_WORDS[f.metadata["column"]] if "column" in f.metadata else in_words(types[f.name]),
-                None if default is None or default is dataclasses.MISSING else as_written(default),
-                default is dataclasses.MISSING,
+                None if default is None or required else as_written(default),
+                required,
                 sentence(explained.get(f.name) or f.metadata.get("doc") or ""),
+                f.metadata.get("example", "..." if required else None),
             )
         )
     return described

@@ -51,7 +51,7 @@ def page(name: str) -> str:
     """
     module = registry.get(name)
     options, has_model = describe(module.Options), module.ARCHITECTURE is not None
-    example = [f"task: {name}", *(f"{option.name}: ..." for option in options if option.required)]
+    example = [f"task: {name}", *(f"{option.name}: {option.example}" for option in options if option.example)]
     example += ["model: org/name"] * has_model + ["into: new_column"]
     paragraphs = [
         f"{name}\n{_fill(_first_line(module))}",

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 
 from transforms import heads
-from transforms.options import column_field
+from transforms.options import column_field, example_field
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig
@@ -48,7 +48,7 @@ class Options:
     """
 
     column: str = column_field("text column with the context")
-    question: str | None = None
+    question: str | None = example_field("...")
     question_column: str | None = column_field("text column with the question of each row", default=None)
     top_k: int | None = None
     null_threshold: float | None = None

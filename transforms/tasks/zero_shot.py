@@ -14,7 +14,7 @@ import pyarrow as pa
 
 from transforms import heads
 from transforms.errors import ModelError
-from transforms.options import column_field
+from transforms.options import column_field, example_field
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig
@@ -42,7 +42,7 @@ class Options:
     """
 
     column: str = column_field("text column")
-    labels: list[str] | None = None
+    labels: list[str] | None = example_field("[first, second]")
     labels_column: str | None = column_field("column with the labels of each row", "list<string>", default=None)
     hypothesis: str = "This example is {}."
     multi_label: bool = False

@@ -3,7 +3,9 @@
 import re
 
 import pytest
+import yaml
 
+from jobs import spec
 from jobs.spec import TaskSpec, tasks
 from transforms import registry
 from transforms.options import describe, in_words
@@ -47,3 +49,10 @@ def test_defaults_are_written_as_in_a_job_file():
     assert by_name["hypothesis"].default == "This example is {}."
     assert by_name["labels"].default is None
     assert by_name["column"].required
+
+
+@pytest.mark.parametrize("name", registry.names())
+def test_the_example_on_a_task_s_page_is_a_valid_job(name):
+    lines = tasks.page(name).split("In a job file:\n")[1].split("\nGives ")[0]
+    job = yaml.safe_load(lines) | {"name": "example", "source": {"path": "in"}, "sink": {"path": "out"}}
+    assert spec.parse(job).tasks[0].task == name
