@@ -42,7 +42,7 @@ class Options:
     """
 
     column: str = column_field("text column")
-    labels: list[str] | None = example_field("[first, second]")
+    labels: list[str] | None = example_field("[first, second]")  # noqa: RUF009 - it calls field()
     labels_column: str | None = column_field("column with the labels of each row", "list<string>", default=None)
     hypothesis: str = "This example is {}."
     multi_label: bool = False
