@@ -12,6 +12,7 @@ import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
+from jobs import GC_THRESHOLD
 from transforms.errors import NightscribeError, SpecError, Unexpected, UserError
 
 DESCRIPTION = "Bulk enrichment of text in data lakes: one YAML file is one job."
@@ -23,9 +24,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns:
         0 done, 1 failed or stopped (run again to continue), 2 wrong job file or usage (nothing was written).
     """
-    # torch and transformers create objects by the million while they are imported, and none of them is garbage: with
-    # the default of 700 the collector takes a quarter of the time.
-    gc.set_threshold(50_000, 20, 100)
+    gc.set_threshold(*GC_THRESHOLD)
     _quieten()
     # The job file may name functions in modules of the current folder, as with `python -m`.
     sys.path.insert(0, os.getcwd())

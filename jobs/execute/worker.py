@@ -13,14 +13,16 @@ import sys
 import threading
 from types import FrameType
 
+from jobs import GC_THRESHOLD
+
 # Signals to a process group reach this process first; its parent must know of the stop before Beam notices the end.
 END_AFTER_S = 1.0
 
 
 def main() -> None:
     """Execute work of the runner that started this process until there is none left."""
-    # As in jobs/cli.py: most objects are created by imports, and stay.
-    gc.set_threshold(50_000, 20, 100)
+    # As in the command: most objects are created by imports, and stay.
+    gc.set_threshold(*GC_THRESHOLD)
     signal.signal(signal.SIGTERM, _end)
     signal.signal(signal.SIGINT, _end)
     # Beam gives the root logger a handler for the terminal unless there is one.

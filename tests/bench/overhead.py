@@ -8,6 +8,7 @@ Each arm runs in a process of its own, the sizes in turn, three times; the last 
 from __future__ import annotations
 
 import argparse
+import gc
 import json
 import resource
 import statistics
@@ -22,6 +23,7 @@ from tests.bench import corpus
 
 def arm(source: Path, sink: Path) -> dict[str, float]:
     """One job with the no-op task, file to file, in this process."""
+    import jobs
     from jobs import run, spec
 
     # A run imports Beam when it has something to do; the clock is for rows, not for imports.
@@ -36,6 +38,8 @@ def arm(source: Path, sink: Path) -> dict[str, float]:
         "sink": {"path": str(sink)},
     }
     parsed = spec.parse(job)
+    # As the command does.
+    gc.set_threshold(*jobs.GC_THRESHOLD)
     started = time.perf_counter()
     report = run.run(parsed)
     seconds = time.perf_counter() - started

@@ -1,6 +1,6 @@
 """Rows a second of whole jobs with one process and with two, and the memory of both: when `runner.workers` pays.
 
-    python -m tests.bench.workers [--tasks none classify generate] [--workers 1 2] [--repeats 3] [--quick]
+    python -m tests.bench.workers [--tasks none classify generate] [--workers 1 2] [--times 4] [--repeats 3] [--quick]
 
 Each job runs in a process of its own, its imports included, with as many files as there are shards to share out. The
 arms take turns; medians are of the repeats; the last line is JSON. torch has all cores with one worker, and an equal
@@ -69,12 +69,12 @@ def timed(job: Path, workers: int, sink: Path) -> tuple[float, float]:
     command = [sys.executable, "-m", "jobs.cli", "run", "--quiet", str(job), f"runner.workers={workers}"]
     started, peak = time.perf_counter(), 0.0
     with subprocess.Popen([*command, f"sink.path={sink}"], stdout=subprocess.DEVNULL) as process:
-        ended = threading.Event()
+        ended, running = threading.Event(), psutil.Process(process.pid)
 
         def watch() -> None:
             nonlocal peak
             while not ended.wait(0.2):
-                peak = max(peak, memory(psutil.Process(process.pid)))
+                peak = max(peak, memory(running))
 
         thread = threading.Thread(target=watch)
         thread.start()
@@ -88,12 +88,11 @@ def timed(job: Path, workers: int, sink: Path) -> tuple[float, float]:
 
 def memory(process: psutil.Process) -> float:
     """MiB of a process and its children; pages that they share count once."""
-    total = 0
-    for each in [process, *process.children(recursive=True)]:
-        try:
-            total += each.memory_full_info().pss
-        except psutil.Error:
-            continue
+    try:
+        total = sum(each.memory_full_info().pss for each in [process, *process.children(recursive=True)])
+    except psutil.Error:
+        # One of them has ended meanwhile; the next look counts again.
+        return 0.0
     return total / 2**20
 
 
@@ -102,6 +101,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--tasks", nargs="+", choices=sorted(ROWS), default=list(ROWS), metavar="TASK")
     parser.add_argument("--workers", nargs="+", type=int, default=[1, 2])
+    parser.add_argument("--times", type=int, default=1, help="multiply the number of rows")
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--quick", action="store_true", help="few rows, one repeat")
     arguments = parser.parse_args()
@@ -109,7 +109,7 @@ def main() -> None:
     summary: dict[str, dict[str, float]] = {}
     with tempfile.TemporaryDirectory() as name:
         for task in arguments.tasks:
-            rows = (QUICK if arguments.quick else ROWS)[task]
+            rows = (QUICK if arguments.quick else ROWS)[task] * arguments.times
             job = write(Path(name) / task, task, rows)
             found: dict[int, list[tuple[float, float]]] = {n: [] for n in arguments.workers}
             for repeat in range(repeats):
