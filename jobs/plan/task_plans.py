@@ -14,7 +14,6 @@ from jobs.plan import Plan, TaskPlan, fingerprint
 from jobs.spec import JobSpec, TaskSpec
 from transforms import adapter as adapters
 from transforms import registry
-from transforms.contract import Task
 from transforms.errors import ModelError, SpecError, UserError
 from transforms.options import ColumnKind, column_kinds, columns_read
 from transforms.reference import read_config
@@ -63,7 +62,7 @@ def resolve(spec: JobSpec, source: pa.Schema, known: Mapping[str, pa.DataType]) 
             task_plan = replace(task_plan, was_loaded=True)
         else:
             try:
-                type_ = module.output_type(options, _configured(task_plan, module) if has_model else None)
+                type_ = module.output_type(options, configured(task_plan) if has_model else None)
             except UserError as error:
                 raise type(error)(f"tasks.{i}: {error}") from error
         schema = schema.append(pa.field(item.into, type_))
@@ -71,13 +70,14 @@ def resolve(spec: JobSpec, source: pa.Schema, known: Mapping[str, pa.DataType]) 
     return planned, schema
 
 
-def _configured(task_plan: TaskPlan, module: Task) -> PretrainedConfig:
+def configured(task_plan: TaskPlan) -> PretrainedConfig:
     """The configuration of a task's model, labels of its adapter included.
 
     Raises:
         UserError: the model or the adapter does not fit the task.
     """
     item = task_plan.spec
+    module = registry.get(item.task)
     reference = task_plan.reference(weights=False)
     config = read_config(reference)
     if reference.adapter is not None and item.model is not None:

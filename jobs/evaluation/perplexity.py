@@ -1,0 +1,79 @@
+"""Perplexity of the true texts under a version, computed by the model that a job would load."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from jobs.evaluation import rows
+from jobs.evaluation.metrics import PERPLEXITY, Measured, check_metric
+from jobs.evaluation.predict import prepare
+from jobs.models.hub import Pin
+from jobs.plan import planning
+from transforms import registry
+from transforms.errors import SpecError
+from transforms.options import columns_read, with_fields
+
+
+def measure(
+    task: str,
+    model: Pin | str | Path,
+    adapter: Pin | str | Path | None,
+    table: pa.Table,
+    options: Mapping[str, Any] | None = None,
+) -> Measured:
+    """Exp of the mean negative log-likelihood of a token of the truth; lower is better.
+
+    Args:
+        task: summarize, translate or generate.
+        model: the base model, or the folder of a model that was trained as a whole.
+        adapter: the adapter over it, or None.
+        table: rows with the canonical columns of the task.
+        options: as for `predict`.
+
+    Returns:
+        `others` has `nll` (nats per token) and `tokens`; the correctness of a row is the geometric mean of the
+        probabilities of its tokens.
+
+    Raises:
+        SpecError: the task writes no texts, or no row has a target.
+        ModelError: the model or the adapter does not fit the task.
+    """
+    check_metric(task, PERPLEXITY)
+    truth = rows.truth(task, table)
+    plan, table = prepare(task, model, adapter, table, options)
+    module = registry.get(task)
+    # Imported here because they import torch and transformers, which takes seconds.
+    from transforms import device, likelihood
+    from transforms import model as models
+    from transforms.checkpoint.loading import explaining
+
+    device.check(plan.device)
+    with explaining(reference := plan.reference(), task):
+        loaded = models.load(reference, str(module.ARCHITECTURE))
+        writer: Any = module.load(plan.spec.options, loaded, plan.spec.max_tokens)
+    found, failed = [], 0
+    targets = truth.to_pylist()
+    columns = columns_read(plan.spec.options)
+    chunk_rows = planning.CHUNK_ROWS[plan.device.split(":")[0]]
+    done = 0
+    for batch in table.combine_chunks().to_batches(max_chunksize=chunk_rows):
+        part = likelihood.likelihood(writer, with_fields(batch, columns), targets[done : done + len(batch)])
+        found.append(part)
+        failed += len(part.failures)
+        done += len(batch)
+    tokens = np.concatenate([part.tokens for part in found]) if found else np.zeros(0, np.int64)
+    if not tokens.sum():
+        raise SpecError(
+            f"no row of the holdout has a text and a {rows.truth_column(task)}, so perplexity cannot be computed"
+        )
+    nll = np.concatenate([part.nll for part in found])
+    mean = float(np.nansum(nll) / tokens.sum())
+    correctness = np.nan_to_num(np.exp(-nll / np.maximum(tokens, 1)), nan=0.0)
+    notes = [f"{failed} rows failed and do not count in the perplexity"] if failed else []
+    others = {"nll": mean, "tokens": int(tokens.sum())}
+    return Measured(PERPLEXITY, float(np.exp(mean)), others, correctness, len(table), int(np.isnan(nll).sum()), notes)

@@ -1,0 +1,107 @@
+"""Metrics of written texts: ROUGE by rouge-score, chrF and BLEU by sacreBLEU, exact match."""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import regex
+
+from jobs.evaluation.metrics import ROUGE, Measured
+from transforms.errors import SpecError
+
+# Letters of scripts that are written without spaces are words of their own, as in multilingual ROUGE.
+WORDS = regex.compile(
+    r"[\p{Han}\p{Hiragana}\p{Katakana}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}]\p{M}*|[[\p{L}\p{M}\p{N}]"
+    r"--[\p{Han}\p{Hiragana}\p{Katakana}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}]]+",
+    regex.V1,
+)
+
+
+class Words:
+    """The tokenizer of ROUGE for texts in any script.
+
+    The default of rouge-score drops every letter that is not ASCII, so that two Arabic texts always have ROUGE 0; for
+    ASCII texts this one gives the same words.
+    """
+
+    def tokenize(self, text: str) -> list[str]:
+        """The words of a text, in lower case."""
+        return WORDS.findall(text.lower())
+
+
+def measure(truth: pa.Array, predictions: pa.Array, metric: str) -> Measured:
+    """ROUGE, chrF, BLEU or exact match over all rows; see `metrics.measure`.
+
+    ROUGE is the mean F1 of the rows; chrF and BLEU are those of the corpus. The correctness of a row is its own value
+    of the metric; for BLEU, which is not meaningful for single rows, it is the row's chrF.
+
+    Args:
+        truth: the reference texts.
+        predictions: the written texts; a null counts as an empty text.
+        metric: one of `metrics.TEXTS`.
+
+    Raises:
+        SpecError: the predictions are no texts.
+    """
+    if not (pa.types.is_string(predictions.type) or pa.types.is_large_string(predictions.type)):
+        raise SpecError(
+            f"the task gives {predictions.type}, and {metric} compares texts; evaluate with json_column: string"
+        )
+    references = [text or "" for text in truth.to_pylist()]
+    written = [text or "" for text in predictions.to_pylist()]
+    by_row = {**_rouge(references, written), "chrf": _chrf(references, written)}
+    by_row["exact_match"] = np.array([_plain(a) == _plain(b) for a, b in zip(references, written, strict=True)], float)
+    missing = predictions.is_null().to_numpy(zero_copy_only=False)
+    for values in by_row.values():
+        values[missing] = 0.0
+    overall = {name: float(values.mean()) for name, values in by_row.items()}
+    overall |= _corpus(references, written)
+    value = overall.pop(metric)
+    return Measured(
+        metric, value, overall, by_row["chrf" if metric == "bleu" else metric], len(written), int(missing.sum())
+    )
+
+
+def signatures() -> dict[str, str]:
+    """What identifies the computation of chrF and BLEU, as sacreBLEU asks to report it."""
+    chrf, bleu = _scorers()
+    for scorer in (chrf, bleu):
+        scorer.corpus_score(["a"], [["a"]])
+    return {"chrf": str(chrf.get_signature()), "bleu": str(bleu.get_signature())}
+
+
+def _scorers() -> tuple[Any, Any]:
+    from sacrebleu.metrics import BLEU, CHRF
+
+    return CHRF(), BLEU()
+
+
+def _corpus(references: Sequence[str], written: Sequence[str]) -> dict[str, float]:
+    chrf, bleu = _scorers()
+    return {
+        "chrf": float(chrf.corpus_score(list(written), [list(references)]).score) / 100,
+        "bleu": min(1.0, float(bleu.corpus_score(list(written), [list(references)]).score) / 100),
+    }
+
+
+def _chrf(references: Sequence[str], written: Sequence[str]) -> np.ndarray:
+    chrf, _ = _scorers()
+    pairs = zip(references, written, strict=True)
+    return np.array([min(1.0, chrf.sentence_score(text, [reference]).score / 100) for reference, text in pairs])
+
+
+def _rouge(references: Sequence[str], written: Sequence[str]) -> dict[str, np.ndarray]:
+    from rouge_score.rouge_scorer import RougeScorer
+
+    scorer = RougeScorer(list(ROUGE), use_stemmer=False, tokenizer=Words())
+    scores = [scorer.score(reference, text) for reference, text in zip(references, written, strict=True)]
+    return {name: np.array([score[name].fmeasure for score in scores], float) for name in ROUGE}
+
+
+def _plain(text: str) -> str:
+    """A text for exact match: composed Unicode, single spaces, none at the ends."""
+    return " ".join(unicodedata.normalize("NFC", text).split())
