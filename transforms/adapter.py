@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from transforms.checkpoint import config as configs
-from transforms.checkpoint import files, weights
+from transforms.checkpoint import files, fingerprint, weights
 from transforms.digest import digest
 from transforms.errors import ModelError
 
@@ -22,8 +22,9 @@ HEADS = ("classifier", "score", "out_proj")
 def check(adapter: str, base: str, name: str) -> None:
     """Refuse an adapter that was trained on another base, before any weights load.
 
-    PEFT applies an adapter to any base of the same shape without a warning, so the base that adapter_config.json names
-    must be this one: the same name, the same folder, or a folder with the same contents.
+    PEFT applies an adapter to any base of the same shape without a warning. If the adapter records a fingerprint of its
+    base's weights, that must be equal. Otherwise the base that adapter_config.json names must be this one: the same
+    name, the same folder, or a folder with the same contents.
 
     Args:
         adapter: adapter folder.
@@ -34,6 +35,10 @@ def check(adapter: str, base: str, name: str) -> None:
         ModelError: the folder has no adapter, or its adapter is for another base.
     """
     trained_on = read(adapter).get("base_model_name_or_path") or ""
+    # The weights of a model on the Hub are not here yet when a run is planned; `check_weights` is called again then.
+    if fingerprint.recorded(adapter) is not None and weights.are_in(base):
+        check_weights(adapter, base)
+        return
     if not trained_on:
         raise ModelError(f"adapter {adapter!r} does not name its base model; add base_model_name_or_path to it")
     if trained_on in (name, base) or Path(trained_on).resolve() == Path(base).resolve():
@@ -44,6 +49,24 @@ def check(adapter: str, base: str, name: str) -> None:
         f"adapter {adapter!r} was trained on {trained_on!r}, not on {name!r}; "
         f"use `model: {trained_on}`, or an adapter that was trained on this model"
     )
+
+
+def check_weights(adapter: str, base: str) -> None:
+    """Refuse an adapter that records the fingerprint of other weights than those of the base.
+
+    Args:
+        adapter: adapter folder.
+        base: model folder, weights included.
+
+    Raises:
+        ModelError: the weights differ.
+    """
+    wanted = fingerprint.recorded(adapter)
+    if wanted is not None and fingerprint.of(base) != wanted:
+        raise ModelError(
+            f"adapter {adapter!r} was trained on other weights than those of {base!r}, whatever the names are; "
+            "use the model that it was trained on, or train it again"
+        )
 
 
 def read(folder: str) -> dict[str, Any]:

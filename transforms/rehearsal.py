@@ -72,6 +72,7 @@ def load(ref: ModelRef, architecture: str | type) -> Model | None:
         return None
     network, missing = networks.build(ref.path, config, loader, stored, ref.adapter)
     if ref.adapter is not None:
+        adapters.check_weights(ref.adapter, ref.path)
         network, missing = adapters.lay(network, ref.adapter, missing)
     require_all(missing, ref, loader.__name__)
     embeddings: Any = network.get_input_embeddings()

@@ -1,4 +1,4 @@
-"""Model names -> pinned commits -> folders: the one place that asks the Hub about models."""
+"""Model names -> pinned versions -> folders: of the Hub, of registries, and folders themselves."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from huggingface_hub import HfApi, snapshot_download
 from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled
 from huggingface_hub.utils import httpx
 
+from jobs import registry
+from jobs.registry import Registry
 from transforms.digest import digest
 from transforms.errors import ModelError
 
@@ -22,14 +24,16 @@ class Pin:
     """A model or adapter at one version.
 
     Attributes:
-        name: as the job file has it: a Hub name or a folder.
+        name: a Hub name, a folder, or REGISTRY@VERSION.
         commit: Hub commit, or a hash of the folder's contents.
         local: whether it is a folder.
+        registry: URL of the registry that holds it; None for the others.
     """
 
     name: str
     commit: str
     local: bool
+    registry: str | None = None
 
     def to_json(self) -> dict[str, object]:
         """Plain JSON."""
@@ -41,6 +45,8 @@ class Pin:
         Raises:
             ModelError: it cannot be downloaded, or a local folder was changed after it was pinned.
         """
+        if self.registry is not None:
+            return str(Registry(self.registry).folder(self.name.rpartition("@")[2]))
         if self.local:
             if weights and digest(self.name) != self.commit:
                 raise ModelError(f"model folder {self.name!r} was changed after the run was planned; plan again")
@@ -60,13 +66,17 @@ def pin(name: str, revision: str | None, key: str) -> Pin:
     """Resolve a model or adapter to a version that cannot change.
 
     Args:
-        name: folder, or Hub name org/model.
+        name: folder, Hub name org/model, or REGISTRY@champion or REGISTRY@VERSION.
         revision: branch, tag or commit on the Hub; a folder has none.
         key: its key in the job file, for the error.
 
     Raises:
         ModelError: it is neither a folder nor on the Hub.
+        SpecError: the registry has no such version, or no champion.
     """
+    if (found := registry.resolve(name, key)) is not None:
+        held, version = found
+        return Pin(f"{held.url}@{version.version}", version.content, local=held.store.local, registry=held.url)
     folder = Path(name).expanduser()
     if folder.is_dir():
         return Pin(str(folder), digest(folder), local=True)

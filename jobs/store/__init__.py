@@ -29,12 +29,13 @@ class Store:
 
     Args:
         url: folder, or fsspec URL of one; need not exist yet.
+        key: the key that names it in a job or training file, for the error.
 
     Raises:
         SpecError: no such kind of URL, or its filesystem library is not installed.
     """
 
-    def __init__(self, url: str):
+    def __init__(self, url: str, key: str = "sink.path"):
         self.url = os.path.expanduser(url)
         self.fs: Any
         self.root: str
@@ -46,7 +47,7 @@ class Store:
             )
         except (ImportError, ValueError) as error:
             raise SpecError(
-                f"sink.path {url!r} cannot be opened: {error}; give a local folder, or a URL such as "
+                f"{key} {url!r} cannot be opened: {error}; give a local folder, or a URL such as "
                 f"s3://bucket/folder whose filesystem library is installed"
             ) from error
         except Exception as error:

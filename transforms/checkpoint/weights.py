@@ -65,6 +65,11 @@ def find(folder: str, names: tuple[str, ...] = NAMES, what: str = "model") -> Pa
     )
 
 
+def are_in(folder: str) -> bool:
+    """Whether a model folder has weights."""
+    return any((Path(folder) / name).is_file() for name in NAMES)
+
+
 def read(file: Path) -> dict[str, Stored]:
     """Names and shapes of all tensors in a weight file, or in all files that an index names.
 

@@ -1,0 +1,187 @@
+"""Versions, the champion and its history, on a disk and on an object store."""
+
+import json
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from jobs.registry import Registry, Version, parse, resolve
+from jobs.registry.version import Base
+from transforms.errors import ModelError, RunError, SpecError
+
+
+def about(**more):
+    values = {
+        "version": "",
+        "task": "classify",
+        "method": "lora",
+        "kind": "adapter",
+        "base": Base("org/base", "c" * 40, "f" * 40),
+        "labels": ("bad", "good"),
+        "training": {"name": "sentiment"},
+        "train_hash": "t",
+        "holdout_hash": "h",
+        "rows_train": 100,
+        "rows_holdout": 20,
+        "metrics": {"accuracy": 0.9},
+        "slices": {"lang=de": {"accuracy": 0.8}},
+        "libraries": {"peft": "1"},
+        "created": "2026-01-01T00:00:00+00:00",
+        "files": {},
+    }
+    return Version(**(values | more))
+
+
+@pytest.fixture(params=["disk", "memory"])
+def registry(request, tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    url = str(tmp_path / "registry") if request.param == "disk" else f"memory://{tmp_path.name}-registry"
+    return Registry(url)
+
+
+@pytest.fixture
+def add(registry, tmp_path):
+    def add(content, **more):
+        folder = tmp_path / f"adapter-{content}"
+        (folder / "deep").mkdir(parents=True, exist_ok=True)
+        (folder / "weights").write_text(content)
+        (folder / "deep" / "config.json").write_text("{}")
+        return registry.add(folder, about(**more)).version
+
+    return add
+
+
+def test_a_version_keeps_its_files_and_its_origin(registry, add):
+    name = add("one")
+    version = registry.version(name)
+    assert sorted(version.files) == ["deep/config.json", "weights"]
+    assert (registry.folder(name) / "weights").read_text() == "one"
+    assert version.base == Base("org/base", "c" * 40, "f" * 40)
+    assert version.labels == ("bad", "good")
+    assert "| accuracy | 0.9000 |" in registry.store.get(f"versions/{name}/README.md").decode()
+
+
+def test_the_same_content_is_the_same_version_and_other_content_another(registry, add):
+    assert add("one") == add("one")
+    assert add("one") != add("two")
+    assert add("one") != add("one", train_hash="other rows")
+    assert len(registry.versions()) == 3
+
+
+def test_a_version_without_its_last_file_does_not_exist(registry, add):
+    name = add("one")
+    registry.store.delete(f"versions/{name}/version.json")
+    assert registry.versions() == []
+    with pytest.raises(ModelError, match=f"has no version '{name}'"):
+        registry.version(name)
+
+
+def test_the_champion_moves_and_every_move_is_in_the_history(registry, add):
+    one, two = add("one"), add("two")
+    assert registry.champion() is None
+    registry.promote(one, "gate", "first", expected=None)
+    registry.promote(two, "ada", "better", expected=one)
+    assert registry.champion().version == two
+    assert [(m.number, m.action, m.before, m.version, m.by) for m in registry.history()] == [
+        (1, "promote", None, one, "gate"),
+        (2, "promote", one, two, "ada"),
+    ]
+
+
+def test_rollbacks_go_back_along_the_chain_and_end_with_the_first_version(registry, add):
+    names = [add(content) for content in ("one", "two", "three")]
+    for name in names:
+        registry.promote(name, "gate", "better")
+    assert registry.rollback("ada", "worse on invoices").version == names[1]
+    assert registry.rollback("ada", "still worse").version == names[0]
+    with pytest.raises(RunError, match=r"has no champion before .*; there is nothing to roll back to"):
+        registry.rollback("ada", "again")
+    registry.promote(names[2], "gate", "mended")
+    assert registry.rollback("ada", "no").version == names[0]
+    assert [move.action for move in registry.history()] == ["promote"] * 3 + ["rollback"] * 2 + ["promote", "rollback"]
+
+
+def test_a_decision_against_an_older_champion_changes_nothing(registry, add):
+    one, two, three = add("one"), add("two"), add("three")
+    registry.promote(one, "gate", "first")
+    registry.promote(two, "gate", "better")
+    with pytest.raises(RunError, match=f"is {two} by now, and {one} was expected; decide again"):
+        registry.promote(three, "gate", "better", expected=one)
+    with pytest.raises(RunError, match=f"is {two} by now, and None was expected"):
+        registry.promote(three, "gate", "first", expected=None)
+    with pytest.raises(RunError, match=r"is the champion of .* already"):
+        registry.promote(two, "gate", "again")
+    assert registry.champion().version == two
+
+
+def test_of_concurrent_moves_one_succeeds(registry, add):
+    names = [add(str(i)) for i in range(4)]
+
+    def move(name):
+        try:
+            registry.promote(name, "gate", "better", expected=None)
+        except RunError:
+            return False
+        return True
+
+    with ThreadPoolExecutor(4) as threads:
+        done = list(threads.map(move, names))
+    assert sum(done) == 1
+    assert registry.champion().version == names[done.index(True)]
+    assert len(registry.history()) == 1
+
+
+def test_a_move_whose_process_ended_before_the_history_is_in_the_history(registry, add):
+    one, two = add("one"), add("two")
+    registry.promote(one, "gate", "first")
+    registry.store.delete("history/000001.json")
+    assert [move.version for move in registry.history()] == [one]
+    registry.promote(two, "gate", "better")
+    assert [move.version for move in registry.history()] == [one, two]
+    assert registry.store.exists("history/000001.json")
+
+
+def test_a_torn_champion_is_named_and_left_alone(registry, add):
+    one = add("one")
+    registry.promote(one, "gate", "first")
+    registry.store.put("champion.json", b'{"version": "')
+    for call in (registry.champion, registry.history, lambda: registry.promote(one, "gate", "x")):
+        with pytest.raises(RunError, match=r"champion.json is damaged .*; restore it"):
+            call()
+    assert registry.store.get("champion.json") == b'{"version": "'
+
+
+def test_a_file_that_was_changed_or_deleted_later_is_found(tmp_path):
+    registry = Registry(str(tmp_path / "registry"))
+    folder = tmp_path / "adapter"
+    folder.mkdir()
+    (folder / "weights").write_text("one")
+    name = registry.add(folder, about()).version
+    file = tmp_path / "registry" / "versions" / name / "files" / "weights"
+    file.write_text("two")
+    with pytest.raises(ModelError, match=f"weights was changed after version {name} was added"):
+        registry.folder(name)
+    file.unlink()
+    with pytest.raises(ModelError, match="is missing"):
+        registry.folder(name)
+
+
+def test_references_name_the_champion_or_a_version(registry, add):
+    one = add("one")
+    with pytest.raises(SpecError, match="the registry has no champion yet; train one, or promote a version"):
+        resolve(f"{registry.url}@champion", "tasks.0.adapter")
+    registry.promote(one, "gate", "first")
+    assert resolve(f"{registry.url}@champion", "tasks.0.adapter")[1].version == one
+    assert resolve(f"{registry.url}@{one[:5]}", "tasks.0.adapter")[1].version == one
+    with pytest.raises(SpecError, match=r"tasks.0.adapter .*has no version 'zzz'; versions: "):
+        resolve(f"{registry.url}@zzz", "tasks.0.adapter")
+
+
+@pytest.mark.parametrize("text", ["org/model", "folder", "@champion", "folder@", "user@host/folder"])
+def test_other_texts_are_no_references(text):
+    assert parse(text) is None
+
+
+def test_a_registry_keeps_plain_json(registry, add):
+    add("one")
+    assert json.loads(registry.versions()[0].to_json())["metrics"] == {"accuracy": 0.9}
