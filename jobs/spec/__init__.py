@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 import pydantic
-import yaml
 from pydantic import BaseModel, ConfigDict, Field
 
 from jobs.spec.complaint import keys_of, sentence, suggest
+from jobs.spec.content import load
 from jobs.spec.schedule import ScheduleSpec, TriggerSpec
 from jobs.spec.section import Section
 from jobs.spec.source import SourceSpec
@@ -62,7 +62,7 @@ class TaskSpec(BaseModel):
     @property
     def options(self) -> Any:
         """The task's own options, an instance of its `Options`."""
-        validated = _options_adapter(self.task).validate_python(self.model_extra or {})
+        validated = options_adapter(self.task).validate_python(self.model_extra or {})
         # Pydantic validates with its own subclass; the task gets the plain dataclass, which can be pickled.
         return registry.get(self.task).Options(**vars(validated))
 
@@ -154,20 +154,7 @@ def read(path: str | Path, overrides: Sequence[str] = ()) -> JobSpec:
     Raises:
         SpecError: one sentence that says what is wrong, where, and how to correct it.
     """
-    try:
-        content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-    except OSError as error:
-        raise SpecError(f"job file {str(path)!r} cannot be read: {error.strerror}") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        where = f" in line {mark.line + 1}" if (mark := getattr(error, "problem_mark", None)) else ""
-        raise SpecError(f"{path} is not YAML{where}: {getattr(error, 'problem', None) or error}") from error
-    if not isinstance(content, dict):
-        raise SpecError(
-            f"{path} contains {type(content).__name__}; a job file is a mapping with the keys "
-            f"{', '.join(JobSpec.model_fields)}"
-        )
-    for override in overrides:
-        override_key(content, override)
+    content = load(path, overrides, "job file", list(JobSpec.model_fields), "source.limit=1000")
     return parse(content, str(path))
 
 
@@ -214,44 +201,8 @@ def _task(item: TaskSpec, place: str) -> Task:
     return module
 
 
-def override_key(content: dict[str, Any], override: str) -> None:
-    """Set one `dotted.key=value` in the content of a job file.
-
-    Raises:
-        SpecError: there is no `=`, or a part of the key before the last has no keys.
-    """
-    key, equals, value = override.partition("=")
-    if not equals or not key:
-        raise SpecError(f"override {override!r} is not key=value; write for example source.limit=1000")
-    at: Any = content
-    *parents, last = key.split(".")
-    for name in parents:
-        at = _step(at, name, key, {})
-        if at is None:
-            raise SpecError(f"override {override!r}: the job file has no {name!r} in which {last!r} could be set")
-    try:
-        parsed = yaml.safe_load(value)
-    except yaml.YAMLError as error:
-        raise SpecError(f"override {override!r}: {value!r} is not a YAML value") from error
-    if isinstance(at, list):
-        _step(at, last, key, None)
-        at[int(last)] = parsed
-    elif isinstance(at, dict):
-        at[last] = parsed
-    else:
-        raise SpecError(f"override {override!r}: {last!r} cannot be set in {at!r}, which is not a mapping")
-
-
-def _step(at: Any, name: str, key: str, default: Any) -> Any:
-    if isinstance(at, list):
-        if not name.isdigit() or int(name) >= len(at):
-            entry = f", such as {key.replace(name, f'0.{name}', 1)}" if at and not name.isdigit() else ""
-            raise SpecError(f"override {key!r}: {name!r} is not an index of a list of {len(at)}; the first is 0{entry}")
-        return at[int(name)]
-    return at.setdefault(name, default) if isinstance(at, dict) else None
-
-
-def _options_adapter(task: str) -> pydantic.TypeAdapter[Any]:
+def options_adapter(task: str) -> pydantic.TypeAdapter[Any]:
+    """A validator of a task's options; unknown keys are errors."""
     options = registry.get(task).Options
     strict = pydantic.dataclasses.dataclass(options, config=ConfigDict(extra="forbid"), frozen=True)
     return pydantic.TypeAdapter(strict)

@@ -4,6 +4,7 @@ import pytest
 import yaml
 
 from jobs import spec
+from jobs.spec.content import override_key
 from transforms.errors import SpecError
 
 GOOD = {
@@ -23,7 +24,7 @@ def complaint(*overrides: str, drop: str | None = None) -> str:
 
     def read() -> None:
         for override in overrides:
-            spec.override_key(content, override)
+            override_key(content, override)
         spec.parse(content, "job.yaml")
 
     with pytest.raises(SpecError) as caught:

@@ -1,0 +1,85 @@
+"""The content of a YAML file of settings, with `key=value` overrides applied."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from transforms.errors import SpecError
+
+
+def load(path: str | Path, overrides: Sequence[str], kind: str, keys: Sequence[str], example: str) -> dict[str, Any]:
+    """Read a YAML mapping and apply overrides.
+
+    Args:
+        path: YAML file.
+        overrides: `dotted.key=value`, values are YAML.
+        kind: what the file is called in messages, such as `job file`.
+        keys: its top-level keys, for messages.
+        example: an override of such a file, for messages.
+
+    Raises:
+        SpecError: the file cannot be read or is not a mapping, or an override does not fit it.
+    """
+    try:
+        content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise SpecError(f"{kind} {str(path)!r} cannot be read: {error.strerror}") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        where = f" in line {mark.line + 1}" if (mark := getattr(error, "problem_mark", None)) else ""
+        raise SpecError(f"{path} is not YAML{where}: {getattr(error, 'problem', None) or error}") from error
+    if not isinstance(content, dict):
+        raise SpecError(
+            f"{path} contains {type(content).__name__}; a {kind} is a mapping with the keys {', '.join(keys)}"
+        )
+    for override in overrides:
+        override_key(content, override, kind, example)
+    return content
+
+
+def override_key(
+    content: dict[str, Any], override: str, kind: str = "job file", example: str = "source.limit=1000"
+) -> None:
+    """Set one `dotted.key=value` in the content of a file.
+
+    Args:
+        content: the file as it was read; changed in place.
+        override: the key and its value, which is YAML.
+        kind: what the file is called in messages.
+        example: an override of such a file, for the message.
+
+    Raises:
+        SpecError: there is no `=`, or a part of the key before the last has no keys.
+    """
+    key, equals, value = override.partition("=")
+    if not equals or not key:
+        raise SpecError(f"override {override!r} is not key=value; write for example {example}")
+    at: Any = content
+    *parents, last = key.split(".")
+    for name in parents:
+        at = _step(at, name, key, {})
+        if at is None:
+            raise SpecError(f"override {override!r}: the {kind} has no {name!r} in which {last!r} could be set")
+    try:
+        parsed = yaml.safe_load(value)
+    except yaml.YAMLError as error:
+        raise SpecError(f"override {override!r}: {value!r} is not a YAML value") from error
+    if isinstance(at, list):
+        _step(at, last, key, None)
+        at[int(last)] = parsed
+    elif isinstance(at, dict):
+        at[last] = parsed
+    else:
+        raise SpecError(f"override {override!r}: {last!r} cannot be set in {at!r}, which is not a mapping")
+
+
+def _step(at: Any, name: str, key: str, default: Any) -> Any:
+    if isinstance(at, list):
+        if not name.isdigit() or int(name) >= len(at):
+            entry = f", such as {key.replace(name, f'0.{name}', 1)}" if at and not name.isdigit() else ""
+            raise SpecError(f"override {key!r}: {name!r} is not an index of a list of {len(at)}; the first is 0{entry}")
+        return at[int(name)]
+    return at.setdefault(name, default) if isinstance(at, dict) else None

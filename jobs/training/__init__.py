@@ -1,0 +1,1 @@
+"""Training: the training file, its rows, and the child process that trains an adapter or a model."""

@@ -1,0 +1,207 @@
+"""Rows for training: read as a job reads its source, checked, and split so that a row never changes sides."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import pyarrow as pa
+
+from jobs import source
+from jobs.spec import SourceSpec
+from jobs.spec.complaint import suggest
+from jobs.training import duplicates, identity, truth
+from jobs.training.spec import FractionSpec, TrainingSpec
+from transforms.errors import SpecError
+
+BATCH_ROWS = 16_384
+
+# With fewer training rows nothing is learnt, and with an empty holdout nothing is measured.
+FEWEST_TRAIN, FEWEST_HOLDOUT = 8, 1
+
+# As errors.max_fraction of a job: the share of rows that may be unreadable.
+MAX_UNREADABLE = 0.01
+
+TRUTH = {"classify": "label", "ner": "entities", "summarize": "target", "translate": "target"}
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Labelled rows with the canonical columns of the task, the slice columns, and `key`, sorted by `key`.
+
+    Attributes:
+        train: rows that the weights learn from.
+        validation: training rows that only decide when to stop; may be empty.
+        holdout: rows that are measured.
+        leaked: training rows taken out because their text is in the holdout, or nearly.
+        duplicates: training rows taken out because text and truth are those of another one.
+        without_text: rows of both sources without a text.
+        labels: names of the labels (classify) or of the kinds of entities (ner), sorted; otherwise empty.
+        train_hash: hash of the training rows, validation rows included; it does not depend on files or their order.
+        holdout_hash: the same of the holdout rows.
+    """
+
+    train: pa.Table
+    validation: pa.Table
+    holdout: pa.Table
+    leaked: int
+    duplicates: int
+    without_text: int
+    train_hash: str
+    holdout_hash: str
+    labels: tuple[str, ...] = field(default=())
+
+
+def load(spec: TrainingSpec) -> Rows:
+    """Read and check the rows of a training file.
+
+    Raises:
+        SpecError: a column, a label or an entity is wrong, or there are too few rows.
+        SourceError: a file cannot be read.
+    """
+    given = spec.data.holdout
+    split = isinstance(given, FractionSpec)
+    train, dropped = _canonical(spec, spec.data.train, "data.train")
+    if isinstance(given, FractionSpec):
+        held = [identity.position(key, "holdout") < given.fraction for key in train["key"].to_pylist()]
+        holdout, train = train.filter(pa.array(held)), train.filter(pa.array([not each for each in held]))
+    else:
+        holdout, more = _canonical(spec, given, "data.holdout")
+        dropped += more
+    if len(holdout) < FEWEST_HOLDOUT:
+        raise SpecError(
+            f"the holdout has no rows, so that nothing can be measured; {len(train)} training rows are there: "
+            f"{'raise data.holdout.fraction' if split else 'check data.holdout'}"
+        )
+    train, repeated = _without_repeats(spec, train)
+    train, leaked = _without_leaks(train, holdout)
+    if len(train) < FEWEST_TRAIN:
+        raise SpecError(
+            f"data.train has {len(train)} rows without the holdout, {leaked} rows that are in the holdout too and "
+            f"{repeated} repeated ones; a training needs {FEWEST_TRAIN} or more"
+        )
+    labels = _labels(spec, train, holdout, split)
+    learnt, validation = _validation(spec, train)
+    return Rows(
+        learnt, validation, holdout, leaked, repeated, dropped, _hash(spec, train), _hash(spec, holdout), labels
+    )
+
+
+def _canonical(spec: TrainingSpec, section: SourceSpec, place: str) -> tuple[pa.Table, int]:
+    """The rows of a source under their canonical names with `key`, sorted; and how many had no text."""
+    roles = spec.data.columns(spec.task)
+    wanted = roles | {name: name for name in spec.slices}
+    texts = [column for name, column in roles.items() if name in ("text", "target", "prompt", "completion")]
+    planned, shards = source.plan(section, texts=texts)
+    for role, column in wanted.items():
+        if column not in planned.schema.names:
+            key = "slices" if role in spec.slices else f"data.{role}"
+            raise SpecError(
+                f"column {column!r} ({key}) is not in {place}{suggest(column, planned.schema.names, 'columns')}"
+            )
+    for role, column in roles.items():
+        type_ = planned.schema.field(column).type
+        if role in ("label", "entities", "target", "completion"):
+            truth.check_type(spec.task, column, type_, place)
+        elif role in ("text", "prompt") and not identity.is_text(type_) and not pa.types.is_list(type_):
+            raise SpecError(f"column {column!r} of {place} is {type_}, and {role} needs string")
+    batches, bad = [], []
+    for shard in shards:
+        for item in source.read(planned, shard, BATCH_ROWS):
+            if isinstance(item, pa.RecordBatch):
+                batches.append(item.select(list(dict.fromkeys(wanted.values()))))
+            else:
+                bad.append(item)
+    count = sum(map(len, batches))
+    if bad and len(bad) > max(1, MAX_UNREADABLE * (count + len(bad))):
+        raise SpecError(f"{place}: {len(bad)} of {count + len(bad)} rows cannot be read: {bad[0].message}")
+    schema = pa.schema([planned.schema.field(column) for column in dict.fromkeys(wanted.values())])
+    table = pa.Table.from_batches(batches, schema)
+    table = pa.table({role: table.column(column) for role, column in wanted.items()})
+    return _checked(spec, table, place)
+
+
+def _checked(spec: TrainingSpec, table: pa.Table, place: str) -> tuple[pa.Table, int]:
+    roles = spec.data.columns(spec.task)
+    read = [identity.read_text(row) for row in table.select([r for r in roles if r not in TRUTH.values()]).to_pylist()]
+    has_text = [bool(text and text.strip()) for text in read]
+    table = table.filter(pa.array(has_text, pa.bool_()))
+    for role, column in roles.items():
+        values = table.column(role).to_pylist()
+        truth.require_no_nulls(values, column, place)
+        if role == "label":
+            names = [truth.label_names(value) for value in values]
+            table = table.set_column(table.schema.get_field_index(role), role, pa.array(names, _label_type(names)))
+        if role == "entities":
+            truth.check_entities(table["text"].to_pylist(), values, place)
+    keys = [identity.key(text) for text, kept in zip(read, has_text, strict=True) if text is not None and kept]
+    table = table.append_column("key", pa.array(keys, pa.string()))
+    written = _written(spec, table)
+    order = sorted(range(len(table)), key=lambda i: (keys[i], written[i]))
+    return table.take(pa.array(order, pa.int64())), len(has_text) - len(table)
+
+
+def _written(spec: TrainingSpec, table: pa.Table) -> list[str]:
+    """The truth of each row as text, to compare rows."""
+    columns = [role for role in spec.data.columns(spec.task) if role not in ("text", "prompt")]
+    return [json.dumps(row, sort_keys=True, default=str) for row in table.select(columns).to_pylist()]
+
+
+def _without_repeats(spec: TrainingSpec, table: pa.Table) -> tuple[pa.Table, int]:
+    seen: set[tuple[str, str]] = set()
+    kept = []
+    for row in zip(table["key"].to_pylist(), _written(spec, table), strict=True):
+        kept.append(row not in seen)
+        seen.add(row)
+    return table.filter(pa.array(kept, pa.bool_())), kept.count(False)
+
+
+def _without_leaks(train: pa.Table, holdout: pa.Table) -> tuple[pa.Table, int]:
+    held = set(holdout["key"].to_pylist())
+    exact = [key in held for key in train["key"].to_pylist()]
+    found = duplicates.near(_texts(train), _texts(holdout))
+    kept = [not same and not alike for same, alike in zip(exact, found, strict=True)]
+    return train.filter(pa.array(kept, pa.bool_())), kept.count(False)
+
+
+def _texts(table: pa.Table) -> list[str]:
+    columns = [name for name in ("text", "prompt", "messages") if name in table.schema.names]
+    return [str(identity.read_text(row)) for row in table.select(columns).to_pylist()]
+
+
+def _labels(spec: TrainingSpec, train: pa.Table, holdout: pa.Table, split: bool) -> tuple[str, ...]:
+    if spec.task == "classify":
+        sides = train["label"].to_pylist(), holdout["label"].to_pylist()
+        return truth.check_labels(*sides, spec.data.label, split)
+    if spec.task == "ner":
+        kinds = [
+            [sorted({entity["label"] for entity in row}) for row in table["entities"].to_pylist()]
+            for table in (train, holdout)
+        ]
+        found = truth.check_labels(kinds[0], kinds[1], spec.data.entities, split)
+        if not found:
+            raise SpecError(f"no training row has an entity in column {spec.data.entities!r}; check data.entities")
+        return found
+    return ()
+
+
+def _validation(spec: TrainingSpec, train: pa.Table) -> tuple[pa.Table, pa.Table]:
+    """The rows that are learnt and those that decide when to stop; a label is never in the latter only."""
+    chosen = [identity.position(key, "validation") < spec.data.validation for key in train["key"].to_pylist()]
+    if spec.task == "classify":
+        names = [value if isinstance(value, list) else [value] for value in train["label"].to_pylist()]
+        learnt = {name for row, away in zip(names, chosen, strict=True) if not away for name in row}
+        chosen = [away and learnt.issuperset(row) for row, away in zip(names, chosen, strict=True)]
+    return train.filter(pa.array([not away for away in chosen], pa.bool_())), train.filter(pa.array(chosen, pa.bool_()))
+
+
+def _hash(spec: TrainingSpec, table: pa.Table) -> str:
+    rows: Sequence[Any] = list(zip(table["key"].to_pylist(), _written(spec, table), strict=True))
+    return hashlib.sha256(json.dumps(rows).encode()).hexdigest()
+
+
+def _label_type(names: Sequence[Any]) -> pa.DataType:
+    return pa.list_(pa.string()) if names and isinstance(names[0], list) else pa.string()
