@@ -26,7 +26,7 @@ class Ring:
         entered: when its weights were frozen, in UTC (ISO 8601).
         draws: the evidence, by night.
         seen: keys of the rows that are in the evidence.
-        spent: hash of the holdout that was spent as evidence, and for which challenger; None if none was.
+        spent: keys of the holdout rows that were evidence for some challenger; no other one may use them.
     """
 
     challenger: str | None = None
@@ -36,7 +36,7 @@ class Ring:
     entered: str | None = None
     draws: tuple[Draw, ...] = ()
     seen: frozenset[str] = field(default_factory=frozenset)
-    spent: tuple[str, str] | None = None
+    spent: frozenset[str] = field(default_factory=frozenset)
 
     def enter(self, challenger: str, champion: str, now: str) -> Ring:
         """Let a challenger in; one that was there is withdrawn, and its evidence is dropped."""
@@ -79,17 +79,24 @@ class Ring:
             raise RunError("a row is in this draw twice; each row counts once")
         return replace(self, draws=(*self.draws, draw), seen=self.seen.union(keys))
 
-    def spend(self, holdout: str, draw: Draw) -> Ring:
-        """Use the holdout as evidence for the challenger in the ring, which is possible once.
+    def spend(self, draw: Draw, keys: Sequence[str]) -> Ring:
+        """Use holdout rows as evidence for the challenger in the ring; each row is evidence once, for one challenger.
+
+        Args:
+            draw: the rows, all labelled; neither the training nor an earlier decision may have used them.
+            keys: identity of each row.
 
         Raises:
-            RunError: the ring is empty, or this holdout was spent before.
+            RunError: the ring is empty, or a row was evidence before.
         """
         if self.challenger is None:
             raise RunError("no challenger is in the ring")
-        if self.spent is not None and self.spent[0] == holdout:
-            raise RunError(f"this holdout was spent as evidence for {self.spent[1]}; draw and label new rows")
-        return replace(self, draws=(*self.draws, draw), spent=(holdout, self.challenger))
+        if len(keys) != len(draw.differences) or len(set(keys)) < len(keys):
+            raise RunError(f"{len(draw.differences)} rows of the holdout have {len(set(keys))} keys")
+        if again := (self.spent | self.seen).intersection(keys):
+            raise RunError(f"row {min(again)} of the holdout was evidence before; each row counts once")
+        seen = self.seen.union(keys)
+        return replace(self, draws=(*self.draws, draw), seen=seen, spent=self.spent.union(keys))
 
     def settle(self, promoted: bool) -> Ring:
         """Empty the ring after a promotion or a refusal."""
@@ -108,7 +115,7 @@ class Ring:
         return asdict(self) | {
             "draws": [draw.to_json() for draw in self.draws],
             "seen": sorted(self.seen),
-            "spent": None if self.spent is None else list(self.spent),
+            "spent": sorted(self.spent),
         }
 
     @classmethod
@@ -120,7 +127,7 @@ class Ring:
                 | {
                     "draws": tuple(map(Draw.from_json, data["draws"])),
                     "seen": frozenset(data["seen"]),
-                    "spent": None if data["spent"] is None else tuple(data["spent"]),
+                    "spent": frozenset(data["spent"]),
                 }
             )
         )

@@ -30,6 +30,8 @@ def prepare(batch):
         time.sleep(0.4)
     return batch
 """
+# A heartbeat every 30 s is the least that Prefect allows.
+SILENT_S = 40
 NIGHTLY = {"cron": "15 2 * * *", "timezone": "Europe/Berlin"}
 
 
@@ -45,6 +47,12 @@ def worker(prefect):
     deployments.prepare_server()
     with prefect.worker() as process:
         yield process
+
+
+@pytest.fixture(scope="module")
+def cancelled():
+    """Ids of runs that were cancelled; the test of crashes, which takes longer than a heartbeat may, looks at them."""
+    return []
 
 
 @pytest.fixture
@@ -171,11 +179,13 @@ def test_only_the_last_of_several_late_runs_does_the_work(prefect, folder, model
     assert len(list((folder / "out-late").rglob("reports/*.json"))) == 1
 
 
-def test_cancelling_stops_every_process_within_30_seconds_and_the_sink_continues(prefect, folder, models):
+def test_cancelling_stops_every_process_within_30_seconds_and_the_sink_continues(prefect, folder, models, cancelled):
     file = write(folder, models, "cancelled", files=60, slow=True, runner={"workers": 2})
     deployments.deploy(folder / "specs")
+    automations.apply(automations.crash_automation(silent_s=SILENT_S))
     with prefect.worker() as worker:
         run_id = start("cancelled")
+        cancelled.append(run_id)
         server.wait_for(lambda: ledger(folder, "cancelled"), 120, "the first shard")
         below = [process for process in server.tree(worker) if process.pid != worker.pid]
         assert any("jobs.execute.worker" in " ".join(process.cmdline()) for process in below)
@@ -194,18 +204,19 @@ def test_cancelling_stops_every_process_within_30_seconds_and_the_sink_continues
 
 
 def test_a_run_whose_machine_failed_is_marked_crashed_and_the_next_one_continues_after_a_server_restart(
-    prefect, folder, models
+    prefect, folder, models, cancelled
 ):
     write(folder, models, "killed", files=60, slow=True)
     deployments.deploy(folder / "specs")
-    # A heartbeat every 30 s is the least that Prefect allows.
-    automations.apply(automations.crash_automation(silent_s=40))
+    automations.apply(automations.crash_automation(silent_s=SILENT_S))
     with prefect.worker() as worker:
         run_id = start("killed")
         server.wait_for(lambda: ledger(folder, "killed"), 120, "the first shard")
         server.kill_tree(worker, signal.SIGKILL)
     assert prefect.state(run_id) == "Running"
     server.wait_for(lambda: prefect.state(run_id) == "Crashed", 120, "the automation")
+    # They were silent for longer than this run.
+    assert [prefect.state(each) for each in cancelled] == ["Cancelled"] * len(cancelled)
     done = len(ledger(folder, "killed"))
     with prefect.worker():
         run_id = start("killed")

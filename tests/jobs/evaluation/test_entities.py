@@ -66,7 +66,7 @@ def test_neighbouring_entities_of_one_label_are_two():
     [
         ([("PER", 0, 99)], "row 0 of the holdout has the entity 'PER' from 0 to 99, and its text has 19 characters"),
         ([("PER", 3, 3)], "0 <= start < end"),
-        ([("PER", 0, 7), ("LOC", 4, 7)], "the entity 'LOC' from 4 to 7 is blank or overlaps another one"),
+        ([("PER", 0, 7), ("LOC", 4, 7)], "the entity 'LOC' from 4 to 7 is blank or overlaps another"),
         ([], "no row of the holdout has an entity, so entity_f1 cannot be computed"),
     ],
 )

@@ -135,9 +135,11 @@ def test_only_new_labels_of_the_challenger_in_the_ring_are_evidence():
         state.add("b", Draw.whole([1.0, 1.0]), ["x", "x"], LATER)
 
 
-def test_a_holdout_is_spent_once():
-    state = Ring().enter("b", "a", ENTERED).spend("h1", Draw.whole([1.0]))
+def test_a_row_of_the_holdout_is_evidence_for_one_challenger():
+    state = Ring().enter("b", "a", ENTERED).spend(Draw.whole([1.0]), ["x"])
     again = state.enter("c", "a", LATER)
-    with pytest.raises(RunError, match="this holdout was spent as evidence for b; draw and label new rows"):
-        again.spend("h1", Draw.whole([1.0]))
-    assert again.spend("h2", Draw.whole([1.0])).spent == ("h2", "c")
+    with pytest.raises(RunError, match="row x of the holdout was evidence before"):
+        again.spend(Draw.whole([1.0]), ["x"])
+    assert again.spend(Draw.whole([1.0]), ["y"]).spent == {"x", "y"}
+    with pytest.raises(RunError, match="no challenger is in the ring"):
+        Ring().spend(Draw.whole([1.0]), ["x"])
