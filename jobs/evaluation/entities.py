@@ -128,7 +128,7 @@ def _checked(row: int, text: str, entities: Sequence[dict[str, Any]]) -> list[Sp
     if len(flat := _flat(spans)) < len(spans):
         lost = next(span for span in spans if span not in flat)
         raise SpecError(
-            f"row {row} of the holdout: the entity {lost[0]!r} from {lost[1]} to {lost[2]} is blank or overlaps another"
-            "; entity F1 needs entities that do not overlap; remove one of them"
+            f"row {row} of the holdout: the entity {lost[0]!r} from {lost[1]} to {lost[2]} is blank or overlaps "
+            "another one; entity F1 needs entities that do not overlap; remove one of them"
         )
     return spans

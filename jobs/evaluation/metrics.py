@@ -52,6 +52,7 @@ class Measured:
         rows: number of rows.
         missing: rows without a prediction, counted as wrong.
         notes: one sentence for each thing that a reader should know, such as a label without rows.
+        tokens: int64 `(rows,)`, tokens of each row's target; for perplexity only.
     """
 
     metric: str
@@ -61,6 +62,7 @@ class Measured:
     rows: int
     missing: int = 0
     notes: Sequence[str] = field(default=())
+    tokens: np.ndarray | None = None
 
 
 def check_metric(task: str, metric: str | None, key: str = "gate.metric") -> str:

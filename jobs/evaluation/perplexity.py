@@ -76,4 +76,6 @@ def measure(
     correctness = np.nan_to_num(np.exp(-nll / np.maximum(tokens, 1)), nan=0.0)
     notes = [f"{failed} rows failed and do not count in the perplexity"] if failed else []
     others = {"nll": mean, "tokens": int(tokens.sum())}
-    return Measured(PERPLEXITY, float(np.exp(mean)), others, correctness, len(table), int(np.isnan(nll).sum()), notes)
+    return Measured(
+        PERPLEXITY, float(np.exp(mean)), others, correctness, len(table), int(np.isnan(nll).sum()), notes, tokens
+    )

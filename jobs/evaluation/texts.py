@@ -59,7 +59,7 @@ def measure(truth: pa.Array, predictions: pa.Array, metric: str) -> Measured:
     for values in by_row.values():
         values[missing] = 0.0
     overall = {name: float(values.mean()) for name, values in by_row.items()}
-    overall |= _corpus(references, written)
+    overall |= of_corpus(truth, predictions)
     value = overall.pop(metric)
     return Measured(
         metric, value, overall, by_row["chrf" if metric == "bleu" else metric], len(written), int(missing.sum())
@@ -80,11 +80,14 @@ def _scorers() -> tuple[Any, Any]:
     return CHRF(), BLEU()
 
 
-def _corpus(references: Sequence[str], written: Sequence[str]) -> dict[str, float]:
+def of_corpus(truth: pa.Array, predictions: pa.Array) -> dict[str, float]:
+    """The metrics that are computed over all rows at once: chrf and bleu. Arguments as of `measure`."""
+    references = [text or "" for text in truth.to_pylist()]
+    written = [text or "" for text in predictions.to_pylist()]
     chrf, bleu = _scorers()
     return {
-        "chrf": float(chrf.corpus_score(list(written), [list(references)]).score) / 100,
-        "bleu": min(1.0, float(bleu.corpus_score(list(written), [list(references)]).score) / 100),
+        "chrf": float(chrf.corpus_score(written, [references]).score) / 100,
+        "bleu": min(1.0, float(bleu.corpus_score(written, [references]).score) / 100),
     }
 
 
