@@ -1,4 +1,4 @@
-"""Intervals for macro F1, which is no mean over rows: the percentile bootstrap over rows (Efron, 1979)."""
+"""Intervals for macro F1, which is no mean over rows, and for means: the percentile bootstrap (Efron, 1979)."""
 
 from __future__ import annotations
 
@@ -75,6 +75,20 @@ def macro_f1_gain(
         return other - one
 
     return _interval(gains(counts[None])[0], gains(_samples(counts, repeats, seed)), confidence)
+
+
+def mean(values: np.ndarray, confidence: float = 0.95, repeats: int = 2000, seed: int = 0) -> Interval:
+    """The mean of some rows' values, and its interval.
+
+    Args:
+        values: one number for each row, at least one row.
+        confidence: of the interval, two-sided.
+        repeats: bootstrap samples.
+        seed: of the sampling.
+    """
+    distinct, counts = np.unique(values, return_counts=True)
+    samples = _samples(counts.astype(np.float64), repeats, seed) @ distinct / len(values)
+    return _interval(float(np.mean(values)), samples, confidence)
 
 
 def _cells(true: Sequence[str], columns: Sequence[Sequence[str | None]]) -> tuple[np.ndarray, np.ndarray, int]:

@@ -154,7 +154,7 @@ def diff(
 
 def _flips(one: Any, other: Any) -> Iterator[tuple[str, str]]:
     """The change of a row, if there is one."""
-    if isinstance(one or other, str) or not _is_labelled(one if one is not None else other):
+    if not _is_labelled(other if one is None else one):
         if one != other:
             yield (NOTHING if one is None else TEXT), (NOTHING if other is None else OTHER_TEXT)
     elif _name(one) != _name(other):
