@@ -19,6 +19,9 @@ TEXT, OTHER_TEXT = "(a text)", "(another text)"
 # Characters of a row's text, or of a written text, that are shown.
 SHOWN = 80
 
+# Kinds of change in the text; the JSON has all of them.
+MOST_FLIPS = 30
+
 
 @dataclass(frozen=True)
 class Flip:
@@ -87,9 +90,11 @@ class Diff:
         body = [
             [flip.before, flip.after, f"{flip.rows:,}"]
             + ([str(flip.right_before), str(flip.right_after)] if known else [])
-            for flip in self.flips
+            for flip in self.flips[:MOST_FLIPS]
         ]
         lines += ["", *_aligned([head, *body])]
+        if rest := self.flips[MOST_FLIPS:]:
+            lines.append(f"and {sum(flip.rows for flip in rest):,} {self.unit} with {len(rest):,} other changes")
         head = ["row", "before", "after", *(["truth"] if known else []), "text"]
         body = [[str(e.row), e.before, e.after, *([e.truth or ""] if known else []), e.text] for e in self.examples]
         return "\n".join([*lines, "", *_aligned([head, *body])])

@@ -54,6 +54,15 @@ def test_examples_are_limited_and_show_every_kind_of_change():
     assert 40 in [example.row for example in found.examples]
 
 
+def test_the_text_shows_the_most_frequent_kinds_of_change_and_counts_the_others():
+    before, after = labels(["a"] * 41), labels(["b"] * 2 + [f"label {i}" for i in range(39)])
+    found = diff(rows(41), before, after)
+    assert len(found.flips) == len(found.to_json()["flips"]) == 40
+    lines = found.text().splitlines()
+    assert lines[3].split() == ["a", "b", "2"]
+    assert lines[33] == "and 10 rows with 10 other changes"
+
+
 def test_with_the_truth_the_table_says_which_flips_are_right():
     truth = pa.array(["b", "a", "a"])
     found = diff(rows(3), labels(["a", "a", "a"]), labels(["b", "b", "a"]), truth=truth)

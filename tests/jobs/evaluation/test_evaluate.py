@@ -79,7 +79,7 @@ def test_texts_are_evaluated_by_perplexity_and_by_chrf(writers):
     assert found.measured.value == pytest.approx(math.exp(found.measured.others["nll"]))
     assert len(found.metrics_by_slice) == 2
     chrf = evaluate("translate", writers("marian"), None, table, "chrf", ["lang"], options)
-    assert list(chrf.metrics)[0] == "chrf"
+    assert next(iter(chrf.metrics)) == "chrf"
     assert compare("translate", table, chrf, chrf).gain.value == 0
 
 

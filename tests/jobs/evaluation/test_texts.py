@@ -25,6 +25,11 @@ def test_rouge_equals_the_values_computed_by_hand():
     assert measure("rouge2").correctness[0] == pytest.approx(3 / 5)
 
 
+def test_rouge_is_computed_beside_another_metric_for_summaries_only():
+    assert {"rouge1", "rouge2", "rougeL"} <= set(measure("chrf", task="summarize").others)
+    assert set(measure("chrf").others) == {"bleu", "exact_match"}
+
+
 def test_rouge_equals_the_library_s_own_on_english():
     scorer = RougeScorer(["rougeL", "rougeLsum"])
     for metric in ("rougeL", "rougeLsum"):
