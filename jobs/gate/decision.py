@@ -1,48 +1,33 @@
 """The decision about a challenger, from the evidence and the vetoes; a receipt derives it again.
 
 The first version of a registry needs the floor only. Any other must prove a gain of more than `min_gain` over the
-champion, see `eprocess` and `thresholds`. The floor, the slices and the latency only veto.
+champion: its e-value (`eprocess`) must reach the threshold of its number (`thresholds`). The floor, the slices and the
+latency only veto, so they can be looked at on the same holdout for every challenger.
 """
 
 from __future__ import annotations
 
+import hashlib
+import json
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
-from jobs.gate import eprocess
-from jobs.gate.eprocess import Draw
+from jobs.gate import eprocess, slices
+from jobs.gate.evaluated import Evaluated
 from jobs.gate.ring import Ring
+from jobs.gate.slices import Slice
 from jobs.gate.spec import GateSpec
 from jobs.gate.thresholds import log_threshold
+from transforms.errors import RunError
 
-Kind = Literal["promoted", "refused", "waiting"]
-Harm = Literal["harm shown", "no harm shown", "cannot tell yet"]
-FORMAT = 1
+__all__ = ["Decision", "Evaluated", "decide", "verify"]
 
-
-@dataclass(frozen=True)
-class Evaluated:
-    """What was measured on the holdout.
-
-    Attributes:
-        version: the challenger.
-        metric: name of the metric of the floor.
-        value: the challenger's.
-        champion_value: the champion's; None without a champion.
-        changed: rows for which the two answer differently, of all rows that were compared; None without a champion.
-        slices: name of a slice -> differences of its rows, as in `Draw`.
-        latency: computing time of the challenger divided by that of the champion; None if it was not measured.
-    """
-
-    version: str
-    metric: str
-    value: float
-    champion_value: float | None = None
-    changed: int | None = None
-    slices: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
-    latency: float | None = None
+Kind = Literal["promoted", "refused", "waiting", "nothing new"]
+FORMAT = 2
+# Numbers that are derived again on another machine may differ by rounding.
+ROUNDING = 1e-6
 
 
 @dataclass(frozen=True)
@@ -50,24 +35,27 @@ class Decision:
     """The decision.
 
     Attributes:
-        decision: promoted, refused or waiting.
+        decision: promoted, refused, waiting, or nothing new.
         reason: in one sentence.
-        gain: estimated gain over the champion, in the unit of the differences; None without evidence.
-        gain_low: lower end of its confidence sequence.
+        gain: estimated gain over the champion, as a fraction (with weights of classes: of weighted correctness); None
+            without evidence.
+        gain_low: lower end of its confidence sequence. The confidence is that of one challenger; the threshold of a
+            later challenger is higher, so that it can wait although this is above `min_gain`.
         gain_high: upper end.
-        labels_needed: further labels that would probably settle it; None if none are needed or none are foreseeable.
-        slices: name of a slice -> harm shown, no harm shown, or cannot tell yet.
+        labels_needed: further labels that would probably settle it, either way; None if it is settled or none are
+            foreseeable.
+        slices: name of a slice -> its gain, and whether harm is shown.
         receipt: everything that the decision was derived from, as plain JSON.
     """
 
     decision: Kind
     reason: str
-    gain: float | None
-    gain_low: float | None
-    gain_high: float | None
-    labels_needed: int | None
-    slices: Mapping[str, Harm]
-    receipt: Mapping[str, Any]
+    gain: float | None = None
+    gain_low: float | None = None
+    gain_high: float | None = None
+    labels_needed: int | None = None
+    slices: Mapping[str, Slice] = field(default_factory=dict)
+    receipt: Mapping[str, Any] = field(default_factory=dict)
 
 
 def decide(gate: GateSpec, evaluated: Evaluated, ring: Ring) -> Decision:
@@ -77,32 +65,32 @@ def decide(gate: GateSpec, evaluated: Evaluated, ring: Ring) -> Decision:
         gate: the section of the training file.
         evaluated: what was measured on the holdout.
         ring: with the challenger and its evidence; empty for the first version.
+
+    Returns:
+        The decision with its receipt.
+
+    Raises:
+        RunError: another challenger is in the ring.
     """
-    first = evaluated.champion_value is None
-    slices = {} if first else {name: harm(d, gate) for name, d in evaluated.slices.items()}
-    gain, low, high, needed = None, None, None, None
-    if ring.draws and not first:
-        gain = eprocess.gain(ring.draws)
-        low, high = eprocess.interval(ring.draws, gate.confidence)
-    kind, reason = _veto(gate, evaluated, slices) or _weigh(gate, ring, first, gain)
-    if kind == "waiting":
-        needed = eprocess.labels_needed(ring.draws, gate.min_gain, _log_threshold(gate, ring))
-        reason += (
-            f"; about {needed:,} more labels would settle it" if needed else "; no number of labels is foreseeable"
-        )
+    found = _derive(gate, evaluated, ring)
     receipt = {
         "format": FORMAT,
         "gate": gate.model_dump(mode="json"),
-        "evaluated": asdict(evaluated) | {"slices": {name: list(d) for name, d in evaluated.slices.items()}},
+        "evaluated": evaluated.to_json(),
         "ring": ring.to_json(),
-        "decision": kind,
-        "reason": reason,
+        "derived": _numbers(found),
+        "decision": found.decision,
+        "reason": found.reason,
     }
-    return Decision(kind, reason, gain, low, high, needed, slices, receipt)
+    receipt["digest"] = _digest(receipt)
+    return replace(found, receipt=receipt)
 
 
 def verify(receipt: Mapping[str, Any]) -> list[str]:
     """Derive the decision of a receipt again.
+
+    The digest finds a receipt that was altered afterwards, also where the decision stays the same; it is no signature:
+    who alters a receipt can compute it again, and then has to find evidence that gives the decision.
 
     Returns:
         What differs, one sentence each; empty if the receipt is right.
@@ -110,40 +98,61 @@ def verify(receipt: Mapping[str, Any]) -> list[str]:
     if receipt.get("format") != FORMAT:
         return [f"the receipt has format {receipt.get('format')}, and this version reads format {FORMAT}"]
     try:
-        data = dict(receipt["evaluated"])
-        data["slices"] = {name: tuple(d) for name, d in data["slices"].items()}
-        again = decide(GateSpec(**receipt["gate"]), Evaluated(**data), Ring.from_json(receipt["ring"]))
-    except (KeyError, TypeError, ValueError) as error:
+        gate, evaluated = GateSpec(**receipt["gate"]), Evaluated.from_json(receipt["evaluated"])
+        again = _derive(gate, evaluated, Ring.from_json(receipt["ring"]))
+    except (KeyError, TypeError, ValueError, AttributeError, RunError) as error:
         return [f"the receipt is damaged: {type(error).__name__} {error}"]
-    found = {"decision": again.decision, "reason": again.reason}
-    return [
-        f"{key} is {receipt.get(key)!r}, and the evidence gives {value!r}"
-        for key, value in found.items()
-        if receipt.get(key) != value
-    ]
+    wrong = []
+    told = {"decision": receipt.get("decision"), "reason": receipt.get("reason"), **_flat(receipt.get("derived"))}
+    right = {"decision": again.decision, "reason": again.reason, **_flat(_numbers(again))}
+    for key in sorted(told.keys() | right.keys()):
+        if not _same(told.get(key), right.get(key)):
+            wrong.append(f"{key} is {told.get(key)!r}, and the evidence gives {right.get(key)!r}")
+    if receipt.get("digest") != _digest(receipt):
+        wrong.append("the receipt was altered after it was written: its digest is not that of its content")
+    return wrong
 
 
-def harm(differences: tuple[float, ...], gate: GateSpec) -> Harm:
-    """Whether the challenger loses more than `max_slice_drop` on a slice, from all of its rows on the holdout."""
-    if not differences:
-        return "cannot tell yet"
-    draws, limit = [Draw.whole(differences)], -math.log(1.0 - gate.confidence)
-    if eprocess.log_e_value(draws, -gate.max_slice_drop, sign=-1) >= limit:
-        return "harm shown"
-    if eprocess.log_e_value(draws, -gate.max_slice_drop) >= limit:
-        return "no harm shown"
-    return "cannot tell yet"
+def _derive(gate: GateSpec, evaluated: Evaluated, ring: Ring) -> Decision:
+    if evaluated.version == evaluated.champion:
+        return Decision("nothing new", f"version {evaluated.version} is the champion already")
+    if evaluated.champion_value is None:
+        kind, reason = _below_floor(gate, evaluated) or ("promoted", "it is the first version, and reaches the floor")
+        return Decision(kind, reason)
+    if ring.challenger not in (None, evaluated.version):
+        raise RunError(f"{evaluated.version} was evaluated, and {ring.challenger} is in the ring")
+    compared = slices.compare(evaluated.slices, gate)
+    low, high = (end * ring.scale for end in eprocess.interval(ring.draws, gate.confidence))
+    gain = eprocess.gain(ring.draws)
+    needed = None
+    if veto := _veto(gate, evaluated, compared):
+        kind, reason = veto
+    else:
+        kind, reason, needed = _weigh(gate, ring)
+        reason += _undecided(compared)
+    if gain is None:
+        return Decision(kind, reason, labels_needed=needed, slices=compared)
+    return Decision(kind, reason, gain * ring.scale, low, high, needed, compared)
 
 
-def _veto(gate: GateSpec, evaluated: Evaluated, slices: Mapping[str, Harm]) -> tuple[Kind, str] | None:
-    if evaluated.value < gate.floor:
-        return "refused", f"{evaluated.metric} is {evaluated.value:.4f}, below the floor of {gate.floor}"
+def _below_floor(gate: GateSpec, evaluated: Evaluated) -> tuple[Kind, str] | None:
+    value, name = evaluated.value, evaluated.metric
+    if evaluated.lower_is_better:
+        value, name = 1.0 / value if value else math.inf, f"1 / {name}"
+    if math.isnan(value):
+        return "refused", f"{evaluated.metric} is not a number"
+    return ("refused", f"{name} is {value:.4f}, below the floor of {gate.floor}") if value < gate.floor else None
+
+
+def _veto(gate: GateSpec, evaluated: Evaluated, compared: Mapping[str, Slice]) -> tuple[Kind, str] | None:
+    if low := _below_floor(gate, evaluated):
+        return low
     if evaluated.changed == 0:
         return "refused", "the challenger answers every row as the champion does; it has no effect"
-    harmed = sorted(name for name, found in slices.items() if found == "harm shown")
+    harmed = sorted(name for name, found in compared.items() if found.harm == "harm shown")
     if harmed:
         return "refused", f"it loses more than {gate.max_slice_drop} on {', '.join(harmed)}"
-    if gate.max_latency is not None and evaluated.latency is not None and evaluated.latency > gate.max_latency:
+    if gate.max_latency is not None and evaluated.latency is not None and not evaluated.latency <= gate.max_latency:
         return (
             "refused",
             f"it takes {evaluated.latency:.2f} times as long as the champion, and {gate.max_latency} is allowed",
@@ -151,22 +160,66 @@ def _veto(gate: GateSpec, evaluated: Evaluated, slices: Mapping[str, Harm]) -> t
     return None
 
 
-def _weigh(gate: GateSpec, ring: Ring, first: bool, gain: float | None) -> tuple[Kind, str]:
-    if first:
-        return "promoted", "it is the first version, and reaches the floor"
-    if ring.challenger is None or not ring.draws:
-        return "waiting", "there is no evidence yet"
-    needed, won = _log_threshold(gate, ring), eprocess.log_e_value(ring.draws, gate.min_gain)
-    numbers = f"challenger {ring.number}, evidence {_odds(won)} of {_odds(needed)}"
-    if won >= needed:
-        return "promoted", f"a gain of more than {gate.min_gain} is proven ({numbers}; estimated {gain:+.4f})"
-    if eprocess.log_e_value(ring.draws, gate.min_gain, sign=-1) >= -math.log(1.0 - gate.confidence):
-        return "refused", f"it is shown that the gain is at most {gate.min_gain} (estimated {gain:+.4f})"
-    return "waiting", f"a gain is not proven yet ({numbers}; estimated {gain:+.4f})"
+def _weigh(gate: GateSpec, ring: Ring) -> tuple[Kind, str, int | None]:
+    gain = eprocess.gain(ring.draws)
+    if ring.challenger is None or gain is None:
+        return "waiting", "there is no evidence yet; the number of labels that would settle it is not foreseeable", None
+    draws, least = ring.draws, gate.min_gain / ring.scale
+    enough, refuted = log_threshold(ring.number, ring.promotions, gate.confidence), -math.log(1.0 - gate.confidence)
+    won = eprocess.log_e_value(draws, least)
+    estimate = f"estimated {gain * ring.scale:+.4f}" + (
+        ", rows of the holdout were spent on it" if ring.holdout_spent else ""
+    )
+    numbers = f"challenger {ring.number} has an e-value of {_odds(won)} and needs {_odds(enough)}; {estimate}"
+    if won >= enough:
+        return "promoted", f"a gain of more than {gate.min_gain} is proven ({numbers})", None
+    if eprocess.log_e_value(draws, least, sign=-1) >= refuted:
+        return "refused", f"it is shown that the gain is at most {gate.min_gain} ({estimate})", None
+    text = f"a gain of more than {gate.min_gain} is not proven yet ({numbers})"
+    if labels := eprocess.labels_needed(draws, least, enough):
+        return "waiting", f"{text}; about {labels:,} more labels would settle it", labels
+    if labels := eprocess.labels_needed(draws, least, refuted, sign=-1):
+        return "waiting", f"{text}; about {labels:,} more labels would settle it, probably as no gain", labels
+    return "waiting", f"{text}; no number of labels that would settle it is foreseeable", None
 
 
-def _log_threshold(gate: GateSpec, ring: Ring) -> float:
-    return log_threshold(max(1, ring.number), ring.promotions, gate.confidence)
+def _undecided(compared: Mapping[str, Slice]) -> str:
+    names = sorted(name for name, found in compared.items() if found.harm == "cannot tell yet")
+    if not names:
+        return ""
+    shown = ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
+    return f"; there are too few rows to exclude harm on {shown}"
+
+
+def _numbers(found: Decision) -> dict[str, Any]:
+    """What was derived besides the decision and the reason."""
+    return {
+        "gain": found.gain,
+        "gain_low": found.gain_low,
+        "gain_high": found.gain_high,
+        "labels_needed": found.labels_needed,
+        "slices": {name: asdict(each) for name, each in found.slices.items()},
+    }
+
+
+def _flat(value: Any, name: str = "") -> dict[str, Any]:
+    if not isinstance(value, Mapping):
+        return {name: value}
+    flat: dict[str, Any] = {}
+    for key, inner in value.items():
+        flat |= _flat(inner, f"{name}.{key}" if name else str(key))
+    return flat
+
+
+def _same(one: Any, other: Any) -> bool:
+    if isinstance(one, float) and isinstance(other, float):
+        return math.isclose(one, other, rel_tol=ROUNDING, abs_tol=ROUNDING * 10)
+    return bool(one == other)
+
+
+def _digest(receipt: Mapping[str, Any]) -> str:
+    content = {key: value for key, value in receipt.items() if key != "digest"}
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
 def _odds(log_e: float) -> str:
