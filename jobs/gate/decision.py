@@ -70,7 +70,7 @@ def decide(gate: GateSpec, evaluated: Evaluated, ring: Ring) -> Decision:
         The decision with its receipt.
 
     Raises:
-        RunError: another challenger is in the ring.
+        RunError: another challenger is in the ring, or the evidence compares it with another champion.
     """
     found = _derive(gate, evaluated, ring)
     receipt = {
@@ -121,6 +121,11 @@ def _derive(gate: GateSpec, evaluated: Evaluated, ring: Ring) -> Decision:
         return Decision(kind, reason)
     if ring.challenger not in (None, evaluated.version):
         raise RunError(f"{evaluated.version} was evaluated, and {ring.challenger} is in the ring")
+    if None not in (ring.champion, evaluated.champion) and ring.champion != evaluated.champion:
+        raise RunError(
+            f"the evidence compares {ring.challenger} with {ring.champion}, and {evaluated.champion} is champion now; "
+            f"let {evaluated.version} enter the ring again"
+        )
     compared = slices.compare(evaluated.slices, gate)
     low, high = (end * ring.scale for end in eprocess.interval(ring.draws, gate.confidence))
     gain = eprocess.gain(ring.draws)

@@ -87,10 +87,10 @@ class Draw:
     def to_json(self) -> dict[str, Any]:
         """Plain JSON."""
         return {
-            "differences": list(self.differences),
-            "probabilities": list(self.probabilities),
-            "others": self.others,
-            "smallest": self.smallest,
+            "differences": [float(d) for d in self.differences],
+            "probabilities": [float(p) for p in self.probabilities],
+            "others": int(self.others),
+            "smallest": float(self.smallest),
         }
 
     @classmethod

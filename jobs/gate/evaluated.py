@@ -37,7 +37,14 @@ class Evaluated:
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON; a slice is written as pairs of a difference and the number of rows that have it."""
-        return asdict(self) | {"slices": {name: _tally(rows) for name, rows in self.slices.items()}}
+        plain = {
+            "value": float(self.value),
+            "champion_value": None if self.champion_value is None else float(self.champion_value),
+            "changed": None if self.changed is None else int(self.changed),
+            "latency": None if self.latency is None else float(self.latency),
+            "slices": {name: _tally(rows) for name, rows in self.slices.items()},
+        }
+        return asdict(self) | plain
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Evaluated:

@@ -86,6 +86,12 @@ def test_the_evidence_of_another_challenger_is_refused():
         decide(GATE, evaluated(version="c"), ring(better=40, worse=10))
 
 
+def test_evidence_against_an_earlier_champion_is_refused():
+    with pytest.raises(RunError, match="compares b with a, and z is champion now; let b enter the ring again"):
+        decide(GATE, evaluated(champion="z"), ring(better=40, worse=10))
+    assert decide(GATE, evaluated(champion="a"), ring(better=40, worse=10)).decision == "promoted"
+
+
 def test_a_later_challenger_needs_more_evidence_for_the_same_decision():
     state = ring(better=30, worse=6)
     assert decide(GATE, evaluated(), state).decision == "promoted"
@@ -223,6 +229,18 @@ def test_an_altered_receipt_is_found(change):
     receipt = json.loads(json.dumps(found.receipt))
     change(receipt)
     assert decision.verify(receipt) != []
+
+
+def test_a_receipt_of_numbers_from_numpy_is_plain_json():
+    draw = Draw(tuple(np.full(50, 0.5, np.float32)), tuple(np.full(50, 0.25, np.float32)), np.int64(150), 0.25)
+    state = Ring().enter("b", "a", ENTERED).add("b", draw, [str(i) for i in range(50)], LATER)
+    given = evaluated(
+        value=np.float32(0.9),
+        changed=np.int64(30),
+        latency=np.float32(1.0),
+        slices={"lang=de": np.zeros(9, np.float32)},
+    )
+    assert decision.verify(json.loads(json.dumps(decide(GATE, given, state).receipt))) == []
 
 
 def test_verification_names_what_differs():
