@@ -10,6 +10,7 @@ NightscribeError
     ├── SinkError      an output folder that cannot be written, row counts that do not add up
     │   ├── SinkBusy   another run holds the sink
     │   └── UnreadableSink  a damaged file of the sink's own, so that a rerun cannot succeed: also a UserError, exit 2
+    ├── UnreadableRegistry  a damaged file of a registry, so that a rerun cannot succeed: also a UserError, exit 2
     ├── TooManyRejects more rows rejected than `errors.max_fraction` allows
     ├── Stopped        SIGTERM or Ctrl-C: finished shards are kept
     └── Unexpected     an exception that the code does not expect: a bug here or in a library
@@ -58,6 +59,10 @@ class SinkBusy(SinkError):
 
 class UnreadableSink(SinkError, UserError):
     """A damaged file below `_nightscribe/` that only a person can restore or delete: a rerun cannot succeed."""
+
+
+class UnreadableRegistry(RunError, UserError):
+    """A damaged file of a registry that only a person can restore: a rerun cannot succeed."""
 
 
 class TooManyRejects(RunError):

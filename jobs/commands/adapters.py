@@ -1,4 +1,4 @@
-"""`nightscribe adapters`: look at a registry, move its champion, check a decision."""
+"""`nightscribe adapters`: look at a registry, move its champion, check a decision, merge a version into its base."""
 
 from __future__ import annotations
 
@@ -6,16 +6,20 @@ import argparse
 import getpass
 import json
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from transforms.errors import SpecError
+
+if TYPE_CHECKING:
+    from jobs.registry import Registry
 
 
 def register(commands: Any) -> None:
     """Add the command to the `nightscribe` parser."""
     parser = commands.add_parser(
         "adapters",
-        help="versions of trained adapters: list, show, promote, rollback, verify",
+        help="versions of trained adapters: list, show, promote, rollback, merge, verify",
         description="Versions of trained adapters in a registry, and the champion among them.",
     )
     actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
@@ -27,100 +31,172 @@ def register(commands: Any) -> None:
         return action
 
     listed = add("list", list_, "the versions, the champion, and every move")
-    listed.add_argument("--json", action="store_true", help="as JSON")
     shown = add("show", show, "how a version came about, and its metrics")
-    shown.add_argument("version", metavar="VERSION", nargs="?", default="champion", help="default: the champion")
-    shown.add_argument("--json", action="store_true", help="as JSON")
     promoted = add("promote", promote, "make a version the champion")
-    promoted.add_argument("version", metavar="VERSION")
     back = add("rollback", rollback, "make the previous champion the champion again")
-    back.add_argument("--sink", help="a sink: name its runs that used the version that is taken back")
+    merged = add("merge", merge, "write a version and its base as one model folder")
+    verified = add("verify", verify, "derive the decision about the champion again from its receipt")
+
+    for action in (listed, shown):
+        action.add_argument("--json", action="store_true", help="as JSON")
+    shown.add_argument("version", metavar="VERSION", nargs="?", default="champion", help="default: the champion")
+    promoted.add_argument("version", metavar="VERSION", help="its name, or the first digits of it")
+    promoted.add_argument(
+        "--expected", metavar="VERSION", help="refuse if the champion is another one by now; none for no champion"
+    )
+    sink = back.add_mutually_exclusive_group()
+    sink.add_argument("--sink", help="a sink: name its runs that used the version that is taken back")
+    sink.add_argument("--job", help="the same for the sink of a job file")
     for action in (promoted, back):
-        action.add_argument("--by", default=getpass.getuser(), help="who approves it (default: your user name)")
+        action.add_argument("--by", help="who approves it (default: your user name)")
         action.add_argument("--reason", required=True, help="why; kept in the history")
-    add("verify", verify, "derive the decision about the champion again from its receipt")
+    merged.add_argument("version", metavar="VERSION", help="its name, the first digits of it, or champion")
+    merged.add_argument("folder", metavar="FOLDER", type=Path, help="where to write; must not exist or be empty")
+    merged.add_argument("--base", help="where the base is now, if it was moved after the training")
+    verified.add_argument("version", metavar="VERSION", nargs="?", default="champion", help="default: the champion")
 
 
 def list_(arguments: argparse.Namespace) -> None:
     """List the versions, the champion, and every move of the champion."""
-    from jobs.registry import Registry
-
-    registry = Registry(arguments.registry)
+    registry = _open(arguments)
     versions, history, champion = registry.versions(), registry.history(), registry.champion()
     if arguments.json:
         moves = [json.loads(move.to_json()) for move in history]
-        print(json.dumps({"versions": [json.loads(version.to_json()) for version in versions], "history": moves}))
-        return
-    if not versions:
-        print(f"{registry.url} has no versions")
+        found = {
+            "champion": None if champion is None else champion.version,
+            "versions": [json.loads(version.to_json()) for version in versions],
+            "history": moves,
+        }
+        print(json.dumps(found))
         return
     rows = [
         (
             "champion" if champion is not None and version.version == champion.version else "",
             version.version,
             version.created,
+            version.task,
             version.method,
-            f"{version.rows_train:,} rows",
+            f"{version.rows_train:,}",
             _metrics(version.metrics),
         )
         for version in versions
     ]
-    print(_table(rows))
+    print(_table([("", "version", "created", "task", "method", "rows", "on the holdout"), *rows]))
     if history:
-        print("\nmoves of the champion")
-        moved = [(move.at, move.action, f"{move.before or 'none'} -> {move.version}", move.by) for move in history]
-        print(_table([(*row, move.reason) for row, move in zip(moved, history, strict=True)]))
+        moved = [
+            (move.at, move.action, move.before or "none", move.version, move.by, move.reason.replace("\n", " "))
+            for move in history
+        ]
+        print(f"\n{_table([('moved', 'action', 'from', 'to', 'by', 'reason'), *moved])}")
 
 
 def show(arguments: argparse.Namespace) -> None:
     """Show how a version came about, its metrics and its slices."""
-    from jobs.registry import resolve
     from jobs.registry.card import card
 
-    found = resolve(f"{arguments.registry}@{arguments.version}", "REGISTRY")
-    if found is None:
-        raise SpecError(f"{arguments.registry!r} is not a registry; give its folder or URL")
-    print(found[1].to_json().decode() if arguments.json else card(found[1]))
+    version = _open(arguments).named(arguments.version)
+    print(version.to_json().decode() if arguments.json else card(version))
 
 
 def promote(arguments: argparse.Namespace) -> None:
     """Make a version the champion, without a gate: the next run of a job that names it uses it."""
-    from jobs.registry import Registry
+    from jobs.registry import ANY
 
-    move = Registry(arguments.registry).promote(arguments.version, arguments.by, arguments.reason)
+    registry = _open(arguments)
+    expected: str | None = ANY
+    if arguments.expected is not None:
+        expected = None if arguments.expected == "none" else registry.version(arguments.expected).version
+    move = registry.promote(arguments.version, _who(arguments), arguments.reason, expected)
     print(f"champion: {move.version}, before: {move.before or 'none'}")
 
 
 def rollback(arguments: argparse.Namespace) -> None:
     """Make the previous champion the champion again: the next run of a job that names it uses it."""
-    from jobs.registry import Registry
-    from jobs.registry.used import runs_with
+    from jobs import spec
 
-    registry = Registry(arguments.registry)
-    move = registry.rollback(arguments.by, arguments.reason)
+    registry, sink = _open(arguments), arguments.sink
+    if arguments.job is not None:
+        sink = spec.read(arguments.job).sink.path
+    if sink is not None:
+        # A mistyped sink is found before the champion moves.
+        from jobs.registry import used
+
+        store = used.open_sink(sink, "--job" if arguments.job is not None else "--sink")
+    move = registry.rollback(_who(arguments), arguments.reason)
+    assert move.before is not None
     print(f"champion: {move.version}, taken back: {move.before}")
-    if arguments.sink is not None and move.before is not None:
-        runs = runs_with(arguments.sink, registry.version(move.before))
-        print(f"runs of {arguments.sink} that used {move.before}: {', '.join(runs) or 'none'}")
+    if sink is not None:
+        uses = used.runs_with(store, registry.version(move.before))
+        if not uses:
+            print(f"no run of {sink} used {move.before}")
+            return
+        print(f"runs of {sink} that used {move.before}, and their rows that are still there:")
+        print(_table([("run", "rows"), *((use.run_id, f"{use.rows:,}") for use in uses)]))
+
+
+def merge(arguments: argparse.Namespace) -> None:
+    """Write a version and its base as one model folder, which any library that loads models can read."""
+    from jobs.models.merge import merge as merge_version
+
+    registry = _open(arguments)
+    merge_version(registry, registry.named(arguments.version), arguments.folder, arguments.base)
+    print(arguments.folder)
 
 
 def verify(arguments: argparse.Namespace) -> int:
-    """Derive the decision about the champion again from its receipt; 1 if it differs."""
+    """Derive the decision to promote a version again from its receipt; 1 if it differs or there is no receipt."""
     from jobs.gate import decision
-    from jobs.registry import Registry
 
-    champion = Registry(arguments.registry).champion()
-    if champion is None:
-        raise SpecError(f"registry {arguments.registry!r} has no champion")
-    if champion.receipt is None:
-        print(f"{champion.version} has no receipt: {champion.action} by {champion.by}, {champion.reason}")
-        return 0
-    wrong = decision.verify(champion.receipt)
+    registry = _open(arguments)
+    version = registry.named(arguments.version).version
+    moves = [move for move in registry.history() if move.version == version and move.action == "promote"]
+    if not moves:
+        raise SpecError(f"version {version} of {registry.url!r} was never promoted, so there is no decision to verify")
+    last = moves[-1]
+    if last.receipt is None:
+        print(f"{version} has no receipt: {last.by} promoted it without the gate ({last.reason})")
+        return 1
+    wrong = decision.verify(last.receipt)
+    if not wrong:
+        wrong = _misused(last.receipt, version)
     for sentence in wrong:
         print(sentence)
     if not wrong:
-        print(f"{champion.version}: the evidence gives the same decision, {champion.receipt['decision']}")
+        print(f"{version}: the evidence gives the same decision, promoted")
     return int(bool(wrong))
+
+
+def _misused(receipt: Mapping[str, Any], version: str) -> list[str]:
+    """What a consistent receipt does not show about this promotion."""
+    wrong = []
+    if (about := receipt["evaluated"]["version"]) != version:
+        wrong.append(f"the receipt is about version {about}, and {version} was promoted with it")
+    if (decided := receipt["decision"]) != "promoted":
+        wrong.append(f"the decision was {decided}, and {version} was promoted nevertheless")
+    return wrong
+
+
+def _open(arguments: argparse.Namespace) -> Registry:
+    """The registry of a command.
+
+    Raises:
+        SpecError: there is none.
+    """
+    from jobs.registry import Registry
+
+    registry = Registry(arguments.registry, "REGISTRY")
+    registry.require()
+    return registry
+
+
+def _who(arguments: argparse.Namespace) -> str:
+    if arguments.by is not None:
+        return str(arguments.by)
+    try:
+        return getpass.getuser()
+    except (OSError, KeyError) as error:
+        # A container may run as a user id without a name.
+        raise SpecError("your user name is unknown here; say with --by who approves it") from error
 
 
 def _metrics(metrics: Mapping[str, float]) -> str:

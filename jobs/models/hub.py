@@ -10,9 +10,9 @@ from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, Offl
 from huggingface_hub.utils import httpx
 
 from jobs import registry
-from jobs.registry import Registry
+from jobs.registry import Registry, use
 from transforms.digest import digest
-from transforms.errors import ModelError
+from transforms.errors import ModelError, SpecError
 
 # All files except weights: they are read before any weights are loaded.
 SMALL_FILES = ["*.json", "*.txt", "*.model", "*.spm", "*.tiktoken", "*.jinja"]
@@ -62,20 +62,28 @@ class Pin:
             raise ModelError(f"model {self.name!r} cannot be downloaded: {_first_line(error)}") from error
 
 
-def pin(name: str, revision: str | None, key: str) -> Pin:
+def pin(name: str, revision: str | None, key: str, task: str | None = None) -> Pin:
     """Resolve a model or adapter to a version that cannot change.
 
     Args:
         name: folder, Hub name org/model, or REGISTRY@champion or REGISTRY@VERSION.
         revision: branch, tag or commit on the Hub; a folder has none.
-        key: its key in the job file, for the error.
+        key: its key in the job file, for the error; it ends with `model` or `adapter`.
+        task: the task that uses it; None does not check that a version was made for such a task.
 
     Raises:
         ModelError: it is neither a folder nor on the Hub.
-        SpecError: the registry has no such version, or no champion.
+        SpecError: the registry has no such version or no champion, or the version is not for this key or this task.
     """
     if (found := registry.resolve(name, key)) is not None:
         held, version = found
+        if revision is not None:
+            raise SpecError(
+                f"{key} {name!r} names a version of a registry, which has no revision {revision!r}; leave it out, or "
+                "write the version after the @"
+            )
+        if task is not None:
+            use.check(version, key, name, task)
         return Pin(f"{held.url}@{version.version}", version.content, local=held.store.local, registry=held.url)
     folder = Path(name).expanduser()
     if folder.is_dir():

@@ -166,9 +166,9 @@ def choose(task: TaskPlan, i: int, is_here: bool) -> TaskPlan:
 
 def _pinned(item: TaskSpec, i: int) -> TaskPlan:
     assert item.model is not None
-    model = hub.pin(item.model, item.revision, f"tasks.{i}.model")
-    adapter = hub.pin(item.adapter, item.adapter_revision, f"tasks.{i}.adapter") if item.adapter else None
-    return TaskPlan(item, model, adapter, item.dtype, item.engine)
+    model = hub.pin(item.model, item.revision, f"tasks.{i}.model", item.task)
+    adapter = item.adapter and hub.pin(item.adapter, item.adapter_revision, f"tasks.{i}.adapter", item.task)
+    return TaskPlan(item, model, adapter or None, item.dtype, item.engine)
 
 
 def _columns(fields: Iterable[pa.Field], above: str = "") -> Iterator[tuple[str, pa.DataType]]:

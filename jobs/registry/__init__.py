@@ -10,19 +10,18 @@ gate/...                            evidence about challengers
 
 from __future__ import annotations
 
-import hashlib
-import os
-import shutil
-import tempfile
 from collections.abc import Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from jobs.registry import content
 from jobs.registry.card import card
-from jobs.registry.version import Move, Version, name_of
+from jobs.registry.move import Move, chain
+from jobs.registry.version import Version, name_of
 from jobs.store import Store
+from transforms.checkpoint import fingerprint
 from transforms.errors import ModelError, RunError, SpecError
 
 __all__ = ["Move", "Registry", "Version", "parse", "resolve"]
@@ -37,14 +36,30 @@ class Registry:
 
     Args:
         url: folder, or fsspec URL of one; need not exist yet.
+        key: the key that names it in a job or training file, for errors.
     """
 
-    def __init__(self, url: str):
-        self.store = Store(url, "registry")
+    def __init__(self, url: str, key: str = "registry"):
+        self.key = key
+        self.store = Store(url, key)
         self.url = self.store.url
+
+    def require(self) -> None:
+        """Refuse a path to which no version was ever added, such as a mistyped one.
+
+        Raises:
+            SpecError: with the path.
+        """
+        if not self.store.names("versions") and not self.store.exists(CHAMPION):
+            raise SpecError(
+                f"{self.key} {self.url!r} is no registry: no version was ever added to it; correct the path, or train "
+                "a first version with `nightscribe train`"
+            )
 
     def add(self, folder: Path, about: Version) -> Version:
         """Add a version; the same content again is the same version.
+
+        An adapter gets a file with the fingerprint of its base, so that a job refuses it for any other base.
 
         Args:
             folder: the adapter or model folder; everything in it is copied.
@@ -52,49 +67,72 @@ class Registry:
 
         Returns:
             The version with its name and its files.
+
+        Raises:
+            ModelError: the folder is empty, or says that it was trained on another base.
         """
-        paths = sorted(path for path in folder.rglob("*") if path.is_file())
-        contents = {path.relative_to(folder).as_posix(): path for path in paths}
-        files = {name: _hash(path) for name, path in contents.items()}
+        if not any(path.is_file() for path in folder.rglob("*")):
+            raise ModelError(f"{str(folder)!r} has no files, so it is no adapter and no model; nothing was added")
+        more = {}
+        if about.kind == "adapter" and about.base.fingerprint:
+            recorded = fingerprint.recorded(str(folder))
+            if recorded not in (None, about.base.fingerprint):
+                raise ModelError(
+                    f"{folder / fingerprint.ORIGIN} names other weights than those of {about.base.model!r}; add the "
+                    "adapter with the base that it was trained on"
+                )
+            if recorded is None:
+                more[fingerprint.ORIGIN] = fingerprint.record(about.base.fingerprint)
+        files = content.hashes(folder, more)
         made = replace(about, files=files, version=name_of(files, about.base, about.train_hash, about.holdout_hash))
-        place = f"versions/{made.version}"
-        for name, path in contents.items():
-            if not self.store.exists(f"{place}/files/{name}"):
-                temporary = self.store.temporary()
-                shutil.copyfile(path, temporary)
-                self.store.publish(temporary, f"{place}/files/{name}")
-        self.store.put(f"{place}/README.md", card(made).encode())
-        self.store.put_if_absent(f"{place}/version.json", made.to_json())
+        content.publish(self.store, made, folder, more)
+        if not self.store.exists(_about(made.version)):
+            self.store.put(f"versions/{made.version}/README.md", card(made).encode())
+            self.store.put_if_absent(_about(made.version), made.to_json())
         return self.version(made.version)
 
     def versions(self) -> list[Version]:
         """All versions, oldest first."""
-        ids = [name.rsplit("/", 1)[-1] for name in self.store.names("versions")]
-        found = [self.version(each) for each in ids if self.store.exists(f"versions/{each}/version.json")]
-        return sorted(found, key=lambda version: version.created)
+        return sorted(map(self._read, self._names()), key=lambda version: version.created)
 
     def version(self, name: str) -> Version:
         """One version, by its name or by the first digits of it.
 
         Raises:
             ModelError: there is none, or several begin so.
-            RunError: its version.json is damaged.
+            UnreadableRegistry: its version.json is damaged.
         """
-        ids = [each.rsplit("/", 1)[-1] for each in self.store.names("versions")]
-        matches = [each for each in ids if each.startswith(name)] if name else []
-        matches = [each for each in matches if self.store.exists(f"versions/{each}/version.json")]
+        if name and self.store.exists(_about(name)):
+            return self._read(name)
+        names = self._names()
+        matches = [each for each in names if name and each.startswith(name)]
         if len(matches) != 1:
             what = f"has no version {name!r}" if not matches else f"has several versions that begin with {name!r}"
-            others = f"; versions: {', '.join(sorted(ids)[:8])}" if ids else "; it has no versions"
+            others = f"; versions: {', '.join(names[:8])}" if names else "; it has no versions"
             raise ModelError(f"registry {self.url!r} {what}{others}")
-        place = f"versions/{matches[0]}/version.json"
-        return Version.from_json(self.store.get(place), f"{self.url}/{place}")
+        return self._read(matches[0])
+
+    def named(self, name: str) -> Version:
+        """The version that `champion`, or a version's name or first digits, stands for at this moment.
+
+        Raises:
+            SpecError: there is no champion yet, or no registry.
+            ModelError: there is no such version.
+        """
+        self.require()
+        if name != "champion":
+            return self.version(name)
+        if (champion := self.champion()) is None:
+            raise SpecError(
+                f"{self.key} {self.url!r}: the registry has no champion yet; train one, or promote a version"
+            )
+        return self.version(champion.version)
 
     def champion(self) -> Move | None:
         """The move that made the current champion; None if there is no champion yet.
 
         Raises:
-            RunError: champion.json is damaged.
+            UnreadableRegistry: champion.json is damaged.
         """
         found = self.store.get_versioned(CHAMPION)
         return None if found is None else Move.from_json(found[0], f"{self.url}/{CHAMPION}")
@@ -121,6 +159,8 @@ class Registry:
             RunError: the champion is another one by now; nothing was changed.
         """
         version, champion = self.version(name), self.champion()
+        # A damaged version is found before the champion moves.
+        self.folder(version.version)
         now = None if champion is None else champion.version
         if now == version.version:
             raise RunError(f"{version.version} is the champion of {self.url!r} already")
@@ -136,16 +176,11 @@ class Registry:
         if champion is None or champion.fallback is None:
             what = "has no champion" if champion is None else f"has no champion before {champion.version}"
             raise RunError(f"registry {self.url!r} {what}; there is nothing to roll back to")
-        before = next(
-            (
-                move
-                for move in reversed(self.history())
-                if move.version == champion.fallback and move.action == "promote"
-            ),
-            None,
-        )
-        fallback = None if before is None else before.fallback
+        before = chain(self.history())[:-1]
+        fallback = before[-2] if before[-1:] == [champion.fallback] and len(before) > 1 else None
         target = self.version(champion.fallback)
+        # A damaged version is found before the champion moves.
+        self.folder(target.version)
         return self._move(target, "rollback", by, reason, champion.version, fallback=fallback)
 
     def history(self) -> list[Move]:
@@ -161,36 +196,17 @@ class Registry:
         """A local folder with the files of a version, checked against their hashes.
 
         Raises:
-            ModelError: a file is missing or was changed.
+            ModelError: there is no such version, or a file of it is missing or was changed.
         """
-        version = self.version(name)
-        if self.store.local:
-            folder = Path(self.store.path(f"versions/{version.version}/files"))
-        else:
-            folder = self._copied(version)
-        for file, wanted in version.files.items():
-            path = folder / file
-            if not path.is_file() or _hash(path) != wanted:
-                what = "was changed" if path.is_file() else "is missing"
-                raise ModelError(
-                    f"{path} {what} after version {version.version} was added; restore it, or add it again"
-                )
-        return folder
+        return content.local(self.store, self.version(name))
 
-    def _copied(self, version: Version) -> Path:
-        """The files of a version in the cache of this machine."""
-        cache = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "nightscribe" / "registry"
-        folder = cache / f"{version.version}-{version.content[:12]}"
-        if not folder.is_dir():
-            cache.mkdir(parents=True, exist_ok=True)
-            with tempfile.TemporaryDirectory(dir=cache) as temporary:
-                whole = Path(temporary) / "files"
-                for file in version.files:
-                    (whole / file).parent.mkdir(parents=True, exist_ok=True)
-                    (whole / file).write_bytes(self.store.get(f"versions/{version.version}/files/{file}"))
-                if not folder.is_dir():
-                    whole.rename(folder)
-        return folder
+    def _names(self) -> list[str]:
+        """The names of all versions that are complete."""
+        found = [name.rsplit("/", 1)[-1] for name in self.store.names("versions")]
+        return [name for name in found if self.store.exists(_about(name))]
+
+    def _read(self, name: str) -> Version:
+        return Version.from_json(self.store.get(_about(name)), f"{self.url}/{_about(name)}")
 
     def _move(
         self,
@@ -237,28 +253,25 @@ def parse(reference: str) -> tuple[str, str] | None:
 def resolve(reference: str, key: str) -> tuple[Registry, Version] | None:
     """The version that a `REGISTRY@...` reference names at this moment; None for any other text.
 
+    Args:
+        reference: any text.
+        key: its key in the job file, for the error.
+
     Raises:
-        SpecError: the registry has no such version, or no champion.
+        SpecError: there is no such registry, or it has no such version or no champion.
     """
     if (found := parse(reference)) is None:
         return None
-    registry = Registry(found[0])
-    name = found[1]
-    if name == "champion":
-        champion = registry.champion()
-        if champion is None:
-            raise SpecError(f"{key} {reference!r}: the registry has no champion yet; train one, or promote a version")
-        name = champion.version
+    registry = Registry(found[0], key)
     try:
-        return registry, registry.version(name)
+        return registry, registry.named(found[1])
     except ModelError as error:
         raise SpecError(f"{key} {reference!r}: {error}") from error
 
 
+def _about(version: str) -> str:
+    return f"versions/{version}/version.json"
+
+
 def _history(move: Move) -> str:
     return f"history/{move.number:06d}.json"
-
-
-def _hash(path: Path) -> str:
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()

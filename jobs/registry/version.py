@@ -1,16 +1,21 @@
-"""What a registry keeps: immutable versions, the champion among them, and the moves from one champion to another."""
+"""A version: an adapter or a whole model that never changes, and how it came about."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
+from pathlib import PurePosixPath
 from typing import Any, Literal
 
-from transforms.errors import RunError
+from pydantic import TypeAdapter
+
+from jobs.registry import record
+from transforms.errors import UnreadableRegistry
 
 Kind = Literal["adapter", "model"]
+FIX = "restore the file, or delete it and add the version again"
 
 
 @dataclass(frozen=True)
@@ -82,65 +87,24 @@ class Version:
         """The inverse of `to_json`.
 
         Raises:
-            RunError: the file is damaged.
+            UnreadableRegistry: the file is damaged, or was changed after it was written.
         """
-        try:
-            data = json.loads(text)
-            labels = None if data["labels"] is None else tuple(data["labels"])
-            return cls(**(data | {"base": Base(**data["base"]), "labels": labels}))
-        except (ValueError, KeyError, TypeError) as error:
-            raise RunError(f"{place} is damaged ({error}); restore the file, or add the version again") from error
+        version = record.parse(_FORM, text, place, FIX)
+        if outside := [name for name in version.files if PurePosixPath(name).is_absolute() or ".." in name.split("/")]:
+            raise _damaged(place, f"it names the file {outside[0]!r}, which is outside of the version")
+        if name_of(version.files, version.base, version.train_hash, version.holdout_hash) != version.version:
+            raise _damaged(place, "its files or its origin are not those that the version was named after")
+        return version
+
+
+_FORM = TypeAdapter(Version)
+
+
+def _damaged(place: str, what: str) -> UnreadableRegistry:
+    return UnreadableRegistry(f"{place} is damaged ({what}); {FIX}")
 
 
 def name_of(files: Mapping[str, str], base: Base, train_hash: str, holdout_hash: str) -> str:
     """The name of a version: 12 hex digits, the same for the same files and origin."""
     origin = [sorted(files.items()), base.fingerprint, train_hash, holdout_hash]
     return hashlib.sha256(json.dumps(origin).encode()).hexdigest()[:12]
-
-
-@dataclass(frozen=True)
-class Move:
-    """One move of the champion.
-
-    Attributes:
-        number: counts the moves of a registry from 1.
-        version: the new champion.
-        before: the champion before; None for the first.
-        fallback: the version that a rollback returns to; None if there is none.
-        action: promote or rollback.
-        by: who or what approved it.
-        reason: why.
-        at: UTC (ISO 8601).
-        metrics: those of the new champion.
-        receipt: what the decision was derived from; None if a person decided.
-    """
-
-    number: int
-    version: str
-    before: str | None
-    fallback: str | None
-    action: Literal["promote", "rollback"]
-    by: str
-    reason: str
-    at: str
-    metrics: Mapping[str, float] = field(default_factory=dict)
-    receipt: Mapping[str, Any] | None = None
-
-    def to_json(self) -> bytes:
-        """The content of champion.json, and of a file of the history."""
-        return json.dumps(asdict(self), indent=1, sort_keys=True).encode()
-
-    @classmethod
-    def from_json(cls, text: bytes, place: str) -> Move:
-        """The inverse of `to_json`.
-
-        Raises:
-            RunError: the file is damaged.
-        """
-        try:
-            return cls(**json.loads(text))
-        except (ValueError, TypeError) as error:
-            raise RunError(
-                f"{place} is damaged ({error}); restore it, or promote a version again with --expect none after "
-                f"deleting it: `nightscribe adapters list` shows the history"
-            ) from error

@@ -36,6 +36,7 @@ class Store:
     """
 
     def __init__(self, url: str, key: str = "sink.path"):
+        self.key = key
         self.url = os.path.expanduser(url)
         self.fs: Any
         self.root: str
@@ -52,7 +53,7 @@ class Store:
             ) from error
         except Exception as error:
             # Errors of filesystem libraries for wrong options and credentials.
-            raise explain(error, self.url) from error
+            raise explain(error, self.url, self.key) from error
         self.local = isinstance(self.fs, LocalFileSystem)
 
     def path(self, name: str) -> str:
@@ -163,7 +164,7 @@ class Store:
                 try:
                     self.fs.put_file(str(temporary), target)
                 except FileNotFoundError as error:
-                    raise explain(error, self.url) from error
+                    raise explain(error, self.url, self.key) from error
             return
         with temporary.open("rb") as stream:
             os.fsync(stream.fileno())
@@ -204,7 +205,7 @@ class Store:
         except (NightscribeError, FileNotFoundError):
             raise
         except Exception as error:
-            raise explain(error, self.url) from error
+            raise explain(error, self.url, self.key) from error
 
 
 def check(store: Store) -> None:

@@ -7,11 +7,17 @@ import errno
 from transforms.errors import SinkError
 
 
-def explain(error: Exception, url: str) -> SinkError:
-    """Turns an error of the system or a filesystem library about a sink into one sentence with the fix."""
+def explain(error: Exception, url: str, key: str = "sink.path") -> SinkError:
+    """Turns an error of the system or a filesystem library about a folder of a lake into one sentence with the fix.
+
+    Args:
+        error: what was raised.
+        url: the folder or URL.
+        key: the key that names it in the job or training file.
+    """
     number = error.errno if isinstance(error, OSError) else None
     remote = "://" in url
-    denied = "permission denied; make the folder writable for this user, or choose another sink.path"
+    denied = f"permission denied; make the folder writable for this user, or choose another {key}"
     if remote:
         denied = "access denied; check the credentials of this process and their permission to list, read and write"
     fix = {
@@ -19,13 +25,13 @@ def explain(error: Exception, url: str) -> SinkError:
         errno.EDQUOT: "the quota is used up; free some space and run again, finished shards are kept",
         errno.EACCES: denied,
         errno.EPERM: denied,
-        errno.EROFS: "the file system is read-only; choose another sink.path",
-        errno.ENOTDIR: "there is a file where a folder is needed; choose another sink.path",
-        errno.EEXIST: "there is a file where a folder is needed; choose another sink.path",
+        errno.EROFS: f"the file system is read-only; choose another {key}",
+        errno.ENOTDIR: f"there is a file where a folder is needed; choose another {key}",
+        errno.EEXIST: f"there is a file where a folder is needed; choose another {key}",
     }.get(number or 0)
     if fix is None:
         fix = _library_fix(error, remote)
-    return SinkError(f"sink.path {url!r} cannot be {'used' if remote else 'written'}: {fix}")
+    return SinkError(f"{key} {url!r} cannot be {'used' if remote else 'written'}: {fix}")
 
 
 # Words in the name of a library's exception or in its message -> the fix. Names are those of botocore, aiohttp,

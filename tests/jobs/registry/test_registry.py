@@ -5,31 +5,10 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from jobs.registry import Registry, Version, parse, resolve
+from jobs.registry import Registry, parse, resolve
 from jobs.registry.version import Base
+from tests.jobs.registry.versions import about
 from transforms.errors import ModelError, RunError, SpecError
-
-
-def about(**more):
-    values = {
-        "version": "",
-        "task": "classify",
-        "method": "lora",
-        "kind": "adapter",
-        "base": Base("org/base", "c" * 40, "f" * 40),
-        "labels": ("bad", "good"),
-        "training": {"name": "sentiment"},
-        "train_hash": "t",
-        "holdout_hash": "h",
-        "rows_train": 100,
-        "rows_holdout": 20,
-        "metrics": {"accuracy": 0.9},
-        "slices": {"lang=de": {"accuracy": 0.8}},
-        "libraries": {"peft": "1"},
-        "created": "2026-01-01T00:00:00+00:00",
-        "files": {},
-    }
-    return Version(**(values | more))
 
 
 @pytest.fixture(params=["disk", "memory"])
@@ -54,10 +33,10 @@ def add(registry, tmp_path):
 def test_a_version_keeps_its_files_and_its_origin(registry, add):
     name = add("one")
     version = registry.version(name)
-    assert sorted(version.files) == ["deep/config.json", "weights"]
+    assert sorted(version.files) == ["deep/config.json", "nightscribe.json", "weights"]
     assert (registry.folder(name) / "weights").read_text() == "one"
     assert version.base == Base("org/base", "c" * 40, "f" * 40)
-    assert version.labels == ("bad", "good")
+    assert version.labels == ("bad", "good", "mixed")
     assert "| accuracy | 0.9000 |" in registry.store.get(f"versions/{name}/README.md").decode()
 
 
@@ -159,7 +138,7 @@ def test_a_file_that_was_changed_or_deleted_later_is_found(tmp_path):
     name = registry.add(folder, about()).version
     file = tmp_path / "registry" / "versions" / name / "files" / "weights"
     file.write_text("two")
-    with pytest.raises(ModelError, match=f"weights was changed after version {name} was added"):
+    with pytest.raises(ModelError, match=f"weights of version {name} in .* was changed after"):
         registry.folder(name)
     file.unlink()
     with pytest.raises(ModelError, match="is missing"):

@@ -1,0 +1,129 @@
+"""The files of versions: copied into a registry and from there to this machine, checked by their hashes."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import tempfile
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+
+from jobs.registry.version import Version
+from jobs.store import Store
+from transforms.errors import ModelError
+
+# Bytes read at a time.
+BLOCK = 1 << 20
+
+
+def hashes(folder: Path, more: Mapping[str, bytes]) -> dict[str, str]:
+    """SHA-256 of every file below a folder by its name below it, and of more files by theirs."""
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    found = {path.relative_to(folder).as_posix(): _hash_of(path) for path in files}
+    return found | {name: hashlib.sha256(text).hexdigest() for name, text in more.items()}
+
+
+def place(version: Version) -> str:
+    """The folder of a version's files in its registry."""
+    return f"versions/{version.version}/files"
+
+
+def publish(store: Store, version: Version, folder: Path, more: Mapping[str, bytes]) -> None:
+    """Copy the files of a version into the registry, except those that are there undamaged.
+
+    Args:
+        store: the registry's.
+        version: names the files.
+        folder: where they are.
+        more: content of the files that are not in the folder.
+    """
+    for name, wanted in version.files.items():
+        target = f"{place(version)}/{name}"
+        if store.exists(target) and _stored_hash(store, target) == wanted:
+            continue
+        if name in more:
+            store.put(target, more[name])
+            continue
+        temporary = store.temporary()
+        try:
+            shutil.copyfile(folder / name, temporary)
+            store.publish(temporary, target)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+
+def local(store: Store, version: Version) -> Path:
+    """A folder of this machine with the files of a version: in the registry itself, or a copy in the cache.
+
+    A damaged copy in the cache is made again.
+
+    Raises:
+        ModelError: a file in the registry is missing or was changed.
+    """
+    if store.local:
+        folder = Path(store.path(place(version)))
+        _check(folder, version, store.url)
+        return folder
+    home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    cache_folder = Path(home) / "nightscribe" / "registry"
+    folder = cache_folder / f"{version.version}-{version.content}"
+    if folder.is_dir():
+        try:
+            _check(folder, version, str(folder))
+            return folder
+        except ModelError:
+            shutil.rmtree(folder)
+    cache_folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=cache_folder) as temporary:
+        whole = Path(temporary) / "files"
+        _download(store, version, whole)
+        _check(whole, version, store.url)
+        try:
+            whole.rename(folder)
+        except OSError:
+            # Another process has put the same files there meanwhile.
+            _check(folder, version, str(folder))
+    return folder
+
+
+def _download(store: Store, version: Version, folder: Path) -> None:
+    for name in version.files:
+        file = folder / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        # A missing file is reported by the check.
+        if store.exists(source := f"{place(version)}/{name}"):
+            with store.open(source) as stream, file.open("wb") as copy:
+                shutil.copyfileobj(stream, copy)
+
+
+def _check(folder: Path, version: Version, where: str) -> None:
+    for name, wanted in version.files.items():
+        file = folder / name
+        if not file.is_file() or _hash_of(file) != wanted:
+            what = "was changed" if file.is_file() else "is missing"
+            raise ModelError(
+                f"{name} of version {version.version} in {where!r} {what} after the version was added; "
+                "restore it, or add the version again"
+            )
+
+
+def _stored_hash(store: Store, name: str) -> str:
+    with store.open(name) as stream:
+        total = hashlib.sha256()
+        while block := stream.read(BLOCK):
+            total.update(block)
+        return total.hexdigest()
+
+
+def _hash_of(path: Path) -> str:
+    stat = path.stat()
+    return _hash(path, stat.st_size, stat.st_mtime_ns)
+
+
+@cache
+def _hash(path: Path, size: int, mtime_ns: int) -> str:
+    """Cached, because a run needs it for the plan and for loading, and a whole model can be large."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
