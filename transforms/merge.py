@@ -8,14 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import GenerationConfig
+from transformers import GenerationConfig, PretrainedConfig
 
 from transforms import adapter as adapters
 from transforms import virtual_tokens
 from transforms.architecture import resolve
 from transforms.checkpoint import tokenizer as tokenizers
 from transforms.checkpoint import weights
-from transforms.checkpoint.loading import require_all
+from transforms.checkpoint.loading import explaining, require_all
 from transforms.errors import ModelError
 from transforms.model import tokenizer_folder
 from transforms.reference import ModelRef, read_config
@@ -43,14 +43,8 @@ def merge(ref: ModelRef, architecture: str | type, folder: Path) -> None:
         raise ModelError(f"{str(folder)!r} exists and is not empty; give a folder that does not exist")
     adapters.check_weights(ref.adapter, ref.path)
     config = read_config(ref)
-    loader = resolve(architecture)
-    network: Any
-    network, report = loader.from_pretrained(
-        ref.path, config=config, dtype=torch.float32, output_loading_info=True, ignore_mismatched_sizes=True
-    )
-    missing = set(report["missing_keys"]) | {key for key, *_ in report.get("mismatched_keys", ())}
-    network, missing = adapters.lay(network, ref.adapter, missing)
-    require_all(missing, ref, loader.__name__)
+    with explaining(ref, "merge"):
+        network = _merged(ref, config, architecture)
     if virtual_tokens.count(network):
         raise ModelError(
             f"adapter {ref.adapter!r} puts trained vectors before each text, which cannot be merged into weights; use "
@@ -74,6 +68,19 @@ def merge(ref: ModelRef, architecture: str | type, folder: Path) -> None:
         if folder.exists():
             folder.rmdir()
         whole.rename(folder)
+
+
+def _merged(ref: ModelRef, config: PretrainedConfig, architecture: str | type) -> Any:
+    """The network in float32 with the adapter in its weights."""
+    assert ref.adapter is not None
+    loader = resolve(architecture)
+    network, report = loader.from_pretrained(
+        ref.path, config=config, dtype=torch.float32, output_loading_info=True, ignore_mismatched_sizes=True
+    )
+    missing = set(report["missing_keys"]) | {key for key, *_ in report.get("mismatched_keys", ())}
+    network, missing = adapters.lay(network, ref.adapter, missing)
+    require_all(missing, ref, loader.__name__)
+    return network
 
 
 def _copy_small_files(source: Path, target: Path) -> None:

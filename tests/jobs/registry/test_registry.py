@@ -1,14 +1,16 @@
 """Versions, the champion and its history, on a disk and on an object store."""
 
 import json
+import shutil
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
 from jobs.registry import Registry, parse, resolve
 from jobs.registry.version import Base
+from tests import s3
 from tests.jobs.registry.versions import about
-from transforms.errors import ModelError, RunError, SpecError
+from transforms.errors import ModelError, RunError, SpecError, UnreadableRegistry
 
 
 @pytest.fixture(params=["disk", "memory"])
@@ -164,3 +166,125 @@ def test_other_texts_are_no_references(text):
 def test_a_registry_keeps_plain_json(registry, add):
     add("one")
     assert json.loads(registry.versions()[0].to_json())["metrics"] == {"accuracy": 0.9}
+
+
+def test_promoting_a_version_again_does_not_make_rollbacks_go_in_circles(registry, add):
+    one, two = add("one"), add("two")
+    for name in (one, two, one):
+        registry.promote(name, "gate", "better")
+    assert registry.rollback("ada", "worse").version == two
+    assert registry.rollback("ada", "worse").version == one
+    with pytest.raises(RunError, match="there is nothing to roll back to"):
+        registry.rollback("ada", "worse")
+
+
+def test_adding_a_damaged_version_again_mends_it(registry, add):
+    name = add("one")
+    registry.store.put(f"versions/{name}/files/weights", b"torn")
+    with pytest.raises(ModelError, match=r"weights of version .* was changed after"):
+        registry.folder(name)
+    with pytest.raises(ModelError, match="was changed after"):
+        registry.promote(name, "gate", "first")
+    assert registry.champion() is None
+    assert add("one") == name
+    assert (registry.folder(name) / "weights").read_text() == "one"
+
+
+def test_a_damaged_copy_in_the_cache_is_made_again(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    registry = Registry(f"memory://{tmp_path.name}-cached")
+    folder = tmp_path / "adapter"
+    folder.mkdir()
+    (folder / "weights").write_text("one")
+    name = registry.add(folder, about()).version
+    copy = registry.folder(name)
+    assert copy.is_relative_to(tmp_path / "cache")
+    (copy / "weights").write_text("torn")
+    assert (registry.folder(name) / "weights").read_text() == "one"
+    registry.store.delete(f"versions/{name}/files/weights")
+    assert (registry.folder(name) / "weights").read_text() == "one"
+    (copy / "weights").unlink()
+    with pytest.raises(ModelError, match=r"weights of version .* is missing"):
+        registry.folder(name)
+
+
+def test_several_processes_may_copy_a_version_into_the_cache_at_once(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    registry = Registry(f"memory://{tmp_path.name}-shared")
+    folder = tmp_path / "adapter"
+    folder.mkdir()
+    (folder / "weights").write_text("one")
+    name = registry.add(folder, about()).version
+    with ThreadPoolExecutor(8) as threads:
+        found = set(threads.map(registry.folder, [name] * 16))
+    assert len(found) == 1
+    assert (found.pop() / "weights").read_text() == "one"
+    assert len(list((tmp_path / "cache" / "nightscribe" / "registry").iterdir())) == 1
+
+
+def test_two_writers_of_the_same_content_agree(registry, tmp_path):
+    folder = tmp_path / "adapter"
+    folder.mkdir()
+    (folder / "weights").write_text("one")
+    with ThreadPoolExecutor(4) as threads:
+        days = [f"2026-01-0{i + 1}T00:00:00" for i in range(4)]
+        made = list(threads.map(lambda day: registry.add(folder, about(created=day)), days))
+    assert len({version.to_json() for version in made}) == 1
+    assert len(registry.versions()) == 1
+
+
+@pytest.mark.parametrize(
+    ("change", "what"),
+    [
+        (lambda data: data | {"metrics": None}, "metrics is None"),
+        (lambda data: {key: value for key, value in data.items() if key != "base"}, "base is missing"),
+        (lambda data: data | {"files": data["files"] | {"../x": "0"}}, "which is outside of the version"),
+        (lambda data: data | {"train_hash": "other"}, "are not those that the version was named after"),
+        (lambda data: [data], "should be a dict"),
+    ],
+)
+def test_an_edited_version_is_named_with_what_is_wrong(registry, add, change, what):
+    name = add("one")
+    place = f"versions/{name}/version.json"
+    registry.store.put(place, json.dumps(change(json.loads(registry.store.get(place)))).encode())
+    with pytest.raises(UnreadableRegistry, match=rf"{place} is damaged \(.*{what}.*\); restore the file"):
+        registry.version(name)
+
+
+def test_an_adapter_keeps_the_fingerprint_of_its_base_and_no_other_is_accepted(registry, add, tmp_path):
+    folder = registry.folder(add("one"))
+    assert json.loads((folder / "nightscribe.json").read_text()) == {"base_fingerprint": "f" * 40}
+    taken = shutil.copytree(folder, tmp_path / "taken")
+    with pytest.raises(ModelError, match=r"nightscribe.json names other weights than those of 'org/base'"):
+        registry.add(taken, about(base=Base("org/base", "c" * 40, "e" * 40)))
+
+
+def test_an_empty_folder_is_no_version(registry, tmp_path):
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(ModelError, match="has no files, so it is no adapter and no model"):
+        registry.add(tmp_path / "empty", about())
+
+
+def test_a_registry_on_s3_has_one_champion_after_concurrent_moves(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    with s3.server():
+        registry = Registry("s3://lake/adapters/sentiment")
+        names = []
+        for text in ("one", "two", "three"):
+            (folder := tmp_path / text).mkdir()
+            (folder / "weights").write_text(text)
+            names.append(registry.add(folder, about()).version)
+        registry.promote(names[0], "gate", "first", expected=None)
+
+        def move(name):
+            try:
+                registry.promote(name, "gate", "better", expected=names[0])
+            except RunError:
+                return False
+            return True
+
+        with ThreadPoolExecutor(2) as threads:
+            assert sum(threads.map(move, names[1:])) == 1
+        assert registry.rollback("ada", "worse").version == names[0]
+        assert len(registry.history()) == 3
+        assert (registry.folder(names[1]) / "weights").read_text() == "two"
