@@ -1,0 +1,163 @@
+"""The process that trains: `python -m jobs.training.child FOLDER`.
+
+It reads request.json, train.parquet and validation.parquet in the folder, and writes progress.jsonl, checkpoints/,
+result/ and, last of all, result.json; or error.json with one sentence.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import sys
+import threading
+import time
+import traceback
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from jobs.training.request import ERROR, LOSSES, RESULT, RESULT_JSON, TRAIN, VALIDATION, Request, write_json
+from transforms.errors import ModelError, NightscribeError, RunError, Unexpected
+
+# The base of an adapter at the version that it was trained on; the weights are compared by their fingerprint.
+BASE = "base.json"
+
+
+def main(folder: Path) -> int:
+    """Train what the folder asks for; returns the exit code."""
+    parent = os.getppid()
+    threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
+    try:
+        learn(folder, Request.read(folder))
+    # Any exception, of a library too, becomes one sentence for the process that waits; the log has the rest.
+    except Exception as error:
+        traceback.print_exc()
+        write_json(folder / ERROR, _complaint(error))
+        return 1
+    return 0
+
+
+def learn(folder: Path, request: Request) -> None:
+    """Train, and write the result.
+
+    Raises:
+        NightscribeError: the base does not fit the task, the settings are wrong, or the loss was not a number.
+    """
+    from transformers import set_seed
+
+    from jobs.training import loop
+    from jobs.training.setup import with_adapter
+
+    train, validation = pq.read_table(folder / TRAIN), pq.read_table(folder / VALIDATION)
+    # A new head and a new adapter are drawn at random: the same ones when the training is continued.
+    set_seed(request.arguments.get("seed", 42))
+    setup = _setup(request, train)
+    network = with_adapter(request, setup)
+    trainer = loop.trainer(request, setup, network, folder, setup.encode(train), setup.encode(validation))
+    checkpoint = loop.last_checkpoint(folder)
+    started = time.monotonic()
+    trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
+    seconds = time.monotonic() - started
+    _save(folder, request, setup, trainer)
+    if request.losses and request.task == "classify" and len(validation):
+        _write_losses(folder, trainer, validation)
+    history = trainer.state.log_history
+    write_json(
+        folder / RESULT_JSON,
+        {
+            "request": request.digest,
+            "labels": setup.labels,
+            "curves": [{k: entry[k] for k in ("step", "loss", "eval_loss") if k in entry} for entry in history],
+            "steps": trainer.state.global_step,
+            "best_step": trainer.state.best_global_step,
+            "resumed": checkpoint is not None,
+            "seconds": round(seconds, 2),
+        },
+    )
+
+
+def _setup(request: Request, train: pa.Table) -> Any:
+    match request.task:
+        case "classify":
+            from jobs.training import classify
+
+            return classify.build(request, several=pa.types.is_list(train.schema.field("label").type))
+        case "ner":
+            from jobs.training import ner
+
+            return ner.build(request)
+        case "generate":
+            from jobs.training import causal
+
+            return causal.build(request)
+    from jobs.training import seq2seq
+
+    return seq2seq.build(request)
+
+
+def _save(folder: Path, request: Request, setup: Any, trainer: Any) -> None:
+    """Write the adapter (or the model), its labels and its base, and move them into place as a whole."""
+    made, result = folder / f"{RESULT}.tmp", folder / RESULT
+    for old in (made, result):
+        shutil.rmtree(old, ignore_errors=True)
+    network = trainer.accelerator.unwrap_model(trainer.model)
+    network.save_pretrained(made)
+    base = {"model": request.base_name, "commit": request.base_commit, "fingerprint": request.base_fingerprint}
+    if request.method == "full":
+        setup.tokenizer.save_pretrained(made)
+    else:
+        (made / "README.md").unlink(missing_ok=True)
+        _complete_config(made / "adapter_config.json", request)
+        if setup.labels:
+            setup.network.config.save_pretrained(made)
+    write_json(made / BASE, base)
+    made.rename(result)
+
+
+def _complete_config(file: Path, request: Request) -> None:
+    """Name the base at its version, and sort what PEFT keeps in sets, so that equal adapters have equal bytes."""
+    content = json.loads(file.read_text(encoding="utf-8"))
+    for key, value in content.items():
+        if isinstance(value, list) and all(isinstance(each, str) for each in value):
+            content[key] = sorted(value)
+    content["base_model_name_or_path"] = request.base_name
+    content["revision"] = None if Path(request.base_name).is_dir() else request.base_commit
+    file.write_text(json.dumps(content, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+
+
+def _write_losses(folder: Path, trainer: Any, validation: pa.Table) -> None:
+    """The loss of each validation row, which the weights have not learnt from; high ones are probably mislabelled."""
+    from jobs.training import classify
+
+    found = trainer.predict(trainer.eval_dataset)
+    values = classify.losses(found.predictions, found.label_ids)
+    table = validation.select(["key", "text", "label"]).append_column("loss", pa.array(values, pa.float64()))
+    pq.write_table(table, folder / LOSSES)
+
+
+def _complaint(error: Exception) -> dict[str, str]:
+    """The kind of the error, for the exit code of the command, and its sentence."""
+    import torch
+
+    if isinstance(error, MemoryError | torch.OutOfMemoryError):
+        error = RunError(
+            "the training does not fit into memory; lower training.per_device_train_batch_size, or choose a smaller "
+            "base"
+        )
+    elif not isinstance(error, NightscribeError):
+        error = Unexpected.from_(error, "training")
+    return {"kind": "user" if isinstance(error, ModelError) else "run", "message": str(error)}
+
+
+def _end_with(parent: int) -> None:
+    """End this process when the one that started it is gone, for example after `kill -9`."""
+    while os.getppid() == parent:
+        time.sleep(0.5)
+    os._exit(1)
+
+
+if __name__ == "__main__":
+    sys.exit(main(Path(sys.argv[1])))

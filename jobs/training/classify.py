@@ -1,0 +1,65 @@
+"""Training of a text classifier: texts and the names of their labels."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from transformers import AutoModelForSequenceClassification, AutoTokenizer, DataCollatorWithPadding
+
+from jobs.training.request import Request
+from jobs.training.setup import Setup, load_head, window
+from transforms import heads
+from transforms.checkpoint import config as configs
+
+
+def build(request: Request, several: bool) -> Setup:
+    """The network and its examples.
+
+    Args:
+        request: the training.
+        several: whether a text has a list of labels.
+    """
+    tokenizer: Any = AutoTokenizer.from_pretrained(request.base)
+    labels = label_order(request)
+    kind = "multi_label_classification" if several else "single_label_classification"
+    network, new = load_head(request, AutoModelForSequenceClassification, labels, problem_type=kind)
+    if network.config.pad_token_id is None:
+        network.config.pad_token_id = tokenizer.pad_token_id
+    number = {label: i for i, label in enumerate(labels)}
+    limit = window(tokenizer, network.config)
+
+    def encode(table: pa.Table) -> list[dict[str, Any]]:
+        encoded = tokenizer(table["text"].to_pylist(), truncation=limit is not None, max_length=limit)
+        truth = table["label"].to_pylist()
+        return [
+            {name: values[i] for name, values in encoded.items()}
+            | {"labels": _several(label, number) if several else number[label]}
+            for i, label in enumerate(truth)
+        ]
+
+    return Setup(network, tokenizer, encode, DataCollatorWithPadding(tokenizer), labels, new)
+
+
+def label_order(request: Request) -> list[str]:
+    """The labels in the order of the outputs: that of the base if it has them all, else sorted."""
+    known = heads.labels(configs.read(request.base))
+    return known if set(request.labels) <= set(known) else list(request.labels)
+
+
+def losses(logits: np.ndarray, truth: np.ndarray) -> np.ndarray:
+    """Cross-entropy of each row `(rows,)`, the mean over labels where a row has several.
+
+    Args:
+        logits: `(rows, labels)`.
+        truth: number of the label `(rows,)`, or 0 and 1 `(rows, labels)`.
+    """
+    logits = logits.astype(np.float64)
+    if truth.ndim == 2:
+        return (np.logaddexp(0, logits) - truth * logits).mean(axis=1)
+    return np.logaddexp.reduce(logits, axis=1) - logits[np.arange(len(truth)), truth]
+
+
+def _several(names: list[str], number: dict[str, int]) -> list[float]:
+    return [float(label in names) for label in number]

@@ -1,0 +1,197 @@
+"""The training loop: the library's trainer with batches by length, checkpoints, progress and a stop at NaN."""
+
+from __future__ import annotations
+
+import json
+import math
+import shutil
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.utils.data import Sampler
+from transformers import (
+    EarlyStoppingCallback,
+    Seq2SeqTrainer,
+    Seq2SeqTrainingArguments,
+    Trainer,
+    TrainerCallback,
+    TrainingArguments,
+)
+from transformers.trainer_pt_utils import get_length_grouped_indices
+from trl import SFTConfig, SFTTrainer
+
+from jobs.training.request import CHECKPOINTS, PROGRESS, Request
+from jobs.training.setup import Setup
+from transforms.errors import RunError
+
+# Evaluations (and checkpoints) of a training, and evaluations without improvement after which it stops.
+EVALUATIONS, PATIENCE = 10, 3
+LOGS = 50
+LINE_EVERY_S = 0.5
+
+# Written into a checkpoint after all its files, so that a checkpoint that was cut short is not continued.
+COMPLETE = "complete"
+
+KINDS = {
+    "classify": (Trainer, TrainingArguments),
+    "ner": (Trainer, TrainingArguments),
+    "summarize": (Seq2SeqTrainer, Seq2SeqTrainingArguments),
+    "translate": (Seq2SeqTrainer, Seq2SeqTrainingArguments),
+    "generate": (SFTTrainer, SFTConfig),
+}
+
+
+class LengthSampler(Sampler[int]):
+    """Rows in random order, those of a batch of similar length; the order depends on seed and epoch only.
+
+    The library's sampler draws from the global generator, so that a continued training would see other batches.
+    """
+
+    def __init__(self, lengths: list[int], batch_size: int, seed: int):
+        self.lengths, self.batch_size, self.seed, self.epoch = lengths, batch_size, seed, 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the epoch whose order is given next."""
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        return len(self.lengths)
+
+    def __iter__(self) -> Iterator[int]:
+        generator = torch.Generator().manual_seed(self.seed * 100_003 + self.epoch)
+        return iter(get_length_grouped_indices(self.lengths, self.batch_size, generator=generator))
+
+
+class Watch(TrainerCallback):
+    """Writes the progress, marks complete checkpoints, and ends a training whose loss is not a number."""
+
+    def __init__(self, folder: Path):
+        self.file = folder / PROGRESS
+        self.started = time.monotonic()
+        self.written = 0.0
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        """A line at most every half second."""
+        if time.monotonic() - self.written >= LINE_EVERY_S:
+            self.line(state)
+
+    def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **_: Any) -> None:
+        """A line with the losses."""
+        losses = {name: (logs or {})[name] for name in ("loss", "eval_loss") if name in (logs or {})}
+        for name, value in losses.items():
+            if not math.isfinite(value):
+                raise RunError(
+                    f"the loss was {value} at step {state.global_step} of {state.max_steps} ({name}); lower "
+                    f"training.learning_rate ({args.learning_rate:g} now), or set training.max_grad_norm"
+                )
+        if losses:
+            self.line(state, **losses)
+
+    def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        """Mark the checkpoint as complete."""
+        (Path(args.output_dir) / f"checkpoint-{state.global_step}" / COMPLETE).touch()
+
+    def line(self, state: Any, **losses: float) -> None:
+        """Append a line to the file."""
+        self.written = time.monotonic()
+        seconds = round(self.written - self.started, 2)
+        content = {"step": state.global_step, "steps": state.max_steps, **losses, "seconds": seconds}
+        with self.file.open("a", encoding="utf-8") as stream:
+            stream.write(json.dumps(content) + "\n")
+
+
+def trainer(request: Request, setup: Setup, network: Any, folder: Path, train: list[Any], validation: list[Any]) -> Any:
+    """The library's trainer of a task.
+
+    Args:
+        request: the training.
+        setup: collator, tokenizer and defaults.
+        network: the network that is trained, with its adapter.
+        folder: folder of the training.
+        train: examples.
+        validation: examples that decide when to stop; may be empty.
+    """
+    from datasets import Dataset
+
+    kind, arguments_kind = KINDS[request.task]
+
+    class ByLength(kind):  # type: ignore[valid-type, misc]
+        """The trainer with batches of rows of similar length."""
+
+        def _get_train_sampler(self, train_dataset: Any = None) -> Any:
+            if "train_sampling_strategy" in request.arguments:
+                return super()._get_train_sampler(train_dataset)
+            together = self.args.train_batch_size * self.args.gradient_accumulation_steps
+            seed = self.args.seed if self.args.data_seed is None else self.args.data_seed
+            return LengthSampler([len(ids) for ids in self.train_dataset["input_ids"]], together, seed)
+
+    arguments = arguments_kind(**_arguments(request, setup, folder, len(train), bool(validation)))
+    watch: list[TrainerCallback] = [Watch(folder)]
+    if arguments.load_best_model_at_end:
+        watch.append(EarlyStoppingCallback(PATIENCE))
+    return ByLength(
+        model=network,
+        args=arguments,
+        data_collator=setup.collator,
+        train_dataset=Dataset.from_list(train),
+        eval_dataset=Dataset.from_list(validation) if validation else None,
+        processing_class=setup.tokenizer,
+        callbacks=watch,
+    )
+
+
+def last_checkpoint(folder: Path) -> Path | None:
+    """The last complete checkpoint; later ones that were cut short are removed."""
+    found = sorted((folder / CHECKPOINTS).glob("checkpoint-*"), key=lambda path: int(path.name.rpartition("-")[2]))
+    while found and not (found[-1] / COMPLETE).is_file():
+        shutil.rmtree(found.pop())
+    return found[-1] if found else None
+
+
+def _arguments(request: Request, setup: Setup, folder: Path, rows: int, validated: bool) -> dict[str, Any]:
+    """The fields of the arguments class: ours by default, those of the training file over them."""
+    given, cpu = request.arguments, not torch.cuda.is_available()
+    cpu = given.get("use_cpu", cpu)
+    found = {
+        "per_device_train_batch_size": 16,
+        "per_device_eval_batch_size": 32,
+        "num_train_epochs": 3.0,
+        "learning_rate": 2e-4 if request.method == "lora" else 2e-5,
+        "use_cpu": cpu,
+        "bf16": False,
+        "dataloader_pin_memory": not cpu,
+        "report_to": "none",
+        "logging_nan_inf_filter": False,
+        "restore_callback_states_from_checkpoint": True,
+        "save_strategy": "steps",
+        "save_total_limit": 2,
+        "seed": 42,
+        **setup.arguments,
+    }
+    devices = 1 if cpu else max(1, torch.cuda.device_count())
+    size = {**found, **given}
+    batch = size["per_device_train_batch_size"] * devices * size.get("gradient_accumulation_steps", 1)
+    steps = size.get("max_steps", -1)
+    if steps <= 0:
+        steps = math.ceil(math.ceil(rows / batch) * size["num_train_epochs"])
+    # A checkpoint lies at the end of a logged interval, so that a continued training logs the same losses.
+    logged = given.get("logging_steps", max(1, steps // LOGS))
+    logged = logged if logged >= 1 else max(1, math.ceil(logged * steps))
+    every = math.ceil(max(1, steps / EVALUATIONS) / logged) * int(logged)
+    found |= {"save_steps": every, "logging_steps": logged}
+    if validated:
+        found |= {"eval_strategy": "steps", "eval_steps": given.get("save_steps", every)}
+        # The best of the checkpoints, unless the file decides itself when to evaluate or to save.
+        found["load_best_model_at_end"] = not {"eval_strategy", "save_strategy", "eval_steps", "save_steps"} & set(
+            given
+        )
+    fixed = {"max_length": None} if request.task == "generate" else {}
+    own = {
+        "output_dir": str(folder / CHECKPOINTS),
+        "disable_tqdm": True,
+        "remove_unused_columns": request.task == "generate",
+    }
+    return {**found, **given, **fixed, **own}

@@ -1,0 +1,76 @@
+"""What the child process is asked to do, as JSON, and the names of the files in the folder of a training."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+REQUEST = "request.json"
+TRAIN, VALIDATION = "train.parquet", "validation.parquet"
+PROGRESS = "progress.jsonl"
+CHECKPOINTS = "checkpoints"
+RESULT, RESULT_JSON = "result", "result.json"
+LOSSES = "losses.parquet"
+ERROR = "error.json"
+LOG = "child.log"
+LOCK = "lock"
+
+
+@dataclass(frozen=True)
+class Request:
+    """One training.
+
+    Attributes:
+        task: classify, ner, summarize, translate or generate.
+        method: lora or full.
+        base: folder of the base model.
+        base_name: the base as the adapter names it: a Hub name, or an absolute folder.
+        base_commit: Hub commit, or hash of the folder.
+        base_fingerprint: hash of the base's weights.
+        labels: names of the labels, or of the kinds of entities; empty for other tasks.
+        options: options of the task, as in a job file.
+        arguments: fields of the library's arguments class.
+        lora: fields of peft's LoraConfig.
+        train_hash: hash of the training rows, validation rows included.
+        losses: whether the loss of each validation row is written.
+    """
+
+    task: str
+    method: str
+    base: str
+    base_name: str
+    base_commit: str
+    base_fingerprint: str
+    labels: tuple[str, ...]
+    options: dict[str, Any]
+    arguments: dict[str, Any]
+    lora: dict[str, Any]
+    train_hash: str
+    losses: bool = True
+
+    @property
+    def digest(self) -> str:
+        """A hash of everything that changes the trained weights; checkpoints of another one are not continued."""
+        content = {key: value for key, value in asdict(self).items() if key not in ("base", "losses")}
+        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+    @classmethod
+    def read(cls, folder: Path) -> Request:
+        """The request in a folder."""
+        content = json.loads((folder / REQUEST).read_text(encoding="utf-8"))
+        return cls(**content | {"labels": tuple(content["labels"])})
+
+    def write(self, folder: Path) -> None:
+        """Save it in a folder."""
+        write_json(folder / REQUEST, asdict(self))
+
+
+def write_json(file: Path, content: Any) -> None:
+    """Write JSON so that a reader sees the whole file or none."""
+    temporary = file.with_name(f"{file.name}.tmp")
+    temporary.write_text(json.dumps(content, ensure_ascii=False), encoding="utf-8")
+    os.replace(temporary, file)

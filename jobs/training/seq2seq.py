@@ -1,0 +1,66 @@
+"""Training of an encoder-decoder: texts and the texts to write, encoded as the nightly task encodes them."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import pyarrow as pa
+from transformers import AutoModelForSeq2SeqLM, AutoTokenizer, DataCollatorForSeq2Seq
+
+from jobs.training.request import Request
+from jobs.training.setup import Setup, window
+from transforms.errors import ModelError
+from transforms.generation import languages
+
+
+def build(request: Request) -> Setup:
+    """The network and its examples.
+
+    Raises:
+        ModelError: the base is no encoder-decoder, or does not have a language.
+    """
+    tokenizer: Any = AutoTokenizer.from_pretrained(request.base)
+    try:
+        network: Any = AutoModelForSeq2SeqLM.from_pretrained(request.base, dtype="float32")
+    except ValueError as error:
+        raise ModelError(
+            f"{request.task} trains encoder-decoders such as T5, BART or Marian, and {request.base_name} is none; "
+            "choose another base, or task: generate"
+        ) from error
+    prefix = _prefix(request, network, tokenizer)
+    limit = window(tokenizer, network.config)
+
+    def encode(table: pa.Table) -> list[dict[str, Any]]:
+        texts = [prefix + text for text in table["text"].to_pylist()]
+        encoded = tokenizer(texts, truncation=limit is not None, max_length=limit)
+        written = tokenizer(text_target=table["target"].to_pylist(), truncation=limit is not None, max_length=limit)
+        return [
+            {"input_ids": ids, "attention_mask": [1] * len(ids), "labels": labels}
+            for ids, labels in zip(encoded["input_ids"], written["input_ids"], strict=True)
+        ]
+
+    return Setup(network, tokenizer, encode, DataCollatorForSeq2Seq(tokenizer, network))
+
+
+def _prefix(request: Request, network: Any, tokenizer: Any) -> str:
+    """The text before each source text; the languages of the tokenizer are set."""
+    options = request.options
+    if request.task == "summarize":
+        own = (getattr(network.config, "task_specific_params", None) or {}).get("summarization", {})
+        prefix = options.get("prefix")
+        return (own.get("prefix", getattr(network.config, "prefix", None)) if prefix is None else prefix) or ""
+    found = languages.read(SimpleNamespace(tokenizer=tokenizer, network=network, config=network.config))  # type: ignore[arg-type]
+    source, target = options.get("source_language"), options.get("target_language")
+    if options.get("prefix") is not None:
+        return str(options["prefix"])
+    if found.kind == "prefixed" and None in (source, target):
+        raise ModelError("options: a T5 model needs source_language and target_language, or the whole `prefix`")
+    if found.needs_source:
+        found.check(source, "options.source_language")
+    if found.needs_target:
+        found.check(target, "options.target_language")
+    if found.kind == "tokens":
+        tokenizer.src_lang = source
+        tokenizer.tgt_lang = target or found.start
+    return found.prefix(source, target)

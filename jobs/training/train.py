@@ -1,0 +1,233 @@
+"""Trains in a child process: its progress, its errors as one sentence, and an end within seconds when asked."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+from filelock import FileLock, Timeout
+from tqdm import tqdm
+
+from jobs.execute.bar import LINE_EVERY_S
+from jobs.execute.stop import NEVER, StopToken
+from jobs.models import hub
+from jobs.training import request as files
+from jobs.training.data import Rows
+from jobs.training.request import Request
+from jobs.training.spec import TrainingSpec
+from transforms.errors import ModelError, RunError, Stopped
+
+POLL_S = 0.2
+
+# Seconds that the child has to end after SIGTERM.
+GRACE_S = 5.0
+
+# Characters of the child's log in a message about its end.
+LAST_CHARACTERS = 300
+
+Watch = Callable[[dict[str, Any]], None]
+
+
+@dataclass(frozen=True)
+class Result:
+    """A finished training.
+
+    Attributes:
+        folder: the adapter, or the model for `method: full`.
+        curves: step, and loss or eval_loss, of each report.
+        seconds: time of the training, of the last process if it was continued.
+        resumed: whether it went on from a checkpoint.
+        labels: names of the outputs in their order; empty for tasks without a head.
+        losses: Parquet file with the loss of each validation row (key, text, label, loss), or None.
+        base: model, commit and fingerprint of the base.
+    """
+
+    folder: Path
+    curves: list[dict[str, Any]]
+    seconds: float
+    resumed: bool
+    labels: list[str]
+    losses: Path | None
+    base: dict[str, str]
+
+
+def train(spec: TrainingSpec, rows: Rows, folder: Path, watch: Watch | None = None, stop: StopToken = NEVER) -> Result:
+    """Train, or go on with the training that the folder holds.
+
+    Args:
+        spec: the training file.
+        rows: its rows.
+        folder: folder of the training; with the same file and rows it is continued from its last checkpoint, or its
+            result is returned; otherwise its contents are replaced.
+        watch: called with each line of the progress: step, steps, loss or eval_loss, seconds.
+        stop: ends the training within seconds; checkpoints are kept.
+
+    Raises:
+        ModelError: the base does not fit the task, or refuses the settings.
+        RunError: the training failed, or another one runs in the folder.
+        Stopped: it was asked to stop.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        with FileLock(folder / files.LOCK, timeout=0):
+            request = _request(spec, rows)
+            _prepare(folder, request, rows)
+            if not (folder / files.RESULT_JSON).is_file():
+                _supervise(folder, watch or (lambda line: None), stop)
+            return _result(folder)
+    except Timeout as error:
+        raise RunError(f"another training runs in {str(folder)!r}; wait for its end, or use another folder") from error
+
+
+@contextlib.contextmanager
+def shown(name: str, quiet: bool = False) -> Iterator[Watch]:
+    """Give a function that shows the progress on stderr: a bar on a terminal, a line every 30 s in a log.
+
+    Args:
+        name: name of the training.
+        quiet: show nothing.
+    """
+    if quiet:
+        yield lambda line: None
+    elif sys.stderr.isatty():
+        with tqdm(unit=" steps", desc=name, delay=0.5) as bar:
+
+            def redraw(line: dict[str, Any]) -> None:
+                bar.total = line["steps"]
+                losses: dict[str, object] = {k: f"{line[k]:.4g}" for k in ("loss", "eval_loss") if k in line}
+                if losses:
+                    bar.set_postfix(losses, refresh=False)
+                bar.update(line["step"] - bar.n)
+
+            yield redraw
+    else:
+        shown_at = time.monotonic()
+
+        def print_line(line: dict[str, Any]) -> None:
+            nonlocal shown_at
+            if time.monotonic() - shown_at >= LINE_EVERY_S:
+                shown_at = time.monotonic()
+                loss = "".join(f", {key} {line[key]:.4g}" for key in ("loss", "eval_loss") if key in line)
+                print(f"{name}: step {line['step']:,} of {line['steps']:,}{loss}", file=sys.stderr, flush=True)
+
+        yield print_line
+
+
+def _request(spec: TrainingSpec, rows: Rows) -> Request:
+    from transforms.checkpoint import weights
+
+    pin = hub.pin(spec.base.model, spec.base.revision, "base.model")
+    base = pin.folder()
+    return Request(
+        task=spec.task,
+        method=spec.method,
+        base=base,
+        base_name=str(Path(base).resolve()) if pin.local else pin.name,
+        base_commit=pin.commit,
+        base_fingerprint=weights.fingerprint(base),
+        labels=rows.labels,
+        options=spec.options,
+        arguments=spec.arguments(),
+        lora=spec.lora(),
+        train_hash=rows.train_hash,
+    )
+
+
+def _prepare(folder: Path, request: Request, rows: Rows) -> None:
+    """Write what the child reads; remove what another training left in the folder."""
+    if (folder / files.REQUEST).is_file() and Request.read(folder).digest == request.digest:
+        (folder / files.ERROR).unlink(missing_ok=True)
+        return
+    for path in folder.iterdir():
+        if path.name != files.LOCK:
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+    pq.write_table(rows.train, folder / files.TRAIN)
+    pq.write_table(rows.validation, folder / files.VALIDATION)
+    request.write(folder)
+
+
+def _supervise(folder: Path, watch: Watch, stop: StopToken) -> None:
+    # The order of Python's sets is part of what a training does with names of modules.
+    environment = os.environ | {"PYTHONHASHSEED": "0", "TOKENIZERS_PARALLELISM": "true"}
+    command = [sys.executable, "-m", "jobs.training.child", str(folder)]
+    lines = _new_lines(folder / files.PROGRESS)
+    with (folder / files.LOG).open("ab") as log:
+        child = subprocess.Popen(command, stdout=log, stderr=log, stdin=subprocess.DEVNULL, env=environment)
+        try:
+            while child.poll() is None:
+                if stop.is_set():
+                    raise Stopped("the training was asked to stop; its checkpoints are kept, run again to continue")
+                for line in next(lines):
+                    watch(line)
+                time.sleep(POLL_S)
+        finally:
+            _end(child)
+    for line in next(lines):
+        watch(line)
+    if child.returncode:
+        raise _failure(folder, child.returncode)
+
+
+def _end(child: subprocess.Popen[bytes]) -> None:
+    if child.poll() is None:
+        child.terminate()
+        try:
+            child.wait(GRACE_S)
+        except subprocess.TimeoutExpired:
+            child.kill()
+            child.wait()
+
+
+def _new_lines(file: Path) -> Iterator[list[dict[str, Any]]]:
+    """Whole lines that were added to the file since the last look; those of an earlier process are skipped."""
+    place = file.stat().st_size if file.is_file() else 0
+    rest = b""
+    while True:
+        found = b""
+        if file.is_file():
+            with file.open("rb") as stream:
+                stream.seek(place)
+                found = stream.read()
+        place += len(found)
+        *whole, rest = (rest + found).split(b"\n")
+        yield [json.loads(line) for line in whole if line]
+
+
+def _failure(folder: Path, code: int) -> Exception:
+    if (folder / files.ERROR).is_file():
+        content = json.loads((folder / files.ERROR).read_text(encoding="utf-8"))
+        return (ModelError if content["kind"] == "user" else RunError)(content["message"])
+    how = f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
+    hint = " (often too little memory)" if code == -signal.SIGKILL else ""
+    said = (folder / files.LOG).read_text(encoding="utf-8", errors="replace").splitlines()
+    last = " | ".join(line.strip() for line in said if line.strip())[-LAST_CHARACTERS:] if said else "nothing"
+    return RunError(
+        f"the training process {how}{hint}; run again to continue from its last checkpoint; its log "
+        f"({folder / files.LOG}) ends with: {last}"
+    )
+
+
+def _result(folder: Path) -> Result:
+    content = json.loads((folder / files.RESULT_JSON).read_text(encoding="utf-8"))
+    base = json.loads((folder / files.RESULT / "base.json").read_text(encoding="utf-8"))
+    losses = folder / files.LOSSES
+    return Result(
+        folder / files.RESULT,
+        [entry for entry in content["curves"] if len(entry) > 1],
+        content["seconds"],
+        content["resumed"],
+        content["labels"],
+        losses if losses.is_file() else None,
+        base,
+    )
