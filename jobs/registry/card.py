@@ -21,6 +21,13 @@ def card(version: Version) -> str:
     if version.labels is not None:
         lines.append(f"- labels: {', '.join(version.labels)}")
     lines += [f"- {name}: {number}" for name, number in sorted(version.libraries.items())]
+    use = "adapter" if version.kind == "adapter" else "model"
+    beside = f", beside `model: {version.base.model}`" if version.kind == "adapter" else ""
+    lines += [
+        f"- hash of the training rows: `{version.train_hash}`, of the holdout rows: `{version.holdout_hash}`",
+        "",
+        f"In a job file: `{use}: REGISTRY@{version.version}`, or `REGISTRY@champion`{beside}.",
+    ]
     lines += ["", f"## On {version.rows_holdout:,} holdout rows", "", "| metric | value |", "|---|---|"]
     lines += [f"| {name} | {value:.4f} |" for name, value in version.metrics.items()]
     if version.slices:

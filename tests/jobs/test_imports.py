@@ -7,7 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from jobs.registry import Registry
 from tests import lake
+from tests.jobs.registry import versions
 
 # Seconds and hundreds of megabytes each.
 HEAVY = ("apache_beam", "datasets", "duckdb", "matplotlib", "peft", "prefect", "torch", "transformers", "trl")
@@ -50,6 +52,15 @@ def test_planning_imports_neither_the_pipeline_nor_the_pictures(job_file):
     (code, heavy), _ = imported("plan", job_file)
     assert code == 0
     assert set(heavy) <= {"torch", "transformers"}
+
+
+def test_looking_at_a_registry_imports_nothing_heavy(tmp_path):
+    (tmp_path / "adapter").mkdir()
+    (tmp_path / "adapter" / "weights").write_text("one")
+    registry = Registry(str(tmp_path / "registry"))
+    registry.promote(registry.add(tmp_path / "adapter", versions.about()).version, "gate", "first")
+    assert imported("adapters", "list", registry.url)[0] == [0, []]
+    assert imported("adapters", "show", registry.url)[0] == [0, []]
 
 
 def test_describing_the_tasks_imports_nothing_heavy():
