@@ -65,6 +65,8 @@ def load(ref: ModelRef, architecture: str | type) -> Model | None:
         ModelError: the model's folder or its adapter is incomplete, damaged or does not fit.
     """
     stored = weights.read(weights.find(ref.path))
+    if ref.adapter is not None:
+        adapters.check_weights(ref.adapter, ref.path)
     config = read_config(ref)
     tokenizer = tokenizers.read(tokenizer_folder(ref), config)
     loader = resolve(architecture)
@@ -72,7 +74,6 @@ def load(ref: ModelRef, architecture: str | type) -> Model | None:
         return None
     network, missing = networks.build(ref.path, config, loader, stored, ref.adapter)
     if ref.adapter is not None:
-        adapters.check_weights(ref.adapter, ref.path)
         network, missing = adapters.lay(network, ref.adapter, missing)
     require_all(missing, ref, loader.__name__)
     embeddings: Any = network.get_input_embeddings()

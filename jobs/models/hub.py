@@ -73,7 +73,8 @@ def pin(name: str, revision: str | None, key: str, task: str | None = None) -> P
 
     Raises:
         ModelError: it is neither a folder nor on the Hub.
-        SpecError: the registry has no such version or no champion, or the version is not for this key or this task.
+        SpecError: the registry has no such version or no champion, the version is not for this key or this task, or the
+            folder is a registry.
     """
     if (found := registry.resolve(name, key)) is not None:
         held, version = found
@@ -87,6 +88,8 @@ def pin(name: str, revision: str | None, key: str, task: str | None = None) -> P
         return Pin(f"{held.url}@{version.version}", version.content, local=held.store.local, registry=held.url)
     folder = Path(name).expanduser()
     if folder.is_dir():
+        if (folder / registry.CHAMPION).is_file() and (folder / "versions").is_dir():
+            raise SpecError(f"{key} {name!r} is a registry; write {name}@champion, or a version after the @")
         return Pin(str(folder), digest(folder), local=True)
     if name.startswith((".", "/", "~")) or name.count("/") > 1:
         raise ModelError(f"{key} {name!r} is not a folder; give a folder that save_pretrained wrote, or org/model")

@@ -80,3 +80,16 @@ def test_a_job_without_a_model_imports_no_torch(tmp_path, models, command, allow
 def test_a_night_without_new_rows_imports_nothing_heavy(job_file, command):
     assert imported("run", job_file)[0][0] == 0
     assert imported(command, job_file)[0] == [0, []]
+
+
+def test_a_night_without_new_rows_looks_up_the_champion_and_imports_nothing_heavy(tmp_path, models):
+    registry = Registry(str(tmp_path / "registry"))
+    one, two = (versions.add(registry, models / "sentiment", tmp_path, seed) for seed in (1, 2))
+    registry.promote(one, "gate", "first")
+    job = lake.job(lake.make_lake(tmp_path / "in", files=1), tmp_path / "out", models)
+    job["tasks"][0]["adapter"] = f"{registry.url}@champion"
+    job_file = lake.write_job(tmp_path, job)
+    assert imported("run", job_file)[0][0] == 0
+    assert imported("run", job_file)[0] == [0, []]
+    registry.promote(two, "gate", "better")
+    assert "torch" in imported("run", job_file)[0][1]

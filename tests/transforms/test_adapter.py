@@ -14,6 +14,7 @@ from transformers import AutoConfig, AutoModelForSequenceClassification
 from tests import tiny
 from transforms import adapter as adapters
 from transforms import rehearsal
+from transforms.checkpoint import fingerprint
 from transforms.errors import ModelError
 from transforms.model import ModelRef, load, logits, read_config
 from transforms.tasks import classify
@@ -201,3 +202,30 @@ def test_an_adapter_in_a_pickle_brings_its_head_too(models, tmp_path):
     (adapter / "adapter_model.bin").write_text(POINTER)
     with pytest.raises(ModelError, match=r"adapter_model.bin is a Git LFS pointer"):
         tried(models / "sentiment", adapter)
+
+
+def test_an_adapter_that_records_its_base_is_compared_by_weights_and_not_by_name(models, tmp_path):
+    base = shutil.copytree(models / "sentiment", tmp_path / "base")
+    adapter = make_adapter(base, tmp_path / "adapter")
+    (adapter / fingerprint.ORIGIN).write_bytes(fingerprint.record(fingerprint.of(str(base))))
+    settings(adapter, base_model_name_or_path="somewhere/else")
+    adapters.check(str(adapter), str(base), "org/base")
+    tried(base, adapter)
+    weights = load_file(base / "model.safetensors")
+    name = next(name for name in weights if "query.weight" in name)
+    save_file(weights | {name: weights[name] + 1e-3}, base / "model.safetensors", {"format": "pt"})
+    settings(adapter, base_model_name_or_path=str(base))
+    with pytest.raises(ModelError, match="was trained on other weights than those of"):
+        adapters.check(str(adapter), str(base), str(base))
+    with pytest.raises(ModelError, match="was trained on other weights than those of"):
+        tried(base, adapter)
+
+
+def test_the_base_of_an_adapter_that_is_not_downloaded_yet_is_compared_when_it_is(models, tmp_path):
+    adapter = make_adapter(models / "sentiment", tmp_path / "adapter")
+    (adapter / fingerprint.ORIGIN).write_bytes(fingerprint.record("0" * 40))
+    small = shutil.copytree(models / "sentiment", tmp_path / "small", ignore=shutil.ignore_patterns("*.safetensors"))
+    adapters.check(str(adapter), str(small), "org/base")
+    shutil.copy(models / "sentiment" / "model.safetensors", small)
+    with pytest.raises(ModelError, match="was trained on other weights than those of"):
+        tried(small, adapter)

@@ -168,6 +168,10 @@ def test_what_a_version_is_not_for_is_refused_at_plan_time(registry, base, job, 
     assert "has no revision 'v2'; leave it out" in refusal(adapter_revision="v2")
     assert "has no version 'zzz'; versions: " in refusal(adapter=f"{registry.url}@zzz")
     assert "is no registry: no version was ever added to it" in refusal(adapter=f"{tmp_path / 'typo'}@champion")
+    if registry.store.local:
+        assert f"is a registry; write {registry.url}@champion, or a version after the @" in refusal(
+            adapter=registry.url
+        )
     whole = registry.add(base, versions.about(kind="model", method="full")).version
     said = refusal(adapter=f"{registry.url}@{whole}")
     assert "which is a whole model; write it as model, without an adapter" in said
