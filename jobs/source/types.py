@@ -9,6 +9,9 @@ of a column is, in this order:
 4. what was pinned when the source was first planned, so that a later file does not change the type of finished rows;
 5. what all heads agree on, else text.
 
+JSON lines declare nothing that another file declares otherwise: their values have to fit, and go into text as JSON. A
+JSON key that is of several kinds is JSON text, unless a task reads a field of its objects.
+
 A value that does not fit its column's type is a rejected row.
 """
 
@@ -18,12 +21,13 @@ import re
 import zoneinfo
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import reduce
 
 import pyarrow as pa
 
 from jobs.source.files import File
-from jobs.source.formats import json_types
-from jobs.source.formats.json_values import any_text, is_any, unmarked
+from jobs.source.formats import json_merge
+from jobs.source.formats.json_marks import any_text, is_any, unmarked
 from jobs.source.shard import Layout
 from jobs.spec import SourceSpec
 from transforms.errors import SpecError, UnreadableSource
@@ -111,7 +115,7 @@ def unify(
     for name, there in found.items():
         if columns is not None and name not in columns:
             continue
-        there = _with_json_merged(there)
+        there = _with_json_merged(name, there, texts)
         type_ = _decide(name, there, types.get(name), pinned.get(name), texts)
         fields.append(_as_json_reads(pa.field(name, type_), there))
         declared = not all(one.is_guess for one in there)
@@ -190,11 +194,15 @@ def _decide(
                 check_cast(name, one.type, wanted, one.file)
         return wanted
     declared = [one for one in found if not one.is_guess]
-    if pinned is not None and not pa.types.is_nested(pinned) and all(one.format == "jsonl" for one in declared):
-        # Types of JSON numbers are inferred from the head of a file, so they do not override those of finished rows.
-        declared = [one for one in declared if pa.types.is_nested(one.type)]
+    csv = [one for one in found if one.format == "csv"]
+    json = next((one for one in found if one.format == "jsonl"), None)
+    if pinned is not None and json is not None and all(one.format == "jsonl" for one in declared):
+        # Types of JSON keys are inferred from the head of a file, so they do not override those of finished rows.
+        json = replace(json, field=json_merge.kept(pa.field(name, pinned), json.field, texts, name))
+        declared = [json] if pa.types.is_nested(json.type) else []
+        pinned = json.type
     if declared:
-        return _declared(name, declared, [one for one in found if one.format == "csv"], texts)
+        return _declared(name, declared, csv, texts)
     if name in texts:
         return pa.string()
     if pinned is not None and not pa.types.is_null(pinned):
@@ -206,6 +214,7 @@ def _decide(
 
 
 def _declared(name: str, declared: list[Found], csv: list[Found], texts: Collection[str]) -> pa.DataType:
+    declared = sorted(declared, key=lambda one: one.format == "jsonl")
     type_ = declared[0].type
     for one in declared[1:]:
         if one.type == type_:
@@ -214,12 +223,18 @@ def _declared(name: str, declared: list[Found], csv: list[Found], texts: Collect
             schemas = [pa.schema([(name, _decoded(each))]) for each in (type_, one.type)]
             type_ = pa.unify_schemas(schemas, promote_options="permissive").field(name).type
         except (pa.ArrowTypeError, pa.ArrowInvalid) as error:
+            if one.format == "jsonl":
+                type_ = _decoded(type_)
+                continue
             raise UnreadableSource(
                 f"{one.file} does not fit the files before it: column {name!r} is {one.type} there and {type_} in "
                 f"{declared[0].file}; name its type, such as source.types={{{name}: string}}, leave the column out "
                 f"with source.columns, or the file with source.path"
             ) from error
     type_ = _nested_texts(name, type_, texts)
+    is_json = declared[0].format == "jsonl" and not json_merge.reads_fields(texts, name)
+    if csv and is_json and (pa.types.is_nested(type_) or name in texts):
+        return pa.string()
     if csv and name in texts and not _is_text(type_):
         raise UnreadableSource(
             f"{declared[0].file} does not fit the files before it: column {name!r} is {type_} there, and a "
@@ -246,25 +261,21 @@ def _nested_texts(path: str, type_: pa.DataType, texts: Collection[str]) -> pa.D
     return type_
 
 
-def _with_json_merged(found: list[Found]) -> list[Found]:
-    """What was found, with one type for all JSON lines: text where the numbers of two files print differently."""
+def _with_json_merged(name: str, found: list[Found], texts: Collection[str]) -> list[Found]:
+    """What was found, with one type for all JSON lines."""
     fields = [one.field for one in found if one.format == "jsonl"]
     if not fields:
         return found
-    merged: pa.Field | None = fields[0]
-    for field in fields[1:]:
-        merged = None if merged is None else json_types.merge(merged, field)
-    if merged is None:
-        return found
+    merged = json_merge.with_structs(reduce(json_merge.merge, fields), texts, name)
     return [replace(one, field=merged) if one.format == "jsonl" else one for one in found]
 
 
 def _as_json_reads(field: pa.Field, found: list[Found]) -> pa.Field:
     """The column, marked where the text of JSON values of any kind goes into it."""
     fields = [one.field for one in found if one.format == "jsonl"]
-    if pa.types.is_string(field.type) and any(is_any(one) or not pa.types.is_string(one.type) for one in fields):
-        return any_text(field.name)
-    return json_types.settled(field) if fields and len(fields) == len(found) else field
+    if _is_text(field.type) and any(is_any(one) or not pa.types.is_string(one.type) for one in fields):
+        return any_text(field.name).with_type(field.type)
+    return json_merge.settled(field) if fields and len(fields) == len(found) else field
 
 
 def _is_text(type_: pa.DataType) -> bool:

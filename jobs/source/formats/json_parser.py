@@ -16,6 +16,7 @@ import pyarrow.compute as pc
 import pyarrow.json
 
 from jobs.source.formats.json_broken import members
+from jobs.source.formats.json_marks import unmarked
 from jobs.source.formats.json_values import (
     Misfit,
     cast,
@@ -24,7 +25,6 @@ from jobs.source.formats.json_values import (
     kind,
     native,
     parse,
-    unmarked,
     with_article,
 )
 from jobs.source.shard import BadRow
@@ -61,7 +61,7 @@ class Parser:
             table = pa.json.read_json(pa.BufferReader(block), whole, options)
             # JSON can escape half of a surrogate pair, which Arrow would copy as invalid UTF-8.
             table.validate(full=True)
-            if _has_rounded(table):
+            if len(table) != _lines(block) or _has_rounded(table):
                 return None
             if not self.casts:
                 return list(table.to_batches())
@@ -169,6 +169,15 @@ def _cast(batch: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:
     fields = [unmarked(schema.field(name)) for name in batch.schema.names]
     columns = [column.cast(field.type) for column, field in zip(batch.columns, fields, strict=True)]
     return pa.RecordBatch.from_arrays(columns, schema=pa.schema(fields))
+
+
+def _lines(block: bytes) -> int | None:
+    """The number of lines that are not blank; None if some line does not begin and end like an object.
+
+    Arrow reads two objects in one line as two rows, and an object over two lines as one row.
+    """
+    lines = [line for each in block.split(b"\n") if (line := each.strip())]
+    return len(lines) if all(line[0] == 123 and line[-1] == 125 for line in lines) else None
 
 
 def _has_rounded(table: pa.Table) -> bool:

@@ -7,19 +7,20 @@ otherwise (1 and 1.0 under one key, 20 digits, 1e400) they are kept as text.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.json
 
-from jobs.source.formats.json_values import Integer, Real, any_text, is_any, kind, parse, with_article
+from jobs.source.formats.json_marks import any_text
+from jobs.source.formats.json_values import Integer, Real, kind, parse
 
 # Numbers are compared with their text in this many bytes at the beginning of a file.
 EXACT_BYTES = 1 << 20
 # If at most this share of a key's values is of another kind, those values become rejected rows. With a larger share,
-# the key has no common type (objects and lists) or becomes JSON text (scalars).
+# the key becomes JSON text. The limit is lower where objects or lists are among the kinds.
 MAX_OTHER_LISTS = 0.01
 MAX_OTHER_SCALARS = 1 / 3
 
@@ -35,12 +36,10 @@ class Keys:
 
     Attributes:
         schema: a column for each key, in the order of first occurrence.
-        mixed: key -> description of the conflict, for keys with values that have no common type.
         objects: number of lines that are JSON objects; None if all are.
     """
 
     schema: pa.Schema
-    mixed: Mapping[str, str] = field(default_factory=dict)
     objects: int | None = None
 
 
@@ -49,35 +48,31 @@ class Seen:
     """The values seen under one key.
 
     Attributes:
-        lines: kind -> first line with a value of that kind.
         counts: kind -> number of values of that kind.
         integers: whether some number has neither fraction nor exponent.
         reals: whether some number has a fraction or an exponent.
         exact: whether every number prints back identically.
         deep: whether some value is nested deeper than Arrow supports; the key is then JSON text.
-        torn: line -> number of lists with items of several kinds.
+        torn: number of lists with items of several kinds; the key is JSON text if there are many.
         items: the items of the lists.
         fields: the fields of the objects.
     """
 
-    lines: dict[str, int] = field(default_factory=dict)
     counts: Counter[str] = field(default_factory=Counter)
     integers: bool = False
     reals: bool = False
     exact: bool = True
     deep: bool = False
-    torn: Counter[int] = field(default_factory=Counter)
+    torn: int = 0
     items: Seen | None = None
     fields: dict[str, Seen] = field(default_factory=dict)
 
-    def add(self, value: Any, line: int, depth: int = 0) -> None:
+    def add(self, value: Any, depth: int = 0) -> None:
         """Add one value, which is nested in `depth` objects and lists."""
         found = kind(value)
         if depth > MAX_DEPTH and found in ("object", "list"):
             self.deep = True
             return
-        if not self.counts[found]:
-            self.lines[found] = line
         self.counts[found] += 1
         if found == "number":
             self._add_number(value)
@@ -85,14 +80,14 @@ class Seen:
             for key, each in value.items():
                 if key not in self.fields:
                     self.fields[key] = Seen()
-                self.fields[key].add(each, line, depth + 1)
+                self.fields[key].add(each, depth + 1)
         elif found == "list":
             if self.items is None:
                 self.items = Seen()
             for each in value:
-                self.items.add(each, line, depth + 1)
+                self.items.add(each, depth + 1)
             if len({kind(each) for each in value} - {"null"}) > 1:
-                self.torn[line] += 1
+                self.torn += 1
 
     def _add_number(self, value: Integer | Real) -> None:
         if isinstance(value, Integer):
@@ -102,12 +97,8 @@ class Seen:
             self.reals = True
             self.exact = self.exact and (_printed(value) == value or value in ("NaN", "Infinity", "-Infinity"))
 
-    def field(self, name: str, path: str) -> pa.Field:
-        """The key as a column.
-
-        Raises:
-            Mixed: its values have no common type.
-        """
+    def field(self, name: str) -> pa.Field:
+        """The key as a column; JSON text if its values have no common type."""
         if self.deep:
             return any_text(name)
         kinds = {each: count for each, count in self.counts.items() if each != "null"}
@@ -118,14 +109,12 @@ class Seen:
         shapes["scalar"] = scalars.total()
         (shape, most), *_ = shapes.most_common()
         if most < (1 - MAX_OTHER_LISTS) * shapes.total():
-            raise Mixed(f"{with_article(one)} in line {line}" for one, line in self.lines.items() if one != "null")
-        if shape == "object":
-            return pa.field(name, pa.struct([each.field(key, f"{path}.{key}") for key, each in self.fields.items()]))
-        if shape == "list":
-            assert self.items is not None
-            if self.torn.total() > MAX_OTHER_LISTS * kinds["list"]:
-                raise Mixed([f"a list with values of several kinds in line {min(self.torn)}"])
-            return pa.field(name, pa.list_(self.items.field("item", path)))
+            return any_text(name, self._nested(name))
+        if shape == "list" and self.torn > MAX_OTHER_LISTS * kinds["list"]:
+            return any_text(name, self._nested(name))
+        if shape != "scalar":
+            is_shape = pa.types.is_struct if shape == "object" else pa.types.is_list
+            return next(each for each in self._nested(name) if is_shape(each.type))
         (scalar, most), *_ = scalars.most_common()
         if most < (1 - MAX_OTHER_SCALARS) * scalars.total():
             return any_text(name)
@@ -133,17 +122,19 @@ class Seen:
             return self._number(name)
         return pa.field(name, pa.bool_() if scalar == "boolean" else pa.string())
 
+    def _nested(self, name: str) -> list[pa.Field]:
+        """The type of the objects, and that of the lists."""
+        found = []
+        if self.counts["object"]:
+            found.append(pa.field(name, pa.struct([each.field(key) for key, each in self.fields.items()])))
+        if self.items is not None:
+            found.append(pa.field(name, pa.list_(self.items.field("item"))))
+        return found
+
     def _number(self, name: str) -> pa.Field:
         if not self.exact or (self.integers and self.reals):
             return any_text(name)
         return pa.field(name, pa.float64() if self.reals else pa.int64())
-
-
-class Mixed(Exception):
-    """The values of a key have no common type; the arguments say in which lines."""
-
-    def __init__(self, places: Iterable[str]):
-        super().__init__(" and ".join(places))
 
 
 def infer(head: bytes) -> Keys:
@@ -171,38 +162,6 @@ def infer(head: bytes) -> Keys:
     return Keys(pa.schema(fields))
 
 
-def merge(one: pa.Field, other: pa.Field) -> pa.Field | None:
-    """One column for a key of two files, text where their types of numbers differ; None if there is no common type."""
-    if pa.types.is_null(one.type) or (is_any(other) and not pa.types.is_nested(one.type)):
-        return other
-    if pa.types.is_null(other.type) or (is_any(one) and not pa.types.is_nested(other.type)):
-        return one
-    if pa.types.is_struct(one.type) and pa.types.is_struct(other.type):
-        names = dict.fromkeys(each.name for type_ in (one.type, other.type) for each in type_)
-        fields = [_merged(_get(one.type, name), _get(other.type, name)) for name in names]
-        return None if any(each is None for each in fields) else one.with_type(pa.struct(fields))
-    if pa.types.is_list(one.type) and pa.types.is_list(other.type):
-        item = merge(one.type.value_field, other.type.value_field)
-        return None if item is None else one.with_type(pa.list_(item))
-    if pa.types.is_nested(one.type) or pa.types.is_nested(other.type):
-        return None
-    return one if one.type == other.type else any_text(one.name)
-
-
-def settled(each: pa.Field) -> pa.Field:
-    """The field with JSON text for keys of unknown type: those that are null, `{}` or `[]` everywhere."""
-    type_ = each.type
-    if pa.types.is_struct(type_) and type_.num_fields:
-        return each.with_type(pa.struct([settled(type_.field(i)) for i in range(type_.num_fields)]))
-    if pa.types.is_list(type_):
-        return each.with_type(pa.list_(settled(type_.value_field)))
-    return any_text(each.name) if pa.types.is_null(type_) or pa.types.is_struct(type_) else each
-
-
-def _merged(one: pa.Field | None, other: pa.Field | None) -> pa.Field | None:
-    return other if one is None else one if other is None else merge(one, other)
-
-
 def _may_be_deep(head: bytes) -> bool:
     """Whether some line may be nested deeper than MAX_DEPTH, estimated from its number of brackets."""
     most = 8 * MAX_DEPTH
@@ -220,22 +179,15 @@ def _walked(head: bytes) -> Keys:
     """Infer the types in Python, value by value (slow); lines that are not objects are ignored."""
     seen = Seen()
     objects = 0
-    for number, line in enumerate(head.split(b"\n"), 1):
+    for line in head.split(b"\n"):
         try:
             value = parse(line.decode())
         except (ValueError, RecursionError):
             continue
         if isinstance(value, dict):
             objects += 1
-            seen.add(value, number)
-    fields, mixed = [], {}
-    for key, each in seen.fields.items():
-        try:
-            fields.append(each.field(key, key))
-        except Mixed as error:
-            fields.append(any_text(key))
-            mixed[key] = str(error)
-    return Keys(pa.schema(fields), mixed, objects)
+            seen.add(value)
+    return Keys(pa.schema([each.field(key) for key, each in seen.fields.items()]), objects)
 
 
 def _plain(each: pa.Field) -> pa.Field:

@@ -15,8 +15,7 @@ from typing import Any
 
 import pyarrow as pa
 
-# Marks a string column that accepts values of any kind; other values than strings are stored as JSON text.
-ANY = {b"nightscribe.json": b"any"}
+from jobs.source.formats.json_marks import is_any
 
 NUMBER = re.compile(r"[-+]?[0-9]+(\.[0-9]+)?([eE][-+]?[0-9]+)?")
 BOOLEANS = {"true": True, "false": False, "1": True, "0": False}
@@ -80,26 +79,6 @@ def cast(value: Any, type_: pa.DataType) -> Any:
         number = Decimal(word)
         return Integer(int(number)) if number.adjusted() < 20 and number == number.to_integral_value() else value
     return Integer(word) if word.removeprefix("-").isdigit() else Real(word)
-
-
-def any_text(name: str) -> pa.Field:
-    """A string column that accepts values of any kind."""
-    return pa.field(name, pa.string(), metadata=ANY)
-
-
-def is_any(field: pa.Field) -> bool:
-    """Whether a string column accepts values of any kind."""
-    return field.metadata is not None and field.metadata.get(b"nightscribe.json") == b"any"
-
-
-def unmarked(field: pa.Field) -> pa.Field:
-    """The field and its nested fields without the marks of `any_text`."""
-    type_ = field.type
-    if pa.types.is_struct(type_):
-        field = field.with_type(pa.struct([unmarked(type_.field(i)) for i in range(type_.num_fields)]))
-    elif pa.types.is_list(type_):
-        field = field.with_type(pa.list_(unmarked(type_.value_field)))
-    return field.remove_metadata() if is_any(field) else field
 
 
 def fit(value: Any, field: pa.Field, path: str, strict: bool) -> Any:

@@ -33,11 +33,11 @@ def inspect(fs: AbstractFileSystem, path: str, spec: SourceSpec) -> Layout:
     """Infer the schema from the head of the file and find line ends near every SHARD_BYTES.
 
     Raises:
-        UnreadableSource: the file is not JSON lines, or the values of a selected key have no common type.
+        UnreadableSource: the file is not JSON lines.
     """
     with open_bytes(fs, path) as stream:
         head = _head(stream)
-    schema = _schema(head, path, spec)
+    schema = _schema(head, path)
     if is_compressed(path):
         return Layout(schema, [(0, 0, None)])
     size = fs.size(path)
@@ -106,7 +106,7 @@ def _head(stream: BinaryIO) -> bytes:
     return head[: head.rfind(b"\n") + 1] if len(head) >= SAMPLE_BYTES else head
 
 
-def _schema(head: bytes, path: str, spec: SourceSpec) -> pa.Schema:
+def _schema(head: bytes, path: str) -> pa.Schema:
     if head.startswith((b"\xff\xfe", b"\xfe\xff")):
         raise UnreadableSource(f"{path} is UTF-16, and JSON lines are UTF-8; convert it: iconv -f UTF-16 -t UTF-8")
     head = head.removeprefix(UTF8_MARK)
@@ -115,12 +115,6 @@ def _schema(head: bytes, path: str, spec: SourceSpec) -> pa.Schema:
         raise UnreadableSource(f"{path} is one JSON array, not JSON lines; write one object a line: jq -c '.[]'")
     if keys.objects == 0:
         raise UnreadableSource(f"{path} has no line that is a JSON object; write one object a line: jq -c .")
-    for key, places in keys.mixed.items():
-        if (spec.columns is None or key in spec.columns) and key not in (spec.types or {}):
-            raise UnreadableSource(
-                f"{path}: the key {key!r} has {places}; leave it out with source.columns, or keep it as JSON text with "
-                f"source.types: {{{key}: string}}"
-            )
     return keys.schema
 
 

@@ -109,31 +109,6 @@ def test_a_time_with_an_offset_is_not_read_as_a_type_without_time_zone(tmp_path)
     assert (len(got), bad.column) == (1, "t")
 
 
-MIXED = [{"id": 1, "parts": [1, "a"]}, {"id": 2, "parts": [2, "b"]}]
-
-
-@pytest.mark.parametrize(
-    ("lines", "place"),
-    [
-        (MIXED, "'parts' has a list with values of several kinds in line 1"),
-        ([{"id": 1, "parts": [1]}, {"id": 2, "parts": {"a": 1}}], "a list in line 1 and an object in line 2"),
-        ([{"id": 1, "parts": [1]}, {"id": 2}, {"id": 3, "parts": "x"}], "a list in line 1 and a string in line 3"),
-        ([{"id": 1, "parts": {"a": [1]}}, {"id": 2, "parts": {"a": {}}}], "a list in line 1 and an object in line 2"),
-    ],
-)
-def test_a_key_of_several_kinds_is_reported_with_its_line_and_can_be_left_out_or_kept_as_text(tmp_path, lines, place):
-    write(tmp_path, *lines)
-    with pytest.raises(UserError, match=place) as caught:
-        read(tmp_path)
-    assert "leave it out with source.columns, or keep it as JSON text with source.types: {parts: string}" in str(
-        caught.value
-    )
-    assert read(tmp_path, columns=["id"])[0]["id"].to_pylist() == [line["id"] for line in lines]
-    kept = read(tmp_path, types={"parts": "string"})[0]["parts"].to_pylist()
-    want = [line.get("parts") for line in lines]
-    assert [x if x is None or not x.startswith(("[", "{")) else json.loads(x) for x in kept] == want
-
-
 def test_one_list_among_many_strings_is_a_rejected_row(tmp_path):
     write(tmp_path, *[{"id": i, "tag": "x"} for i in range(200)], {"id": 200, "tag": ["x", "y"]})
     got, (bad,) = read(tmp_path)
@@ -281,6 +256,22 @@ def test_line_by_line_gives_what_the_block_gives(rows, ascii_):
     assert want.to_pylist() == rows
     # Large doubles are left to the slow path.
     assert whole is None or pa.Table.from_batches(whole).select(schema.names).equals(want)
+
+
+@pytest.mark.parametrize(
+    "line", ['{"id": 1} {"id": 2}', '{"id": 1}{"id": 2}', '{"id": 1}, {"id": 2}', '{"id":', '{"id": 1} {"id": 2}\n']
+)
+def test_a_line_that_is_not_one_object_is_a_rejected_row_in_a_block_without_other_errors(tmp_path, line):
+    write(tmp_path, {"id": 0}, line, {"id": 3})
+    got, bad = read(tmp_path)
+    assert got["id"].to_pylist() == [0, 3]
+    assert [(row.row, row.error_type) for row in bad] == [(2, "InvalidJSON")]
+
+
+def test_an_object_over_two_lines_beside_two_objects_in_one_line_is_two_rejected_rows(tmp_path):
+    write(tmp_path, '{"id": 1} {"id": 2}', '{"id":', "3}", {"id": 4})
+    got, bad = read(tmp_path)
+    assert (got["id"].to_pylist(), [row.row for row in bad]) == ([4], [1, 2, 3])
 
 
 @settings(max_examples=150)
