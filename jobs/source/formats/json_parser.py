@@ -176,8 +176,12 @@ def _lines(block: bytes) -> int | None:
 
     Arrow reads two objects in one line as two rows, and an object over two lines as one row.
     """
+    count = block.count(b"\n")
+    # The usual block is checked without a copy of each line, which would take a third of the time of parsing.
+    if block.startswith(b"{") and block.endswith(b"}\n") and block.count(b"}\n{") == count - 1:
+        return count
     lines = [line for each in block.split(b"\n") if (line := each.strip())]
-    return len(lines) if all(line[0] == 123 and line[-1] == 125 for line in lines) else None
+    return len(lines) if all(line.startswith(b"{") and line.endswith(b"}") for line in lines) else None
 
 
 def _has_rounded(table: pa.Table) -> bool:

@@ -100,7 +100,7 @@ def test_a_column_that_the_job_file_does_not_name_converts_nothing(tmp_path):
     (tmp_path / "a.jsonl").write_text("\n".join(lines))
     got, (bad,) = read(tmp_path)
     assert (len(got), bad.column, bad.row) == (200, "n", 201)
-    assert '"5" is a string, the column is int64' in bad.message
+    assert '"5" is a string, and the column is int64' in bad.message
 
 
 @pytest.mark.parametrize(
