@@ -1,0 +1,1 @@
+"""Rows of a night that a person is asked to label."""
