@@ -33,6 +33,7 @@ from jobs.report.shown import count
 from jobs.report.web import web
 from jobs.spec import JobSpec
 from jobs.store import Store
+from jobs.training.spec import TrainingSpec
 from transforms.errors import NightscribeError, RunError, SinkBusy, Stopped, TooManyRejects
 
 # Seconds after a cancel until the processes are killed, not counting the time until Prefect notices the cancel.
@@ -176,7 +177,7 @@ def publish(job: JobSpec, run_id: str) -> None:
     create_markdown_artifact(page.markdown(kept, before), key=artifact_key(job, "report"), description=about)
 
 
-def artifact_key(job: JobSpec, what: str) -> str:
+def artifact_key(job: JobSpec | TrainingSpec, what: str) -> str:
     """The name of an artifact in the UI, which keeps its history there; letters, digits and dashes."""
     return f"{re.sub('[^a-z0-9]+', '-', job.name.lower())}-{what}".strip("-")
 

@@ -24,6 +24,9 @@ def _shown(title: str, description: str) -> Any:
 Job = Annotated[
     str, Field(min_length=1), _shown("Job file", "YAML file on the worker: the source, the tasks and the sink")
 ]
+TrainingFile = Annotated[
+    str, Field(min_length=1), _shown("Training file", "YAML file on the worker: the base, the labels and the registry")
+]
 Limit = Annotated[
     int,
     Field(ge=0),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -25,12 +26,23 @@ def name_of_run() -> str:
 
     Such as `reviews-nightly, scheduled for 2026-11-25 02:15 CET`.
     """
+    return _name("job", spec.read)
+
+
+def name_of_training() -> str:
+    """As `name_of_run`, for a training file."""
+    from jobs.training import spec as training
+
+    return _name("training", training.read)
+
+
+def _name(parameter: str, read: Callable[[str], Any]) -> str:
     if not is_generated(flow_run.name):
         return flow_run.name
-    job = flow_run.parameters["job"]
+    job = flow_run.parameters[parameter]
     timezone = "UTC"
     try:
-        parsed = spec.read(job)
+        parsed = read(job)
         name = parsed.name
         if parsed.schedule is not None:
             timezone = parsed.schedule.timezone

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from jobs import GC_THRESHOLD
-from jobs.commands import adapters
+from jobs.commands import adapters, train
 from transforms.errors import NightscribeError, SpecError, Unexpected, UserError
 
 DESCRIPTION = "Bulk enrichment of text in data lakes: one YAML file is one job."
@@ -88,6 +88,7 @@ def _parser() -> argparse.ArgumentParser:
     tasks.add_argument("task", nargs="?", help="explain each key of this task; may be the name of a module of your own")
     tasks.set_defaults(call=tasks_command)
 
+    train.register(commands)
     adapters.register(commands)
     # Commands that need Prefect register themselves, so that jobs/ never imports flows/.
     for entry in importlib.metadata.entry_points(group="nightscribe.commands"):

@@ -56,7 +56,9 @@ def learn(folder: Path, request: Request) -> None:
     set_seed(request.arguments.get("seed", 42))
     setup = _setup(request, train)
     network = with_adapter(request, setup)
-    trainer = loop.trainer(request, setup, network, folder, setup.encode(train), setup.encode(validation))
+    trainer = loop.trainer(
+        request, setup, network, folder, setup.encode(train), setup.encode(validation) if len(validation) else []
+    )
     checkpoint = loop.last_checkpoint(folder)
     started = time.monotonic()
     trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))

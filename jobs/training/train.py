@@ -125,7 +125,7 @@ def shown(name: str, quiet: bool = False) -> Iterator[Watch]:
 
 
 def _request(spec: TrainingSpec, rows: Rows) -> Request:
-    from transforms.checkpoint import weights
+    from transforms.checkpoint import fingerprint
 
     pin = hub.pin(spec.base.model, spec.base.revision, "base.model")
     base = pin.folder()
@@ -135,7 +135,7 @@ def _request(spec: TrainingSpec, rows: Rows) -> Request:
         base=base,
         base_name=str(Path(base).resolve()) if pin.local else pin.name,
         base_commit=pin.commit,
-        base_fingerprint=weights.fingerprint(base),
+        base_fingerprint=fingerprint.of(base),
         labels=rows.labels,
         options=spec.options,
         arguments=spec.arguments(),

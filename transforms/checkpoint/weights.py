@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -156,16 +155,3 @@ def _tensors(file: Path, content: Any) -> Iterator[tuple[str, Stored]]:
     for name, tensor in content.items():
         if hasattr(tensor, "shape"):
             yield str(name), Stored(file, tuple(tensor.shape), str(tensor.dtype).removeprefix("torch."))
-
-
-def fingerprint(folder: str) -> str:
-    """A hash of the contents of a model's weight files: two bases of one name or one shape have different ones.
-
-    Raises:
-        ModelError: there is no weight file, or it is damaged.
-    """
-    total = hashlib.sha256()
-    for file in sorted({tensor.file for tensor in read(find(folder)).values()}):
-        with file.open("rb") as stream:
-            total.update(hashlib.file_digest(stream, "sha256").digest())
-    return total.hexdigest()

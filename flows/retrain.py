@@ -1,0 +1,139 @@
+"""The retraining flow: what `nightscribe train` does, with retries, the loss curves and a comparison in the UI."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import httpx
+from prefect import flow, get_run_logger, task
+from prefect.artifacts import (
+    create_markdown_artifact,
+    create_progress_artifact,
+    create_table_artifact,
+    update_progress_artifact,
+)
+from prefect.cache_policies import NO_CACHE
+from prefect.exceptions import PrefectException
+from prefect.states import Cancelled, Failed
+
+from flows import events, logs, names, nights
+from flows.enrich import STOP_WITHIN_S, artifact_key, may_pass
+from flows.form import Overrides, TrainingFile
+from jobs.execute import stop
+from jobs.execute.stop import NEVER, StopToken
+from jobs.registry import Registry
+from jobs.retraining import report
+from jobs.retraining import round as rounds
+from jobs.retraining.outcome import Outcome
+from jobs.training import spec
+from jobs.training.spec import TrainingSpec
+from transforms.errors import NightscribeError, Stopped
+
+
+@task(
+    name="train",
+    retries=3,
+    retry_delay_seconds=10,
+    retry_jitter_factor=0.3,
+    retry_condition_fn=may_pass,
+    persist_result=False,
+    cache_policy=NO_CACHE,
+)
+def train(parsed: TrainingSpec, stopped: StopToken) -> Any:
+    """Train a challenger unless one waits, measure it beside the champion, decide; a retry continues the training.
+
+    Returns:
+        The outcome as a dict, or a Cancelled state if the run was asked to stop.
+    """
+    log = get_run_logger()
+    progress_id: Any = create_progress_artifact(0.0, key=artifact_key(parsed, "training"), description=parsed.name)
+    shown = 0.0
+
+    def watch(line: dict[str, Any]) -> None:
+        nonlocal shown
+        done = round(100.0 * line["step"] / max(1, line["steps"]), 1)
+        if done < shown + 1.0:
+            return
+        shown = done
+        losses = ", ".join(f"{key} {line[key]:.4g}" for key in ("loss", "eval_loss") if key in line)
+        about = f"{parsed.name}\n\nstep {line['step']:,} of {line['steps']:,} {losses}"
+        try:
+            update_progress_artifact(progress_id, progress=done, description=about)
+        except (httpx.HTTPError, PrefectException) as error:
+            # A server that restarts interrupts the display of the progress, not the work.
+            log.warning("the progress could not be sent to the Prefect server: %s", error)
+
+    try:
+        with rounds.holding(parsed) as registry:
+            measured = rounds.measure(parsed, registry, watch, stopped)
+            if measured.outcome.decision == "promoted" and parsed.approval == "none":
+                return rounds.promote(parsed, registry, measured, by="gate").as_dict()
+            return measured.outcome.as_dict()
+    except Stopped as error:
+        return Cancelled(message=str(error))
+
+
+@flow(name="retrain", flow_run_name=names.name_of_training, persist_result=False, validate_parameters=True)
+def retrain(training: TrainingFile, overrides: Overrides = []) -> Any:  # noqa: B006 - Prefect copies it
+    """Train, measure, decide, promote: the next night of the jobs that name `REGISTRY@champion` uses the new version.
+
+    Returns:
+        The outcome as a dict; a Cancelled state if the run was asked to stop, or if it is named Skipped if another run
+        does its work; a Failed state with an exception that states the error in one sentence.
+    """
+    with stop.on_signals(within_s=STOP_WITHIN_S) as stopped, logs.forwarded(stopped.is_set):
+        name = Path(training).stem
+        try:
+            parsed = spec.read(training, overrides)
+            name = parsed.name
+            if why := nights.superfluous(parsed.schedule.timezone if parsed.schedule else "UTC"):
+                return Cancelled(name="Skipped", message=why)
+            outcome = run_round(parsed, stopped)
+        except Stopped as error:
+            return Cancelled(message=str(error))
+        except Exception as error:
+            events.emit("failed", name, {"error": type(error).__name__, "message": str(error)})
+            if not isinstance(error, NightscribeError):
+                raise
+            # A state in place of a raised exception: Prefect logs the latter with its traceback.
+            get_run_logger().error(str(error))
+            return Failed(message=str(error), data=error)
+        events.emit("promoted" if outcome.approved else "finished", name, numbers(outcome))
+        return outcome.as_dict()
+
+
+def run_round(parsed: TrainingSpec, stopped: StopToken = NEVER) -> Outcome:
+    """One round, shown on the page of the run.
+
+    Raises:
+        Stopped: the run was asked to stop.
+        NightscribeError: as `rounds.run`.
+    """
+    log = get_run_logger()
+    state = train(parsed, stopped, return_state=True)
+    if state.is_cancelled():
+        raise Stopped(state.message or "the run was asked to stop")
+    outcome = Outcome(**state.result())
+    publish(parsed, outcome)
+    log.info("%s: %s", outcome.decision, outcome.reason)
+    return outcome
+
+
+def publish(parsed: TrainingSpec, outcome: Outcome) -> None:
+    """The report of a round on the page of its run: the comparison, the curves; rows stay in the registry.
+
+    Raises:
+        PrefectException: the server refuses an artifact.
+    """
+    with suppress(httpx.HTTPError):
+        create_table_artifact(report.table(outcome), key=artifact_key(parsed, "comparison"), description=parsed.name)
+        place = f"{Registry(parsed.registry).url}/{rounds.examples_of(outcome)}" if outcome.changes else None
+        create_markdown_artifact(report.markdown(outcome, place), key=artifact_key(parsed, "retraining"))
+
+
+def numbers(outcome: Outcome) -> dict[str, Any]:
+    """The payload of an event: numbers and names, never rows."""
+    left_out = ("changes", "curves", "slices")
+    return {key: value for key, value in outcome.as_dict().items() if key not in left_out}

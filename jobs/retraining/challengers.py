@@ -1,0 +1,83 @@
+"""The versions of a training file: the one that waits in the ring, the one it has made already, a new one."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import json
+import os
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from jobs.evaluation.evaluate import Evaluation
+from jobs.gate.ring import Ring
+from jobs.models import hub
+from jobs.registry import Registry, Version
+from jobs.registry.version import Base
+from jobs.training.data import Rows
+from jobs.training.spec import TrainingSpec
+from transforms.checkpoint import fingerprint
+
+LIBRARIES = ("nightscribe", "torch", "transformers", "peft", "trl", "accelerate")
+# Keys of a training file that change what is trained.
+TRAINED = ("task", "base", "method", "objective", "options", "training", "adapter")
+# A row of the holdout is evidence for one challenger; with fewer rows than this nothing is proven.
+FEWEST_UNSPENT = 20
+
+
+def work_folder(registry: Registry, spec: TrainingSpec, rows: Rows) -> Path:
+    """Where a training keeps its checkpoints: the same folder for the same training, so that it can continue."""
+    identity = hashlib.sha256(json.dumps([_trained(spec.frozen()), rows.train_hash]).encode()).hexdigest()[:16]
+    if registry.store.local:
+        return Path(registry.store.path(f"_training/{identity}"))
+    cache = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache"))
+    return cache / "nightscribe" / "training" / identity
+
+
+def waiting(ring: Ring, rows: Rows, registry: Registry) -> Version | None:
+    """The challenger in the ring, if it is to stay there."""
+    if ring.challenger is None:
+        return None
+    version = registry.version(ring.challenger)
+    fresh = set(rows.holdout.column("key").to_pylist()) - ring.spent
+    return version if len(fresh) >= FEWEST_UNSPENT or version.train_hash == rows.train_hash else None
+
+
+def made(spec: TrainingSpec, rows: Rows, registry: Registry) -> Version | None:
+    """The version that this training file has already made of these rows; None if there is none."""
+    wanted = _trained(spec.frozen())
+    same = [v for v in registry.versions() if v.train_hash == rows.train_hash and _trained(v.training) == wanted]
+    return same[-1] if same else None
+
+
+def about(spec: TrainingSpec, rows: Rows, scored: Evaluation) -> Version:
+    """How a version that was just trained came about; its name and its files are set by the registry."""
+    pin = hub.pin(spec.base.model, spec.base.revision, "base.model")
+    return Version(
+        version="",
+        task=spec.task,
+        method=spec.method,
+        kind="model" if spec.method == "full" else "adapter",
+        base=Base(spec.base.model, pin.commit, fingerprint.of(pin.folder())),
+        labels=rows.labels or None,
+        training=spec.frozen(),
+        train_hash=rows.train_hash,
+        holdout_hash=rows.holdout_hash,
+        rows_train=len(rows.train) + len(rows.validation),
+        rows_holdout=len(rows.holdout),
+        metrics=scored.metrics,
+        slices=scored.metrics_by_slice,
+        libraries={name: importlib.metadata.version(name) for name in LIBRARIES},
+        created=now(),
+        files={},
+    )
+
+
+def _trained(training: Any) -> dict[str, Any]:
+    return {key: training.get(key) for key in TRAINED}
+
+
+def now() -> str:
+    """The time in UTC, ISO 8601."""
+    return datetime.now(UTC).isoformat(timespec="microseconds")

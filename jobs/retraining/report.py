@@ -1,0 +1,118 @@
+"""The report of a round: the comparison, the curves, and the rows that the two versions answer differently."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+
+from jobs.report import picture
+from jobs.report.picture import BEFORE, TONIGHT, Picture
+from jobs.retraining.outcome import Outcome
+
+SHOWN = 120
+
+
+def headline(outcome: Outcome) -> str:
+    """The decision in one sentence."""
+    return f"**{outcome.version}: {outcome.decision}**, {outcome.reason}"
+
+
+def table(outcome: Outcome) -> list[dict[str, str]]:
+    """Champion against challenger, over all rows and by slice."""
+    rows = [
+        {
+            "rows": "all",
+            "number": f"{outcome.rows_holdout:,}",
+            "champion": _number(outcome.champion_value),
+            "challenger": _number(outcome.value),
+            "harm": "",
+        }
+    ]
+    for name, values in outcome.slices.items():
+        rows.append(
+            {
+                "rows": name,
+                "number": f"{values.get('rows', 0):,.0f}",
+                "champion": _number(values.get(f"champion_{outcome.metric}")),
+                "challenger": _number(values.get(outcome.metric)),
+                "harm": str(values.get("harm", "")),
+            }
+        )
+    return rows
+
+
+def markdown(outcome: Outcome, rows_in: str | None = None) -> str:
+    """The report without any text of the holdout.
+
+    Args:
+        outcome: the round.
+        rows_in: where the rows are that the two versions answer differently; None if there are none.
+    """
+    interval = "no evidence yet"
+    if outcome.gain is not None:
+        interval = f"{outcome.gain:+.4f}, between {outcome.gain_low:+.4f} and {outcome.gain_high:+.4f}"
+    lines = [
+        headline(outcome),
+        "",
+        f"- champion before: {outcome.champion_before or 'none'}",
+        f"- {outcome.metric} on {outcome.rows_holdout:,} holdout rows: {_number(outcome.value)}"
+        f" (champion {_number(outcome.champion_value)})",
+        f"- gain: {interval}; evidence: {outcome.evidence}",
+        f"- training rows: {outcome.rows_train:,}; {outcome.leaked:,} more were left out because the holdout has them",
+    ]
+    if outcome.labels_needed:
+        lines.append(f"- labels that would settle it: about {outcome.labels_needed:,}")
+    if changed := outcome.changes.get("changed"):
+        lines.append(f"- answered differently: {changed:,} of {outcome.changes['rows']:,} rows")
+        lines += ["", "| champion | challenger | rows |", "|---|---|---|"]
+        lines += [f"| {f['before']} | {f['after']} | {f['rows']:,} |" for f in outcome.changes["flips"][:20]]
+        if rows_in is not None:
+            lines += ["", f"Rows that the two answer differently: `{rows_in}`"]
+    if (png := picture.sheet(curves(outcome.curves))) is not None:
+        lines += ["", f"![loss by step](data:image/png;base64,{base64.b64encode(png).decode()})"]
+    return "\n".join(lines)
+
+
+def examples(outcome: Outcome) -> str:
+    """The rows that the two versions answer differently, as Markdown; they contain texts of the holdout."""
+    found: Sequence[Mapping[str, Any]] = outcome.changes.get("examples", ())
+    lines = [f"# {outcome.version} beside {outcome.champion_before}", "", "| champion | challenger | truth | text |"]
+    lines.append("|---|---|---|---|")
+    lines += [
+        f"| {_cell(e['before'])} | {_cell(e['after'])} | {_cell(e['truth'])} | {_cell(e['text'])} |" for e in found
+    ]
+    return "\n".join([*lines, ""])
+
+
+def curves(points: Sequence[Mapping[str, Any]]) -> list[Picture]:
+    """Loss on the training rows and on the validation rows, by step."""
+    named = {"loss": ("training", TONIGHT), "eval_loss": ("validation", BEFORE)}
+    lines = {
+        key: np.array([(point["step"], point[key]) for point in points if point.get(key) is not None], float)
+        for key in named
+    }
+    lines = {key: line for key, line in lines.items() if len(line)}
+    if not lines:
+        return []
+
+    def draw(axis: Axes) -> None:
+        for key, line in lines.items():
+            label, colour = named[key]
+            axis.plot(line[:, 0], line[:, 1], color=colour, label=label, marker="." if len(line) < 20 else None)
+        axis.set_xlabel("step")
+        axis.legend()
+
+    return [Picture("loss", draw)]
+
+
+def _number(value: float | None) -> str:
+    return "" if value is None else f"{value:.4f}"
+
+
+def _cell(value: object) -> str:
+    text = " ".join(str("" if value is None else value).split()).replace("|", "\\|")
+    return text if len(text) <= SHOWN else f"{text[: SHOWN - 1]}…"

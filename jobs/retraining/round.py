@@ -1,0 +1,263 @@
+"""A round: train a challenger on what is new, measure it beside the champion, decide, and move the champion.
+
+A challenger that waits for evidence stays as long as new rows of the holdout decide about it. If there are none, and
+there are new training rows, the next challenger is trained and takes its place.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import Any
+
+from jobs.evaluation.evaluate import Comparison, Evaluation, compare
+from jobs.evaluation.labels import ClassWeights
+from jobs.evaluation.metrics import LOWER_IS_BETTER
+from jobs.execute.stop import NEVER, StopToken
+from jobs.gate import decision as gates
+from jobs.gate.decision import Decision, Evaluated
+from jobs.gate.eprocess import Draw
+from jobs.gate.ring import Ring
+from jobs.registry import Registry, Version
+from jobs.retraining import challengers, report, scores, state
+from jobs.retraining.outcome import Outcome
+from jobs.store import lease
+from jobs.training import data, train
+from jobs.training.data import Rows
+from jobs.training.spec import TrainingSpec
+from transforms.errors import SinkBusy
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A challenger that was measured and decided about, and not promoted yet.
+
+    Attributes:
+        outcome: the outcome so far.
+        decision: with its receipt.
+        ring: the ring after the decision.
+    """
+
+    outcome: Outcome
+    decision: Decision | None
+    ring: Ring
+
+
+def run(spec: TrainingSpec, watch: train.Watch | None = None, stop: StopToken = NEVER) -> Outcome:
+    """A whole round, with the promotion if the gate says yes and `approval` is none.
+
+    Raises:
+        UserError: the training file does not fit its rows, its base or its registry.
+        RunError: the training failed, or another one is running; the champion is as it was.
+    """
+    with holding(spec) as registry:
+        measured = measure(spec, registry, watch, stop)
+        if measured.outcome.decision == "promoted" and spec.approval == "none":
+            return promote(spec, registry, measured, by="gate")
+        return measured.outcome
+
+
+@contextmanager
+def holding(spec: TrainingSpec) -> Iterator[Registry]:
+    """The registry, held by this process.
+
+    Raises:
+        SinkBusy: another training holds it.
+    """
+    registry = Registry(spec.registry)
+    try:
+        with lease.hold(registry.store):
+            yield registry
+    except SinkBusy as error:
+        if registry.url in str(error):
+            raise SinkBusy(f"registry {registry.url!r} is held by another training; wait for it, or stop it") from error
+        raise
+
+
+def measure(
+    spec: TrainingSpec, registry: Registry, watch: train.Watch | None = None, stop: StopToken = NEVER
+) -> Measured:
+    """Train a challenger unless one waits, score it and the champion, and decide; the champion does not move.
+
+    Raises:
+        UserError: as `run`.
+        RunError: as `run`.
+    """
+    started = time.monotonic()
+    rows = data.load(spec)
+    state.check_holdout(registry, rows.holdout)
+    champion, ring = registry.champion(), state.ring(registry)
+    waiting = challengers.waiting(ring, rows, registry)
+    version = waiting or challengers.made(spec, rows, registry)
+    if version is not None and waiting is None and (receipt := state.decided(registry, version.version)):
+        return Measured(_nothing_new(spec, version, champion, rows, receipt, started), None, ring)
+    curves: list[Any] = []
+    challenger: Evaluation | None = None
+    if version is None:
+        folder = challengers.work_folder(registry, spec, rows)
+        result = train.train(spec, rows, folder, watch, stop)
+        curves = list(result.curves)
+        challenger = scores.score(spec, result.folder, registry, rows.holdout)
+        version = registry.add(result.folder, challengers.about(spec, rows, challenger))
+    challenger = challenger or scores.score(spec, version, registry, rows.holdout)
+    state.keep_holdout(registry, rows.holdout)
+    outcome = Outcome(
+        version=version.version,
+        champion_before=None if champion is None else champion.version,
+        metric=challenger.measured.metric,
+        value=challenger.measured.value,
+        champion_value=None,
+        gain=None,
+        gain_low=None,
+        gain_high=None,
+        slices=challenger.metrics_by_slice,
+        decision="waiting",
+        reason="",
+        rows_train=len(rows.train) + len(rows.validation),
+        rows_holdout=len(rows.holdout),
+        seconds=0.0,
+        curves=curves,
+        leaked=rows.leaked,
+    )
+    lower = outcome.metric in LOWER_IS_BETTER
+    evaluated = Evaluated(version.version, outcome.metric, challenger.measured.value, lower_is_better=lower)
+    if champion is not None:
+        best = scores.score(spec, registry.version(champion.version), registry, rows.holdout)
+        ring = _entered(ring, version.version, champion.version, outcome.metric, rows)
+        weights = ClassWeights.from_json(ring.weights) if ring.weights else None
+        compared = compare(spec.task, rows.holdout, best, challenger, spec.slices, weights, spec.gate.confidence)
+        evaluated = replace(
+            evaluated,
+            champion=champion.version,
+            champion_value=best.measured.value,
+            changed=compared.changed.changed,
+            slices={name: tuple(map(float, d)) for name, d in compared.slices.items()},
+            latency=compared.latency,
+        )
+        ring, evidence = _with_evidence(ring, rows, compared)
+        outcome = replace(
+            outcome,
+            champion_value=best.measured.value,
+            changes=compared.changed.to_json(),
+            slices=_beside(challenger, best),
+            evidence=evidence,
+        )
+    decision = gates.decide(spec.gate, evaluated, ring)
+    slices = {name: dict(values) | _harm(decision, name) for name, values in outcome.slices.items()}
+    outcome = replace(
+        outcome,
+        gain=decision.gain,
+        gain_low=decision.gain_low,
+        gain_high=decision.gain_high,
+        slices=slices,
+        decision=decision.decision,
+        reason=decision.reason,
+        labels_needed=decision.labels_needed,
+        seconds=round(time.monotonic() - started, 1),
+    )
+    state.keep_decision(registry, version.version, decision.receipt)
+    if outcome.changes:
+        registry.store.put(examples_of(outcome), report.examples(outcome).encode())
+    settled = decision.decision == "refused" and ring.challenger is not None
+    state.keep_ring(registry, ring.settle(promoted=False) if settled else ring)
+    return Measured(outcome, decision, ring)
+
+
+def promote(spec: TrainingSpec, registry: Registry, measured: Measured, by: str, reason: str | None = None) -> Outcome:
+    """Move the champion to the challenger that the gate has accepted.
+
+    Raises:
+        RunError: the champion moved meanwhile; nothing is changed.
+    """
+    outcome, decision = measured.outcome, measured.decision
+    assert outcome.version is not None
+    assert decision is not None
+    registry.promote(outcome.version, by, reason or outcome.reason, outcome.champion_before, decision.receipt)
+    by_evidence = outcome.champion_before is not None
+    state.keep_ring(registry, measured.ring.settle(promoted=True) if by_evidence else measured.ring)
+    return replace(outcome, approved=True)
+
+
+def answer(spec: TrainingSpec, registry: Registry, approved: bool, by: str, reason: str) -> Outcome:
+    """Carry out what a person has decided about the challenger that the gate has accepted.
+
+    Raises:
+        RunError: the champion moved meanwhile; nothing is changed.
+    """
+    measured = measure(spec, registry)
+    if measured.decision is None or measured.outcome.decision != "promoted":
+        return measured.outcome
+    if approved:
+        return promote(spec, registry, measured, by, reason or measured.outcome.reason)
+    assert measured.outcome.version is not None
+    why = f"refused by {by}: {reason or 'no reason given'}"
+    refused = replace(measured.outcome, decision="refused", reason=why)
+    # Beside the receipt, which says what the evidence gives.
+    state.keep_refusal(registry, measured.outcome.version, why)
+    if measured.ring.challenger is not None:
+        state.keep_ring(registry, measured.ring.settle(promoted=False))
+    return refused
+
+
+def examples_of(outcome: Outcome) -> str:
+    """Name of the file with the rows that champion and challenger answer differently."""
+    return f"reports/{outcome.version}.md"
+
+
+def _entered(ring: Ring, version: str, champion: str, metric: str, rows: Rows) -> Ring:
+    """The ring with the challenger in it, and with the weights of its labels, which then stay as they are."""
+    if (ring.challenger, ring.champion) == (version, champion):
+        return ring
+    weights = scores.weights(metric, rows.holdout)
+    if weights is None:
+        return ring.enter(version, champion, challengers.now())
+    mean = float(weights.of(rows.holdout.column("label").to_pylist()).mean())
+    return ring.enter(version, champion, challengers.now(), weights.to_json(), scale=1.0 / mean)
+
+
+def _with_evidence(ring: Ring, rows: Rows, compared: Comparison) -> tuple[Ring, str]:
+    """The ring with the holdout rows that were evidence for no challenger yet, and what the evidence is."""
+    keys = rows.holdout.column("key").to_pylist()
+    fresh = {key: i for i, (key, unspent) in enumerate(zip(keys, ring.unspent(keys), strict=True)) if unspent}
+    if len(fresh) >= challengers.FEWEST_UNSPENT:
+        ring = ring.spend(Draw.whole([float(compared.differences[i]) for i in fresh.values()]), list(fresh))
+        return ring, f"{len(fresh):,} rows of the holdout, spent for this challenger"
+    return ring, "rows of the holdout, spent in an earlier round" if ring.draws else "none"
+
+
+def _beside(challenger: Evaluation, best: Evaluation) -> dict[str, dict[str, Any]]:
+    other = best.metrics_by_slice
+    return {
+        name: values | {f"champion_{key}": value for key, value in other.get(name, {}).items() if key != "rows"}
+        for name, values in challenger.metrics_by_slice.items()
+    }
+
+
+def _harm(decision: Decision, name: str) -> dict[str, str]:
+    return {"harm": decision.slices[name].harm} if name in decision.slices else {}
+
+
+def _nothing_new(
+    spec: TrainingSpec, version: Version, champion: Any, rows: Rows, receipt: dict[str, Any], started: float
+) -> Outcome:
+    before = None if champion is None else champion.version
+    metric, value = next(iter(version.metrics.items()))
+    return Outcome(
+        version=version.version,
+        champion_before=before,
+        metric=metric,
+        value=value,
+        champion_value=None if champion is None else champion.metrics.get(metric),
+        gain=None,
+        gain_low=None,
+        gain_high=None,
+        slices=version.slices,
+        decision="nothing new",
+        reason=f"{version.version} was trained on these rows before, and {receipt['decision']}: {receipt['reason']}",
+        rows_train=len(rows.train) + len(rows.validation),
+        rows_holdout=len(rows.holdout),
+        seconds=round(time.monotonic() - started, 1),
+        leaked=rows.leaked,
+    )

@@ -1,0 +1,165 @@
+"""Rounds of the loop with real trainings: promoted, refused, nothing new, and the nightly job that follows."""
+
+import json
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from jobs.execute.stop import NEVER
+from jobs.gate import decision
+from jobs.registry import Registry
+from jobs.retraining import report, state
+from jobs.retraining import round as rounds
+from jobs.retraining.outcome import Outcome
+from jobs.store import lease
+from jobs.training import spec
+from tests import lake
+from tests.jobs.training import made
+from transforms.errors import SinkBusy, SpecError
+
+
+@pytest.fixture(autouse=True)
+def one_thread(monkeypatch):
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+
+
+@pytest.fixture
+def folder(tmp_path):
+    (tmp_path / "labels").mkdir()
+    (tmp_path / "holdout").mkdir()
+    pq.write_table(made.labelled(24, seed=1), tmp_path / "labels" / "1.parquet")
+    pq.write_table(made.labelled(160, seed=2), tmp_path / "holdout" / "1.parquet")
+    return tmp_path
+
+
+def read(folder, base, epochs, **gate):
+    """The training file; more epochs are another training."""
+    content = {
+        "name": "sentiment",
+        "task": "classify",
+        "base": {"model": str(base)},
+        "data": {"train": {"path": str(folder / "labels")}, "holdout": {"path": str(folder / "holdout")}},
+        "training": {"num_train_epochs": epochs, "learning_rate": 5e-3, "per_device_train_batch_size": 8},
+        "adapter": {"r": 16, "lora_alpha": 32, "target_modules": "all-linear"},
+        "registry": str(folder / "registry"),
+        "gate": {"metric": "accuracy", "floor": 0.1} | gate,
+    }
+    return spec.parse(content)
+
+
+def nightly(folder, base, name):
+    """The labels that a nightly job writes with the champion."""
+    source = folder / "in"
+    source.mkdir(exist_ok=True)
+    rows = made.labelled(40, seed=9).select(["text"])
+    pq.write_table(rows.append_column("id", pa.array([f"{i:02}" for i in range(40)])), source / "a.parquet")
+    task = {"task": "classify", "column": "text", "model": str(base), "adapter": f"{folder / 'registry'}@champion"}
+    content = {"name": "nightly", "source": {"path": str(source)}, "sink": {"path": str(folder / "out")}}
+    lake.execute(content | {"tasks": [task | {"into": name, "dtype": "float32"}]})
+    return [row["label"] for row in lake.read(folder / "out")[name].to_pylist()]
+
+
+def test_the_loop_closes_and_can_be_undone(folder, models):
+    """A first version, a better one on more labels, a night that uses it, a shuffled one, and the first one again."""
+    base = models / "mlm"
+    first = rounds.run(read(folder, base, 1))
+    assert (first.decision, first.approved, first.champion_before) == ("promoted", True, None)
+    before = nightly(folder, base, "label")
+
+    again = rounds.run(read(folder, base, 1))
+    assert (again.decision, again.version) == ("nothing new", first.version)
+    assert "was trained on these rows before, and promoted" in again.reason
+
+    pq.write_table(made.labelled(240, seed=3), folder / "labels" / "2.parquet")
+    second = rounds.run(read(folder, base, 8))
+    assert (second.decision, second.approved, second.champion_before) == ("promoted", True, first.version), (
+        second.reason
+    )
+    assert second.value > first.value
+    assert second.gain_low > 0
+    assert second.evidence == "160 rows of the holdout, spent for this challenger"
+    registry = Registry(str(folder / "registry"))
+    assert decision.verify(registry.champion().receipt) == []
+    truth = made.labelled(40, seed=9)["label"].to_pylist()
+    after = nightly(folder, base, "label")
+    assert np.mean(np.array(after) == truth) > np.mean(np.array(before) == truth)
+
+    shuffled = made.labelled(400, seed=4)
+    labels = np.random.default_rng(0).permutation(shuffled["label"].to_pylist())
+    pq.write_table(shuffled.set_column(1, "label", pa.array(labels)), folder / "labels" / "3.parquet")
+    (folder / "labels" / "2.parquet").unlink()
+    third = rounds.run(read(folder, base, 8))
+    assert third.decision in ("waiting", "refused")
+    assert third.evidence == "none", "no row of the holdout decides twice"
+    assert registry.champion().version == second.version
+
+    registry.rollback("ada", "to see the first one again")
+    assert nightly(folder, base, "label") == before
+
+
+def test_a_worse_challenger_is_refused_by_the_rows_of_the_holdout(folder, models):
+    good = made.labelled(240, seed=3)
+    pq.write_table(good, folder / "labels" / "1.parquet")
+    champion = rounds.run(read(folder, models / "mlm", 8))
+    assert champion.decision == "promoted"
+    swapped = {"good": "bad", "bad": "good"}
+    wrong = pa.array([swapped[label] for label in good["label"].to_pylist()])
+    pq.write_table(good.set_column(1, "label", wrong), folder / "labels" / "1.parquet")
+    outcome = rounds.run(read(folder, models / "mlm", 8))
+    assert (outcome.decision, outcome.approved) == ("refused", False), outcome.reason
+    assert outcome.gain < 0
+    assert Registry(str(folder / "registry")).champion().version == champion.version
+    assert state.ring(Registry(str(folder / "registry"))).challenger is None
+    page = report.markdown(outcome, "registry/reports/x.md")
+    assert "answered differently" in page
+    assert "data:image/png;base64," in page
+    assert not any(text in page for text in made.labelled(160, seed=2)["text"].to_pylist())
+    rows = (folder / "registry" / rounds.examples_of(outcome)).read_text()
+    assert rows.count("\n") > 10
+
+
+def test_a_version_below_the_floor_is_refused(folder, models):
+    outcome = rounds.run(read(folder, models / "mlm", 1, floor=0.999))
+    assert (outcome.decision, outcome.approved) == ("refused", False)
+    assert "below the floor" in outcome.reason
+    assert Registry(str(folder / "registry")).champion() is None
+    line = json.loads(outcome.to_json())
+    keys = "version champion_before metric value champion_value gain gain_low gain_high slices decision reason"
+    assert {*keys.split(), "rows_train", "rows_holdout", "seconds"} <= set(line)
+
+
+def test_a_person_approves_or_refuses_what_the_gate_has_accepted(folder, models):
+    parsed = read(folder, models / "mlm", 1)
+    with rounds.holding(parsed) as registry:
+        measured = rounds.measure(parsed, registry)
+        assert measured.outcome.decision == "promoted"
+        assert registry.champion() is None
+        refused = rounds.answer(parsed, registry, approved=False, by="ada", reason="too early")
+        assert (refused.decision, refused.reason) == ("refused", "refused by ada: too early")
+        assert registry.champion() is None
+        assert rounds.measure(parsed, registry).outcome.decision == "nothing new"
+
+
+def test_an_accepted_version_whose_process_ended_is_promoted_by_the_next_round(folder, models):
+    parsed = read(folder, models / "mlm", 1)
+    with rounds.holding(parsed) as registry:
+        version = rounds.measure(parsed, registry).outcome.version
+    outcome = rounds.run(parsed)
+    assert (outcome.decision, outcome.approved, outcome.version) == ("promoted", True, version)
+
+
+def test_two_rounds_at_once_and_a_holdout_that_lost_rows_are_refused(folder, models):
+    parsed = read(folder, models / "mlm", 1)
+    with lease.hold(Registry(parsed.registry).store), pytest.raises(SinkBusy, match="is held by another training"):
+        rounds.run(parsed, stop=NEVER)
+    rounds.run(parsed)
+    pq.write_table(made.labelled(80, seed=2), folder / "holdout" / "1.parquet")
+    with pytest.raises(SpecError, match=r"data.holdout lacks \d+ of the 160 rows on which the champion was measured"):
+        rounds.run(parsed)
+
+
+def test_an_outcome_survives_json():
+    outcome = Outcome("a", None, "accuracy", 0.9, None, None, None, None, {}, "promoted", "first", 10, 5, 1.0)
+    assert Outcome(**json.loads(json.dumps(outcome.as_dict()))) == outcome
