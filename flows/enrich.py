@@ -19,7 +19,7 @@ from prefect.artifacts import (
 from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import TaskRun
 from prefect.exceptions import PrefectException
-from prefect.states import Cancelled, Failed, State
+from prefect.states import Cancelled, State
 from prefect.tasks import Task, exponential_backoff
 
 from flows import events, form, gpu, logs, names, nights
@@ -121,12 +121,7 @@ def enrich(
         except Stopped as error:
             return Cancelled(message=str(error))
         except Exception as error:
-            events.emit("failed", name, {"error": type(error).__name__, "message": str(error)})
-            if not isinstance(error, NightscribeError):
-                raise
-            # Returned as a state, because Prefect logs a raised exception with its traceback.
-            get_run_logger().error(str(error))
-            return Failed(message=str(error), data=error)
+            return events.failed(name, error)
         events.emit("finished", name, report)
         return report
 

@@ -7,8 +7,12 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
+from prefect import get_run_logger
 from prefect.events import emit_event
 from prefect.runtime import flow_run
+from prefect.states import Failed, State
+
+from transforms.errors import NightscribeError
 
 Kind = Literal["finished", "failed", "promoted"]
 
@@ -27,6 +31,20 @@ def emit(kind: Kind, job: str, payload: dict[str, Any]) -> None:
         related.append(name | {"prefect.resource.role": "flow-run"})
     resource = {"prefect.resource.id": resource_id(job), "prefect.resource.name": job}
     emit_event(event=event_name(kind), resource=resource, related=related, payload=payload)
+
+
+def failed(job: str, error: Exception) -> State[Any]:
+    """Emit `failed`, and give the state in which the flow ends: its message is the error's sentence.
+
+    Raises:
+        Exception: the error itself, if it is none of ours; Prefect logs it with its traceback.
+    """
+    emit("failed", job, {"error": type(error).__name__, "message": str(error)})
+    if not isinstance(error, NightscribeError):
+        raise error
+    # Returned as a state, because Prefect logs a raised exception with its traceback.
+    get_run_logger().error(str(error))
+    return Failed(message=str(error), data=error)
 
 
 def event_name(kind: Kind) -> str:

@@ -16,7 +16,7 @@ from prefect.artifacts import (
 )
 from prefect.cache_policies import NO_CACHE
 from prefect.exceptions import PrefectException
-from prefect.states import Cancelled, Failed
+from prefect.states import Cancelled
 
 from flows import events, logs, names, nights
 from flows.enrich import STOP_WITHIN_S, artifact_key, may_pass
@@ -29,7 +29,7 @@ from jobs.retraining import round as rounds
 from jobs.retraining.outcome import Outcome
 from jobs.training import spec
 from jobs.training.spec import TrainingSpec
-from transforms.errors import NightscribeError, Stopped
+from transforms.errors import Stopped
 
 
 @task(
@@ -94,12 +94,7 @@ def retrain(training: TrainingFile, overrides: Overrides = []) -> Any:  # noqa: 
         except Stopped as error:
             return Cancelled(message=str(error))
         except Exception as error:
-            events.emit("failed", name, {"error": type(error).__name__, "message": str(error)})
-            if not isinstance(error, NightscribeError):
-                raise
-            # A state in place of a raised exception: Prefect logs the latter with its traceback.
-            get_run_logger().error(str(error))
-            return Failed(message=str(error), data=error)
+            return events.failed(name, error)
         events.emit("promoted" if outcome.approved else "finished", name, numbers(outcome))
         return outcome.as_dict()
 

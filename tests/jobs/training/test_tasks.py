@@ -1,4 +1,10 @@
-"""An adapter for entities is trained, and the transforms of the nightly job load it."""
+"""The adapter of every task is trained, and the transforms of the nightly job load it."""
+
+import math
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
 
 from jobs.evaluation.predict import predict
 from jobs.training import ner
@@ -12,6 +18,59 @@ def test_an_adapter_for_entities_is_loaded_with_its_tags(tmp_path, models):
     found = predict("ner", models / "mlm", result.folder, rows.holdout, {"dtype": "float32"})
     assert found.failed == 0
     assert {entity["label"] for row in found.values.to_pylist() for entity in row} <= {"ORG", "PER"}
+
+
+@pytest.mark.parametrize(("task", "family"), [("summarize", "t5"), ("translate", "marian")])
+def test_an_adapter_of_an_encoder_decoder_is_loaded(tmp_path, writers, task, family):
+    options = {"target_language": "deu"} if task == "translate" else {}
+    rows, result = made.trained(tmp_path, task, writers(family), made.pairs(30), options=options)
+    given = {"dtype": "float32", "max_new_tokens": 8} | options
+    found = predict(task, writers(family), result.folder, rows.holdout.slice(0, 4), given)
+    assert found.failed == 0
+    assert found.values.null_count == 0
+
+
+@pytest.mark.parametrize("name", ["llama", "chat"])
+def test_an_adapter_of_a_causal_model_learns_the_answers_only(tmp_path, causal_model, name):
+    fast = made.FAST | {"learning_rate": 1e-2, "num_train_epochs": 3}
+    table = made.pairs(names=("prompt", "completion"))
+    rows, result = made.trained(tmp_path, "generate", causal_model(name), table, training=fast)
+    losses = [line["loss"] for line in result.curves if "loss" in line]
+    assert losses[-1] < losses[0]
+    given = {"dtype": "float32", "max_new_tokens": 8}
+    found = predict("generate", causal_model(name), result.folder, rows.holdout.slice(0, 4), given)
+    assert found.failed == 0
+
+
+def test_conversations_are_learnt_with_the_chat_template(tmp_path, causal_model):
+    turns = [
+        [{"role": "user", "content": prompt}, {"role": "assistant", "content": answer}]
+        for prompt, answer in zip(*made.pairs().to_pydict().values(), strict=True)
+    ]
+    data = {"messages": "messages", "train": {"path": str(tmp_path / "rows.parquet")}, "holdout": {"fraction": 0.2}}
+    _, result = made.trained(tmp_path, "generate", causal_model("chat"), pa.table({"messages": turns}), data=data)
+    assert (result.folder / "adapter_model.safetensors").is_file()
+
+
+def test_all_weights_are_trained_to_a_whole_model_that_a_job_loads_as_it_was_trained(tmp_path, models):
+    rows, result = made.trained(tmp_path, "classify", models / "mlm", made.labelled(200), method="full")
+    assert not (result.folder / "adapter_config.json").exists()
+    # The training writes the loss of each validation row: minus the logarithm of what the true label got.
+    losses = pq.read_table(result.losses)
+    found = predict("classify", result.folder, None, losses.select(["text"]), {"dtype": "float32", "top_k": 2})
+    scores = [{each["label"]: each["score"] for each in row} for row in found.values.to_pylist()]
+    truth = losses["label"].to_pylist()
+    assert len(truth) == len(rows.validation) > 5
+    given = [row[label] for row, label in zip(scores, truth, strict=True)]
+    assert given == pytest.approx([math.exp(-loss) for loss in losses["loss"].to_pylist()], abs=1e-4)
+
+
+def test_several_labels_of_a_text_are_learnt(tmp_path, models):
+    table = made.labelled(80)
+    lists = [[label] if i % 3 else ["bad", "good"] for i, label in enumerate(table["label"].to_pylist())]
+    rows, result = made.trained(tmp_path, "classify", models / "mlm", table.set_column(1, "label", pa.array(lists)))
+    found = predict("classify", models / "mlm", result.folder, rows.holdout, {"dtype": "float32"})
+    assert (found.failed, result.labels) == (0, ["bad", "good"])
 
 
 def test_tags_follow_the_scheme_of_the_base():
