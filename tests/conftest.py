@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import functools
+import gc
+import logging
 import os
-from collections.abc import Callable
+import sys
+import warnings
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -21,6 +25,26 @@ settings.register_profile("nightscribe", deadline=None, derandomize="CI" in os.e
 settings.load_profile("nightscribe")
 
 BIO = ["O", "B-PER", "I-PER", "B-LOC", "I-LOC"]
+
+
+@pytest.fixture
+def settings_of_the_process() -> Iterator[None]:
+    """The command changes settings of its process; other tests get them back as they were."""
+    loggers = [logging.getLogger(name) for name in ("root", "apache_beam")]
+    levels, threshold, path, environment = (
+        [each.level for each in loggers],
+        gc.get_threshold(),
+        [*sys.path],
+        {**os.environ},
+    )
+    with warnings.catch_warnings():
+        yield
+    for logger, level in zip(loggers, levels, strict=True):
+        logger.setLevel(level)
+    gc.set_threshold(*threshold)
+    sys.path[:] = path
+    os.environ.clear()
+    os.environ.update(environment)
 
 
 @pytest.fixture(scope="session")

@@ -1,12 +1,9 @@
 """The command: its exit codes, its last line, and no traceback for a person's mistake."""
 
-import gc
 import json
-import logging
 import os
 import subprocess
 import sys
-import warnings
 
 import pyarrow.parquet as pq
 import pytest
@@ -14,25 +11,7 @@ import pytest
 from jobs import cli
 from tests import lake
 
-
-@pytest.fixture(autouse=True)
-def settings_of_the_process():
-    """The command changes settings of its process; other tests get them back as they were."""
-    loggers = [logging.getLogger(name) for name in ("root", "apache_beam")]
-    levels, threshold, path, environment = (
-        [each.level for each in loggers],
-        gc.get_threshold(),
-        [*sys.path],
-        {**os.environ},
-    )
-    with warnings.catch_warnings():
-        yield
-    for logger, level in zip(loggers, levels, strict=True):
-        logger.setLevel(level)
-    gc.set_threshold(*threshold)
-    sys.path[:] = path
-    os.environ.clear()
-    os.environ.update(environment)
+pytestmark = pytest.mark.usefixtures("settings_of_the_process")
 
 
 @pytest.fixture

@@ -13,6 +13,8 @@ from jobs.registry import Registry
 from tests import lake
 from tests.jobs.registry import versions
 
+pytestmark = pytest.mark.usefixtures("settings_of_the_process")
+
 
 @pytest.fixture
 def registry(tmp_path):

@@ -208,15 +208,16 @@ def test_a_damaged_copy_in_the_cache_is_made_again(tmp_path, monkeypatch):
         registry.folder(name)
 
 
-def test_several_processes_may_copy_a_version_into_the_cache_at_once(tmp_path, monkeypatch):
+def test_several_threads_may_copy_a_version_into_the_cache_at_once(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    registry = Registry(f"memory://{tmp_path.name}-shared")
     folder = tmp_path / "adapter"
     folder.mkdir()
     (folder / "weights").write_text("one")
-    name = registry.add(folder, about()).version
-    with ThreadPoolExecutor(8) as threads:
-        found = set(threads.map(registry.folder, [name] * 16))
+    with s3.server():
+        registry = Registry("s3://lake/adapters/shared")
+        name = registry.add(folder, about()).version
+        with ThreadPoolExecutor(8) as threads:
+            found = set(threads.map(registry.folder, [name] * 16))
     assert len(found) == 1
     assert (found.pop() / "weights").read_text() == "one"
     assert len(list((tmp_path / "cache" / "nightscribe" / "registry").iterdir())) == 1

@@ -20,6 +20,8 @@ from transforms.errors import UserError
 # What the rows cannot tell: which job owns them, and which of them a killed commit has replaced.
 ASKED = {"owner.json", "commit.json"}
 
+pytestmark = pytest.mark.usefixtures("settings_of_the_process")
+
 
 class Crash(BaseException):
     """As final as SIGKILL: nothing in the product catches it."""
