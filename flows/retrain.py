@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -122,10 +121,13 @@ def publish(parsed: TrainingSpec, outcome: Outcome) -> None:
     Raises:
         PrefectException: the server refuses an artifact.
     """
-    with suppress(httpx.HTTPError):
+    place = f"{Registry(parsed.registry).url}/{rounds.examples_of(outcome)}" if outcome.changes else None
+    try:
         create_table_artifact(report.table(outcome), key=artifact_key(parsed, "comparison"), description=parsed.name)
-        place = f"{Registry(parsed.registry).url}/{rounds.examples_of(outcome)}" if outcome.changes else None
         create_markdown_artifact(report.markdown(outcome, place), key=artifact_key(parsed, "retraining"))
+    except httpx.HTTPError as error:
+        # The round is over, and its outcome is in the registry.
+        get_run_logger().warning("the report could not be sent to the Prefect server: %s", error)
 
 
 def numbers(outcome: Outcome) -> dict[str, Any]:

@@ -118,6 +118,7 @@ def trainer(request: Request, setup: Setup, network: Any, folder: Path, train: l
 
     kind, arguments_kind = KINDS[request.task]
 
+    # The base is one of three classes, chosen by the task, which mypy cannot follow.
     class ByLength(kind):  # type: ignore[valid-type, misc]
         """The trainer with batches of rows of similar length."""
 

@@ -50,7 +50,9 @@ def _prefix(request: Request, network: Any, tokenizer: Any) -> str:
         own = (getattr(network.config, "task_specific_params", None) or {}).get("summarization", {})
         prefix = options.get("prefix")
         return (own.get("prefix", getattr(network.config, "prefix", None)) if prefix is None else prefix) or ""
-    found = languages.read(SimpleNamespace(tokenizer=tokenizer, network=network, config=network.config))  # type: ignore[arg-type]
+    # What `read` looks at of a loaded model; the network in training is not loaded as one.
+    parts: Any = SimpleNamespace(tokenizer=tokenizer, network=network, config=network.config)
+    found = languages.read(parts)
     source, target = options.get("source_language"), options.get("target_language")
     if options.get("prefix") is not None:
         return str(options["prefix"])
