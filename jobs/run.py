@@ -152,7 +152,7 @@ def execute(held: Held) -> None:
 
 
 def finish(held: Held) -> Report:
-    """Check the row counts, publish the staged rows, remove the rows that they replace, write the report.
+    """Check the row counts, draw rows for review, publish the staged rows, remove what they replace, write the report.
 
     Args:
         held: the run, executed.
@@ -166,10 +166,16 @@ def finish(held: Held) -> Report:
         account(plan, entries)
         held.lease.check()
 
-    removed = sink.commit(plan, check)
+    if plan.spec.review is None:
+        removed, drawn = sink.commit(plan, check), 0
+    else:
+        # Imported here because it imports the metrics, which takes a second.
+        from jobs.review import night as review
+
+        removed, drawn = review.commit(plan, sink, check)
     for name in sink.store.names(progress.folder(plan.run_id)):
         sink.store.delete(name)
-    return night.record(plan, sink.store, sink.entries(), held.timeline.samples, removed)
+    return night.record(plan, sink.store, sink.entries(), held.timeline.samples, removed, drawn)
 
 
 @contextmanager

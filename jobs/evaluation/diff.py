@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 
 from jobs.evaluation.labels import GIVEN
@@ -155,6 +156,18 @@ def diff(
     chosen = _in_turn([places[flip.before, flip.after] for flip in flips], examples)
     shown = [Example(row, texts[row], _scored(pairs[row][0]), _scored(pairs[row][1]), true[row]) for row in chosen]
     return Diff(len(rows), changed, tuple(flips), tuple(shown), "entities" if entities else "rows")
+
+
+def differ(before: pa.Array, after: pa.Array) -> np.ndarray:
+    """Whether each row is labelled differently, bool `(rows,)`; scores alone are no difference.
+
+    Args:
+        before: what the one version gives for each row.
+        after: what the other version gives.
+    """
+    kinds = _entity_flips if _is_entities(before.type) else _flips
+    pairs = zip(before.to_pylist(), after.to_pylist(), strict=True)
+    return np.array([any(True for _ in kinds(one, other)) for one, other in pairs], bool)
 
 
 def _flips(one: Any, other: Any) -> Iterator[tuple[str, str]]:

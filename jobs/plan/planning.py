@@ -13,6 +13,7 @@ from jobs import source
 from jobs.models import fit
 from jobs.plan import Plan, TaskPlan, fingerprint, task_plans, todo
 from jobs.plan.fingerprint import Fingerprint
+from jobs.review import place
 from jobs.sink import Sink, open_sink, owner
 from jobs.sink.part import check_columns
 from jobs.source import Source, files
@@ -46,6 +47,7 @@ def make(spec: JobSpec) -> Plan:
     texts = {column for column, kind in kinds_read if kind == "text"}
     pinned = owned.pinned if owned is not None else {}
     planned_source, shards = source.plan(spec.source, outside=spec.sink.path, texts=texts, pinned=pinned)
+    place.check(spec)
     known = owned.outputs if owned is not None else {}
     planned_tasks, schema = task_plans.resolve(spec, planned_source.schema, known)
     # The value of a partition column stays in the name of the folder.

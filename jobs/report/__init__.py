@@ -47,6 +47,7 @@ class Report:
         rows_reused: rows whose values were taken from older part files.
         rows_removed: rows taken from the sink because their source files are gone (`on_vanished: remove`).
         rows_vanished: rows that are still in the sink although their source files are gone.
+        rows_drawn: rows that were drawn for people to label (`review`).
     """
 
     rows_in: int
@@ -65,6 +66,7 @@ class Report:
     rows_reused: int = 0
     rows_removed: int = 0
     rows_vanished: int = 0
+    rows_drawn: int = 0
 
     def as_dict(self) -> dict[str, Any]:
         """Plain JSON."""

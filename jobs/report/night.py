@@ -52,6 +52,7 @@ def record(
     entries: Mapping[str, Entry],
     timeline: Sequence[Sample],
     removed: Iterable[Entry] = (),
+    drawn: int = 0,
     error: BaseException | None = None,
 ) -> Report:
     """Count what the night has done so far and keep the report of it in the sink.
@@ -62,6 +63,7 @@ def record(
         entries: the ledger by slot, staged entries included, without what is removed.
         timeline: (seconds, rows, tokens) of this attempt.
         removed: entries that this run removes from the sink, together with their rows.
+        drawn: rows drawn for review.
         error: the error that ended the run; None for a run that finished.
     """
     status: Status = FINISHED if error is None else STOPPED if isinstance(error, Stopped) else "failed"
@@ -89,6 +91,7 @@ def record(
         rows_removed=sum(entry.rows_out for entry in removed if entry.key not in keys),
         # A limited run does not list every file, so it does not know which are gone.
         rows_vanished=0 if limited else sum(entry.rows_out for entry in entries.values() if entry.key not in keys),
+        rows_drawn=drawn,
     )
     kept = details(plan, report, look(plan, own, store), _joined(timeline, attempts, earlier))
     kept |= {"attempts_made": [asdict(attempt) for attempt in attempts]}

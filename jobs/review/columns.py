@@ -1,10 +1,10 @@
 """The columns that a drawn row has beside those of its part file, and where the files of a review folder are.
 
-    draws/JOB/RUN.parquet                the rows that were drawn from a run
-    draws/JOB/RUN.labelstudio.json       the same for import into Label Studio
-    draws/JOB/RUN.argilla.json           the same for import into Argilla
-    labels/JOB/RUN.parquet               those that people have labelled, with the truth in a column of its own
-    _nightscribe/scores/JOB/RUN.parquet  the model's score of every row from which they were drawn
+draws/JOB/RUN.parquet                the rows that were drawn from a run
+draws/JOB/RUN.labelstudio.json       the same for import into Label Studio
+draws/JOB/RUN.argilla.json           the same for import into Argilla
+labels/JOB/RUN.parquet               those that people have labelled, with the truth in a column of its own
+_nightscribe/scores/JOB/RUN.parquet  the model's score of every row from which they were drawn
 """
 
 from __future__ import annotations

@@ -32,7 +32,7 @@ class Draw:
     probability: np.ndarray
 
 
-def draw(keys: Sequence[str], scores: np.ndarray, rows: int, by: str, seed: str) -> Draw:
+def draw(keys: Sequence[str], scores: np.ndarray, rows: float, by: str, seed: str) -> Draw:
     """Draw rows so that `rows` of them are expected, or all if there are fewer.
 
     Args:
@@ -51,8 +51,8 @@ def draw(keys: Sequence[str], scores: np.ndarray, rows: int, by: str, seed: str)
     rest = 0.0 if uniform == 1 else (expected - uniform * count) / (1 - uniform)
     score = np.clip(np.nan_to_num(scores, nan=0.5), 0, 1)
     uncertain = _proportional(np.sqrt(score * (1 - score)), rest)
-    taken = _positions(keys, f"{seed}/uniform") < uniform
-    also = _positions(keys, f"{seed}/uncertain") < uncertain
+    taken = positions(keys, f"{seed}/uniform") < uniform
+    also = positions(keys, f"{seed}/uncertain") < uncertain
     return Draw(taken, also & ~taken, 1 - (1 - uniform) * (1 - uncertain))
 
 
@@ -73,7 +73,7 @@ def _proportional(weights: np.ndarray, total: float) -> np.ndarray:
         certain |= over
 
 
-def _positions(keys: Sequence[str], seed: str) -> np.ndarray:
+def positions(keys: Sequence[str], seed: str) -> np.ndarray:
     """A number in [0, 1) for each key, uniform over seeds."""
     digests = (hashlib.blake2b(f"{seed}/{key}".encode(), digest_size=8).digest() for key in keys)
     # 53 bits are what a float64 holds: with 64 a position could be rounded up to 1.

@@ -13,8 +13,7 @@ from __future__ import annotations
 import itertools
 import json
 import re
-from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from pathlib import PurePosixPath
@@ -26,12 +25,13 @@ from pydantic import TypeAdapter
 
 from jobs.plan import Plan
 from jobs.sink.entry import Entry
+from jobs.sink.fewer import refuse_fewer_rows
 from jobs.sink.ledger import Ledger
 from jobs.sink.part import SOURCE, PartWriter
 from jobs.source import Shard
 from jobs.source.content import content_hash
 from jobs.store import Store, names
-from transforms.errors import SinkBusy, SinkError, UnreadableSink
+from transforms.errors import SinkBusy, UnreadableSink
 
 # File names as `part_name` makes them. Files with other names, or with another origin in their footer, are not touched.
 PART = re.compile(r"-[0-9a-f]{8}-(\d+)\.parquet$")
@@ -133,6 +133,12 @@ class FolderSink:
                 gone.append(entry)
         return gone
 
+    def to_publish(self, plan: Plan) -> list[Entry]:
+        """The staged entries that the commit of the plan publishes, by part file."""
+        planned = {shard.slot: shard for shard in plan.shards}
+        staged = self.staged.read().values()
+        return sorted((e for e in staged if _belongs(e, planned.get(e.slot), plan)), key=lambda entry: entry.part)
+
     def commit(self, plan: Plan, check: Callable[[Mapping[str, Entry]], None]) -> list[Entry]:
         """Publish what a plan's runs have staged, and remove what that replaces.
 
@@ -153,11 +159,10 @@ class FolderSink:
         gone = {entry.slot for entry in removed}
         after = {slot: entry for slot, entry in self.entries(plan).items() if slot not in gone}
         check(after)
-        planned = {shard.slot: shard for shard in plan.shards}
         staged = self.staged.read()
-        wanted = [slot for slot, entry in staged.items() if _belongs(entry, planned.get(slot), plan)]
+        wanted = [entry.slot for entry in self.to_publish(plan)]
         if not plan.spec.sink.allow_fewer_rows:
-            _refuse_fewer_rows(self.published.read(look=False), after, removed)
+            refuse_fewer_rows(self.published.read(look=False), after, removed)
         record = _Commit(wanted, sorted(gone), plan.run_id, plan.lease)
         if not self.store.put_if_absent(names.COMMIT, json.dumps(asdict(record)).encode()):
             raise SinkBusy(f"sink.path {self.store.url!r} is being committed by another run; run again when it is done")
@@ -243,50 +248,6 @@ class FolderSink:
         if (key := (schema.metadata or {}).get(SOURCE.encode())) is None:
             return name.startswith(f"{names.REJECTED}/") and schema.names[-len(OLD_REJECTED) :] == OLD_REJECTED
         return part_name(Shard("", key.decode(), "", "", int(found[1]), 0)) == part
-
-
-def _refuse_fewer_rows(before: Mapping[str, Entry], after: Mapping[str, Entry], removed: Iterable[Entry]) -> None:
-    """Refuse to publish fewer rows of the same version of a source file than are published.
-
-    The plan refuses this too if the counts are known then; here the rows have been counted.
-
-    Raises:
-        SinkError: with the file and both counts.
-    """
-    if lost := shrunk(before, after, removed):
-        key, published, new = lost[0]
-        more = f" and rows of {len(lost) - 1} more files" if len(lost) > 1 else ""
-        raise SinkError(
-            f"the run read {new:,} rows of {key!r}, and {published:,} of the same version are published{more}; nothing "
-            f"was replaced: give this run a sink.path of its own, or set sink.allow_fewer_rows=true"
-        )
-
-
-def shrunk(
-    before: Mapping[str, Entry], after: Mapping[str, Entry], removed: Iterable[Entry] = ()
-) -> list[tuple[str, int, int]]:
-    """Source files that would have fewer rows in the sink although they did not change.
-
-    Args:
-        before: published entries by slot.
-        after: the same once the plan is committed.
-        removed: entries that the commit removes; those of files that are gone do not count.
-
-    Returns:
-        (file, rows published, rows afterwards), by file.
-    """
-    versions: dict[str, set[str]] = {}
-    for entry in after.values():
-        versions.setdefault(entry.key, set()).add(entry.version)
-    gone = {entry.key for entry in removed} - versions.keys()
-    rows: Counter[str] = Counter()
-    for entry in before.values():
-        if entry.key not in gone and {entry.version} == versions.get(entry.key):
-            rows[entry.key] += entry.rows_in
-    now: Counter[str] = Counter()
-    for entry in after.values():
-        now[entry.key] += entry.rows_in
-    return sorted((key, count, now[key]) for key, count in rows.items() if now[key] < count)
 
 
 def part_name(shard: Shard) -> str:

@@ -155,13 +155,17 @@ def partition(key: str) -> dict[str, str | None]:
     return {unquote(name): None if value == HIVE_NULL else unquote(value) for name, value in pairs}
 
 
-def check_sink(paths: str | Sequence[str], files: Sequence[File], sink: str) -> None:
+def check_sink(
+    paths: str | Sequence[str], files: Sequence[File], sink: str, key: str = "sink.path", names: Sequence[str] = ()
+) -> None:
     """Refuse a job that would read what it writes.
 
     Args:
         paths: `source.path`.
         files: the files of the source.
-        sink: URL of the folder that the job writes to.
+        sink: URL of a folder that the job writes to.
+        key: its key in the job file.
+        names: files that the job writes there; by default a part of each file, in a folder of the same name.
 
     Raises:
         SpecError: the sink contains files of the source, or lies inside the source.
@@ -178,11 +182,10 @@ def check_sink(paths: str | Sequence[str], files: Sequence[File], sink: str) -> 
             path = os.path.realpath(file.path)
         if type(file.fs) is type(fs) and path.startswith(f"{real}/"):
             raise SpecError(
-                f"source file {shown(file.url)} lies in sink.path {shown(sink)!r}, and a job cannot read the folder "
-                f"that it writes to; point sink.path to a folder beside the source"
+                f"source file {shown(file.url)} lies in {key} {shown(sink)!r}, and a job cannot read the folder "
+                f"that it writes to; point {key} to a folder beside the source"
             )
-    # The sink has a part of each file in a folder of the same name.
-    written = [os.path.normpath(f"{real}/{file.key}") for file in files]
+    written = [os.path.normpath(f"{real}/{name}") for name in names or [file.key for file in files]]
     for entry in [paths] if isinstance(paths, str) else paths:
         entry_fs, path = open_url(entry)
         if type(entry_fs) is not type(fs):
@@ -194,8 +197,8 @@ def check_sink(paths: str | Sequence[str], files: Sequence[File], sink: str) -> 
         reached = any(local.matches(path, name) for name in written) if is_local else "*" not in path or "**" in path
         if reached and not hidden:
             raise SpecError(
-                f"sink.path {shown(sink)!r} lies inside source.path {shown(entry)!r}, so the next run would read "
-                f"what this one wrote; point sink.path to a folder beside the source"
+                f"{key} {shown(sink)!r} lies inside source.path {shown(entry)!r}, so the next run would read "
+                f"what this one wrote; point {key} to a folder beside the source"
             )
 
 

@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from jobs.spec.complaint import keys_of, sentence, suggest
 from jobs.spec.content import load
+from jobs.spec.review import TASKS, ReviewSpec
 from jobs.spec.schedule import ScheduleSpec, TriggerSpec
 from jobs.spec.section import Section
 from jobs.spec.source import SourceSpec
@@ -127,6 +128,7 @@ class JobSpec(Section):
     trigger: TriggerSpec | None = Field(
         None, description="the event on which Prefect starts the job, after it was deployed"
     )
+    review: ReviewSpec | None = Field(None, description="rows of each run that people are asked to label")
 
     @pydantic.model_validator(mode="after")
     def _columns_are_new(self) -> JobSpec:
@@ -138,6 +140,27 @@ class JobSpec(Section):
                 )
             seen[item.into] = i
         return self
+
+    @pydantic.model_validator(mode="after")
+    def _review_has_a_task(self) -> JobSpec:
+        if self.review is None:
+            return self
+        known = [item.into for item in self.tasks if item.task in TASKS]
+        if not known:
+            raise ValueError(f"review needs a task whose labels people can correct: {', '.join(TASKS)}")
+        if self.review.into is None and len(known) > 1:
+            raise ValueError(f"review.into is missing; choose one of the columns {', '.join(known)}")
+        if self.review.into is not None and self.review.into not in known:
+            raise ValueError(f"review.into is {self.review.into!r}; columns that can be reviewed: {', '.join(known)}")
+        return self
+
+    @property
+    def reviewed(self) -> int | None:
+        """Index of the task whose results are reviewed; None without a review."""
+        if self.review is None:
+            return None
+        wanted = self.review.into
+        return next(i for i, item in enumerate(self.tasks) if item.task in TASKS and wanted in (None, item.into))
 
     def frozen(self) -> dict[str, Any]:
         """Plain JSON with every default written out."""

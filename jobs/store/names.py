@@ -19,6 +19,8 @@ PLANS = f"{FOLDER}/plans"
 REPORTS = f"{FOLDER}/reports"
 PROGRESS = f"{FOLDER}/progress"
 AGREEMENT = f"{FOLDER}/agreement"
+# Rows drawn for review, until their run is committed.
+REVIEW = f"{FOLDER}/review"
 # A local sink: the file lock, and who holds it.
 LOCK = f"{FOLDER}/lock"
 HOLDER = f"{FOLDER}/lock.json"

@@ -17,7 +17,8 @@ from jobs import run, spec
 from jobs.execute import shard as shards
 from jobs.models.pool import ModelPool
 from jobs.plan import planning
-from jobs.sink.folder import part_name, shrunk
+from jobs.sink.fewer import shrunk
+from jobs.sink.folder import part_name
 from jobs.sink.ledger import Ledger
 from jobs.source import Shard
 from jobs.source.formats import parquet
