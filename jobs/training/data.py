@@ -9,11 +9,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from jobs import source
 from jobs.spec import SourceSpec
 from jobs.spec.complaint import suggest
-from jobs.training import duplicates, identity, truth
+from jobs.training import drawn, duplicates, identity, truth
 from jobs.training.spec import FractionSpec, TrainingSpec
 from transforms.errors import SpecError
 
@@ -40,6 +41,7 @@ class Rows:
         duplicates: training rows taken out because text and truth are those of another one.
         without_text: rows of both sources without a text.
         labels: names of the labels (classify) or of the kinds of entities (ner), sorted; otherwise empty.
+        differences: training rows that were drawn for review because two versions differ, with `drawn.COLUMNS`.
         train_hash: hash of the training rows, validation rows included; it does not depend on files or their order.
         holdout_hash: the same of the holdout rows.
     """
@@ -53,6 +55,7 @@ class Rows:
     train_hash: str
     holdout_hash: str
     labels: tuple[str, ...] = field(default=())
+    differences: pa.Table = field(default_factory=lambda: drawn.COLUMNS.empty_table())
 
 
 def load(spec: TrainingSpec) -> Rows:
@@ -65,12 +68,14 @@ def load(spec: TrainingSpec) -> Rows:
     given = spec.data.holdout
     split = isinstance(given, FractionSpec)
     train, dropped = _canonical(spec, spec.data.train, "data.train")
+    differences = drawn.differences(train)
     if isinstance(given, FractionSpec):
-        held = [identity.position(key, "holdout") < given.fraction for key in train["key"].to_pylist()]
-        holdout, train = train.filter(pa.array(held)), train.filter(pa.array([not each for each in held]))
+        held = drawn.held_out(train, given.fraction)
+        holdout, train = train.filter(held), train.filter(pc.invert(held))
     else:
         holdout, more = _canonical(spec, given, "data.holdout")
         dropped += more
+    train, holdout = train.drop_columns(drawn.COLUMNS.names), holdout.drop_columns(drawn.COLUMNS.names)
     if len(holdout) < FEWEST_HOLDOUT:
         raise SpecError(
             f"the holdout has no rows, so that nothing can be measured; {len(train)} training rows are there: "
@@ -85,9 +90,8 @@ def load(spec: TrainingSpec) -> Rows:
         )
     labels = _labels(spec, train, holdout, split)
     learnt, validation = _validation(spec, train)
-    return Rows(
-        learnt, validation, holdout, leaked, repeated, dropped, _hash(spec, train), _hash(spec, holdout), labels
-    )
+    hashes = _hash(spec, train), _hash(spec, holdout)
+    return Rows(learnt, validation, holdout, leaked, repeated, dropped, *hashes, labels, differences)
 
 
 def _canonical(spec: TrainingSpec, section: SourceSpec, place: str) -> tuple[pa.Table, int]:
@@ -108,19 +112,22 @@ def _canonical(spec: TrainingSpec, section: SourceSpec, place: str) -> tuple[pa.
             truth.check_type(spec.task, column, type_, place)
         elif role in ("text", "prompt") and not identity.is_text(type_) and not pa.types.is_list(type_):
             raise SpecError(f"column {column!r} of {place} is {type_}, and {role} needs string")
+    review = [name for name in drawn.COLUMNS.names if name in planned.schema.names]
+    read = list(dict.fromkeys([*wanted.values(), *review]))
     batches, bad = [], []
     for shard in shards:
         for item in source.read(planned, shard, BATCH_ROWS):
             if isinstance(item, pa.RecordBatch):
-                batches.append(item.select(list(dict.fromkeys(wanted.values()))))
+                batches.append(item.select(read))
             else:
                 bad.append(item)
     count = sum(map(len, batches))
     if bad and len(bad) > max(1, MAX_UNREADABLE * (count + len(bad))):
         raise SpecError(f"{place}: {len(bad)} of {count + len(bad)} rows cannot be read: {bad[0].message}")
-    schema = pa.schema([planned.schema.field(column) for column in dict.fromkeys(wanted.values())])
-    table = pa.Table.from_batches(batches, schema)
-    table = pa.table({role: table.column(column) for role, column in wanted.items()})
+    rows = pa.Table.from_batches(batches, pa.schema([planned.schema.field(column) for column in read]))
+    table = pa.table({role: rows.column(column) for role, column in wanted.items()})
+    for column, values in zip(drawn.COLUMNS, drawn.take_columns(rows, place), strict=True):
+        table = table.append_column(column, values)
     return _checked(spec, table, place)
 
 
