@@ -15,7 +15,7 @@ from jobs.evaluation.bootstrap import Interval
 from jobs.evaluation.diff import Diff, diff
 from jobs.evaluation.labels import ClassWeights, best
 from jobs.evaluation.metrics import PERPLEXITY, Measured, check_metric, measure
-from jobs.evaluation.predict import Predictions, predict
+from jobs.evaluation.predict import Predictions, predict, prepare
 from jobs.evaluation.slices import Slice, by_slice, members
 from jobs.models.hub import Pin
 from transforms.errors import SpecError
@@ -104,9 +104,10 @@ def evaluate(
         raise SpecError(f"the holdout has no rows, so {metric} cannot be computed; add labelled rows to data.holdout")
     rows.truth(task, table)
     members(table, slices)
-    predictions = predict(task, model, adapter, table, options)
+    prepared = prepare(task, model, adapter, table, options)
+    predictions = predict(prepared)
     if metric == PERPLEXITY:
-        measured = perplexity.measure(task, model, adapter, table, options)
+        measured = perplexity.measure(prepared)
     else:
         measured = measure(task, table, predictions.values, metric, labels)
     by_value = by_slice(task, table, predictions.values, slices, metric, measured)

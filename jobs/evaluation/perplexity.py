@@ -2,38 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 
 from jobs.evaluation import rows
 from jobs.evaluation.metrics import PERPLEXITY, Measured, check_metric
-from jobs.evaluation.predict import prepare
-from jobs.models.hub import Pin
-from jobs.plan import planning
+from jobs.evaluation.predict import Prepared
 from transforms import registry
 from transforms.errors import SpecError
 from transforms.options import columns_read, with_fields
 
 
-def measure(
-    task: str,
-    model: Pin | str | Path,
-    adapter: Pin | str | Path | None,
-    table: pa.Table,
-    options: Mapping[str, Any] | None = None,
-) -> Measured:
+def measure(prepared: Prepared) -> Measured:
     """Exp of the mean negative log-likelihood of a token of the truth; lower is better.
 
     Args:
-        task: summarize, translate or generate.
-        model: the base model, or the folder of a model that was trained as a whole.
-        adapter: the adapter over it, or None.
-        table: rows with the canonical columns of the task.
-        options: as for `predict`.
+        prepared: summarize, translate or generate, with labelled rows.
 
     Returns:
         `others` has `nll` (nats per token) and `tokens`; the correctness of a row is the geometric mean of the
@@ -43,9 +28,10 @@ def measure(
         SpecError: the task writes no texts, or no row has a target.
         ModelError: the model or the adapter does not fit the task.
     """
+    plan, table = prepared.plan, prepared.rows
+    task = plan.spec.task
     check_metric(task, PERPLEXITY)
-    truth = rows.truth(task, table)
-    plan, table = prepare(task, model, adapter, table, options)
+    targets = rows.truth(task, table).to_pylist()
     module = registry.get(task)
     # Imported here because they import torch and transformers, which takes seconds.
     from transforms import device, likelihood
@@ -56,12 +42,10 @@ def measure(
     with explaining(reference := plan.reference(), task):
         loaded = models.load(reference, str(module.ARCHITECTURE))
         writer: Any = module.load(plan.spec.options, loaded, plan.spec.max_tokens)
-    found, failed = [], 0
-    targets = truth.to_pylist()
     columns = columns_read(plan.spec.options)
-    chunk_rows = planning.CHUNK_ROWS[plan.device.split(":")[0]]
+    found, failed = [], 0
     done = 0
-    for batch in table.combine_chunks().to_batches(max_chunksize=chunk_rows):
+    for batch in prepared.batches():
         part = likelihood.likelihood(writer, with_fields(batch, columns), targets[done : done + len(batch)])
         found.append(part)
         failed += len(part.failures)

@@ -58,14 +58,33 @@ class Predictions:
         return len(self.values) / max(self.seconds, 1e-9)
 
 
-def predict(
+@dataclass(frozen=True)
+class Prepared:
+    """A task and rows that it can compute; nothing is loaded yet.
+
+    Attributes:
+        plan: the task with everything resolved, as in a job's plan.
+        rows: the rows as the task reads them; a conversation is split into `prompt` and `completion`.
+    """
+
+    plan: TaskPlan
+    rows: pa.Table
+
+    def batches(self) -> list[pa.RecordBatch]:
+        """The rows in chunks of the size that a job has on this device."""
+        chunk_rows = planning.CHUNK_ROWS[self.plan.device.split(":")[0]]
+        found: list[pa.RecordBatch] = self.rows.combine_chunks().to_batches(max_chunksize=chunk_rows)
+        return found
+
+
+def prepare(
     task: str,
     model: Pin | str | Path,
     adapter: Pin | str | Path | None,
     table: pa.Table,
     options: Mapping[str, Any] | None = None,
-) -> Predictions:
-    """Compute a task for every row of a table, with the batching, dtype and adapter loading of a job.
+) -> Prepared:
+    """Resolve a version as the plan of a job does.
 
     Args:
         task: classify, ner, summarize, translate or generate.
@@ -76,38 +95,6 @@ def predict(
 
     Raises:
         UserError: an option is wrong, or the model or the adapter does not fit the task.
-        RunError: the model does not fit into memory.
-    """
-    plan, rows = prepare(task, model, adapter, table, options)
-    annotator = pool.load(plan)
-    chunk_rows = planning.CHUNK_ROWS[plan.device.split(":")[0]]
-    values: list[pa.Array] = []
-    failures: list[Failure] = []
-    tokens = padded_tokens = done = 0
-    start = time.perf_counter()
-    for batch in rows.combine_chunks().to_batches(max_chunksize=chunk_rows):
-        annotation = annotator(batch)
-        values.append(annotation.values)
-        failures += [replace(failure, row=failure.row + done) for failure in annotation.failures]
-        tokens, padded_tokens = tokens + annotation.tokens, padded_tokens + annotation.padded_tokens
-        done += len(batch)
-    seconds = time.perf_counter() - start
-    if not values:
-        values = [pa.array([], registry.get(task).output_type(plan.spec.options, task_plans.configured(plan)))]
-    return Predictions(pa.concat_arrays(values), tuple(failures), tokens, padded_tokens, seconds, plan)
-
-
-def prepare(
-    task: str,
-    model: Pin | str | Path,
-    adapter: Pin | str | Path | None,
-    table: pa.Table,
-    options: Mapping[str, Any] | None = None,
-) -> tuple[TaskPlan, pa.Table]:
-    """The task with everything resolved as in a job's plan, and the rows as it reads them; loads no weights.
-
-    Raises:
-        UserError: as `predict`.
     """
     options = dict(options or {})
     found = readable(task, table, options)
@@ -127,7 +114,33 @@ def prepare(
     names = found.table.schema.names
     if missing := [column for column in columns if column.split(".")[0] not in names]:
         raise SpecError(f"column {missing[0]!r} is not in the rows; columns: {', '.join(names)}")
-    return task_plans.choose(plan, 0, is_here=True), found.table
+    return Prepared(task_plans.choose(plan, 0, is_here=True), found.table)
+
+
+def predict(prepared: Prepared) -> Predictions:
+    """Compute a task for every row, with the batching, dtype and adapter loading of a job.
+
+    Raises:
+        ModelError: the weights do not fit the task.
+        RunError: the model does not fit into memory.
+    """
+    plan = prepared.plan
+    annotator = pool.load(plan)
+    values: list[pa.Array] = []
+    failures: list[Failure] = []
+    tokens = padded_tokens = done = 0
+    start = time.perf_counter()
+    for batch in prepared.batches():
+        annotation = annotator(batch)
+        values.append(annotation.values)
+        failures += [replace(failure, row=failure.row + done) for failure in annotation.failures]
+        tokens, padded_tokens = tokens + annotation.tokens, padded_tokens + annotation.padded_tokens
+        done += len(batch)
+    seconds = time.perf_counter() - start
+    if not values:
+        type_ = registry.get(plan.spec.task).output_type(plan.spec.options, task_plans.configured(plan))
+        values = [pa.array([], type_)]
+    return Predictions(pa.concat_arrays(values), tuple(failures), tokens, padded_tokens, seconds, plan)
 
 
 def _pin(version: Pin | str | Path, key: str) -> Pin:

@@ -6,7 +6,7 @@ import pyarrow as pa
 import pytest
 
 from jobs.evaluation.diff import diff
-from jobs.evaluation.predict import predict
+from jobs.evaluation.predict import predict, prepare
 from tests import tiny
 from transforms.errors import SpecError
 from transforms.tasks.classify import LABEL
@@ -121,7 +121,9 @@ def test_several_labels_are_compared_as_sets():
 def test_two_models_are_compared_on_their_own_predictions(models):
     table = pa.table({"text": tiny.texts(60)})
     options = {"dtype": "float32", "device": "cpu"}
-    one, other = (predict("classify", models / name, None, table, options).values for name in ("sentiment", "nli"))
+    one, other = (
+        predict(prepare("classify", models / name, None, table, options)).values for name in ("sentiment", "nli")
+    )
     found = diff(table, one, other)
     expected = sum(a["label"] != b["label"] for a, b in zip(one.to_pylist(), other.to_pylist(), strict=True))
     assert found.changed == expected > 0

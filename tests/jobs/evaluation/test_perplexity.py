@@ -9,6 +9,7 @@ import torch
 from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM, AutoTokenizer
 
 from jobs.evaluation import metrics, perplexity
+from jobs.evaluation.predict import prepare
 from transforms.errors import SpecError
 
 FLOAT = {"dtype": "float32", "device": "cpu"}
@@ -31,7 +32,7 @@ def test_perplexity_of_a_causal_model_is_that_of_its_own_loss(causal_model):
     folder = causal_model("llama")
     losses = [causal_loss(folder, *pair) for pair in zip(PROMPTS, COMPLETIONS, strict=True)]
     table = pa.table({"prompt": PROMPTS, "completion": COMPLETIONS})
-    measured = perplexity.measure("generate", folder, None, table, FLOAT | {"max_new_tokens": 20})
+    measured = perplexity.measure(prepare("generate", folder, None, table, FLOAT | {"max_new_tokens": 20}))
     tokens = sum(count for _, count in losses)
     assert measured.others["tokens"] == tokens
     assert measured.value == pytest.approx(math.exp(sum(loss for loss, _ in losses) / tokens), rel=1e-4)
@@ -40,10 +41,12 @@ def test_perplexity_of_a_causal_model_is_that_of_its_own_loss(causal_model):
 
 def test_perplexity_does_not_depend_on_the_rows_in_a_batch(causal_model):
     table = pa.table({"prompt": PROMPTS, "completion": COMPLETIONS})
-    together = perplexity.measure("generate", causal_model("gpt2"), None, table, FLOAT | {"max_new_tokens": 20})
+    together = perplexity.measure(
+        prepare("generate", causal_model("gpt2"), None, table, FLOAT | {"max_new_tokens": 20})
+    )
     alone = [
         perplexity.measure(
-            "generate", causal_model("gpt2"), None, table.slice(i, 1), FLOAT | {"max_new_tokens": 20}
+            prepare("generate", causal_model("gpt2"), None, table.slice(i, 1), FLOAT | {"max_new_tokens": 20})
         ).correctness[0]
         for i in range(3)
     ]
@@ -57,7 +60,7 @@ def test_a_conversation_is_scored_after_the_model_s_chat_template(causal_model):
     prompt = tokenizer.apply_chat_template(messages[0][:1], tokenize=False, add_generation_prompt=True)
     loss, count = causal_loss_after(folder, tokenizer(prompt, add_special_tokens=False)["input_ids"], "sat on")
     measured = perplexity.measure(
-        "generate", folder, None, pa.table({"messages": messages}), FLOAT | {"max_new_tokens": 20}
+        prepare("generate", folder, None, pa.table({"messages": messages}), FLOAT | {"max_new_tokens": 20})
     )
     assert measured.value == pytest.approx(math.exp(loss / count), rel=1e-4)
 
@@ -84,7 +87,7 @@ def test_perplexity_of_an_encoder_decoder_is_that_of_its_own_loss(writers, famil
             total += float(model(input_ids=source, labels=labels).loss) * labels.shape[1]
         count += labels.shape[1]
     table = pa.table({"text": texts, "target": targets})
-    measured = perplexity.measure("summarize", folder, None, table, FLOAT | options)
+    measured = perplexity.measure(prepare("summarize", folder, None, table, FLOAT | options))
     assert measured.others["tokens"] == count
     assert measured.value == pytest.approx(math.exp(total / count), rel=1e-4)
 
@@ -94,20 +97,22 @@ def test_the_language_that_is_forced_does_not_count(writers, family):
     source, target = {"nllb": ("eng_Latn", "deu_Latn"), "mbart": ("en_XX", "de_DE")}[family]
     table = pa.table({"text": ["a cat sat"], "target": ["a cat sat"]})
     options = FLOAT | {"source_language": source, "target_language": target}
-    measured = perplexity.measure("translate", writers(family), None, table, options)
+    measured = perplexity.measure(prepare("translate", writers(family), None, table, options))
     tokenizer = AutoTokenizer.from_pretrained(writers(family))
     body = tokenizer("a cat sat", add_special_tokens=False)["input_ids"]
     assert measured.others["tokens"] == len(body) + 1
     # The model was trained to copy, so the text itself is far more probable than another one.
     other = pa.table({"text": ["a cat sat"], "target": ["zebra muddle"]})
-    assert measured.value < perplexity.measure("translate", writers(family), None, other, options).value
+    assert measured.value < perplexity.measure(prepare("translate", writers(family), None, other, options)).value
 
 
 def test_a_row_without_a_prompt_does_not_count(causal_model):
     table = pa.table({"prompt": [PROMPTS[0], None], "completion": [COMPLETIONS[0], "x"]})
-    measured = perplexity.measure("generate", causal_model("llama"), None, table, FLOAT | {"max_new_tokens": 20})
+    measured = perplexity.measure(
+        prepare("generate", causal_model("llama"), None, table, FLOAT | {"max_new_tokens": 20})
+    )
     alone = perplexity.measure(
-        "generate", causal_model("llama"), None, table.slice(0, 1), FLOAT | {"max_new_tokens": 20}
+        prepare("generate", causal_model("llama"), None, table.slice(0, 1), FLOAT | {"max_new_tokens": 20})
     )
     assert measured.value == pytest.approx(alone.value)
     assert measured.missing == 1
@@ -117,6 +122,6 @@ def test_a_row_without_a_prompt_does_not_count(causal_model):
 def test_perplexity_of_labels_is_refused(models):
     table = pa.table({"text": ["a"], "label": ["positive"]})
     with pytest.raises(SpecError, match=r"gate.metric is 'perplexity', which cannot be computed for classify"):
-        perplexity.measure("classify", models / "sentiment", None, table)
+        perplexity.measure(prepare("classify", models / "sentiment", None, table))
     with pytest.raises(SpecError, match=r"use perplexity\.measure"):
         metrics.measure("generate", pa.table({"prompt": ["a"], "completion": ["b"]}), pa.array(["b"]), "perplexity")

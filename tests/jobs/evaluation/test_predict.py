@@ -4,7 +4,7 @@ import pyarrow as pa
 import pytest
 
 from jobs.evaluation import metrics
-from jobs.evaluation.predict import predict
+from jobs.evaluation.predict import predict, prepare
 from tests import lake, tiny
 from transforms.errors import ModelError, SpecError
 
@@ -52,24 +52,27 @@ def test_predictions_of_an_adapter_equal_the_column_of_a_job(tmp_path, models):
     # More rows than a chunk has.
     table = labelled(1100)
     adapter = adapter_over(models / "sentiment", tmp_path / "adapter")
-    found = predict("classify", models / "sentiment", adapter, table, FLOAT)
+    found = predict(prepare("classify", models / "sentiment", adapter, table, FLOAT))
     task = {"task": "classify", "column": "text", "model": str(models / "sentiment"), "adapter": str(adapter)}
     assert found.values.to_pylist() == job_column(tmp_path, written(tmp_path, table), task | FLOAT | {"into": "x"}, "x")
-    assert found.values.to_pylist() != predict("classify", models / "sentiment", None, table, FLOAT).values.to_pylist()
+    assert (
+        found.values.to_pylist()
+        != predict(prepare("classify", models / "sentiment", None, table, FLOAT)).values.to_pylist()
+    )
     assert found.tokens > 0
     assert found.rows_per_s > 0
 
 
 def test_predicted_entities_equal_the_column_of_a_job(tmp_path, models):
     table = labelled(60)
-    found = predict("ner", models / "ner", None, table, FLOAT | {"aggregation": "first"})
+    found = predict(prepare("ner", models / "ner", None, table, FLOAT | {"aggregation": "first"}))
     task = {"task": "ner", "column": "text", "model": str(models / "ner"), "aggregation": "first", "into": "x"}
     assert found.values.to_pylist() == job_column(tmp_path, written(tmp_path, table), task | FLOAT, "x")
 
 
 def test_a_null_or_empty_text_has_a_null_prediction(models):
     table = pa.table({"text": pa.array(["good", None, ""], pa.string()), "label": ["positive"] * 3})
-    found = predict("classify", models / "sentiment", None, table, FLOAT)
+    found = predict(prepare("classify", models / "sentiment", None, table, FLOAT))
     assert [value is None for value in found.values.to_pylist()] == [False, True, True]
     assert found.failed == 0
 
@@ -78,7 +81,7 @@ def test_a_row_that_fails_is_null_and_counted_at_its_own_place(causal_model):
     prompts = ["the cat ->"] * 1030 + ["rain " * 300] + ["the mat ->"]
     table = pa.table({"prompt": prompts})
     options = FLOAT | {"max_new_tokens": 2, "long_text": "reject"}
-    found = predict("generate", causal_model("llama"), None, table, options)
+    found = predict(prepare("generate", causal_model("llama"), None, table, options))
     assert [row for row, value in enumerate(found.values.to_pylist()) if value is None] == [1030]
     assert [failure.row for failure in found.failures] == [1030]
     assert "the window has room for" in found.failures[0].message
@@ -90,7 +93,7 @@ def test_a_row_that_fails_is_null_and_counted_at_its_own_place(causal_model):
 )
 def test_texts_are_written_by_encoder_decoders(writers, task, family, options):
     table = pa.table({"text": ["a cat sat", "birds"], "target": ["a cat", "birds"]})
-    found = predict(task, writers(family), None, table, FLOAT | options)
+    found = predict(prepare(task, writers(family), None, table, FLOAT | options))
     assert all(isinstance(text, str) for text in found.values.to_pylist())
     assert 0 <= metrics.measure(task, table, found.values, "chrf").value <= 1
 
@@ -99,26 +102,26 @@ def test_a_conversation_is_answered_as_its_first_question(causal_model):
     messages = [[{"role": "user", "content": text}, {"role": "assistant", "content": "x"}] for text in ("cat", "rain")]
     options = FLOAT | {"max_new_tokens": 5}
     folder = causal_model("chat")
-    one = predict("generate", folder, None, pa.table({"messages": messages}), options)
-    other = predict("generate", folder, None, pa.table({"prompt": ["cat", "rain"]}), options)
+    one = predict(prepare("generate", folder, None, pa.table({"messages": messages}), options))
+    other = predict(prepare("generate", folder, None, pa.table({"prompt": ["cat", "rain"]}), options))
     assert one.values.to_pylist() == other.values.to_pylist()
 
 
 def test_a_system_message_of_all_rows_is_the_task_s_own(causal_model):
     messages = [[{"role": "system", "content": "Birds."}, {"role": "user", "content": text}] for text in ("cat", "on")]
     found = predict(
-        "generate", causal_model("chat"), None, pa.table({"messages": messages}), FLOAT | {"max_new_tokens": 3}
+        prepare("generate", causal_model("chat"), None, pa.table({"messages": messages}), FLOAT | {"max_new_tokens": 3})
     )
     assert found.plan.spec.options.system == "Birds."
     messages[0][0]["content"] = "Fish."
     found = predict(
-        "generate", causal_model("chat"), None, pa.table({"messages": messages}), FLOAT | {"max_new_tokens": 3}
+        prepare("generate", causal_model("chat"), None, pa.table({"messages": messages}), FLOAT | {"max_new_tokens": 3})
     )
     assert found.plan.spec.options.system is None
 
 
 def test_no_rows_give_no_predictions_of_the_task_s_type(models):
-    found = predict("classify", models / "sentiment", None, labelled(1).slice(1), FLOAT)
+    found = predict(prepare("classify", models / "sentiment", None, labelled(1).slice(1), FLOAT))
     assert len(found.values) == 0
     assert pa.types.is_struct(found.values.type)
 
@@ -126,7 +129,7 @@ def test_no_rows_give_no_predictions_of_the_task_s_type(models):
 def test_an_adapter_for_another_base_is_refused(tmp_path, models):
     adapter = adapter_over(models / "sentiment", tmp_path / "adapter")
     with pytest.raises(ModelError, match="was trained on"):
-        predict("classify", models / "topics", adapter, labelled(2), FLOAT)
+        predict(prepare("classify", models / "topics", adapter, labelled(2), FLOAT))
 
 
 @pytest.mark.parametrize(
@@ -140,6 +143,6 @@ def test_an_adapter_for_another_base_is_refused(tmp_path, models):
 )
 def test_wrong_rows_and_options_are_refused_in_one_sentence(models, task, table, options, said):
     with pytest.raises(SpecError) as raised:
-        predict(task, models / "sentiment", None, table, FLOAT | options)
+        predict(prepare(task, models / "sentiment", None, table, FLOAT | options))
     assert said in str(raised.value)
     assert "\n" not in str(raised.value)

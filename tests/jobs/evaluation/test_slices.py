@@ -5,6 +5,7 @@ import pyarrow as pa
 import pytest
 
 from jobs.evaluation import bootstrap, metrics, perplexity, slices
+from jobs.evaluation.predict import prepare
 from transforms.errors import SpecError
 from transforms.tasks.classify import LABEL
 
@@ -49,10 +50,10 @@ def test_perplexity_by_slice_equals_that_of_the_rows_alone(causal_model):
     table = pa.table(
         {"prompt": ["the cat ->", "rain ->", "a mat ->"], "completion": [" sat", " the cat", "x"], "lang": list("aba")}
     )
-    measured = perplexity.measure("generate", causal_model("llama"), None, table, options)
+    measured = perplexity.measure(prepare("generate", causal_model("llama"), None, table, options))
     made = slices.by_slice("generate", table, pa.nulls(3, pa.string()), ["lang"], "perplexity", measured)
     for one, rows in zip(made, ([0, 2], [1]), strict=True):
-        alone = perplexity.measure("generate", causal_model("llama"), None, table.take(rows), options)
+        alone = perplexity.measure(prepare("generate", causal_model("llama"), None, table.take(rows), options))
         assert one.metric == pytest.approx(alone.value, rel=1e-4)
 
 

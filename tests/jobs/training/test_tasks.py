@@ -6,7 +6,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from jobs.evaluation.predict import predict
+from jobs.evaluation.predict import predict, prepare
 from jobs.training import ner
 from tests.jobs.training import made
 
@@ -15,7 +15,7 @@ def test_an_adapter_for_entities_is_loaded_with_its_tags(tmp_path, models):
     fast = made.FAST | {"num_train_epochs": 6, "learning_rate": 5e-3}
     rows, result = made.trained(tmp_path, "ner", models / "mlm", made.entities(), training=fast)
     assert result.labels == ["O", "B-ORG", "I-ORG", "B-PER", "I-PER"]
-    found = predict("ner", models / "mlm", result.folder, rows.holdout, {"dtype": "float32"})
+    found = predict(prepare("ner", models / "mlm", result.folder, rows.holdout, {"dtype": "float32"}))
     assert found.failed == 0
     assert {entity["label"] for row in found.values.to_pylist() for entity in row} <= {"ORG", "PER"}
 
@@ -25,7 +25,7 @@ def test_an_adapter_of_an_encoder_decoder_is_loaded(tmp_path, writers, task, fam
     options = {"target_language": "deu"} if task == "translate" else {}
     rows, result = made.trained(tmp_path, task, writers(family), made.pairs(30), options=options)
     given = {"dtype": "float32", "max_new_tokens": 8} | options
-    found = predict(task, writers(family), result.folder, rows.holdout.slice(0, 4), given)
+    found = predict(prepare(task, writers(family), result.folder, rows.holdout.slice(0, 4), given))
     assert found.failed == 0
     assert found.values.null_count == 0
 
@@ -38,7 +38,7 @@ def test_an_adapter_of_a_causal_model_learns_the_answers_only(tmp_path, causal_m
     losses = [line["loss"] for line in result.curves if "loss" in line]
     assert losses[-1] < losses[0]
     given = {"dtype": "float32", "max_new_tokens": 8}
-    found = predict("generate", causal_model(name), result.folder, rows.holdout.slice(0, 4), given)
+    found = predict(prepare("generate", causal_model(name), result.folder, rows.holdout.slice(0, 4), given))
     assert found.failed == 0
 
 
@@ -57,7 +57,7 @@ def test_all_weights_are_trained_to_a_whole_model_that_a_job_loads_as_it_was_tra
     assert not (result.folder / "adapter_config.json").exists()
     # The training writes the loss of each validation row: minus the logarithm of what the true label got.
     losses = pq.read_table(result.losses)
-    found = predict("classify", result.folder, None, losses.select(["text"]), {"dtype": "float32", "top_k": 2})
+    found = predict(prepare("classify", result.folder, None, losses.select(["text"]), {"dtype": "float32", "top_k": 2}))
     scores = [{each["label"]: each["score"] for each in row} for row in found.values.to_pylist()]
     truth = losses["label"].to_pylist()
     assert len(truth) == len(rows.validation) > 5
@@ -69,7 +69,7 @@ def test_several_labels_of_a_text_are_learnt(tmp_path, models):
     table = made.labelled(80)
     lists = [[label] if i % 3 else ["bad", "good"] for i, label in enumerate(table["label"].to_pylist())]
     rows, result = made.trained(tmp_path, "classify", models / "mlm", table.set_column(1, "label", pa.array(lists)))
-    found = predict("classify", models / "mlm", result.folder, rows.holdout, {"dtype": "float32"})
+    found = predict(prepare("classify", models / "mlm", result.folder, rows.holdout, {"dtype": "float32"}))
     assert (found.failed, result.labels) == (0, ["bad", "good"])
 
 
