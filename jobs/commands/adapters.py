@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from jobs.commands import diff
 from transforms.errors import SpecError
 
 if TYPE_CHECKING:
@@ -19,7 +20,7 @@ def register(commands: Any) -> None:
     """Add the command to the `nightscribe` parser."""
     parser = commands.add_parser(
         "adapters",
-        help="versions of trained adapters: list, show, promote, rollback, merge, verify",
+        help="versions of trained adapters: list, show, diff, promote, rollback, merge, verify",
         description="Versions of trained adapters in a registry, and the champion among them.",
     )
     actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
@@ -32,6 +33,7 @@ def register(commands: Any) -> None:
 
     listed = add("list", list_, "the versions, the champion, and every move")
     shown = add("show", show, "how a version came about, and its metrics")
+    diff.register(actions)
     promoted = add("promote", promote, "make a version the champion")
     back = add("rollback", rollback, "make the previous champion the champion again")
     merged = add("merge", merge, "write a version and its base as one model folder")
