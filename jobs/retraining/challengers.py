@@ -1,4 +1,4 @@
-"""The versions of a training file: the one that waits in the ring, the one it has made already, a new one."""
+"""The versions of a training file: the one it has made already, and a new one."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 from jobs.evaluation.evaluate import Evaluation
-from jobs.gate.ring import Ring
 from jobs.models import hub
 from jobs.registry import Registry, Version
 from jobs.registry.version import Base
@@ -22,8 +21,6 @@ from transforms.checkpoint import fingerprint
 LIBRARIES = ("nightscribe", "torch", "transformers", "peft", "trl", "accelerate")
 # Keys of a training file that change what is trained.
 TRAINED = ("task", "base", "method", "objective", "options", "training", "adapter")
-# A row of the holdout is evidence for one challenger; with fewer rows than this nothing is proven.
-FEWEST_UNSPENT = 20
 
 
 def work_folder(registry: Registry, spec: TrainingSpec, rows: Rows) -> Path:
@@ -33,15 +30,6 @@ def work_folder(registry: Registry, spec: TrainingSpec, rows: Rows) -> Path:
         return Path(registry.store.path(f"_training/{identity}"))
     cache = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache"))
     return cache / "nightscribe" / "training" / identity
-
-
-def waiting(ring: Ring, rows: Rows, registry: Registry) -> Version | None:
-    """The challenger in the ring, if it is to stay there."""
-    if ring.challenger is None:
-        return None
-    version = registry.version(ring.challenger)
-    fresh = set(rows.holdout.column("key").to_pylist()) - ring.spent
-    return version if len(fresh) >= FEWEST_UNSPENT or version.train_hash == rows.train_hash else None
 
 
 def made(spec: TrainingSpec, rows: Rows, registry: Registry) -> Version | None:

@@ -12,16 +12,15 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
-from jobs.evaluation.evaluate import Comparison, Evaluation, compare
+from jobs.evaluation.evaluate import Evaluation, compare
 from jobs.evaluation.labels import ClassWeights
 from jobs.evaluation.metrics import LOWER_IS_BETTER
 from jobs.execute.stop import NEVER, StopToken
 from jobs.gate import decision as gates
 from jobs.gate.decision import Decision, Evaluated
-from jobs.gate.eprocess import Draw
 from jobs.gate.ring import Ring
 from jobs.registry import Registry, Version
-from jobs.retraining import challengers, report, scores, state
+from jobs.retraining import challengers, evidence, report, scores, state
 from jobs.retraining.outcome import Outcome
 from jobs.store import lease
 from jobs.training import data, train
@@ -89,7 +88,7 @@ def measure(
     rows = data.load(spec)
     state.check_holdout(registry, rows.holdout)
     champion, ring = registry.champion(), state.ring(registry)
-    waiting = challengers.waiting(ring, rows, registry)
+    waiting = evidence.waiting(ring, rows, registry)
     version = waiting or challengers.made(spec, rows, registry)
     if version is not None and waiting is None and (receipt := state.decided(registry, version.version)):
         return Measured(_nothing_new(spec, version, champion, rows, receipt, started), None, ring)
@@ -124,8 +123,9 @@ def measure(
     lower = outcome.metric in LOWER_IS_BETTER
     evaluated = Evaluated(version.version, outcome.metric, challenger.measured.value, lower_is_better=lower)
     if champion is not None:
-        best = scores.score(spec, registry.version(champion.version), registry, rows.holdout)
-        ring = _entered(ring, version.version, champion.version, outcome.metric, rows)
+        current = registry.version(champion.version)
+        best = scores.score(spec, current, registry, rows.holdout)
+        ring = evidence.entered(ring, version.version, champion.version, outcome.metric, rows)
         weights = ClassWeights.from_json(ring.weights) if ring.weights else None
         compared = compare(spec.task, rows.holdout, best, challenger, spec.slices, weights, spec.gate.confidence)
         evaluated = replace(
@@ -136,13 +136,14 @@ def measure(
             slices={name: tuple(map(float, d)) for name, d in compared.slices.items()},
             latency=compared.latency,
         )
-        ring, evidence = _with_evidence(ring, rows, compared)
+        pair = evidence.Pair(current, version, (best, challenger), compared)
+        ring, said = evidence.added(spec, registry, ring, rows, pair)
         outcome = replace(
             outcome,
             champion_value=best.measured.value,
             changes=compared.changed.to_json(),
             slices=_beside(challenger, best),
-            evidence=evidence,
+            evidence=said,
         )
     decision = gates.decide(spec.gate, evaluated, ring)
     slices = {name: dict(values) | _harm(decision, name) for name, values in outcome.slices.items()}
@@ -204,27 +205,6 @@ def answer(spec: TrainingSpec, registry: Registry, approved: bool, by: str, reas
 def examples_of(outcome: Outcome) -> str:
     """Name of the file with the rows that champion and challenger answer differently."""
     return f"reports/{outcome.version}.md"
-
-
-def _entered(ring: Ring, version: str, champion: str, metric: str, rows: Rows) -> Ring:
-    """The ring with the challenger in it, and with the weights of its labels, which then stay as they are."""
-    if (ring.challenger, ring.champion) == (version, champion):
-        return ring
-    weights = scores.weights(metric, rows.holdout)
-    if weights is None:
-        return ring.enter(version, champion, challengers.now())
-    mean = float(weights.of(rows.holdout.column("label").to_pylist()).mean())
-    return ring.enter(version, champion, challengers.now(), weights.to_json(), scale=1.0 / mean)
-
-
-def _with_evidence(ring: Ring, rows: Rows, compared: Comparison) -> tuple[Ring, str]:
-    """The ring with the holdout rows that were evidence for no challenger yet, and what the evidence is."""
-    keys = rows.holdout.column("key").to_pylist()
-    fresh = {key: i for i, (key, unspent) in enumerate(zip(keys, ring.unspent(keys), strict=True)) if unspent}
-    if len(fresh) >= challengers.FEWEST_UNSPENT:
-        ring = ring.spend(Draw.whole([float(compared.differences[i]) for i in fresh.values()]), list(fresh))
-        return ring, f"{len(fresh):,} rows of the holdout, spent for this challenger"
-    return ring, "rows of the holdout, spent in an earlier round" if ring.draws else "none"
 
 
 def _beside(challenger: Evaluation, best: Evaluation) -> dict[str, dict[str, Any]]:

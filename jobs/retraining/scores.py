@@ -5,10 +5,14 @@ from __future__ import annotations
 from collections import Counter
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 
+from jobs.evaluation import perplexity
 from jobs.evaluation.evaluate import Evaluation, evaluate
 from jobs.evaluation.labels import ClassWeights, class_weights
+from jobs.evaluation.metrics import PERPLEXITY, measure
+from jobs.evaluation.predict import predict
 from jobs.models import hub
 from jobs.models.hub import Pin
 from jobs.registry import Registry, Version
@@ -22,14 +26,51 @@ def score(spec: TrainingSpec, version: Version | Path | None, registry: Registry
     Raises:
         UserError: the metric cannot be computed, or the version cannot be loaded.
     """
+    return evaluate(spec.task, *_pins(spec, version, registry), holdout, spec.gate.metric, spec.slices, spec.options)
+
+
+def correctness(
+    spec: TrainingSpec,
+    version: Version,
+    registry: Registry,
+    table: pa.Table,
+    holdout: pa.Table,
+    scored: Evaluation,
+) -> np.ndarray:
+    """How right a version is on each of some rows, from 0 to 1, float64 `(rows,)`.
+
+    The rows are measured together with the holdout, because a metric may not exist for a few rows alone: ten rows
+    without an entity have no entity F1.
+
+    Args:
+        spec: the training file.
+        version: the version.
+        registry: that it is in.
+        table: labelled rows with the canonical columns of the task.
+        holdout: the holdout.
+        scored: the version on the holdout.
+
+    Raises:
+        UserError: the version cannot be loaded.
+    """
+    model, adapter = _pins(spec, version, registry)
+    if scored.measured.metric == PERPLEXITY:
+        return perplexity.measure(spec.task, model, adapter, table, spec.options).correctness
+    names = list(spec.data.columns(spec.task))
+    together = pa.concat_tables([holdout.select(names), table.select(names)], promote_options="permissive")
+    values = [scored.predictions.values, predict(spec.task, model, adapter, table, spec.options).values]
+    return measure(spec.task, together, pa.concat_arrays(values), scored.measured.metric).correctness[len(holdout) :]
+
+
+def _pins(spec: TrainingSpec, version: Version | Path | None, registry: Registry) -> tuple[Pin | str, Pin | str | None]:
+    """Model and adapter of a version."""
     base: Pin | str = hub.pin(spec.base.model, spec.base.revision, "base.model")
-    over: Pin | str | None = None
     if isinstance(version, Path):
-        base, over = (str(version), None) if spec.method == "full" else (base, str(version))
-    elif version is not None:
-        pin = hub.pin(f"{registry.url}@{version.version}", None, "registry")
-        base, over = (pin, None) if version.kind == "model" else (base, pin)
-    return evaluate(spec.task, base, over, holdout, spec.gate.metric, spec.slices, spec.options)
+        return (str(version), None) if spec.method == "full" else (base, str(version))
+    if version is None:
+        return base, None
+    pin = hub.pin(f"{registry.url}@{version.version}", None, "registry")
+    return (pin, None) if version.kind == "model" else (base, pin)
 
 
 def version_of(registry: Registry, name: str | None) -> Version | None:

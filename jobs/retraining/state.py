@@ -51,6 +51,12 @@ def decided(registry: Registry, version: str) -> dict[str, Any] | None:
     return found
 
 
+def foreseeable(registry: Registry, version: str) -> bool:
+    """Whether the last decision about a waiting version named a number of labels that would settle it."""
+    found = _read(registry, f"{DECISIONS}/{version}.json")
+    return found is None or found["derived"]["labels_needed"] is not None
+
+
 def keep_decision(registry: Registry, version: str, receipt: Mapping[str, Any]) -> None:
     """Write the receipt of a decision."""
     registry.store.put(f"{DECISIONS}/{version}.json", json.dumps(receipt).encode())

@@ -19,7 +19,7 @@ from jobs.plan import Plan, TaskPlan
 from jobs.registry import Registry
 from jobs.retraining import state
 from jobs.review import population as populations
-from jobs.review.draw import draw, positions
+from jobs.review.draw import draw_alike
 from jobs.review.population import Population
 from jobs.sink.folder import FolderSink
 
@@ -102,9 +102,8 @@ def differences(
         RunError: it does not fit into memory.
     """
     free = np.flatnonzero(~taken)
-    share = min(1.0, LOOKED_AT * rows / max(1, len(free)))
-    keys = [population.keys[int(i)] for i in free]
-    looked = free[positions(keys, f"{seed}/looked at") < share]
+    near, _ = draw_alike([population.keys[int(i)] for i in free], LOOKED_AT * rows, f"{seed}/looked at")
+    looked = free[near]
     table = populations.take(plan, sink, population, looked)
     version = found.registry.version(found.version)
     pin = hub.pin(f"{found.registry.url}@{version.version}", None, "registry")
@@ -115,9 +114,8 @@ def differences(
     options = {key: value for key, value in options.items() if key not in ignored}
     predicted = predict(task.spec.task, model, adapter, table.drop_columns([task.spec.into]), options).values
     unlike = np.flatnonzero(differ(table.column(task.spec.into).combine_chunks(), predicted))
-    drawn = draw([population.keys[int(i)] for i in looked[unlike]], np.full(len(unlike), np.nan), rows, "random", seed)
-    chosen = unlike[drawn.uniform]
-    probability = float(drawn.probability[0]) if len(unlike) else 1.0
+    drawn, probability = draw_alike([population.keys[int(i)] for i in looked[unlike]], rows, f"{seed}/difference")
+    chosen = unlike[drawn]
     return Differences(
         looked[chosen], predicted.take(pa.array(chosen, pa.int64())), probability, len(looked) - len(chosen)
     )

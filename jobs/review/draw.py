@@ -56,6 +56,21 @@ def draw(keys: Sequence[str], scores: np.ndarray, rows: float, by: str, seed: st
     return Draw(taken, also & ~taken, 1 - (1 - uniform) * (1 - uncertain))
 
 
+def draw_alike(keys: Sequence[str], rows: float, seed: str) -> tuple[np.ndarray, float]:
+    """Draw uniformly, so that `rows` rows are expected, or all if there are fewer; independent of `draw`.
+
+    Args:
+        keys: identity of each row, without repeats.
+        rows: expected number of rows.
+        seed: another seed draws other rows, also than `draw` with the same seed.
+
+    Returns:
+        Whether each row was drawn, bool `(rows,)`, and the probability with which each could be.
+    """
+    probability = min(1.0, rows / len(keys)) if len(keys) else 1.0
+    return positions(keys, f"{seed}/alike") < probability, probability
+
+
 def _proportional(weights: np.ndarray, total: float) -> np.ndarray:
     """Probabilities proportional to weights, at most 1, with the sum `total`."""
     # A row with a score of exactly 0 or 1 can be drawn too, or no estimate could be unbiased.

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from jobs.review.draw import draw
+from jobs.review.draw import draw, draw_alike
 
 KEYS = [f"row {number}" for number in range(200)]
 SCORES = np.linspace(0, 1, 200)
@@ -47,3 +47,25 @@ def test_a_row_without_a_score_counts_as_most_uncertain():
 
 def test_nothing_is_drawn_from_a_night_without_rows():
     assert len(draw([], np.zeros(0), 60, "mixed", "a").probability) == 0
+
+
+def test_a_second_draw_among_the_rows_that_are_left_is_independent_of_the_first():
+    left = drawn = 0
+    for seed in map(str, range(2000)):
+        rest = [
+            key for key, taken in zip(KEYS, draw(KEYS, SCORES, 30, "random", seed).uniform, strict=True) if not taken
+        ]
+        near, _ = draw_alike(rest, 100, f"{seed}/looked at")
+        found, probability = draw_alike(
+            [key for key, close in zip(rest, near, strict=True) if close], 25, f"{seed}/difference"
+        )
+        left += len(found) * probability
+        drawn += found.sum()
+    assert drawn == pytest.approx(left, abs=5 * np.sqrt(left))
+
+
+def test_all_rows_are_drawn_if_there_are_fewer_than_are_wanted():
+    found, probability = draw_alike(KEYS, 500, "a")
+    assert found.all()
+    assert probability == 1
+    assert draw_alike([], 5, "a")[1] == 1
