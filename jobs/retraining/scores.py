@@ -12,7 +12,7 @@ from jobs.evaluation import perplexity
 from jobs.evaluation.evaluate import Evaluation, evaluate
 from jobs.evaluation.labels import ClassWeights, class_weights
 from jobs.evaluation.metrics import PERPLEXITY, measure
-from jobs.evaluation.predict import predict
+from jobs.evaluation.predict import predict, prepare
 from jobs.models import hub
 from jobs.models.hub import Pin
 from jobs.registry import Registry, Version
@@ -53,12 +53,12 @@ def correctness(
     Raises:
         UserError: the version cannot be loaded.
     """
-    model, adapter = _pins(spec, version, registry)
+    prepared = prepare(spec.task, *_pins(spec, version, registry), table, spec.options)
     if scored.measured.metric == PERPLEXITY:
-        return perplexity.measure(spec.task, model, adapter, table, spec.options).correctness
+        return perplexity.measure(prepared).correctness
     names = list(spec.data.columns(spec.task))
     together = pa.concat_tables([holdout.select(names), table.select(names)], promote_options="permissive")
-    values = [scored.predictions.values, predict(spec.task, model, adapter, table, spec.options).values]
+    values = [scored.predictions.values, predict(prepared).values]
     return measure(spec.task, together, pa.concat_arrays(values), scored.measured.metric).correctness[len(holdout) :]
 
 

@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 
 from jobs.evaluation.diff import differ
-from jobs.evaluation.predict import predict
+from jobs.evaluation.predict import predict, prepare
 from jobs.models import hub
 from jobs.plan import Plan, TaskPlan
 from jobs.registry import Registry
@@ -112,7 +112,7 @@ def differences(
     options = task.spec.frozen() | {"dtype": task.dtype, "engine": task.engine, "device": task.device}
     ignored = ("task", "into", "model", "revision", "adapter", "adapter_revision")
     options = {key: value for key, value in options.items() if key not in ignored}
-    predicted = predict(task.spec.task, model, adapter, table.drop_columns([task.spec.into]), options).values
+    predicted = predict(prepare(task.spec.task, model, adapter, table.drop_columns([task.spec.into]), options)).values
     unlike = np.flatnonzero(differ(table.column(task.spec.into).combine_chunks(), predicted))
     drawn, probability = draw_alike([population.keys[int(i)] for i in looked[unlike]], rows, f"{seed}/difference")
     chosen = unlike[drawn]
