@@ -6,12 +6,10 @@ import json
 import math
 import shutil
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch.utils.data import Sampler
 from transformers import (
     EarlyStoppingCallback,
     Seq2SeqTrainer,
@@ -20,10 +18,10 @@ from transformers import (
     TrainerCallback,
     TrainingArguments,
 )
-from transformers.trainer_pt_utils import get_length_grouped_indices
 from trl import SFTConfig, SFTTrainer
 
 from jobs.training.request import CHECKPOINTS, PROGRESS, Request
+from jobs.training.sampler import LengthSampler
 from jobs.training.setup import Setup
 from transforms.errors import RunError
 
@@ -42,27 +40,6 @@ KINDS = {
     "translate": (Seq2SeqTrainer, Seq2SeqTrainingArguments),
     "generate": (SFTTrainer, SFTConfig),
 }
-
-
-class LengthSampler(Sampler[int]):
-    """Rows in random order, those of a batch of similar length; the order depends on seed and epoch only.
-
-    The library's sampler draws from the global generator, so that a continued training would see other batches.
-    """
-
-    def __init__(self, lengths: list[int], batch_size: int, seed: int):
-        self.lengths, self.batch_size, self.seed, self.epoch = lengths, batch_size, seed, 0
-
-    def set_epoch(self, epoch: int) -> None:
-        """Choose the epoch whose order is given next."""
-        self.epoch = epoch
-
-    def __len__(self) -> int:
-        return len(self.lengths)
-
-    def __iter__(self) -> Iterator[int]:
-        generator = torch.Generator().manual_seed(self.seed * 100_003 + self.epoch)
-        return iter(get_length_grouped_indices(self.lengths, self.batch_size, generator=generator))
 
 
 class Watch(TrainerCallback):

@@ -81,13 +81,38 @@ def train(spec: TrainingSpec, rows: Rows, folder: Path, watch: Watch | None = No
     folder.mkdir(parents=True, exist_ok=True)
     try:
         with FileLock(folder / files.LOCK, timeout=0):
-            request = _request(spec, rows)
+            request = request_of(spec, rows)
             _prepare(folder, request, rows)
             if not (folder / files.RESULT_JSON).is_file():
                 _supervise(folder, watch or (lambda line: None), stop)
             return _result(folder)
     except Timeout as error:
         raise RunError(f"another training runs in {str(folder)!r}; wait for its end, or use another folder") from error
+
+
+def request_of(spec: TrainingSpec, rows: Rows) -> Request:
+    """What the child process is asked to do; the base is downloaded if needed.
+
+    Raises:
+        ModelError: there is no such base.
+    """
+    from transforms.checkpoint import fingerprint
+
+    pin = hub.pin(spec.base.model, spec.base.revision, "base.model")
+    base = pin.folder()
+    return Request(
+        task=spec.task,
+        method=spec.method,
+        base=base,
+        base_name=str(Path(base).resolve()) if pin.local else pin.name,
+        base_commit=pin.commit,
+        base_fingerprint=fingerprint.of(base),
+        labels=rows.labels,
+        options=spec.options,
+        arguments=spec.arguments(),
+        lora=spec.lora(),
+        train_hash=rows.train_hash,
+    )
 
 
 @contextlib.contextmanager
@@ -122,26 +147,6 @@ def shown(name: str, quiet: bool = False) -> Iterator[Watch]:
                 print(f"{name}: step {line['step']:,} of {line['steps']:,}{loss}", file=sys.stderr, flush=True)
 
         yield print_line
-
-
-def _request(spec: TrainingSpec, rows: Rows) -> Request:
-    from transforms.checkpoint import fingerprint
-
-    pin = hub.pin(spec.base.model, spec.base.revision, "base.model")
-    base = pin.folder()
-    return Request(
-        task=spec.task,
-        method=spec.method,
-        base=base,
-        base_name=str(Path(base).resolve()) if pin.local else pin.name,
-        base_commit=pin.commit,
-        base_fingerprint=fingerprint.of(base),
-        labels=rows.labels,
-        options=spec.options,
-        arguments=spec.arguments(),
-        lora=spec.lora(),
-        train_hash=rows.train_hash,
-    )
 
 
 def _prepare(folder: Path, request: Request, rows: Rows) -> None:
