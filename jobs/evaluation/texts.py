@@ -20,6 +20,18 @@ WORDS = regex.compile(
     regex.V1,
 )
 
+# Scripts whose words sacreBLEU's default tokenizer does not find, and the tokenizer for them. Hangul has spaces, but
+# between phrases. sacreBLEU's own tokenizers for Japanese and Korean need packages with large dictionaries, and its
+# sentence pieces are downloaded; characters are computed everywhere alike.
+TOKENIZERS = {
+    "zh": regex.compile(r"\p{Han}"),
+    "char": regex.compile(r"[\p{Hiragana}\p{Katakana}\p{Hangul}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}]"),
+}
+LETTER = regex.compile(r"\p{L}")
+
+# Japanese mixes Han letters with at least this share of kana; Chinese has them in names only.
+JAPANESE = 0.1
+
 
 class Words:
     """The tokenizer of ROUGE for texts in any script.
@@ -37,7 +49,8 @@ def measure(truth: pa.Array, predictions: pa.Array, metric: str, others: Sequenc
     """ROUGE, chrF, BLEU or exact match over all rows; see `metrics.measure`.
 
     ROUGE is the mean F1 of the rows; chrF and BLEU are those of the corpus. The correctness of a row is its own value
-    of the metric; for BLEU, which is not meaningful for single rows, it is the row's chrF.
+    of the metric; for BLEU, which is not meaningful for single rows, it is the row's chrF. BLEU is that of words where
+    the reference texts have spaces between them, else of characters; see `tokenizer`.
 
     Args:
         truth: the reference texts.
@@ -68,25 +81,40 @@ def measure(truth: pa.Array, predictions: pa.Array, metric: str, others: Sequenc
     )
 
 
-def signatures() -> dict[str, str]:
-    """What identifies the computation of chrF and BLEU, as sacreBLEU asks to report it."""
-    chrf, bleu = _scorers()
+def tokenizer(references: Sequence[str]) -> str:
+    """The tokenizer of BLEU, by the script of most letters of the reference texts.
+
+    Returns:
+        `zh` (characters of Han script, words of others) for Chinese; `char` for Japanese, Korean, Thai, Lao, Khmer and
+        Burmese; `13a`, sacreBLEU's default, for scripts with spaces between words.
+    """
+    text = "".join(references)
+    letters = len(LETTER.findall(text))
+    han, others = (len(TOKENIZERS[name].findall(text)) for name in ("zh", "char"))
+    if 2 * (han + others) <= letters:
+        return "13a"
+    return "char" if others > JAPANESE * (han + others) else "zh"
+
+
+def signatures(references: Sequence[str] = ()) -> dict[str, str]:
+    """What identifies the computation of chrF and BLEU for such references, as sacreBLEU asks to report it."""
+    chrf, bleu = _scorers(references)
     for scorer in (chrf, bleu):
         scorer.corpus_score(["a"], [["a"]])
     return {"chrf": str(chrf.get_signature()), "bleu": str(bleu.get_signature())}
 
 
-def _scorers() -> tuple[Any, Any]:
+def _scorers(references: Sequence[str]) -> tuple[Any, Any]:
     from sacrebleu.metrics import BLEU, CHRF
 
-    return CHRF(), BLEU()
+    return CHRF(), BLEU(tokenize=tokenizer(references))
 
 
 def of_corpus(truth: pa.Array, predictions: pa.Array) -> dict[str, float]:
     """The metrics that are computed over all rows at once: chrf and bleu. Arguments as of `measure`."""
     references = [text or "" for text in truth.to_pylist()]
     written = [text or "" for text in predictions.to_pylist()]
-    chrf, bleu = _scorers()
+    chrf, bleu = _scorers(references)
     return {
         "chrf": float(chrf.corpus_score(written, [references]).score) / 100,
         "bleu": min(1.0, float(bleu.corpus_score(written, [references]).score) / 100),
@@ -94,7 +122,7 @@ def of_corpus(truth: pa.Array, predictions: pa.Array) -> dict[str, float]:
 
 
 def _chrf(references: Sequence[str], written: Sequence[str]) -> np.ndarray:
-    chrf, _ = _scorers()
+    chrf, _ = _scorers(references)
     pairs = zip(references, written, strict=True)
     return np.array([min(1.0, chrf.sentence_score(text, [reference]).score / 100) for reference, text in pairs])
 

@@ -63,6 +63,31 @@ def test_the_computation_of_chrf_and_bleu_is_identified_by_sacrebleu_s_signature
     assert "tok:13a" in texts.signatures()["bleu"]
 
 
+@pytest.mark.parametrize(
+    ("text", "tokenizer"),
+    [
+        ("the cat sat on the mat", "13a"),
+        ("القطة على السجادة", "13a"),
+        ("कुत्ता सोता है", "13a"),
+        ("猫坐在垫子上，看着窗外的 iPhone 广告。", "zh"),
+        ("猫がマットの上に座っている。", "char"),
+        ("고양이가 매트 위에 앉았다", "char"),
+        ("แมวนั่งบนเสื่อ", "char"),
+        ("", "13a"),
+    ],
+)
+def test_bleu_is_that_of_characters_where_the_references_have_no_spaces_between_words(text, tokenizer):
+    assert texts.tokenizer([text]) == tokenizer
+    assert f"tok:{tokenizer}" in texts.signatures([text])["bleu"]
+
+
+def test_bleu_of_chinese_is_not_all_or_nothing():
+    true, written = ["猫坐在垫子上，狗在门边睡觉。"], ["猫坐在垫子上，狗在门口睡觉。"]
+    expected = sacrebleu.corpus_bleu(written, [true], tokenize="zh").score / 100
+    assert measure("bleu", true=true, written=written).value == pytest.approx(expected)
+    assert 0.5 < expected < 0.9
+
+
 def test_exact_match_ignores_spaces_at_the_ends_and_the_form_of_accents():
     table = pa.table({"prompt": ["p"] * 3, "completion": ["caf\u00e9", "two  words", "yes"]})
     written = pa.array(["cafe\u0301 ", " two words", "no"])
