@@ -39,14 +39,14 @@ def nightly(tmp_path, table, task):
 
 
 def test_a_trained_classifier_serves_the_nightly_job_with_its_own_labels(tmp_path, models):
-    fast = made.FAST | {"num_train_epochs": 10, "learning_rate": 5e-3}
+    fast = made.FAST | {"num_train_epochs": 8, "learning_rate": 5e-3}
     wide = {"r": 16, "lora_alpha": 32, "target_modules": "all-linear"}
-    rows, result = made.trained(tmp_path, "classify", models / "mlm", made.labelled(200), training=fast, adapter=wide)
+    rows, result = made.trained(tmp_path, "classify", models / "mlm", made.labelled(400), training=fast, adapter=wide)
     assert result.labels == ["bad", "good"]
     task = {"task": "classify", "column": "text", "model": str(models / "mlm"), "adapter": str(result.folder)}
     found = [each["label"] for each in nightly(tmp_path, rows.holdout.select(["text"]), task)]
     truth = rows.holdout["label"].to_pylist()
-    assert sum(a == b for a, b in zip(found, truth, strict=True)) > 0.75 * len(truth)
+    assert sum(a == b for a, b in zip(found, truth, strict=True)) > 0.85 * len(truth)
     assert [line["step"] for line in result.curves if "loss" in line]
     assert [line["step"] for line in result.curves if "eval_loss" in line]
     assert len(pq.read_table(result.losses)) == len(rows.validation)
