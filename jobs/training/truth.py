@@ -108,22 +108,36 @@ def check_entities(texts: Sequence[str], entities: Sequence[Any], place: str) ->
         SpecError: names the row, the span and what is wrong.
     """
     for row, (text, found) in enumerate(zip(texts, entities, strict=True)):
-        last = 0
-        for entity in sorted(found, key=lambda each: (each["start"] or 0, each["end"] or 0)):
-            label, start, end = entity["label"], entity["start"], entity["end"]
-            span = f"row {row} of {place} has the entity {label!r} at {start} to {end}"
-            if label is None or start is None or end is None:
-                raise SpecError(f"{span}; give label, start and end")
-            if not 0 <= start < end <= len(text):
-                raise SpecError(
-                    f"{span}, and its text has {len(text)} characters; start and end count characters from 0, and end "
-                    "is one past the last"
-                )
-            if (stated := entity.get("text")) is not None and stated.strip() != text[start:end].strip():
-                raise SpecError(f"{span}, where its text reads {text[start:end]!r} and not {stated!r}; correct the row")
-            if start < last:
-                raise SpecError(f"{span}, which overlaps the entity before it; keep one of them")
-            last = end
+        check_spans(text, found, f"row {row} of {place}")
+
+
+def check_spans(text: str, entities: Sequence[Any], row: str) -> None:
+    """Refuse entity spans that do not fit a text.
+
+    Args:
+        text: the text.
+        entities: its entities; offsets count Unicode code points.
+        row: the row, for messages.
+
+    Raises:
+        SpecError: names the row, the span and what is wrong.
+    """
+    last = 0
+    for entity in sorted(entities, key=lambda each: (each["start"] or 0, each["end"] or 0)):
+        label, start, end = entity["label"], entity["start"], entity["end"]
+        span = f"{row} has the entity {label!r} at {start} to {end}"
+        if label is None or start is None or end is None:
+            raise SpecError(f"{span}; give label, start and end")
+        if not 0 <= start < end <= len(text):
+            raise SpecError(
+                f"{span}, and its text has {len(text)} characters; start and end count characters from 0, and end "
+                "is one past the last"
+            )
+        if (stated := entity.get("text")) is not None and stated.strip() != text[start:end].strip():
+            raise SpecError(f"{span}, where its text reads {text[start:end]!r} and not {stated!r}; correct the row")
+        if start < last:
+            raise SpecError(f"{span}, which overlaps the entity before it; keep one of them")
+        last = end
 
 
 def _flat(values: Iterable[Any]) -> Iterable[str]:
