@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from jobs.plan import Plan
-from jobs.review import columns
+from jobs.review import columns, formats, question
 from jobs.review import population as populations
 from jobs.review.drawn import draw_rows
 from jobs.sink import Entry
@@ -74,7 +74,8 @@ def stage(plan: Plan, sink: FolderSink) -> None:
     scores = pa.table({"score": pa.array(population.scores, pa.float32())})
     # The rows are written last: without them the draw is incomplete.
     sink.store.put(f"{names.REVIEW}/{plan.run_id}{SCORES}", _parquet(scores))
-    marked = rows.replace_schema_metadata({COMMITTED: json.dumps(_mark(entries[0]))})
+    rows = question.with_question(rows, question.of(plan.tasks[place]))
+    marked = rows.replace_schema_metadata(rows.schema.metadata | {COMMITTED: json.dumps(_mark(entries[0]))})
     sink.store.put(f"{names.REVIEW}/{plan.run_id}{ROWS}", _parquet(marked))
     LOG.info("run %s: %d of %d new texts are drawn for review", plan.run_id, len(rows), len(population.keys))
 
@@ -95,11 +96,14 @@ def publish(plan: Plan, sink: FolderSink) -> int:
     for name in (each for each in staged if each.endswith(ROWS)):
         run = name.rpartition("/")[2].removesuffix(ROWS)
         rows = pq.read_table(io.BytesIO(sink.store.get(name)))
-        mark = json.loads((rows.schema.metadata or {})[COMMITTED])
+        metadata = dict(rows.schema.metadata or {})
+        mark = json.loads(metadata.pop(COMMITTED))
+        rows = rows.replace_schema_metadata(metadata)
         entry = sink.published.get(mark["slot"])
         if entry is not None and _mark(entry) == mark:
             store.put(columns.scores_file(job, run), sink.store.get(f"{names.REVIEW}/{run}{SCORES}"))
-            store.put(columns.draw_file(job, run), _parquet(rows.replace_schema_metadata(None)))
+            formats.write(store, job, run, rows)
+            store.put(columns.draw_file(job, run), _parquet(rows))
             count += len(rows) if run == plan.run_id else 0
     for name in sorted(staged):
         # In this order a draw that was half deleted is not published again.
