@@ -26,6 +26,8 @@ FEWEST_TRAIN, FEWEST_HOLDOUT = 8, 1
 # As errors.max_fraction of a job: the share of rows that may be unreadable.
 MAX_UNREADABLE = 0.01
 
+ENTITIES = pa.list_(pa.struct([("label", pa.string()), ("start", pa.int64()), ("end", pa.int64())]))
+
 TRUTH = {"classify": "label", "ner": "entities", "summarize": "target", "translate": "target"}
 
 
@@ -68,6 +70,10 @@ def load(spec: TrainingSpec) -> Rows:
     given = spec.data.holdout
     split = isinstance(given, FractionSpec)
     train, dropped = _canonical(spec, spec.data.train, "data.train")
+    if (labelled := drawn.labelled(spec.data.review)) is not None:
+        reviewed, more = _canonical(spec, labelled, "data.review")
+        train = _sorted(spec, pa.concat_tables([train, reviewed], promote_options="permissive"))
+        dropped += more
     differences = drawn.differences(train)
     if isinstance(given, FractionSpec):
         held = drawn.held_out(train, given.fraction)
@@ -144,11 +150,19 @@ def _checked(spec: TrainingSpec, table: pa.Table, place: str) -> tuple[pa.Table,
             table = table.set_column(table.schema.get_field_index(role), role, pa.array(names, _label_type(names)))
         if role == "entities":
             truth.check_entities(table["text"].to_pylist(), values, place)
+            same = pa.array(
+                [[{key: one[key] for key in ("label", "start", "end")} for one in row] for row in values], ENTITIES
+            )
+            table = table.set_column(table.schema.get_field_index(role), role, same)
     keys = [identity.key(text) for text, kept in zip(read, has_text, strict=True) if text is not None and kept]
     table = table.append_column("key", pa.array(keys, pa.string()))
-    written = _written(spec, table)
-    order = sorted(range(len(table)), key=lambda i: (keys[i], written[i]))
-    return table.take(pa.array(order, pa.int64())), len(has_text) - len(table)
+    return _sorted(spec, table), len(has_text) - len(table)
+
+
+def _sorted(spec: TrainingSpec, table: pa.Table) -> pa.Table:
+    """The rows in an order that does not depend on files."""
+    keys, written = table.column("key").to_pylist(), _written(spec, table)
+    return table.take(pa.array(sorted(range(len(table)), key=lambda i: (keys[i], written[i])), pa.int64()))
 
 
 def _written(spec: TrainingSpec, table: pa.Table) -> list[str]:

@@ -8,6 +8,8 @@ from __future__ import annotations
 import pyarrow as pa
 
 from jobs.review import columns
+from jobs.spec import SourceSpec
+from jobs.store import Store
 from jobs.training import identity
 from transforms.errors import SpecError
 
@@ -23,6 +25,20 @@ COLUMNS = pa.schema(
         pa.field(columns.COMPLETE, pa.bool_()),
     ]
 )
+
+
+def labelled(review: str | None) -> SourceSpec | None:
+    """The labelled rows of a review folder as a source; None if there are none yet.
+
+    Raises:
+        SpecError: no such kind of URL.
+        SinkError: the folder cannot be read.
+    """
+    if review is None:
+        return None
+    store = Store(review, "data.review")
+    found = [name for name in store.find(".parquet") if name.startswith(f"{columns.LABELS}/")]
+    return SourceSpec(path=f"{review.rstrip('/')}/{columns.LABELS}/**/*.parquet") if found else None
 
 
 def take_columns(table: pa.Table, place: str) -> list[pa.ChunkedArray]:

@@ -86,6 +86,11 @@ class DataSpec(Section):
     """The labelled rows, and the columns that have the text and the truth."""
 
     train: SourceSpec = Field(description="the training rows: a source as in a job file")
+    review: str | None = Field(
+        None,
+        description="review folder of a job: rows of it that people have labelled are training rows too; it need not "
+        "exist yet",
+    )
     holdout: SourceSpec | FractionSpec = Field(
         FractionSpec(fraction=0.2), description="rows that are never trained on: a source, or {fraction: 0.2}"
     )

@@ -26,7 +26,11 @@ def training(folder, base, epochs=8):
         "name": "sentiment",
         "task": "classify",
         "base": {"model": str(base)},
-        "data": {"train": {"path": str(folder / "labels")}, "holdout": {"path": str(folder / "holdout")}},
+        "data": {
+            "train": {"path": str(folder / "labels")},
+            "review": str(folder / "review"),
+            "holdout": {"path": str(folder / "holdout")},
+        },
         "training": {"num_train_epochs": epochs, "learning_rate": 5e-3, "per_device_train_batch_size": 8},
         "adapter": {"r": 16, "lora_alpha": 32, "target_modules": "all-linear"},
         "registry": str(folder / "registry"),
@@ -61,7 +65,9 @@ def label(folder, file, truth, complete=True):
     rows = rows.append_column("label", pa.array([truth[text] for text in rows["text"].to_pylist()]))
     rows = rows.append_column(columns.SKIPPED, pa.array([0] * len(rows)))
     rows = rows.append_column(columns.COMPLETE, pa.array([complete] * len(rows)))
-    pq.write_table(rows, folder / "labels" / file.name)
+    target = folder / "review" / columns.labels_file("nightly", file.stem)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    pq.write_table(rows, target)
 
 
 @pytest.fixture
