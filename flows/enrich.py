@@ -28,7 +28,7 @@ from jobs.execute import bar, stop
 from jobs.execute.progress import Progress
 from jobs.execute.stop import NEVER, StopToken
 from jobs.plan import Plan
-from jobs.report import history, page
+from jobs.report import accuracy, history, page
 from jobs.report.shown import count
 from jobs.report.web import web
 from jobs.spec import JobSpec
@@ -165,11 +165,12 @@ def publish(job: JobSpec, run_id: str) -> None:
     store = Store(job.sink.path)
     kept = history.read(store, run_id)
     before = history.before(store, run_id)
-    store.put(f"{history.FOLDER}/{run_id}.html", web(kept, before).encode())
+    measured = accuracy.earlier(kept.numbers)
+    store.put(f"{history.FOLDER}/{run_id}.html", web(kept, before, measured=measured).encode())
     table = [{"what": what, "value": value} for what, value in page.summary(kept)]
     about = f"{job.name} {run_id}"
     create_table_artifact(table, key=artifact_key(job, "summary"), description=about)
-    create_markdown_artifact(page.markdown(kept, before), key=artifact_key(job, "report"), description=about)
+    create_markdown_artifact(page.markdown(kept, before, measured), key=artifact_key(job, "report"), description=about)
 
 
 def artifact_key(job: JobSpec | TrainingSpec, what: str) -> str:

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from jobs import GC_THRESHOLD
-from jobs.commands import adapters, train
+from jobs.commands import adapters, labels, train
 from transforms.errors import NightscribeError, SpecError, Unexpected, UserError
 
 DESCRIPTION = "Bulk enrichment of text in data lakes: one YAML file is one job."
@@ -89,6 +89,7 @@ def _parser() -> argparse.ArgumentParser:
     tasks.set_defaults(call=tasks_command)
 
     train.register(commands)
+    labels.register(commands)
     adapters.register(commands)
     # Commands that need Prefect register themselves, so that jobs/ never imports flows/.
     for entry in importlib.metadata.entry_points(group="nightscribe.commands"):
@@ -132,7 +133,7 @@ def plan_command(arguments: argparse.Namespace) -> None:
 def report_command(arguments: argparse.Namespace) -> None:
     """Write the report of a run, with its pictures and a comparison with the runs before, as one HTML file."""
     from jobs import spec
-    from jobs.report import history
+    from jobs.report import accuracy, history
     from jobs.report.web import web
     from jobs.store import Store
 
@@ -140,7 +141,8 @@ def report_command(arguments: argparse.Namespace) -> None:
     kept = history.read(store, arguments.run)
     file = arguments.out or Path(f"{kept.run_id}.html")
     try:
-        file.write_text(web(kept, history.before(store, kept.run_id), file.parent), encoding="utf-8")
+        measured = accuracy.earlier(kept.numbers)
+        file.write_text(web(kept, history.before(store, kept.run_id), file.parent, measured), encoding="utf-8")
     except OSError as error:
         raise SpecError(f"--out {str(file)!r} cannot be written: {error.strerror}") from error
     print(file)

@@ -34,11 +34,7 @@ def measure(
     from seqeval.metrics import classification_report
     from seqeval.scheme import IOB2
 
-    rows = zip(texts.to_pylist(), truth.to_pylist(), predictions.to_pylist(), strict=True)
-    pairs = [
-        (_checked(row, text or "", true), _flat(_trimmed(text or "", found or ())))
-        for row, (text, true, found) in enumerate(rows)
-    ]
+    pairs = _pairs(texts, truth, predictions)
     if not any(true for true, _ in pairs):
         raise SpecError(f"no row of the holdout has an entity, so {metric} cannot be computed; add rows with entities")
     true_tags, found_tags = zip(*(tags(true, found) for true, found in pairs), strict=True)
@@ -66,12 +62,25 @@ def measure(
         if not label.endswith(" avg")
     }
     missing = predictions.is_null().to_numpy(zero_copy_only=False)
-    correctness = np.array([row_f1(true, found) for true, found in pairs])
-    correctness[missing] = 0.0
     present = {label for true, _ in pairs for label, *_ in true}
     empty = [label for label in labels or () if label not in present]
     notes = [f"the holdout has no entity of {', '.join(map(repr, empty))}; add rows to data.holdout"] if empty else []
-    return Measured(metric, value, values | {"classes": classes}, correctness, len(pairs), int(missing.sum()), notes)
+    right = _correctness(pairs, missing)
+    return Measured(metric, value, values | {"classes": classes}, right, len(pairs), int(missing.sum()), notes)
+
+
+def correctness(texts: pa.ChunkedArray, truth: pa.Array, predictions: pa.Array) -> np.ndarray:
+    """The entity F1 of each row, 0 without a prediction; also of rows that have no entities at all.
+
+    Args:
+        texts: as of `measure`.
+        truth: as of `measure`.
+        predictions: as of `measure`.
+
+    Raises:
+        SpecError: an entity of the truth is outside its text or overlaps another.
+    """
+    return _correctness(_pairs(texts, truth, predictions), predictions.is_null().to_numpy(zero_copy_only=False))
 
 
 def row_f1(true: Sequence[Span], found: Sequence[Span]) -> float:
@@ -95,6 +104,21 @@ def tags(true: Sequence[Span], found: Sequence[Span]) -> tuple[list[str], list[s
             row[pieces[start]] = f"B-{label}"
         made.append(row)
     return made[0], made[1]
+
+
+def _pairs(texts: pa.ChunkedArray, truth: pa.Array, predictions: pa.Array) -> list[tuple[list[Span], list[Span]]]:
+    """The true and the found spans of each row."""
+    rows = zip(texts.to_pylist(), truth.to_pylist(), predictions.to_pylist(), strict=True)
+    return [
+        (_checked(row, text or "", true), _flat(_trimmed(text or "", found or ())))
+        for row, (text, true, found) in enumerate(rows)
+    ]
+
+
+def _correctness(pairs: Sequence[tuple[Sequence[Span], Sequence[Span]]], missing: np.ndarray) -> np.ndarray:
+    found = np.array([row_f1(true, found) for true, found in pairs], np.float64)
+    found[missing] = 0.0
+    return found
 
 
 def _trimmed(text: str, entities: Sequence[dict[str, Any]]) -> list[Span]:

@@ -133,6 +133,7 @@ def details(
         "timezone": plan.spec.schedule.timezone if plan.spec.schedule else "UTC",
         "finished": datetime.now(UTC).isoformat(timespec="seconds"),
         "fingerprint": plan.fingerprint.digest,
+        "review": plan.spec.review.path if plan.spec.review else None,
         "tasks": [task.to_json() for task in plan.tasks],
         "versions": versions,
         "findings": findings.to_json(),

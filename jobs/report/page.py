@@ -9,15 +9,18 @@ from __future__ import annotations
 import base64
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from jobs.plan import Plan
 from jobs.plan.text import lines
-from jobs.report import FINISHED, drift, picture
+from jobs.report import FINISHED, accuracy, drift, picture
 from jobs.report.findings import Findings
 from jobs.report.history import FOLDER, Kept
 from jobs.report.shown import clock, count, duration, nothing_new, were
 from jobs.store.names import REJECTED, STAGED_REJECTED
+
+if TYPE_CHECKING:
+    from jobs.review.accuracy import NightAccuracy
 
 
 def headline(kept: Kept) -> str:
@@ -86,12 +89,13 @@ def task_line(task: Mapping[str, Any]) -> tuple[str, str]:
     return f"{spec['task']} into {spec['into']}", ", ".join(words) or "no model"
 
 
-def markdown(kept: Kept, before: Sequence[Kept]) -> str:
+def markdown(kept: Kept, before: Sequence[Kept], measured: Sequence[NightAccuracy] = ()) -> str:
     """The report for the Prefect UI, pictures embedded, without any text of the lake.
 
     Args:
         kept: the run.
         before: the runs that it is compared with, oldest first.
+        measured: the nights whose accuracy is known from labels, oldest first.
     """
     numbers = kept.numbers
     found = public(kept.findings, numbers["tasks"])
@@ -105,6 +109,12 @@ def markdown(kept: Kept, before: Sequence[Kept]) -> str:
     if labels := picture.labels(found, nights):
         parts += _pictured("What was found", labels, "share of each label, scores", compared(len(nights)))
     parts += _pictured("Texts", picture.lengths(found, nights), "text lengths, rejected rows")
+    if measured:
+        parts += _pictured(accuracy.TITLE, accuracy.pictures(measured), "accuracy of each night") or [
+            f"## {accuracy.TITLE}"
+        ]
+        table = [accuracy.HEAD, *accuracy.rows(measured, numbers.get("timezone", "UTC"))]
+        parts += [accuracy.NOTE, _table(table)]
     if drifts:
         parts += ["## Drift", drift_note(len(nights)), _drift_table(drifts)]
     parts += ["## Summary", _table([("", ""), *((what, _code(what, value)) for what, value in summary(kept))])]

@@ -10,16 +10,20 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 from markupsafe import Markup
 
-from jobs.report import drift, page, picture
+from jobs.report import accuracy, drift, page, picture
 from jobs.report.findings import OTHER
 from jobs.report.history import FOLDER, Kept
 from jobs.report.shown import count
 from jobs.store.names import REJECTED, STAGED_REJECTED
+
+if TYPE_CHECKING:
+    from jobs.review.accuracy import NightAccuracy
 
 # Number of label columns in a table of partitions.
 COLUMNS = 6
@@ -40,13 +44,14 @@ class Link:
     href: str | None
 
 
-def web(kept: Kept, before: Sequence[Kept], folder: Path | None = None) -> str:
+def web(kept: Kept, before: Sequence[Kept], folder: Path | None = None, measured: Sequence[NightAccuracy] = ()) -> str:
     """The report as one HTML file.
 
     Args:
         kept: the run.
         before: the runs that it is compared with, oldest first.
         folder: where the file will be, so that its links start from there; None for the sink's folder of reports.
+        measured: the nights whose accuracy is known from labels, oldest first.
     """
     numbers, found = kept.numbers, kept.findings
     nights = [night.findings for night in before]
@@ -73,6 +78,9 @@ def web(kept: Kept, before: Sequence[Kept], folder: Path | None = None) -> str:
         least_certain={name: rows for name, rows in found.least_certain.items() if rows and _varies(name, kept)},
         failures=found.failures,
         rejected=numbers["rows_rejected"],
+        accuracy=accuracy,
+        measured=accuracy.rows(measured, numbers.get("timezone", "UTC")),
+        accuracy_pictures=accuracy.pictures(measured),
         drifts=drift.compare(found, nights),
         drift_note=page.drift_note(len(nights)),
         links=_links(kept, folder),

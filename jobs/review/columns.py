@@ -1,10 +1,13 @@
 """The columns that a drawn row has beside those of its part file, and where the files of a review folder are.
 
 draws/JOB/RUN.parquet                the rows that were drawn from a run
-draws/JOB/RUN.labelstudio.json       the same for import into Label Studio
-draws/JOB/RUN.argilla.json           the same for import into Argilla
+draws/JOB/RUN.labelstudio.json       the same for import into Label Studio; draws/JOB/labelstudio.xml is its interface
+draws/JOB/RUN.argilla.json           the same for import into Argilla; draws/JOB/argilla-settings.json are its settings
+draws/JOB/RUN.jsonl                  the same as JSON lines
 labels/JOB/RUN.parquet               those that people have labelled, with the truth in a column of its own
 _nightscribe/scores/JOB/RUN.parquet  the model's score of every row from which they were drawn
+_nightscribe/answers/JOB/RUN.json    the latest answer of each person about each row
+_nightscribe/accuracy/JOB/RUN.json   how good the run was, from the labels
 """
 
 from __future__ import annotations

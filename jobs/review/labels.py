@@ -130,7 +130,7 @@ def _drawn(store: Store) -> dict[str, list[tuple[str, str]]]:
         for name in store.names(folder):
             if name.endswith(".parquet"):
                 _, job, run = name.removesuffix(".parquet").split("/")
-                for key in _load(store, name, [columns.KEY])[columns.KEY].to_pylist():
+                for key in load(store, name, [columns.KEY])[columns.KEY].to_pylist():
                     found.setdefault(key, []).append((job, run))
     return found
 
@@ -147,7 +147,7 @@ def _place(each: Answer, where: Mapping[str, list[tuple[str, str]]], file: str) 
 
 
 def _read(store: Store, job: str, run: str) -> _Draw:
-    rows = _load(store, columns.draw_file(job, run))
+    rows = load(store, columns.draw_file(job, run))
     return _Draw(rows, question.read(rows), answers.read(store, job, run), [])
 
 
@@ -213,12 +213,17 @@ def _unknown(truths: Sequence[Any], asked: Question) -> dict[str, int]:
     return dict(sorted(counts.items()))
 
 
-def _load(store: Store, name: str, wanted: list[str] | None = None) -> pa.Table:
+def load(store: Store, name: str, wanted: list[str] | None = None) -> pa.Table:
+    """A Parquet file of the review folder, or some of its columns.
+
+    Raises:
+        SinkError: it is missing or damaged.
+    """
     try:
         with store.open(name) as stream:
             return pq.read_table(stream, columns=wanted)
     except (pa.ArrowInvalid, FileNotFoundError) as error:
-        raise SinkError(f"{store.url}/{name} is damaged: {error}; restore it, or delete it and its labels") from error
+        raise SinkError(f"{store.url}/{name} is missing or damaged; restore it from a copy ({error})") from error
 
 
 def _parquet(table: pa.Table) -> bytes:

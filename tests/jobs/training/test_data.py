@@ -154,3 +154,34 @@ def test_entities_that_do_not_fit_their_text_are_refused(tmp_path, entity, messa
     with pytest.raises(SpecError) as raised:
         data.load(training(tmp_path, rows, task="ner"))
     assert message in str(raised.value)
+
+
+def test_seed_labels_and_labels_of_reviews_are_read_together(tmp_path):
+    (tmp_path / "seed").mkdir()
+    pq.write_table(table(40), tmp_path / "seed" / "a.parquet")
+    paths = [str(tmp_path / "seed" / "*.parquet"), str(tmp_path / "review" / "labels" / "**" / "*.parquet")]
+    data_section = {"train": {"path": paths}, "holdout": {"fraction": 0.5}}
+    first = data.load(training(tmp_path, table(1), data=data_section))
+    texts = sentences(60, seed=3)
+    found = pa.table(
+        {
+            "id": list(range(60)),
+            "text": texts,
+            "mood": [{"label": "bad", "score": 0.5}] * 60,
+            "label": ["good", "bad"] * 30,
+            "review_drawn": ["uniform"] * 30 + ["uncertain"] * 30,
+        }
+    )
+    (tmp_path / "review" / "labels" / "job").mkdir(parents=True)
+    pq.write_table(found, tmp_path / "review" / "labels" / "job" / "run.parquet")
+    both = data.load(training(tmp_path, table(1), data=data_section))
+    assert len(both.train) + len(both.validation) + len(both.holdout) == 100
+    added = set(both.holdout["text"].to_pylist()) - set(first.holdout["text"].to_pylist())
+    assert added
+    assert added <= set(texts[:30])
+
+
+def test_a_training_file_whose_globs_all_match_nothing_is_refused(tmp_path):
+    paths = [str(tmp_path / "a" / "*.parquet"), str(tmp_path / "b" / "*.parquet")]
+    with pytest.raises(SpecError, match="matches no data file"):
+        data.load(training(tmp_path, table(1), data={"train": {"path": paths}}))
