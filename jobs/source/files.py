@@ -113,16 +113,6 @@ def find(paths: str | Sequence[str], format_: str | None) -> list[File]:
     return sorted(files, key=lambda file: file.key)
 
 
-def is_empty_glob(entry: str, format_: str | None) -> bool:
-    """Whether an entry is a glob that matches no file yet.
-
-    Raises:
-        SpecError: it cannot be opened or listed.
-        SourceError: a store does not answer.
-    """
-    return bool(local.MAGIC.search(entry)) and not _listed(entry, format_)
-
-
 def version(info: dict[str, Any], url: str) -> str:
     """ETag, checksum, or size and time of the last change: the first that the store has.
 
@@ -218,34 +208,34 @@ def _places(entry: str, format_: str | None) -> list[_Place]:
     Raises:
         SpecError: it matches no file.
     """
-    if places := _listed(entry, format_):
-        return places
-    _, path = open_url(entry)
-    tried = "" if "://" in entry or path == entry else f" (looked for {path})"
-    raise SpecError(
-        f"source.path {shown(entry)!r} matches no data file{tried}; give a file, folder or glob of {', '.join(FORMATS)}"
-    )
-
-
-def _listed(entry: str, format_: str | None) -> list[_Place]:
     fs, path = open_url(entry)
     is_data = re.compile("") if format_ else DATA
     if isinstance(fs, LocalFileSystem):
         root, listed = _expand_local(entry, path, is_data)
-        return [_Place(fs, file.path, file.path, root, file.version, entry, file.real, file.linked) for file in listed]
-    try:
-        root, infos = urls.expand(fs, path, is_data, _is_hidden)
-    except (PermissionError, FileNotFoundError) as error:
-        raise SpecError(f"source.path {shown(entry)!r} cannot be listed: {reason(error)}") from error
-    except Exception as error:
-        # Each store raises its own errors for network and sign-in, and not all are OSErrors.
-        raise SourceError(f"source.path {shown(entry)!r} cannot be listed: {reason(error)}") from error
-    url_of = urls.url_of(fs, entry, next(iter(infos), path))
-    return [
-        _Place(fs, name, url, root, version(info, url), entry, url)
-        for name, info in infos.items()
-        for url in [url_of(name)]
-    ]
+        places = [
+            _Place(fs, file.path, file.path, root, file.version, entry, file.real, file.linked) for file in listed
+        ]
+    else:
+        try:
+            root, infos = urls.expand(fs, path, is_data, _is_hidden)
+        except (PermissionError, FileNotFoundError) as error:
+            raise SpecError(f"source.path {shown(entry)!r} cannot be listed: {reason(error)}") from error
+        except Exception as error:
+            # Each store raises its own errors for network and sign-in, and not all are OSErrors.
+            raise SourceError(f"source.path {shown(entry)!r} cannot be listed: {reason(error)}") from error
+        url_of = urls.url_of(fs, entry, next(iter(infos), path))
+        places = [
+            _Place(fs, name, url, root, version(info, url), entry, url)
+            for name, info in infos.items()
+            for url in [url_of(name)]
+        ]
+    if not places:
+        tried = "" if "://" in entry or path == entry else f" (looked for {path})"
+        raise SpecError(
+            f"source.path {shown(entry)!r} matches no data file{tried}; give a file, folder or glob of "
+            f"{', '.join(FORMATS)}"
+        )
+    return places
 
 
 def _expand_local(entry: str, path: str, is_data: re.Pattern[str]) -> tuple[str, list[local.Listed]]:

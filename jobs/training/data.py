@@ -12,7 +12,6 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from jobs import source
-from jobs.source import files
 from jobs.spec import SourceSpec
 from jobs.spec.complaint import suggest
 from jobs.training import drawn, duplicates, identity, truth
@@ -106,7 +105,7 @@ def _canonical(spec: TrainingSpec, section: SourceSpec, place: str) -> tuple[pa.
     roles = spec.data.columns(spec.task)
     wanted = roles | {name: name for name in spec.slices}
     texts = [column for name, column in roles.items() if name in ("text", "target", "prompt", "completion")]
-    planned, shards = source.plan(_without_empty_globs(section), texts=texts)
+    planned, shards = source.plan(section, texts=texts)
     for role, column in wanted.items():
         if column not in planned.schema.names:
             key = "slices" if role in spec.slices else f"data.{role}"
@@ -136,17 +135,6 @@ def _canonical(spec: TrainingSpec, section: SourceSpec, place: str) -> tuple[pa.
     for column, values in zip(drawn.COLUMNS, drawn.take_columns(rows, place), strict=True):
         table = table.append_column(column, values)
     return _checked(spec, table, place)
-
-
-def _without_empty_globs(section: SourceSpec) -> SourceSpec:
-    """The section without globs that match nothing yet, such as that of labels before the first import.
-
-    In a job file a glob without files is an error: it is mistyped more often than it is early.
-    """
-    if not isinstance(section.path, list):
-        return section
-    there = [entry for entry in section.path if not files.is_empty_glob(entry, section.format)]
-    return section.model_copy(update={"path": there}) if there else section
 
 
 def _checked(spec: TrainingSpec, table: pa.Table, place: str) -> tuple[pa.Table, int]:

@@ -268,11 +268,3 @@ def test_views_become_strings_beside_files_without_views(tmp_path):
     rows = [row for shard in shards for batch in source.read(planned, shard, 9) for row in batch.to_pylist()]
     assert [row["text"] for row in rows] == ["a", "b"]
     assert [row["tags"] for row in rows] == [["t"], ["t"]]
-
-
-def test_only_a_glob_can_be_empty(tmp_path):
-    (tmp_path / "a.csv").write_text("x\n1\n")
-    assert files.is_empty_glob(str(tmp_path / "b" / "**" / "*.parquet"), None)
-    assert files.is_empty_glob("memory://nowhere/*.parquet", None)
-    assert not files.is_empty_glob(str(tmp_path / "*.csv"), None)
-    assert not files.is_empty_glob(str(tmp_path / "missing.csv"), None)
