@@ -115,7 +115,11 @@ def take(review: str, files: Sequence[str]) -> Imported:
                 f"{file} has no answer about a row that was drawn (first: {columns.KEY} {strangers[-1]}); give the "
                 f"export of a project with rows of {review}/{columns.DRAWS}"
             )
-    tables = {place: _table(draw, now) for place, draw in found.items()}
+    if not found:
+        raise SpecError(
+            f"{', '.join(files)}: no row has an answer yet; label rows in the tool, submit them, and export again"
+        )
+    tables = {place: _table(draw) for place, draw in found.items()}
     for (job, run), draw in found.items():
         answers.write(store, job, run, draw.kept, draw.answers)
         store.put(columns.labels_file(job, run), _parquet(tables[job, run]))
@@ -160,7 +164,7 @@ def _check(each: Answer, draw: _Draw, file: str, now: str) -> None:
     draw.new.append((each.key, each.by, Given(value, each.at or now)))
 
 
-def _table(draw: _Draw, now: str) -> pa.Table:
+def _table(draw: _Draw) -> pa.Table:
     """The labelled rows of a draw: its columns, the truth, and what training files expect beside it."""
     decided = {key: answers.decide(people) for key, people in draw.answers.items()}
     keys, truth = draw.rows[columns.KEY].to_pylist(), draw.question.truth

@@ -224,6 +224,14 @@ def test_a_folder_without_draws_and_a_row_of_two_jobs_are_refused(tmp_path):
     assert labels.take(str(tmp_path), [named]).runs[0].job == "other"
 
 
+def test_an_export_before_anybody_has_answered_is_refused(tmp_path):
+    draws.save(tmp_path, draws.single())
+    file = tmp_path / "early.json"
+    file.write_text(json.dumps([{"data": KEY, "annotations": []}]))
+    with pytest.raises(SpecError, match="no row has an answer yet"):
+        labels.take(str(tmp_path), [str(file)])
+
+
 def test_labels_of_a_later_run_stand_in_a_file_of_their_own(tmp_path):
     later = "20261127T020000-bb"
     draws.save(tmp_path, draws.single())
