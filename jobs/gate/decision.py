@@ -82,8 +82,17 @@ def decide(gate: GateSpec, evaluated: Evaluated, ring: Ring) -> Decision:
         "decision": found.decision,
         "reason": found.reason,
     }
-    receipt["digest"] = _digest(receipt)
-    return replace(found, receipt=receipt)
+    return replace(found, receipt=sealed(receipt))
+
+
+def sealed(receipt: Mapping[str, Any]) -> dict[str, Any]:
+    """The receipt with the digest of its content."""
+    return {**receipt, "digest": _digest(receipt)}
+
+
+def is_sealed(receipt: Mapping[str, Any]) -> bool:
+    """Whether the digest of a receipt is that of its content."""
+    return bool(receipt.get("digest") == _digest(receipt))
 
 
 def verify(receipt: Mapping[str, Any]) -> list[str]:
@@ -108,7 +117,7 @@ def verify(receipt: Mapping[str, Any]) -> list[str]:
     for key in sorted(told.keys() | right.keys()):
         if not _same(told.get(key), right.get(key)):
             wrong.append(f"{key} is {told.get(key)!r}, and the evidence gives {right.get(key)!r}")
-    if receipt.get("digest") != _digest(receipt):
+    if not is_sealed(receipt):
         wrong.append("the receipt was altered after it was written: its digest is not that of its content")
     return wrong
 

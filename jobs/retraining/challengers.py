@@ -26,10 +26,15 @@ TRAINED = ("task", "base", "method", "objective", "options", "training", "adapte
 def work_folder(registry: Registry, spec: TrainingSpec, rows: Rows) -> Path:
     """Where a training keeps its checkpoints: the same folder for the same training, so that it can continue."""
     identity = hashlib.sha256(json.dumps([_trained(spec.frozen()), rows.train_hash]).encode()).hexdigest()[:16]
+    return work_folders(registry) / identity
+
+
+def work_folders(registry: Registry) -> Path:
+    """The folder of the work folders; those of all registries on object stores lie together."""
     if registry.store.local:
-        return Path(registry.store.path(f"_training/{identity}"))
+        return Path(registry.store.path("_training"))
     cache = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache"))
-    return cache / "nightscribe" / "training" / identity
+    return cache / "nightscribe" / "training"
 
 
 def made(spec: TrainingSpec, rows: Rows, registry: Registry) -> Version | None:

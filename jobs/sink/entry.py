@@ -26,7 +26,7 @@ class Entry:
         fingerprint: everything except its source rows that could change its output.
         rows_in: rows that entered the tasks, unreadable ones included.
         rows_out: rows in the part file.
-        rows_rejected: rows in the rejected file.
+        rows_rejected: rows that were rejected; `nightscribe forget` may have erased some of them from the file since.
         part: part file below the sink.
         rejected: rejected file below the sink, or None.
         tokens: real tokens computed.

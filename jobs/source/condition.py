@@ -30,6 +30,10 @@ class Refused(ValueError):
     """The condition cannot be used; the message gives the reason."""
 
 
+class UnknownColumn(Refused):
+    """The condition names a column that is not there."""
+
+
 def parse(condition: str, connection: duckdb.DuckDBPyConnection) -> Tree:
     """The syntax tree of a condition.
 
@@ -83,7 +87,7 @@ def check_functions(tree: Tree, connection: duckdb.DuckDBPyConnection) -> None:
     if found := sorted(called & unstable):
         raise Refused(
             f"{found[0]}() does not depend on the row alone, so a rerun would choose other rows; write the value "
-            f"itself, or give source.where with each run"
+            f"itself, or give the condition with each run"
         )
 
 
@@ -91,7 +95,8 @@ def named_columns(tree: Tree, columns: Sequence[str], condition: str) -> list[st
     """The columns that a condition names: an exact match, or else a match that ignores case.
 
     Raises:
-        Refused: a name matches no column or several, or two columns differ only in case.
+        UnknownColumn: a name matches no column.
+        Refused: a name matches several columns, or two columns differ only in case.
     """
     parameters = {
         name.lower() for node in nodes(tree) if node["class"] == "LAMBDA" for name in _references(node["lhs"])
@@ -102,7 +107,7 @@ def named_columns(tree: Tree, columns: Sequence[str], condition: str) -> list[st
         if len(fits) > 1:
             raise Refused(f"{name!r} may be {' or '.join(map(repr, fits))}; spell it as one of them")
         if not fits and name.lower() not in parameters:
-            raise Refused(_unknown(name, condition))
+            raise _unknown(name, condition)
         for column in fits:
             if (other := found.setdefault(column.lower(), column)) != column:
                 raise Refused(f"it names {other!r} and {column!r}, which are the same name in SQL; rename one of them")
@@ -136,11 +141,13 @@ def _references(tree: Tree) -> Iterator[str]:
             yield str(path[0])
 
 
-def _unknown(name: str, condition: str) -> str:
+def _unknown(name: str, condition: str) -> Refused:
     if name.lower() in CLOCK:
-        return f"{name} would choose other rows in a rerun; write the date or time, or give source.where with each run"
+        return Refused(
+            f"{name} would choose other rows in a rerun; write the date or time, or give the condition with each run"
+        )
     quotes = f"; text goes in single quotes: '{name}'" if f'"{name}"' in condition else ""
-    return f"column {name!r} is not in the source{quotes}"
+    return UnknownColumn(f"column {name!r} is not in the source{quotes}")
 
 
 def _without_places(tree: Any) -> Any:

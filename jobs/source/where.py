@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 
 from jobs.source import condition as conditions
-from jobs.source.condition import Refused
+from jobs.source.condition import Refused, UnknownColumn
 from transforms.errors import SourceError, SpecError
 
 # A name that no column is likely to have: DuckDB reads `name.field` as a column of the table of that name.
@@ -24,22 +24,28 @@ TABLE = "nightscribe_source_rows"
 EXPLAINED_ROWS = 100
 
 
+class MissingColumn(SpecError):
+    """The condition names a column that the rows do not have."""
+
+
 class Where:
     """A condition on the columns of a source; close it after use.
 
     Args:
         condition: such as `lang = 'en' AND length(text) < 1000`; null counts as false.
         schema: columns that the condition can name.
+        key: what gives the condition, for errors.
 
     Raises:
-        SpecError: it is not a condition, or names a column that does not exist.
+        MissingColumn: it names a column that does not exist.
+        SpecError: it is not a condition.
     """
 
-    def __init__(self, condition: str, schema: pa.Schema):
+    def __init__(self, condition: str, schema: pa.Schema, key: str = "source.where"):
         # Imported here, because most jobs have no condition and importing it takes time.
         import duckdb
 
-        self.condition, self.schema = condition, schema
+        self.condition, self.schema, self.key = condition, schema, key
         self.error = duckdb.Error
         # One thread keeps the order of rows, and the cores for the models. No files, no network, no extensions.
         config: dict[str, str | bool | int | float | list[str]] = {
@@ -58,7 +64,7 @@ class Where:
         except Refused as error:
             reason = str(error) + self._words_of_sql() * ("syntax error" in str(error))
             self.connection.close()
-            raise self._refused(reason) from error
+            raise self._refused(reason, MissingColumn if isinstance(error, UnknownColumn) else SpecError) from error
         # Column names of DuckDB are the same in either case.
         self.row = next(n for n in ("row", "row_", "row__", "row___") if n not in {name.lower() for name in self.names})
 
@@ -119,7 +125,7 @@ class Where:
             query = f"SELECT {self.row}, TRY(coalesce((\n{self.condition}\n), false)) FROM {TABLE}"
             rows, met = self._select(query, table)
         except self.error as error:
-            raise SourceError(f"source.where {self.condition!r} cannot be computed: {_message(error)}") from error
+            raise SourceError(f"{self.key} {self.condition!r} cannot be computed: {_message(error)}") from error
         met = met.take(pa.array(np.argsort(rows.to_numpy())))
         failed = np.flatnonzero(met.is_null().to_numpy(zero_copy_only=False))
         kept = np.flatnonzero(met.fill_null(False).to_numpy(zero_copy_only=False))
@@ -132,7 +138,7 @@ class Where:
                 try:
                     self._select(f"SELECT (\n{self.condition}\n) FROM {TABLE}", table.slice(row, 1))
                 except self.error as error:
-                    message = f"source.where {self.condition!r} cannot be computed for this row: {_message(error)}"
+                    message = f"{self.key} {self.condition!r} cannot be computed for this row: {_message(error)}"
             yield row, message
 
     def _select(self, query: str, table: pa.Table) -> list[pa.Array]:
@@ -173,8 +179,8 @@ class Where:
         named = [f'"{name}"' for name in self.schema.names if name.lower() in words]
         return f"; write a column whose name is a word of SQL in double quotes: {', '.join(named)}" if named else ""
 
-    def _refused(self, reason: str) -> SpecError:
-        return SpecError(f"source.where {self.condition!r}: {reason}; columns: {', '.join(self.schema.names)}")
+    def _refused(self, reason: str, kind: type[SpecError] = SpecError) -> SpecError:
+        return kind(f"{self.key} {self.condition!r}: {reason}; columns: {', '.join(self.schema.names)}")
 
 
 def take(batch: pa.RecordBatch, rows: np.ndarray) -> pa.RecordBatch:

@@ -1,0 +1,178 @@
+"""Erase the rows of a person: search everything, prepare every change, then make the changes.
+
+What has only keys or texts comes first and the rows that name the person come last, so that a command that was killed
+can be run again: as long as something is left, the rows that lead to it are left too.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+
+from jobs.forget import labelled, registry, review, sink
+from jobs.forget.change import Change
+from jobs.forget.labelled import Other
+from jobs.forget.outcome import Outcome
+from jobs.forget.parquet import Table
+from jobs.forget.person import Person
+from jobs.forget.traces import Traces, find
+from jobs.registry import Registry, used
+from jobs.report.shown import count
+from jobs.retraining import round as rounds
+from jobs.sink.folder import FolderSink
+from jobs.spec import JobSpec
+from jobs.store import Store, lease
+from jobs.training.spec import TrainingSpec
+
+
+@dataclass(frozen=True)
+class _Places:
+    """Everything that is searched, each once.
+
+    Attributes:
+        sinks: job and its sink.
+        reviews: review folders.
+        registries: registries that a training has written to, each with its training file.
+        tables: Parquet files that rows are erased from.
+        rejected: those of them that are in a sink, by its URL.
+        others: labelled rows that are only searched.
+        enriched: part files.
+    """
+
+    sinks: Sequence[tuple[JobSpec, FolderSink]]
+    reviews: Sequence[Store]
+    registries: Sequence[tuple[TrainingSpec, Registry]]
+    tables: Sequence[Table]
+    rejected: Mapping[str, Sequence[Table]]
+    others: Sequence[Other]
+    enriched: Sequence[Table]
+
+
+def forget(
+    condition: str,
+    jobs: Sequence[JobSpec],
+    trainings: Sequence[TrainingSpec],
+    dry_run: bool = False,
+    all_examples: bool = False,
+) -> Outcome:
+    """Erase the rows that meet a condition, and what has only their keys or texts.
+
+    Args:
+        condition: on one row, as `source.where`.
+        jobs: jobs whose sinks and review folders are searched.
+        trainings: training files whose labelled rows and registries are searched.
+        dry_run: only search.
+        all_examples: erase every row that a report shows, also of other people.
+
+    Raises:
+        UserError: the condition fits no table, or a file, a sink or a registry is wrong; nothing was erased.
+        SinkBusy: a run or a training is under way; nothing was erased.
+        RunError: a file cannot be read or written; run the command again.
+    """
+    with ExitStack() as stack:
+        person = stack.enter_context(Person(condition))
+        sinks = {
+            store.root: (job, FolderSink(store))
+            for job in jobs
+            for store in [used.open_sink(job.sink.path, "sink.path")]
+        }
+        registries = {found.url: (each, found) for each in trainings for found in [Registry(each.registry)]}
+        registries = {url: found for url, found in registries.items() if registry.is_there(found[1])}
+        if not dry_run:
+            for _, folder in sinks.values():
+                stack.enter_context(lease.hold(folder.store))
+                folder.recover()
+                folder.store.clear_temporary()
+            for training, held in registries.values():
+                stack.enter_context(rounds.holding(training))
+                held.store.clear_temporary()
+        places = _search(list(sinks.values()), jobs, trainings, list(registries.values()))
+        traces = find(person, [*places.tables, *places.others], places.enriched)
+        prepared = list(_changes(places, traces, all_examples))
+        left = list(_left(places, traces)) if prepared or traces.keys else []
+        if not dry_run:
+            for change in prepared:
+                change.make()
+    counts: Counter[str] = Counter()
+    for change in prepared:
+        counts[change.place] += change.rows
+    not_written = {other.name: rows for other in places.others if (rows := len(traces.of(other)))}
+    return Outcome(dict(counts), len(traces.keys), left, not_written, dry_run)
+
+
+def _search(
+    sinks: Sequence[tuple[JobSpec, FolderSink]],
+    jobs: Sequence[JobSpec],
+    trainings: Sequence[TrainingSpec],
+    registries: Sequence[tuple[TrainingSpec, Registry]],
+) -> _Places:
+    reviews = {store.root: store for job in jobs if job.review for store in [Store(job.review.path, "review.path")]}
+    enriched = [table for job, folder in sinks for table in sink.enriched(job, folder)]
+    rejected = {folder.store.url: sink.tables(job, folder) for job, folder in sinks}
+    tables = [table for store in reviews.values() for table in review.tables(store)]
+    tables += itertools.chain.from_iterable(rejected.values())
+    others: list[Other] = []
+    for training in trainings:
+        own, more = labelled.of(training)
+        tables += own
+        others += more
+    # A label file can be in a review folder and in a training file; enriched rows are never written.
+    seen = {table.identity for table in enriched}
+    once = {table.identity: table for table in reversed(tables) if table.identity not in seen}
+    return _Places(
+        sinks,
+        list(reviews.values()),
+        registries,
+        list(reversed(once.values())),
+        rejected,
+        list({other.identity: other for other in others}.values()),
+        enriched,
+    )
+
+
+def _changes(places: _Places, traces: Traces, all_examples: bool) -> Iterator[Change]:
+    for _, found in places.registries:
+        yield from registry.changes(found, traces, all_examples)
+    for store in places.reviews:
+        yield from review.changes(store, traces)
+    for job, folder in places.sinks:
+        yield from sink.changes(job, folder, places.rejected[folder.store.url], traces, all_examples)
+    for table in sorted(places.tables, key=lambda each: each.identity in traces.named):
+        if len(rows := traces.of(table)):
+            yield Change(table.place, len(rows), lambda table=table, rows=rows: table.remove(rows))  # type: ignore[misc]
+
+
+def _left(places: _Places, traces: Traces) -> Iterator[str]:
+    """What still holds the rows, or what was learnt from them, one sentence each."""
+    if rows := sum(len(traces.of(table)) for table in places.enriched):
+        yield (
+            f"{count(rows, 'enriched row')} of the person stay until the rows are deleted at the source: the next run "
+            "then drops them (with sink.on_vanished: keep not if their whole file was deleted)."
+        )
+    if unreadable := sum(sink.unreadable(tables, traces) for tables in places.rejected.values()):
+        yield (
+            f"{count(unreadable, 'rejected row')} could not be read, so nobody can tell whose they are; their column "
+            "_raw has them as they are in the source."
+        )
+    for _, found in places.registries:
+        trained = registry.trained(found, traces)
+        if trained.on:
+            yield f"Weights keep what they learnt: {found.url} {', '.join(trained.on)} learnt from these rows."
+        if trained.maybe:
+            yield (
+                f"Weights keep what they learnt: {found.url} {', '.join(trained.maybe)} may have learnt from these "
+                "rows; what those versions were trained on is not kept."
+            )
+    for training in {training.name: training for training, _ in places.registries}.values():
+        if training.data.train.prepare:
+            yield (
+                f"The texts of {training.name} come from {training.data.train.prepare}, so rows of it were found by "
+                "the condition and not by their texts."
+            )
+    yield (
+        "Copies elsewhere are not reached: projects in label tools and their exports, pages written with `nightscribe "
+        "report`, tables of the flow that trains in Prefect, backups."
+    )

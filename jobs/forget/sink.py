@@ -1,0 +1,140 @@
+"""The sink of a job: rejected rows, drawn rows that are not published yet, and rows that reports show.
+
+Enriched rows are read only: they follow the source. The counts of the ledger stay, because they say what a run did.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+from jobs.forget import parquet
+from jobs.forget.change import Change, written
+from jobs.forget.parquet import Table
+from jobs.forget.texts import Texts
+from jobs.forget.traces import Traces
+from jobs.report import history
+from jobs.report.history import DamagedReport
+from jobs.report.observer import Observer
+from jobs.report.shown import CHARACTERS, cut
+from jobs.report.web import web
+from jobs.review.night import ROWS
+from jobs.sink.folder import FolderSink
+from jobs.sink.part import SOURCE
+from jobs.source.files import partition
+from jobs.spec import JobSpec
+from jobs.store import Store, names
+
+REPORTS = "rows that reports show"
+
+
+def tables(spec: JobSpec, sink: FolderSink) -> list[Table]:
+    """The Parquet files with rejected rows, staged ones too, and with drawn rows that are not published yet."""
+    store, texts = sink.store, Texts(spec.tasks)
+    rejected = store.find((names.REJECTED_ENDING, f"{names.REJECTED_ENDING}{names.STAGED_ENDING}"))
+    drawn = [name for name in store.names(names.REVIEW) if name.endswith(ROWS)]
+    return [
+        *(parquet.in_store(store, name, f"{store.url}: rejected rows", texts) for name in rejected),
+        *(parquet.in_store(store, name, f"{store.url}: drawn rows", Texts()) for name in drawn),
+    ]
+
+
+def enriched(spec: JobSpec, sink: FolderSink) -> list[Table]:
+    """The part files, published and staged."""
+    texts = Texts(spec.tasks)
+    return [
+        parquet.in_store(sink.store, ledger.file(entry.part), "enriched rows", texts, partition(entry.key))
+        for ledger in (sink.published, sink.staged)
+        for entry in ledger.read().values()
+    ]
+
+
+def changes(
+    spec: JobSpec, sink: FolderSink, files: Iterable[Table], traces: Traces, all_rows: bool
+) -> Iterator[Change]:
+    """The reports and the ledger without rows of a person.
+
+    Args:
+        spec: the job.
+        sink: its sink.
+        files: those of `tables`.
+        traces: what the person has left.
+        all_rows: leave out every row that a report shows, not only those of the person.
+    """
+    shown = {cut(text, CHARACTERS) for text in traces.texts}
+    failures = [json.dumps(each) for file in files for each in _failures(spec, file, traces)]
+
+    def is_gone(row: Any) -> bool:
+        return all_rows or row.get("text") in shown or ("reason" in row and json.dumps(row) in failures)
+
+    store = sink.store
+    for ledger in (sink.published, sink.staged):
+        for entry in ledger.read(look=False).values():
+            if count := _without(found := entry.to_json(), is_gone):
+                content = json.dumps(found, sort_keys=True).encode()
+                yield written(store, f"{ledger.folder}/{entry.slot}.json", content, f"{store.url}: {REPORTS}", count)
+    for run in history.run_ids(store):
+        name = f"{names.REPORTS}/{run}.json"
+        try:
+            report = json.loads(store.get(name))
+        except ValueError as error:
+            raise DamagedReport(
+                f"{store.url}/{name} is damaged, so it cannot be searched; restore the file, or delete it"
+            ) from error
+        if count := _without(report, is_gone):
+            yield Change(f"{store.url}: {REPORTS}", count, _report(store, run, report))
+
+
+def unreadable(files: Iterable[Table], traces: Traces) -> int:
+    """Rejected rows that could not be read and are kept as they were written in their file: nobody knows whose."""
+    count = 0
+    for file in files:
+        kept, start = set(traces.of(file).tolist()), 0
+        raw = [name for name in file.schema().names if name.endswith("_raw")][-1:]
+        for batch in file.batches(raw) if raw else ():
+            written_ = batch.column(0).is_valid().to_pylist()
+            count += sum(there and start + row not in kept for row, there in enumerate(written_))
+            start += len(batch)
+    return count
+
+
+def _report(store: Store, run: str, report: dict[str, Any]) -> Callable[[], None]:
+    """Writes a report and its page again; a page that is there is deleted first, so that no kill leaves the old one."""
+
+    def make() -> None:
+        page = f"{names.REPORTS}/{run}.html"
+        had_page = store.exists(page)
+        store.delete(page)
+        store.put(f"{names.REPORTS}/{run}.json", json.dumps(report, indent=1).encode())
+        if had_page:
+            store.put(page, web(history.read(store, run), history.before(store, run)).encode())
+
+    return make
+
+
+def _without(report: dict[str, Any], is_gone: Callable[[Any], bool]) -> int:
+    """Take rows out of the findings of a report or an entry; their number."""
+    findings = report.get("findings") or {}
+    lists = [findings, findings.get("least_certain", {})]
+    count = 0
+    for holder in lists:
+        for name in list(holder):
+            if holder is findings and name not in ("examples", "failures"):
+                continue
+            left = [row for row in holder[name] if not is_gone(row)]
+            count += len(holder[name]) - len(left)
+            holder[name] = left
+    return count
+
+
+def _failures(spec: JobSpec, file: Table, traces: Traces) -> Iterator[dict[str, Any]]:
+    """The person's rejected rows as reports show them."""
+    if not len(numbers := traces.of(file)) or file.name.endswith(ROWS):
+        return
+    key = (file.schema().metadata or {}).get(SOURCE.encode(), b"").decode()
+    for batch in file.rows(numbers).to_batches():
+        for row in range(len(batch)):
+            observer = Observer(spec.tasks, key)
+            observer.observe(batch.slice(0, 0), batch.slice(row, 1))
+            yield from observer.failures
