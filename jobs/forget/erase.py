@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 
 from jobs.forget import labelled, registry, review, sink
 from jobs.forget.change import Change
@@ -74,25 +75,22 @@ def forget(
     """
     with ExitStack() as stack:
         person = stack.enter_context(Person(condition))
-        sinks = {
-            store.root: (job, FolderSink(store))
-            for job in jobs
-            for store in [used.open_sink(job.sink.path, "sink.path")]
-        }
-        registries = {found.url: (each, found) for each in trainings for found in [Registry(each.registry)]}
-        registries = {url: found for url, found in registries.items() if registry.is_there(found[1])}
+        opened = [(job, FolderSink(used.open_sink(job.sink.path, "sink.path"))) for job in jobs]
+        sinks = list({folder.store.root: (job, folder) for job, folder in opened}.values())
+        known = [(training, Registry(training.registry)) for training in trainings]
+        registries = list({each.url: (spec, each) for spec, each in known if registry.is_there(each)}.values())
         if not dry_run:
-            for _, folder in sinks.values():
+            for _, folder in sinks:
                 stack.enter_context(lease.hold(folder.store))
                 folder.recover()
                 folder.store.clear_temporary()
-            for training, held in registries.values():
+            for training, held in registries:
                 stack.enter_context(rounds.holding(training))
                 held.store.clear_temporary()
-        places = _search(list(sinks.values()), jobs, trainings, list(registries.values()))
+        places = _search(sinks, jobs, trainings, registries)
         traces = find(person, [*places.tables, *places.others], places.enriched)
         prepared = list(_changes(places, traces, all_examples))
-        left = list(_left(places, traces)) if prepared or traces.keys else []
+        left = list(_left(places, traces, person)) if prepared or traces.texts else []
         if not dry_run:
             for change in prepared:
                 change.make()
@@ -142,17 +140,17 @@ def _changes(places: _Places, traces: Traces, all_examples: bool) -> Iterator[Ch
         yield from sink.changes(job, folder, places.rejected[folder.store.url], traces, all_examples)
     for table in sorted(places.tables, key=lambda each: each.identity in traces.named):
         if len(rows := traces.of(table)):
-            yield Change(table.place, len(rows), lambda table=table, rows=rows: table.remove(rows))  # type: ignore[misc]
+            yield Change(table.place, len(rows), partial(table.remove, rows))
 
 
-def _left(places: _Places, traces: Traces) -> Iterator[str]:
+def _left(places: _Places, traces: Traces, person: Person) -> Iterator[str]:
     """What still holds the rows, or what was learnt from them, one sentence each."""
     if rows := sum(len(traces.of(table)) for table in places.enriched):
         yield (
             f"{count(rows, 'enriched row')} of the person stay until the rows are deleted at the source: the next run "
             "then drops them (with sink.on_vanished: keep not if their whole file was deleted)."
         )
-    if unreadable := sum(sink.unreadable(tables, traces) for tables in places.rejected.values()):
+    if unreadable := sum(sink.unreadable(person, tables) for tables in places.rejected.values()):
         yield (
             f"{count(unreadable, 'rejected row')} could not be read, so nobody can tell whose they are; their column "
             "_raw has them as they are in the source."

@@ -76,8 +76,8 @@ def changes(registry: Registry, traces: Traces, all_rows: bool) -> Iterator[Chan
         kept = _read(registry, state.HOLDOUT)
         left = [key for key in kept["keys"] if key not in tokens]
         if count := len(kept["keys"]) - len(left):
-            content = json.dumps(kept | {"keys": left}).encode()
-            yield written(store, state.HOLDOUT, content, f"{url}: rows of the holdout", count)
+            after = json.dumps(kept | {"keys": left}).encode()
+            yield written(store, state.HOLDOUT, after, f"{url}: rows of the holdout", count)
     now = datetime.now(UTC).isoformat(timespec="seconds")
     for name in [state.RING, *(each for folder in FOLDERS for each in store.names(folder)), CHAMPION]:
         if not store.exists(name):

@@ -12,6 +12,7 @@ from typing import Any
 from jobs.forget import parquet
 from jobs.forget.change import Change, written
 from jobs.forget.parquet import Table
+from jobs.forget.person import Person
 from jobs.forget.texts import Texts
 from jobs.forget.traces import Traces
 from jobs.report import history
@@ -86,16 +87,18 @@ def changes(
             yield Change(f"{store.url}: {REPORTS}", count, _report(store, run, report))
 
 
-def unreadable(files: Iterable[Table], traces: Traces) -> int:
-    """Rejected rows that could not be read and are kept as they were written in their file: nobody knows whose."""
+def unreadable(person: Person, files: Iterable[Table]) -> int:
+    """Rejected rows of which only the text in the source is known, so that nobody can tell whose they are."""
     count = 0
     for file in files:
-        kept, start = set(traces.of(file).tolist()), 0
-        raw = [name for name in file.schema().names if name.endswith("_raw")][-1:]
-        for batch in file.batches(raw) if raw else ():
-            written_ = batch.column(0).is_valid().to_pylist()
-            count += sum(there and start + row not in kept for row, there in enumerate(written_))
-            start += len(batch)
+        schema = file.schema()
+        # Added columns come last; they have a longer name if the source has a column of the same name.
+        raw = [name for name in schema.names if name.endswith("_raw")][-1:]
+        named = person.columns(schema, file.name) or []
+        for batch in file.batches(list(dict.fromkeys([*named, *raw]))) if raw else ():
+            match = person.match(batch, file.name)
+            unknown = batch.column(raw[0]).is_valid().to_numpy(zero_copy_only=False)
+            count += int((unknown if match is None else unknown & ~match.person & ~match.other).sum())
     return count
 
 
