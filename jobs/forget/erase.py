@@ -107,7 +107,9 @@ def _search(
     trainings: Sequence[TrainingSpec],
     registries: Sequence[tuple[TrainingSpec, Registry]],
 ) -> _Places:
-    reviews = {store.root: store for job in jobs if job.review for store in [Store(job.review.path, "review.path")]}
+    folders = [Store(job.review.path, "review.path") for job in jobs if job.review is not None]
+    folders += [Store(each.data.review, "data.review") for each in trainings if each.data.review is not None]
+    reviews = {store.root: store for store in folders}
     enriched = [table for job, folder in sinks for table in sink.enriched(job, folder)]
     rejected = {folder.store.url: sink.tables(job, folder) for job, folder in sinks}
     tables = [table for store in reviews.values() for table in review.tables(store)]

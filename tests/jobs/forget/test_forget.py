@@ -12,7 +12,7 @@ from jobs.registry import Registry
 from jobs.report import history, web
 from jobs.retraining import round as rounds
 from jobs.retraining import state
-from jobs.review import columns
+from jobs.review import columns, labels
 from jobs.store import Store, lease
 from jobs.training import identity, spec
 from tests import lake, s3
@@ -61,19 +61,15 @@ def day(folder, number, ada=20, n=60):
 
 
 def night(folder, content):
-    """Run the job, with the report as a page and the files for label tools as a flow and `nightscribe labels` write."""
+    """Run the job, with its report as a page as the flow writes it, and label what was drawn."""
     report = lake.execute(content)
-    store = Store(content["sink"]["path"])
+    store, review = Store(content["sink"]["path"]), content["review"]["path"]
     page = web.web(history.read(store, report.run_id), [])
     store.put(f"{history.FOLDER}/{report.run_id}.html", page.encode())
-    review = Store(content["review"]["path"])
-    drawn = pq.read_table(review.open(columns.draw_file("nightly", report.run_id))).to_pylist()
-    fields = [{"text": row["text"], columns.KEY: row[columns.KEY]} for row in drawn]
-    place = columns.draw_file("nightly", report.run_id).removesuffix(".parquet")
-    review.put(f"{place}.labelstudio.json", json.dumps([{"data": row} for row in fields]).encode())
-    review.put(f"{place}.jsonl", "".join(json.dumps(row) + "\n" for row in fields).encode())
-    answers = {row[columns.KEY]: {"eve": {"value": "good"}} for row in drawn}
-    review.put(f"_nightscribe/answers/nightly/{report.run_id}.json", json.dumps(answers).encode())
+    drawn = pq.read_table(Store(review).open(columns.draw_file("nightly", report.run_id)))
+    pq.write_table(pa.table({columns.KEY: drawn[columns.KEY], "label": ["good"] * len(drawn)}), folder / "answers.pq")
+    labels.take(review, [str(folder / "answers.pq")])
+    (folder / "answers.pq").unlink()
     return report
 
 
@@ -119,7 +115,8 @@ def training(folder, base, rate=5e-3):
         "task": "classify",
         "base": {"model": str(base)},
         "data": {
-            "train": {"path": [str(folder / "labels"), str(folder / "review" / "labels")]},
+            "train": {"path": str(folder / "labels")},
+            "review": str(folder / "review"),
             "holdout": {"path": str(folder / "holdout")},
         },
         "training": {"num_train_epochs": 4, "learning_rate": rate, "per_device_train_batch_size": 8},
@@ -129,19 +126,15 @@ def training(folder, base, rate=5e-3):
     }
 
 
-def without_review(content):
-    return content | {"data": content["data"] | {"train": {"path": content["data"]["train"]["path"][0]}}}
-
-
 def test_nothing_of_a_person_is_left_and_the_next_run_training_and_verification_work(tmp_path, models, capsys):
     for name in ("labels", "holdout"):
         (tmp_path / name).mkdir()
     pq.write_table(rows(120, 2, ada=4), tmp_path / "holdout" / "1.parquet")
     pq.write_table(rows(24, 1, ada=2), tmp_path / "labels" / "1.parquet")
     content = training(tmp_path, models / "mlm")
-    assert rounds.run(spec.parse(without_review(training(tmp_path, models / "mlm", 1e-7)))).decision == "promoted"
+    assert rounds.run(spec.parse(training(tmp_path, models / "mlm", 1e-7))).decision == "promoted"
     pq.write_table(rows(200, 3, ada=5), tmp_path / "labels" / "2.parquet")
-    second = rounds.run(spec.parse(without_review(content)))
+    second = rounds.run(spec.parse(content))
     assert second.decision == "promoted", second.reason
     registry = Registry(str(tmp_path / "registry"))
     text = pq.read_table(tmp_path / "holdout" / "1.parquet")["text"][0].as_py()
@@ -155,10 +148,6 @@ def test_nothing_of_a_person_is_left_and_the_next_run_training_and_verification_
     assert report.rows_rejected == 2
     (draw,) = (tmp_path / "review" / "draws" / "nightly").glob("*.parquet")
     drawn = pq.read_table(draw)
-    labels = tmp_path / "review" / columns.labels_file("nightly", report.run_id)
-    labels.parent.mkdir(parents=True)
-    pq.write_table(drawn.append_column("label", pa.array(["good"] * len(drawn))), labels)
-
     texts = [f"{text}" for file in tmp_path.glob("*/*.parquet") for text in pq.read_table(file)["text"].to_pylist()]
     keys = {identity.key(text) for text in texts if WORD in text}
     assert len(holding(tmp_path, [WORD])) > 12
@@ -184,7 +173,7 @@ def test_nothing_of_a_person_is_left_and_the_next_run_training_and_verification_
         f"{kept}: rows of trainings": rows_by_place[f"{kept}: rows of trainings"],
         f"{kept}: rows that reports show": rows_by_place[f"{kept}: rows that reports show"],
         f"{review}: drawn rows": drawn_ada,
-        f"{review}: exports and answers": 3 * drawn_ada,
+        f"{review}: exports and answers": 4 * drawn_ada,
         f"{review}: labelled rows": drawn_ada,
     }
     assert any(second.version in sentence and "learnt from these rows" in sentence for sentence in told["left"])
@@ -241,7 +230,7 @@ def test_a_text_that_somebody_else_wrote_too_stays_theirs(tmp_path, models, caps
     (tmp_path / "labels").mkdir()
     for name, table in {"shared": shared, "by_key": by_key, "named": named}.items():
         pq.write_table(table, tmp_path / "labels" / f"{name}.parquet")
-    file = without_review(training(tmp_path, models / "mlm")) | {"data": {"train": {"path": str(tmp_path / "labels")}}}
+    file = training(tmp_path, models / "mlm") | {"data": {"train": {"path": str(tmp_path / "labels")}}}
     assert command("--where", ADA, *files(tmp_path, content, file)) == 0
     assert last_line(capsys)["places"]["data.train of sentiment"] == 3
     left = {path.stem: pq.read_table(path)["text"].to_pylist() for path in (tmp_path / "labels").iterdir()}
@@ -282,9 +271,7 @@ def test_labelled_files_that_are_not_parquet_are_named(tmp_path, models, capsys)
     (tmp_path / "labels").mkdir()
     (tmp_path / "labels" / "1.csv").write_text(f"text,label,author\n{WORD} one,good,ada\ntwo,bad,bob\n")
     pq.write_table(pa.table({"text": [f"{WORD} one"], "label": ["good"]}), tmp_path / "labels" / "2.parquet")
-    content = without_review(training(tmp_path, models / "mlm")) | {
-        "data": {"train": {"path": str(tmp_path / "labels")}}
-    }
+    content = training(tmp_path, models / "mlm") | {"data": {"train": {"path": str(tmp_path / "labels")}}}
     (tmp_path / "training.yaml").write_text(json.dumps(content))
     assert command("--where", ADA, "--training", tmp_path / "training.yaml") == 1
     said = capsys.readouterr()
@@ -352,9 +339,7 @@ def test_an_altered_receipt_stays_recognisable(tmp_path, models):
     state.keep_decision(registry, "altered", receipt | {"reason": "worse"})
     (tmp_path / "labels").mkdir()
     pq.write_table(pa.table({"text": [WORD], "author": ["ada"], "label": ["good"]}), tmp_path / "labels" / "1.parquet")
-    content = without_review(training(tmp_path, models / "mlm")) | {
-        "data": {"train": {"path": str(tmp_path / "labels")}}
-    }
+    content = training(tmp_path, models / "mlm") | {"data": {"train": {"path": str(tmp_path / "labels")}}}
     (tmp_path / "training.yaml").write_text(json.dumps(content))
     assert command("--where", ADA, "--training", tmp_path / "training.yaml") == 0
     found = {name: json.loads(registry.store.get(f"gate/decisions/{name}.json")) for name in ("right", "altered")}
@@ -373,7 +358,7 @@ def test_a_lake_on_an_object_store_is_searched_and_written_again(tmp_path, model
         buffer = pa.BufferOutputStream()
         pq.write_table(rows(9, 1, ada=3), buffer)
         store.put("labels/1.parquet", buffer.getvalue().to_pybytes())
-        file = without_review(training(tmp_path, models / "mlm"))
+        file = training(tmp_path, models / "mlm")
         file |= {"data": {"train": {"path": "s3://lake/forget/labels"}}, "registry": "s3://lake/forget/registry"}
         assert command("--where", ADA, *files(tmp_path, content, file)) == 0
         told = last_line(capsys)
