@@ -15,7 +15,7 @@ from jobs.forget.parquet import Table
 from jobs.forget.person import Person
 from jobs.forget.texts import Texts
 from jobs.forget.traces import Traces
-from jobs.report import history
+from jobs.report import accuracy, history
 from jobs.report.history import DamagedReport
 from jobs.report.observer import Observer
 from jobs.report.shown import CHARACTERS, cut
@@ -112,7 +112,9 @@ def _report(store: Store, run: str, report: dict[str, Any]) -> Callable[[], None
         store.delete(page)
         store.put(f"{names.REPORTS}/{run}.json", json.dumps(report, indent=1).encode())
         if had_page:
-            store.put(page, web(history.read(store, run), history.before(store, run)).encode())
+            kept = history.read(store, run)
+            measured = accuracy.earlier(kept.numbers)
+            store.put(page, web(kept, history.before(store, run), measured=measured).encode())
 
     return make
 
