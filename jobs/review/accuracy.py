@@ -13,7 +13,7 @@ import pyarrow as pa
 from jobs.evaluation import entities, metrics, night
 from jobs.evaluation.bootstrap import Interval
 from jobs.evaluation.night import Night
-from jobs.review import columns, labels, question
+from jobs.review import columns, parquet, question
 from jobs.review.question import Question
 from jobs.store import Store
 from transforms.errors import SinkError
@@ -53,9 +53,9 @@ def estimate(store: Store, job: str, run: str) -> NightAccuracy:
         SpecError: no row that counts is labelled yet, or a truth cannot be compared with its prediction.
         SinkError: a file is missing or damaged, or cannot be written.
     """
-    drawn = labels.load(store, columns.draw_file(job, run))
-    truth = labels.load(store, columns.labels_file(job, run))
-    scores = labels.load(store, columns.scores_file(job, run), ["score"])["score"].to_numpy()
+    drawn = parquet.load(store, columns.draw_file(job, run))
+    truth = parquet.load(store, columns.labels_file(job, run))
+    scores = parquet.load(store, columns.scores_file(job, run), ["score"])["score"].to_numpy()
     asked = question.read(drawn)
     counted = _counted(drawn)
     place = {key: i for i, key in enumerate(drawn[columns.KEY].to_pylist())}

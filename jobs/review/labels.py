@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -10,14 +9,13 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
-from jobs.review import answer, answers, columns, exports, question
+from jobs.review import answer, answers, columns, exports, parquet, question
 from jobs.review.answers import Answers, Given, Kept, Undecided
 from jobs.review.exports import Answer
 from jobs.review.question import Question
 from jobs.store import Store
-from transforms.errors import SinkError, SpecError
+from transforms.errors import SpecError
 
 ENTITIES = pa.list_(pa.struct([("label", pa.string()), ("start", pa.int32()), ("end", pa.int32())]))
 
@@ -122,7 +120,7 @@ def take(review: str, files: Sequence[str]) -> Imported:
     tables = {place: _table(draw) for place, draw in found.items()}
     for (job, run), draw in found.items():
         answers.write(store, job, run, draw.kept, draw.answers)
-        store.put(columns.labels_file(job, run), _parquet(tables[job, run]))
+        store.put(columns.labels_file(job, run), parquet.content(tables[job, run]))
     runs = [_counted(job, run, draw) for (job, run), draw in sorted(found.items())]
     return Imported(runs, count, len(strangers), strangers[0] if strangers else None)
 
@@ -134,7 +132,7 @@ def _drawn(store: Store) -> dict[str, list[tuple[str, str]]]:
         for name in store.names(folder):
             if name.endswith(".parquet"):
                 _, job, run = name.removesuffix(".parquet").split("/")
-                for key in load(store, name, [columns.KEY])[columns.KEY].to_pylist():
+                for key in parquet.load(store, name, [columns.KEY])[columns.KEY].to_pylist():
                     found.setdefault(key, []).append((job, run))
     return found
 
@@ -151,7 +149,7 @@ def _place(each: Answer, where: Mapping[str, list[tuple[str, str]]], file: str) 
 
 
 def _read(store: Store, job: str, run: str) -> _Draw:
-    rows = load(store, columns.draw_file(job, run))
+    rows = parquet.load(store, columns.draw_file(job, run))
     return _Draw(rows, question.read(rows), answers.read(store, job, run), [])
 
 
@@ -215,22 +213,3 @@ def _unknown(truths: Sequence[Any], asked: Question) -> dict[str, int]:
         each = value if isinstance(value, list) else [value]
         counts.update({one if isinstance(one, str) else one["label"] for one in each} - set(asked.labels))
     return dict(sorted(counts.items()))
-
-
-def load(store: Store, name: str, wanted: list[str] | None = None) -> pa.Table:
-    """A Parquet file of the review folder, or some of its columns.
-
-    Raises:
-        SinkError: it is missing or damaged.
-    """
-    try:
-        with store.open(name) as stream:
-            return pq.read_table(stream, columns=wanted)
-    except (pa.ArrowInvalid, FileNotFoundError) as error:
-        raise SinkError(f"{store.url}/{name} is missing or damaged; restore it from a copy ({error})") from error
-
-
-def _parquet(table: pa.Table) -> bytes:
-    sink = io.BytesIO()
-    pq.write_table(table, sink, compression="zstd")
-    return sink.getvalue()

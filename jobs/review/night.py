@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from jobs.plan import Plan
-from jobs.review import columns, formats, question
+from jobs.review import columns, formats, parquet, question
 from jobs.review import population as populations
 from jobs.review.drawn import draw_rows
 from jobs.sink import Entry
@@ -73,10 +73,10 @@ def stage(plan: Plan, sink: FolderSink) -> None:
     rows = draw_rows(plan, sink, plan.tasks[place], population, review)
     scores = pa.table({"score": pa.array(population.scores, pa.float32())})
     # The rows are written last: without them the draw is incomplete.
-    sink.store.put(f"{names.REVIEW}/{plan.run_id}{SCORES}", _parquet(scores))
+    sink.store.put(f"{names.REVIEW}/{plan.run_id}{SCORES}", parquet.content(scores))
     rows = question.with_question(rows, question.of(plan.tasks[place]))
     marked = rows.replace_schema_metadata(rows.schema.metadata | {COMMITTED: json.dumps(_mark(entries[0]))})
-    sink.store.put(f"{names.REVIEW}/{plan.run_id}{ROWS}", _parquet(marked))
+    sink.store.put(f"{names.REVIEW}/{plan.run_id}{ROWS}", parquet.content(marked))
     LOG.info("run %s: %d of %d new texts are drawn for review", plan.run_id, len(rows), len(population.keys))
 
 
@@ -103,7 +103,7 @@ def publish(plan: Plan, sink: FolderSink) -> int:
         if entry is not None and _mark(entry) == mark:
             store.put(columns.scores_file(job, run), sink.store.get(f"{names.REVIEW}/{run}{SCORES}"))
             formats.write(store, job, run, rows)
-            store.put(columns.draw_file(job, run), _parquet(rows))
+            store.put(columns.draw_file(job, run), parquet.content(rows))
             count += len(rows) if run == plan.run_id else 0
     for name in sorted(staged):
         # In this order a draw that was half deleted is not published again.
@@ -127,9 +127,3 @@ def drawn_before(store: Store, job: str) -> set[str]:
 
 def _mark(entry: Entry) -> dict[str, Any]:
     return {"slot": entry.slot, "run_id": entry.run_id, "time": entry.time, "shard": entry.shard}
-
-
-def _parquet(table: pa.Table) -> bytes:
-    sink = io.BytesIO()
-    pq.write_table(table, sink, compression="zstd")
-    return sink.getvalue()

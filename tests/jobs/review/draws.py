@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 from jobs.review import columns, question
 from jobs.review.question import Question
 from jobs.training import identity
+from transforms.tasks import classify, ner
 
 JOB, RUN = "reviews", "20261126T020000-aa"
 TEXTS = [
@@ -21,16 +22,6 @@ TEXTS = [
     "no entity at all",
 ]
 KEYS = [identity.key(text) for text in TEXTS]
-LABEL = pa.struct([("label", pa.string()), ("score", pa.float32())])
-ENTITY = pa.struct(
-    [
-        ("label", pa.string()),
-        ("text", pa.string()),
-        ("start", pa.int32()),
-        ("end", pa.int32()),
-        ("score", pa.float32()),
-    ]
-)
 
 
 def draw(asked: Question, into: str, values: list[Any], type_: pa.DataType, **changed: list[Any]) -> pa.Table:
@@ -72,13 +63,13 @@ def draw(asked: Question, into: str, values: list[Any], type_: pa.DataType, **ch
 def single(labels: list[str] | None = None, **changed: list[Any]) -> pa.Table:
     """A draw with one label for each text."""
     values = [{"label": label, "score": 0.9} for label in labels or ("good", "bad", "good", "mixed & more")]
-    return draw(Question("classify", ("good", "bad", "mixed & more")), "mood", values, LABEL, **changed)
+    return draw(Question("classify", ("good", "bad", "mixed & more")), "mood", values, classify.LABEL, **changed)
 
 
 def several() -> pa.Table:
     """A draw with several labels for each text; the second is given from a score of one half."""
     values = [[{"label": "price", "score": 0.9}, {"label": "size", "score": score}] for score in (0.6, 0.4, 0.9, 0.1)]
-    return draw(Question("classify", ("price", "size", "taste"), True), "topics", values, pa.list_(LABEL))
+    return draw(Question("classify", ("price", "size", "taste"), True), "topics", values, pa.list_(classify.LABEL))
 
 
 def entities() -> pa.Table:
@@ -90,7 +81,7 @@ def entities() -> pa.Table:
         [],
     ]
     values = [[_entity(text, *each) for each in row] for text, row in zip(TEXTS, named, strict=True)]
-    return draw(Question("ner", ("PER", "LOC")), "found", values, pa.list_(ENTITY))
+    return draw(Question("ner", ("PER", "LOC")), "found", values, pa.list_(ner.ENTITY))
 
 
 def texts(task: str = "summarize") -> pa.Table:
