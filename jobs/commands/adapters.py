@@ -15,6 +15,9 @@ from transforms.errors import SpecError
 if TYPE_CHECKING:
     from jobs.registry import Registry
 
+# Exit code of `verify` for a promotion by a person: neither right (0) nor wrong (1), so that a script can tell.
+NOTHING_TO_VERIFY = 3
+
 
 def register(commands: Any) -> None:
     """Add the command to the `nightscribe` parser."""
@@ -146,7 +149,11 @@ def merge(arguments: argparse.Namespace) -> None:
 
 
 def verify(arguments: argparse.Namespace) -> int:
-    """Derive the decision to promote a version again from its receipt; 1 if it differs or there is no receipt."""
+    """Derive the decision to promote a version again from its receipt.
+
+    Exit code 0: the receipt gives the decision. 1: it does not. 3: a person promoted the version without the gate, so
+    that there is no receipt and nothing to verify.
+    """
     from jobs.gate import decision
 
     registry = _open(arguments)
@@ -156,8 +163,8 @@ def verify(arguments: argparse.Namespace) -> int:
         raise SpecError(f"version {version} of {registry.url!r} was never promoted, so there is no decision to verify")
     last = moves[-1]
     if last.receipt is None:
-        print(f"{version} has no receipt: {last.by} promoted it without the gate ({last.reason})")
-        return 1
+        print(f"{version}: promoted by {last.by} without a receipt ({last.reason}), so there is nothing to verify")
+        return NOTHING_TO_VERIFY
     wrong = decision.verify(last.receipt)
     if not wrong:
         wrong = _misused(last.receipt, version)

@@ -61,7 +61,7 @@ def evaluate_command(arguments: argparse.Namespace) -> None:
     registry = Registry(parsed.registry)
     version = scores.version_of(registry, arguments.version)
     rows = data.load(parsed)
-    scored = scores.score(parsed, version, registry, rows.holdout)
+    scored = scores.score(parsed, version, registry, rows)
     found = {
         "version": "base" if version is None else version.version,
         "metrics": scored.metrics,

@@ -15,7 +15,7 @@ from jobs.evaluation.bootstrap import Interval
 from jobs.evaluation.diff import Diff, diff
 from jobs.evaluation.labels import ClassWeights, best
 from jobs.evaluation.metrics import PERPLEXITY, Measured, check_metric, measure
-from jobs.evaluation.predict import Predictions, predict, prepare
+from jobs.evaluation.predict import Predictions, Prepared, predict, prepare
 from jobs.evaluation.slices import Slice, by_slice, members
 from jobs.models.hub import Pin
 from transforms.errors import SpecError
@@ -28,11 +28,13 @@ class Evaluation:
     """How good a version is on the holdout.
 
     Attributes:
+        prepared: the version and the rows.
         predictions: what it gives for each row.
         measured: the metric, the other metrics, and how right each row is.
         slices: the metric for each value of each slice column.
     """
 
+    prepared: Prepared
     predictions: Predictions
     measured: Measured
     slices: Sequence[Slice]
@@ -61,14 +63,12 @@ class Comparison:
         slices: slice, such as `lang=de` -> the differences of its rows.
         gain: difference of the metric; for macro F1 with its bootstrap interval, for a mean of rows with the bootstrap
             interval of the mean, for other metrics without one (low and high are NaN).
-        latency: time per token of the second divided by that of the first; a run of seconds says little.
         changed: the table of what changes.
     """
 
     differences: np.ndarray
     slices: Mapping[str, np.ndarray]
     gain: Interval
-    latency: float
     changed: Diff
 
 
@@ -111,7 +111,7 @@ def evaluate(
     else:
         measured = measure(task, table, predictions.values, metric, labels)
     by_value = by_slice(task, table, predictions.values, slices, metric, measured)
-    return Evaluation(predictions, measured, by_value)
+    return Evaluation(prepared, predictions, measured, by_value)
 
 
 def compare(
@@ -153,7 +153,6 @@ def compare(
         differences,
         {name_of(*key): differences[indices] for key, indices in members(table, slices).items()},
         _gain(truth, before, after, confidence),
-        _seconds_per_token(after.predictions) / max(_seconds_per_token(before.predictions), 1e-12),
         diff(table, before.predictions.values, after.predictions.values, examples, truth=truth),
     )
 
@@ -172,7 +171,3 @@ def _gain(truth: pa.Array, before: Evaluation, after: Evaluation, confidence: fl
     if np.isclose(differences.mean(), gain, atol=1e-9):
         return bootstrap.mean(differences, confidence)
     return Interval(gain, float("nan"), float("nan"), confidence)
-
-
-def _seconds_per_token(predictions: Predictions) -> float:
-    return predictions.seconds / max(1, predictions.tokens)

@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 # A label of a multi-label model is given from this score on, as in transformers' examples.
 GIVEN = 0.5
 
+# Labels that a note names.
+SHOWN = 10
+
 # Stands for "no prediction" among the predicted labels; no label can be this text.
 NONE = "\0"
 
@@ -107,7 +110,8 @@ def _notes(classes: Sequence[str], labels: Sequence[str] | None, metric: str) ->
     if not empty:
         return []
     left_out = "; macro_f1 is the mean over the other labels" if metric == "macro_f1" else ""
-    return [f"the holdout has no row of {', '.join(map(repr, empty))}{left_out}; add rows to data.holdout"]
+    shown = ", ".join(map(repr, empty[:SHOWN])) + (f" and {len(empty) - SHOWN} more" if len(empty) > SHOWN else "")
+    return [f"the holdout has no row of {shown}{left_out}; label more rows of them"]
 
 
 @dataclass(frozen=True)

@@ -76,6 +76,10 @@ class Prepared:
         found: list[pa.RecordBatch] = self.rows.combine_chunks().to_batches(max_chunksize=chunk_rows)
         return found
 
+    def first(self, rows: int) -> Prepared:
+        """The same with the first rows only."""
+        return replace(self, rows=self.rows.slice(0, rows))
+
 
 def prepare(
     task: str,

@@ -144,6 +144,8 @@ def _derive(gate: GateSpec, evaluated: Evaluated, ring: Ring) -> Decision:
     else:
         kind, reason, needed = _weigh(gate, ring)
         reason += _undecided(compared)
+        if gate.max_latency is not None and evaluated.latency is None:
+            reason += "; the computing time was not measured, because the holdout has too few rows"
     if gain is None:
         return Decision(kind, reason, labels_needed=needed, slices=compared)
     return Decision(kind, reason, gain * ring.scale, low, high, needed, compared)

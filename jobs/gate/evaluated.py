@@ -21,7 +21,8 @@ class Evaluated:
         champion: version of the champion; None if there is none.
         changed: rows for which the two answer differently, of all rows that were compared; None without a champion.
         slices: name of a slice -> challenger minus champion of each of its rows, in [-1, 1], in any order.
-        latency: computing time of the challenger divided by that of the champion; None if it was not measured.
+        latency: computing time of the challenger divided by that of the champion, the median of passes in turn; None
+            if the gate has no limit, or the holdout too few rows to measure it.
         lower_is_better: the metric is perplexity; the floor is then compared with 1 / value, a mean probability.
     """
 

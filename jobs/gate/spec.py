@@ -23,5 +23,8 @@ class GateSpec(Section):
         0.05, ge=0, le=1, description="largest loss that is allowed on a slice, in the unit of the gain"
     )
     max_latency: float | None = Field(
-        None, gt=0, description="largest computing time of the challenger, as a multiple of the champion's"
+        None,
+        gt=0,
+        description="largest computing time of the challenger, as a multiple of the champion's; measured in repeated "
+        "passes in turn, on a holdout of 32 rows or more",
     )

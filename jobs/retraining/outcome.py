@@ -33,6 +33,9 @@ class Outcome:
         curves: losses by step.
         leaked: training rows that were taken out because they are in the holdout.
         approved: whether the champion was moved.
+        mislabelled: training rows that are probably mislabelled, of those whose labels were not learnt; None if nothing
+            was trained in this round, or for tasks other than classify.
+        notes: sentences about the measurement, such as a label without rows in the holdout.
     """
 
     version: str | None
@@ -55,6 +58,8 @@ class Outcome:
     curves: Sequence[Mapping[str, Any]] = field(default_factory=list)
     leaked: int = 0
     approved: bool = False
+    mislabelled: int | None = None
+    notes: Sequence[str] = field(default_factory=list)
 
     def to_json(self) -> str:
         """One line of JSON for stdout: everything except the examples and the curves."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -11,6 +12,7 @@ from matplotlib.axes import Axes
 
 from jobs.report import picture
 from jobs.report.picture import BEFORE, TONIGHT, Picture
+from jobs.retraining.mislabelled import Mislabelled
 from jobs.retraining.outcome import Outcome
 
 SHOWN = 120
@@ -64,6 +66,12 @@ def markdown(outcome: Outcome, rows_in: str | None = None) -> str:
         f"- gain: {interval}; evidence: {outcome.evidence}",
         f"- training rows: {outcome.rows_train:,}; {outcome.leaked:,} more were left out because the holdout has them",
     ]
+    if outcome.mislabelled is not None:
+        lines.append(
+            f"- probably mislabelled: {outcome.mislabelled:,} of the training rows whose labels were not learnt"
+            + (f"; the registry lists them in `{mislabelled_rows(outcome.version)}`" if outcome.mislabelled else "")
+        )
+    lines += [f"- {note}" for note in outcome.notes]
     if outcome.labels_needed:
         lines.append(f"- labels that would settle it: about {outcome.labels_needed:,}")
     if changed := outcome.changes.get("changed"):
@@ -86,6 +94,29 @@ def examples(outcome: Outcome) -> str:
         f"| {_cell(e['before'])} | {_cell(e['after'])} | {_cell(e['truth'])} | {_cell(e['text'])} |" for e in found
     ]
     return "\n".join([*lines, ""])
+
+
+def mislabelled(version: str, found: Mislabelled) -> str:
+    """The training rows that are probably mislabelled, as Markdown, for a person who corrects labels."""
+    lines = [
+        f"# Training rows of {version} that are probably mislabelled",
+        "",
+        f"The model did not learn the labels of {found.examined:,} of the training rows. {found.found:,} of them are "
+        f"improbable, by confident learning (Northcutt et al. 2021); the {len(found.rows)} least probable are:",
+        "",
+        "| given | expected | probability of the given | text |",
+        "|---|---|---|---|",
+    ]
+    lines += [
+        f"| {_cell(row.given)} | {_cell(row.expected)} | {math.exp(-row.loss):.3f} | {_cell(row.text)} |"
+        for row in found.rows
+    ]
+    return "\n".join([*lines, ""])
+
+
+def mislabelled_rows(version: str | None) -> str:
+    """Name of the registry's file with the training rows that are probably mislabelled."""
+    return f"reports/{version}-mislabelled.md"
 
 
 def curves(points: Sequence[Mapping[str, Any]]) -> list[Picture]:

@@ -12,6 +12,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
+import pyarrow.parquet as pq
+
+from jobs.evaluation import latency
 from jobs.evaluation.evaluate import Evaluation, compare
 from jobs.evaluation.labels import ClassWeights
 from jobs.evaluation.metrics import LOWER_IS_BETTER
@@ -20,7 +23,8 @@ from jobs.gate import decision as gates
 from jobs.gate.decision import Decision, Evaluated
 from jobs.gate.ring import Ring
 from jobs.registry import Registry, Version
-from jobs.retraining import challengers, evidence, report, scores, state
+from jobs.retraining import challengers, evidence, mislabelled, report, scores, state
+from jobs.retraining.mislabelled import Mislabelled
 from jobs.retraining.outcome import Outcome
 from jobs.store import lease
 from jobs.training import data, train
@@ -93,14 +97,19 @@ def measure(
     if version is not None and waiting is None and (receipt := state.decided(registry, version.version)):
         return Measured(_nothing_new(spec, version, champion, rows, receipt, started), None, ring)
     curves: list[Any] = []
+    suspects: Mislabelled | None = None
     challenger: Evaluation | None = None
     if version is None:
         folder = challengers.work_folder(registry, spec, rows)
         result = train.train(spec, rows, folder, watch, stop)
         curves = list(result.curves)
-        challenger = scores.score(spec, result.folder, registry, rows.holdout)
+        challenger = scores.score(spec, result.folder, registry, rows)
         version = registry.add(result.folder, challengers.about(spec, rows, challenger))
-    challenger = challenger or scores.score(spec, version, registry, rows.holdout)
+        if result.losses is not None:
+            suspects = mislabelled.find(pq.read_table(result.losses), result.labels)
+            text = report.mislabelled(version.version, suspects)
+            registry.store.put(report.mislabelled_rows(version.version), text.encode())
+    challenger = challenger or scores.score(spec, version, registry, rows)
     state.keep_holdout(registry, rows.holdout)
     outcome = Outcome(
         version=version.version,
@@ -119,12 +128,14 @@ def measure(
         seconds=0.0,
         curves=curves,
         leaked=rows.leaked,
+        mislabelled=None if suspects is None else suspects.found,
+        notes=list(challenger.measured.notes),
     )
     lower = outcome.metric in LOWER_IS_BETTER
     evaluated = Evaluated(version.version, outcome.metric, challenger.measured.value, lower_is_better=lower)
     if champion is not None:
         current = registry.version(champion.version)
-        best = scores.score(spec, current, registry, rows.holdout)
+        best = scores.score(spec, current, registry, rows)
         ring = evidence.entered(ring, version.version, champion.version, outcome.metric, rows)
         weights = ClassWeights.from_json(ring.weights) if ring.weights else None
         compared = compare(spec.task, rows.holdout, best, challenger, spec.slices, weights, spec.gate.confidence)
@@ -134,7 +145,7 @@ def measure(
             champion_value=best.measured.value,
             changed=compared.changed.changed,
             slices={name: tuple(map(float, d)) for name, d in compared.slices.items()},
-            latency=compared.latency,
+            latency=_latency(spec, best, challenger),
         )
         pair = evidence.Pair(current, version, (best, challenger), compared)
         ring, said = evidence.added(spec, registry, ring, rows, pair)
@@ -205,6 +216,13 @@ def answer(spec: TrainingSpec, registry: Registry, approved: bool, by: str, reas
 def examples_of(outcome: Outcome) -> str:
     """Name of the file with the rows that champion and challenger answer differently."""
     return f"reports/{outcome.version}.md"
+
+
+def _latency(spec: TrainingSpec, best: Evaluation, challenger: Evaluation) -> float | None:
+    """Computing time of the challenger as a multiple of the champion's; None if the gate has no limit for it."""
+    if spec.gate.max_latency is None:
+        return None
+    return latency.ratio(best.prepared, challenger.prepared, best.predictions.rows_per_s)
 
 
 def _beside(challenger: Evaluation, best: Evaluation) -> dict[str, dict[str, Any]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,17 +17,26 @@ from jobs.evaluation.predict import predict, prepare
 from jobs.models import hub
 from jobs.models.hub import Pin
 from jobs.registry import Registry, Version
+from jobs.training.data import Rows
 from jobs.training.spec import TrainingSpec
 from transforms.errors import SpecError
 
 
-def score(spec: TrainingSpec, version: Version | Path | None, registry: Registry, holdout: pa.Table) -> Evaluation:
+def score(spec: TrainingSpec, version: Version | Path | None, registry: Registry, rows: Rows) -> Evaluation:
     """Measure a version, a folder that training has just written, or (None) the base, as a nightly job computes it.
+
+    The notes of what was measured name the labels of the training rows that the holdout lacks, and the reverse.
 
     Raises:
         UserError: the metric cannot be computed, or the version cannot be loaded.
     """
-    return evaluate(spec.task, *_pins(spec, version, registry), holdout, spec.gate.metric, spec.slices, spec.options)
+    model, adapter = _pins(spec, version, registry)
+    scored = evaluate(spec.task, model, adapter, rows.holdout, spec.gate.metric, spec.slices, spec.options, rows.labels)
+    if not rows.unlearnt:
+        return scored
+    names = ", ".join(map(repr, rows.unlearnt))
+    note = f"the training rows have no row of {names}, which the holdout has, so that these labels are not learnt"
+    return replace(scored, measured=replace(scored.measured, notes=[*scored.measured.notes, note]))
 
 
 def correctness(

@@ -48,7 +48,7 @@ def learn(folder: Path, request: Request) -> None:
     """
     from transformers import set_seed
 
-    from jobs.training import loop
+    from jobs.training import held_out, loop
     from jobs.training.setup import with_adapter
 
     train, validation = pq.read_table(folder / TRAIN), pq.read_table(folder / VALIDATION)
@@ -64,8 +64,14 @@ def learn(folder: Path, request: Request) -> None:
     trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
     seconds = time.monotonic() - started
     _save(folder, request, setup, trainer)
-    if request.losses and request.task == "classify" and len(validation):
-        _write_losses(folder, trainer, validation)
+    if request.losses and request.task == "classify":
+        found = (
+            held_out.of_validation(trainer, validation)
+            if len(validation)
+            else held_out.cross_fitted(request, train, _setup, folder)
+        )
+        if found is not None:
+            pq.write_table(found, folder / LOSSES)
     history = trainer.state.log_history
     write_json(
         folder / RESULT_JSON,
@@ -128,16 +134,6 @@ def _complete_config(file: Path, request: Request) -> None:
     content["base_model_name_or_path"] = request.base_name
     content["revision"] = None if Path(request.base_name).is_dir() else request.base_commit
     file.write_text(json.dumps(content, indent=2, sort_keys=True) + "\n", encoding="utf-8")
-
-
-def _write_losses(folder: Path, trainer: Any, validation: pa.Table) -> None:
-    """The loss of each validation row, which the weights have not learnt from; high ones are probably mislabelled."""
-    from jobs.training import classify
-
-    found = trainer.predict(trainer.eval_dataset)
-    values = classify.losses(found.predictions, found.label_ids)
-    table = validation.select(["key", "text", "label"]).append_column("loss", pa.array(values, pa.float64()))
-    pq.write_table(table, folder / LOSSES)
 
 
 def _complaint(error: Exception) -> dict[str, str]:

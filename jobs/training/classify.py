@@ -12,6 +12,7 @@ from jobs.training.request import Request
 from jobs.training.setup import Setup, load_head, window
 from transforms import heads
 from transforms.checkpoint import config as configs
+from transforms.softmax import softmax
 
 
 def build(request: Request, several: bool) -> Setup:
@@ -59,6 +60,17 @@ def losses(logits: np.ndarray, truth: np.ndarray) -> np.ndarray:
     if truth.ndim == 2:
         return (np.logaddexp(0, logits) - truth * logits).mean(axis=1)
     return np.logaddexp.reduce(logits, axis=1) - logits[np.arange(len(truth)), truth]
+
+
+def probabilities(logits: np.ndarray, several: bool) -> np.ndarray:
+    """Probability of each label `(rows, labels)`; they add up to 1 unless a row has several labels.
+
+    Args:
+        logits: `(rows, labels)`.
+        several: whether a row has several labels.
+    """
+    logits = logits.astype(np.float64)
+    return np.exp(-np.logaddexp(0, -logits)) if several else softmax(logits)
 
 
 def _several(names: list[str], number: dict[str, int]) -> list[float]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -58,6 +58,12 @@ class Rows:
     holdout_hash: str
     labels: tuple[str, ...] = field(default=())
     differences: pa.Table = field(default_factory=lambda: drawn.COLUMNS.empty_table())
+
+    @property
+    def unlearnt(self) -> tuple[str, ...]:
+        """Labels that only rows of the holdout have; a holdout that is split off may take the only rows of a label."""
+        learnt = set(_labels_in(self.train))
+        return tuple(label for label in self.labels if label not in learnt)
 
 
 def load(spec: TrainingSpec) -> Rows:
@@ -207,6 +213,14 @@ def _labels(spec: TrainingSpec, train: pa.Table, holdout: pa.Table, split: bool)
             raise SpecError(f"no training row has an entity in column {spec.data.entities!r}; check data.entities")
         return found
     return ()
+
+
+def _labels_in(table: pa.Table) -> Iterator[str]:
+    """The label, or the labels, of every row."""
+    for name in ("label", "entities"):
+        for value in table[name].to_pylist() if name in table.schema.names else ():
+            each = value if isinstance(value, list) else [value]
+            yield from (one["label"] if isinstance(one, dict) else one for one in each)
 
 
 def _validation(spec: TrainingSpec, train: pa.Table) -> tuple[pa.Table, pa.Table]:

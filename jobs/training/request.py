@@ -36,7 +36,7 @@ class Request:
         arguments: fields of the library's arguments class.
         lora: fields of peft's LoraConfig.
         train_hash: hash of the training rows, validation rows included.
-        losses: whether the loss of each validation row is written.
+        losses: whether the losses of rows whose labels are not learnt are written (classify only).
     """
 
     task: str

@@ -95,7 +95,11 @@ class DataSpec(Section):
         FractionSpec(fraction=0.2), description="rows that are never trained on: a source, or {fraction: 0.2}"
     )
     validation: float = Field(
-        0.1, ge=0, lt=1, description="share of the training rows that decides when to stop; 0 for none"
+        0.1,
+        ge=0,
+        lt=1,
+        description="share of the training rows that decides when to stop, and among which mislabelled ones are looked "
+        "for; 0 for none: then two more trainings on halves of up to 2,000 rows look for mislabelled ones",
     )
     text: str = Field("text", description="column of the text")
     label: str = Field("label", description="classify: column of the label, or of a list of labels")

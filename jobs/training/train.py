@@ -49,7 +49,8 @@ class Result:
         seconds: time of the training, of the last process if it was continued.
         resumed: whether it went on from a checkpoint.
         labels: names of the outputs in their order; empty for tasks without a head.
-        losses: Parquet file with the loss of each validation row (key, text, label, loss), or None.
+        losses: Parquet file with the loss and probabilities of classified training rows whose labels were not learnt,
+            see `jobs.training.held_out`; None for other tasks.
         base: model, commit and fingerprint of the base.
     """
 

@@ -69,7 +69,7 @@ def test_a_label_of_the_model_without_rows_is_named_in_a_note():
     measured = metrics.measure("classify", rows(["a", "b"]), found(["a", "b"]), labels=["a", "b", "rare"])
     assert measured.value == 1
     assert measured.notes == [
-        "the holdout has no row of 'rare'; macro_f1 is the mean over the other labels; add rows to data.holdout"
+        "the holdout has no row of 'rare'; macro_f1 is the mean over the other labels; label more rows of them"
     ]
 
 

@@ -161,6 +161,13 @@ def test_floor_effect_slices_and_latency_veto_a_proven_gain(gate, more, reason):
     assert reason in found.reason
 
 
+def test_a_computing_time_that_was_not_measured_is_no_veto_and_is_said():
+    found = decide(GateSpec(max_latency=1.5), evaluated(latency=None), ring(better=40, worse=10))
+    assert found.decision == "promoted"
+    assert "the computing time was not measured, because the holdout has too few rows" in found.reason
+    assert decision.verify(json.loads(json.dumps(found.receipt))) == []
+
+
 def test_a_slice_is_harmed_not_harmed_or_not_decided():
     rng = np.random.default_rng(0)
     found = slices.compare(

@@ -147,7 +147,8 @@ def test_a_receipt_gives_the_decision_again_and_a_changed_one_does_not(call, add
     assert call("verify", one)[0] == 0
     five = add("five")
     registry.promote(five, "ada", "by hand")
-    assert call("verify")[:2] == (1, f"{five} has no receipt: ada promoted it without the gate (by hand)\n")
+    said = f"{five}: promoted by ada without a receipt (by hand), so there is nothing to verify\n"
+    assert call("verify")[:2] == (3, said)
 
 
 def test_merge_writes_a_model_that_gives_the_rows_of_base_and_adapter(call, registry, tmp_path, models):

@@ -130,6 +130,31 @@ def test_a_version_below_the_floor_is_refused(folder, models):
     assert {*keys.split(), "rows_train", "rows_holdout", "seconds"} <= set(line)
 
 
+def test_the_report_names_labels_that_the_holdout_lacks_and_a_slow_challenger_is_refused(folder, models):
+    labels = folder / "labels" / "1.parquet"
+    rows = made.labelled(120, ("good", "bad"), seed=1)
+    rare = pa.table({"text": made.sentences(40, seed=5), "label": [f"rare {i}" for i in range(40)]})
+    pq.write_table(pa.concat_tables([rows, rare]), labels)
+    content = read(folder, models / "mlm", 1).model_dump(exclude_unset=True)
+    content["data"] = {"train": {"path": str(folder / "labels")}, "holdout": {"fraction": 0.3}}
+    first = rounds.run(spec.parse(content))
+    assert first.decision == "promoted"
+    lacking, unlearnt = first.notes
+    assert lacking.startswith("the holdout has no row of 'rare ")
+    assert " more; label more rows of them" in lacking
+    assert unlearnt.startswith("the training rows have no row of 'rare ")
+    page = report.markdown(first)
+    assert all(f"- {note}" in page for note in first.notes)
+    assert f"reports/{first.version}-mislabelled.md" in page or first.mislabelled == 0
+    assert (folder / "registry" / report.mislabelled_rows(first.version)).is_file()
+
+    content["gate"] |= {"max_latency": 0.01}
+    content["training"] |= {"num_train_epochs": 2}
+    second = rounds.run(spec.parse(content))
+    assert (second.decision, second.approved) == ("refused", False)
+    assert "times as long as the champion, and 0.01 is allowed" in second.reason
+
+
 def test_a_person_approves_or_refuses_what_the_gate_has_accepted(folder, models):
     parsed = read(folder, models / "mlm", 1)
     with rounds.holding(parsed) as registry:

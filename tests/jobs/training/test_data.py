@@ -98,6 +98,19 @@ def test_a_label_is_never_in_the_validation_rows_only(tmp_path):
     assert found.labels == tuple(sorted(f"l{i}" for i in range(20)))
 
 
+def test_a_rare_label_stops_no_training_when_the_holdout_is_split_off(tmp_path):
+    """Two rows of a label are both in the training rows, both in the holdout, or one in each."""
+    found = set()
+    for seed in range(20):
+        rows = pa.concat_tables([table(200), pa.table({"text": sentences(2, 100 + seed), "label": ["rare"] * 2})])
+        loaded = data.load(training(tmp_path, rows, data={"holdout": {"fraction": 0.5}}))
+        assert loaded.labels == ("bad", "good", "rare")
+        held = loaded.holdout["label"].to_pylist().count("rare")
+        assert loaded.unlearnt == (("rare",) if held == 2 else ())
+        found.add(held)
+    assert found == {0, 1, 2}
+
+
 def test_where_and_numbers_as_labels_work_and_rows_without_text_are_counted(tmp_path):
     rows = pa.table({"text": [*sentences(40), "", None], "label": [*[i % 2 for i in range(40)], 0, 1]})
     where = {"train": {"path": str(tmp_path / "train.parquet"), "where": "label < 5"}}
