@@ -1,4 +1,8 @@
-"""Make a lake of reviews, train two small models on a part of it, enrich it with the Prefect flow, score the result."""
+"""Make a lake of reviews, train two small models, enrich the lake with the Prefect flow, then close the training loop.
+
+The loop, on the reviews of a new shop: a first adapter, a night, labels for it, a better adapter that is promoted, the
+next night, and the promotion taken back.
+"""
 
 from __future__ import annotations
 
@@ -23,6 +27,7 @@ def register(commands: Any) -> None:
         "--folder", type=Path, default=FOLDER, help=f"folder for everything it makes (default {FOLDER})"
     )
     parser.add_argument("--rows", type=int, default=ROWS, help=f"number of reviews to make (default {ROWS})")
+    parser.add_argument("--no-loop", dest="loop", action="store_false", help="leave out the training loop")
     parser.set_defaults(call=demo)
 
 
@@ -70,8 +75,37 @@ look       {commands}/python -c "import pyarrow.dataset as d; print(d.dataset('{
 again      {commands}/nightscribe run {job}     (enriches only new rows)
 the UI     {commands}/prefect server start     (shows this run and its report)
 """)
+    if arguments.loop:
+        close_the_loop(folder / "shop", folder / "models" / models.classify.name, commands)
     print(json.dumps(report))
     return 0
+
+
+def close_the_loop(folder: Path, base: Path, commands: str) -> None:
+    """Go once around the training loop, and show what came of it.
+
+    Args:
+        folder: for everything that it makes.
+        base: the model that the adapters are trained over.
+        commands: folder of the commands that are printed.
+    """
+    from flows.demo import circle
+
+    found = circle.close(folder, base, say)
+    if found is None:
+        print(f"loop       closed before; delete {folder} to see it again\n")
+        return
+    print(f"""
+night 1    {found.before:.1%} of the labels are right, with adapter {found.first["version"]}
+labels     {found.drawn} of the {found.rows} rows were drawn and corrected
+retrained  {found.second["version"]} is {found.second["decision"]}: {found.second["reason"]}
+night 2    {found.after:.1%} of the labels are right, with adapter {found.second["version"]}
+undone     after a rollback, the files of night 1 have {"the same" if found.same_bytes else "OTHER"} bytes again
+
+versions   {commands}/nightscribe adapters list {folder}/registry
+labels     {folder}/review/draws has the drawn rows, also for Label Studio and Argilla
+again      {commands}/nightscribe train {folder}/training.yaml     (trains only if there are new labels)
+""")
 
 
 def write_job(folder: Path, lake: Path, classify: Path, ner: Path) -> Path:

@@ -18,27 +18,8 @@ from flows.demo.score import score
 from transforms.model import ModelRef, load
 from transforms.tasks import classify, ner
 
-SMALL = Recipe(
-    classify=Course((40,) * 12 + (256,), ((-1, -2, 1),)),
-    ner=Course((64,) * 12 + (256,), ((-1, 1, -2, 2), (-1, 1))),
-    vocabulary=2500,
-    hidden=96,
-    batch_tokens=384,
-)
 BRIEF = Course((256,), ())
 TINY = Recipe(classify=replace(BRIEF, dropout=0.1), ner=BRIEF, vocabulary=400, hidden=16, layers=1, heads=2)
-
-
-@pytest.fixture(scope="module")
-def lake(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("lake")
-    write_lake(folder, rows=1000)
-    return folder
-
-
-@pytest.fixture(scope="module")
-def trained(lake, tmp_path_factory):
-    return train_models(lake, tmp_path_factory.mktemp("models"), recipe=SMALL)
 
 
 @pytest.fixture(scope="module")
