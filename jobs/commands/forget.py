@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import inspect
 import sys
 from typing import Any
 
@@ -14,7 +15,7 @@ def register(commands: Any) -> None:
     parser = commands.add_parser(
         "forget",
         help="erase a person's rows from review, labels, rejected rows, reports and registries",
-        description=forget_command.__doc__,
+        description=inspect.cleandoc(forget_command.__doc__ or ""),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument(
