@@ -28,6 +28,9 @@ MAX_UNREADABLE = 0.01
 
 ENTITIES = pa.list_(pa.struct([("label", pa.string()), ("start", pa.int64()), ("end", pa.int64())]))
 
+# The columns that have the truth, by any task.
+TRUTH_ROLES = ("label", "entities", "target", "completion")
+
 TRUTH = {"classify": "label", "ner": "entities", "summarize": "target", "translate": "target"}
 
 
@@ -77,7 +80,9 @@ def load(spec: TrainingSpec) -> Rows:
     split = isinstance(given, FractionSpec)
     train, dropped = _canonical(spec, spec.data.train, "data.train")
     if (labelled := drawn.labelled(spec.data.review)) is not None:
-        reviewed, more = _canonical(spec, labelled, "data.review")
+        # There the truth has the name that `nightscribe labels` gives it.
+        truth_is = {role: role for role in spec.data.columns(spec.task) if role in TRUTH_ROLES}
+        reviewed, more = _canonical(spec, labelled, "data.review", truth_is)
         train = _sorted(spec, pa.concat_tables([train, reviewed], promote_options="permissive"))
         dropped += more
     differences = drawn.differences(train)
@@ -106,9 +111,18 @@ def load(spec: TrainingSpec) -> Rows:
     return Rows(learnt, validation, holdout, leaked, repeated, dropped, *hashes, labels, differences)
 
 
-def _canonical(spec: TrainingSpec, section: SourceSpec, place: str) -> tuple[pa.Table, int]:
-    """The rows of a source under their canonical names with `key`, sorted; and how many had no text."""
-    roles = spec.data.columns(spec.task)
+def _canonical(
+    spec: TrainingSpec, section: SourceSpec, place: str, named: Mapping[str, str] | None = None
+) -> tuple[pa.Table, int]:
+    """The rows of a source under their canonical names with `key`, sorted; and how many had no text.
+
+    Args:
+        spec: the training file.
+        section: the source.
+        place: its key, for errors.
+        named: canonical column -> column of this source, where it differs from the training file.
+    """
+    roles = spec.data.columns(spec.task) | dict(named or {})
     wanted = roles | {name: name for name in spec.slices}
     texts = [column for name, column in roles.items() if name in ("text", "target", "prompt", "completion")]
     planned, shards = source.plan(section, texts=texts)
@@ -120,7 +134,7 @@ def _canonical(spec: TrainingSpec, section: SourceSpec, place: str) -> tuple[pa.
             )
     for role, column in roles.items():
         type_ = planned.schema.field(column).type
-        if role in ("label", "entities", "target", "completion"):
+        if role in TRUTH_ROLES:
             truth.check_type(spec.task, column, type_, place)
         elif role in ("text", "prompt") and not identity.is_text(type_) and not pa.types.is_list(type_):
             raise SpecError(f"column {column!r} of {place} is {type_}, and {role} needs string")

@@ -112,6 +112,19 @@ def test_labels_drawn_for_a_waiting_challenger_prove_that_it_is_better(folder, m
     assert after.version != waiting.version, "the next challenger learns from the labels too"
 
 
+def test_labels_of_a_review_are_found_under_another_name_of_the_column_than_the_seed_has(tmp_path, models):
+    rows = made.labelled(40, seed=3)
+    pq.write_table(rows.rename_columns(["text", "feeling"]), tmp_path / "seed.parquet")
+    target = tmp_path / "review" / columns.labels_file("nightly", "run")
+    target.parent.mkdir(parents=True)
+    pq.write_table(made.labelled(30, seed=4), target)
+    data_ = {"train": {"path": str(tmp_path / "seed.parquet")}, "review": str(tmp_path / "review"), "label": "feeling"}
+    given = {"name": "a", "task": "classify", "base": {"model": str(models / "mlm")}, "registry": str(tmp_path / "r")}
+    found = data.load(spec.parse(given | {"data": data_}))
+    texts = {*rows["text"].to_pylist(), *made.labelled(30, seed=4)["text"].to_pylist()}
+    assert len(found.train) + len(found.validation) + len(found.holdout) == len(texts) - found.leaked
+
+
 def test_only_uniform_rows_are_held_out_and_rows_with_earlier_labels_are_no_evidence(folder, models):
     base, truth = models / "mlm", {}
     rounds.run(training(folder, base))
