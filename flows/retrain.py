@@ -1,4 +1,4 @@
-"""The retraining flow: what `nightscribe train` does, with retries, the loss curves and a comparison in the UI."""
+"""The retraining flow: what `nightscribe train` does, with retries, approvals, and the comparison in the UI."""
 
 from __future__ import annotations
 
@@ -17,12 +17,14 @@ from prefect.cache_policies import NO_CACHE
 from prefect.exceptions import PrefectException
 from prefect.states import Cancelled
 
-from flows import events, logs, names, nights
+from flows import approval, events, logs, names, nights
+from flows.approval import Answer
 from flows.enrich import STOP_WITHIN_S, artifact_key, may_pass
 from flows.form import Overrides, TrainingFile
 from jobs.execute import stop
 from jobs.execute.stop import NEVER, StopToken
 from jobs.registry import Registry
+from jobs.retraining import approval as approvals
 from jobs.retraining import report
 from jobs.retraining import round as rounds
 from jobs.retraining.outcome import Outcome
@@ -74,22 +76,51 @@ def train(parsed: TrainingSpec, stopped: StopToken) -> Any:
         return Cancelled(message=str(error))
 
 
+@task(
+    name="answer",
+    retries=3,
+    retry_delay_seconds=10,
+    retry_jitter_factor=0.3,
+    retry_condition_fn=may_pass,
+    persist_result=False,
+    cache_policy=NO_CACHE,
+)
+def carry_out(parsed: TrainingSpec, answer: Answer) -> dict[str, Any]:
+    """Promote or refuse the version that a person was asked about; nothing is trained or measured.
+
+    Returns:
+        The outcome as a dict.
+    """
+    with rounds.holding(parsed) as registry:
+        done = approvals.answer(registry, answer.version, answer.approved, answer.by, answer.reason)
+    return done.as_dict()
+
+
 @flow(name="retrain", flow_run_name=names.name_of_training, persist_result=False, validate_parameters=True)
 def retrain(training: TrainingFile, overrides: Overrides = []) -> Any:  # noqa: B006 - Prefect copies it
     """Train, measure, decide, promote: the next night of the jobs that name `REGISTRY@champion` uses the new version.
 
+    With `approval: prefect` the run is suspended before the promotion, and starts again with the answer of a person.
+
     Returns:
-        The outcome as a dict; a Cancelled state if the run was asked to stop, or if it is named Skipped if another run
-        does its work; a Failed state with an exception that states the error in one sentence.
+        The outcome as a dict; a Cancelled state if the run was asked to stop; a Cancelled state with the name Skipped
+        if another run does its work or waits for an approval; a Failed state with the error, whose message is one
+        sentence.
     """
     with stop.on_signals(within_s=STOP_WITHIN_S) as stopped, logs.forwarded(stopped.is_set):
         name = Path(training).stem
         try:
             parsed = spec.read(training, overrides)
             name = parsed.name
-            if why := nights.superfluous(parsed.schedule.timezone if parsed.schedule else "UTC"):
-                return Cancelled(name="Skipped", message=why)
-            outcome = run_round(parsed, stopped)
+            if (answer := approval.answered()) is not None:
+                outcome = settle(parsed, answer)
+            else:
+                why = nights.superfluous(parsed.schedule.timezone if parsed.schedule else "UTC")
+                if why := why or approval.asked_elsewhere(parsed):
+                    return Cancelled(name="Skipped", message=why)
+                outcome = run_round(parsed, stopped)
+                if outcome.decision == "promoted" and not outcome.approved:
+                    approval.ask(parsed, outcome)
         except Stopped as error:
             return Cancelled(message=str(error))
         except Exception as error:
@@ -111,12 +142,30 @@ def run_round(parsed: TrainingSpec, stopped: StopToken = NEVER) -> Outcome:
         raise Stopped(state.message or "the run was asked to stop")
     outcome = Outcome(**state.result())
     publish(parsed, outcome)
-    log.info("%s: %s", outcome.decision, outcome.reason)
+    log.info(report.headline(outcome).replace("**", ""))
+    return outcome
+
+
+def settle(parsed: TrainingSpec, answer: Answer) -> Outcome:
+    """What a person has answered, carried out and shown on the page of the run.
+
+    Raises:
+        NightscribeError: as `jobs.retraining.approval.answer`, or another training holds the registry.
+    """
+    outcome = Outcome(**carry_out(parsed, answer))
+    get_run_logger().info("%s: %s", outcome.decision, outcome.reason)
+    try:
+        create_markdown_artifact(report.headline(outcome), key=artifact_key(parsed, "approval"))
+    except httpx.HTTPError as error:
+        # It is carried out, and in the history of the registry.
+        get_run_logger().warning("the answer could not be shown on the Prefect server: %s", error)
     return outcome
 
 
 def publish(parsed: TrainingSpec, outcome: Outcome) -> None:
-    """The report of a round on the page of its run: the comparison, the curves; rows stay in the registry.
+    """The report of a round on the page of its run: the comparison, the curves, rows that the two answer differently.
+
+    Rows are shown with the beginning of their texts; the file in the registry has them too.
 
     Raises:
         PrefectException: the server refuses an artifact.
@@ -125,6 +174,8 @@ def publish(parsed: TrainingSpec, outcome: Outcome) -> None:
     try:
         create_table_artifact(report.table(outcome), key=artifact_key(parsed, "comparison"), description=parsed.name)
         create_markdown_artifact(report.markdown(outcome, place), key=artifact_key(parsed, "retraining"))
+        if rows := report.differing(outcome):
+            create_table_artifact(rows, key=artifact_key(parsed, "differences"), description=f"`{place}`")
     except httpx.HTTPError as error:
         # The round is over, and its outcome is in the registry.
         get_run_logger().warning("the report could not be sent to the Prefect server: %s", error)

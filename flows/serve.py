@@ -1,4 +1,4 @@
-"""`nightscribe serve` and `nightscribe deploy`: put the job files of a folder on a Prefect server, and start one."""
+"""`nightscribe serve` and `nightscribe deploy`: put the job and training files of a folder on a Prefect server."""
 
 from __future__ import annotations
 
@@ -28,27 +28,30 @@ ANSWER_S = 5
 def register(commands: Any) -> None:
     """Add the commands to the `nightscribe` parser; Prefect is imported only when one is called."""
     serve_parser = commands.add_parser(
-        "serve", help="run a folder of job files every night, with a UI", description=serve.__doc__
+        "serve", help="run a folder of job files and training files every night, with a UI", description=serve.__doc__
     )
     deploy_parser = commands.add_parser(
-        "deploy", help="put a folder of job files on a Prefect server", description=deploy.__doc__
+        "deploy", help="put a folder of job files and training files on a Prefect server", description=deploy.__doc__
     )
     for parser in (serve_parser, deploy_parser):
         parser.add_argument(
-            "--specs", type=Path, default=Path("deploy/specs"), help="folder of job files (default deploy/specs)"
+            "--specs",
+            type=Path,
+            default=Path("deploy/specs"),
+            help="folder of job files and training files (default deploy/specs)",
         )
         parser.add_argument("--pool", default="nightscribe", help="work pool of the workers (default nightscribe)")
     serve_parser.add_argument(
         "--port", type=int, default=PORT, help=f"port of the server that is started (default {PORT})"
     )
-    serve_parser.add_argument("--limit", type=int, help="maximum number of jobs at a time; by default no limit")
+    serve_parser.add_argument("--limit", type=int, help="maximum number of runs at a time; by default no limit")
     deploy_parser.add_argument("--prefect-file", type=Path, help="only write this file, for `prefect deploy`")
     serve_parser.set_defaults(call=serve)
     deploy_parser.set_defaults(call=deploy)
 
 
 def serve(arguments: argparse.Namespace) -> int:
-    """Deploy every job file under a folder and run the jobs that are due, until stopped.
+    """Deploy every job file and training file under a folder and run what is due, until stopped.
 
     Uses the Prefect server of PREFECT_API_URL; if that is not set, starts one on this machine, with SQLite.
     """
@@ -72,11 +75,14 @@ def serve(arguments: argparse.Namespace) -> int:
 
 
 def deploy(arguments: argparse.Namespace) -> int:
-    """Deploy every job file under a folder to the Prefect server of PREFECT_API_URL; a second time changes nothing."""
-    if arguments.prefect_file is not None:
-        from flows import deployments, project
+    """Deploy every job file and training file under a folder to the Prefect server of PREFECT_API_URL.
 
-        content = project.project(deployments.read_jobs(arguments.specs), arguments.pool)
+    A second time changes nothing.
+    """
+    if arguments.prefect_file is not None:
+        from flows import files, project
+
+        content = project.project(files.read_all(arguments.specs), arguments.pool)
         arguments.prefect_file.write_text(content, encoding="utf-8")
         print(arguments.prefect_file)
         return 0

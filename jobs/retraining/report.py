@@ -15,12 +15,16 @@ from jobs.report.picture import BEFORE, TONIGHT, Picture
 from jobs.retraining.mislabelled import Mislabelled
 from jobs.retraining.outcome import Outcome
 
+# Characters of a text.
 SHOWN = 120
+MOST_ROWS = 20
 
 
 def headline(outcome: Outcome) -> str:
     """The decision in one sentence."""
-    return f"**{outcome.version}: {outcome.decision}**, {outcome.reason}"
+    accepted = outcome.decision == "promoted" and not outcome.approved
+    decision = "accepted by the gate, not promoted yet" if accepted else outcome.decision
+    return f"**{outcome.version}: {decision}**, {outcome.reason}"
 
 
 def table(outcome: Outcome) -> list[dict[str, str]]:
@@ -54,18 +58,27 @@ def markdown(outcome: Outcome, rows_in: str | None = None) -> str:
         outcome: the round.
         rows_in: where the rows are that the two versions answer differently; None if there are none.
     """
-    interval = "no evidence yet"
-    if outcome.gain is not None:
-        interval = f"{outcome.gain:+.4f}, between {outcome.gain_low:+.4f} and {outcome.gain_high:+.4f}"
+    lines = [headline(outcome), "", *numbers(outcome)]
+    if rows_in is not None and outcome.changes.get("changed"):
+        lines += ["", f"Rows that the two answer differently: `{rows_in}`"]
+    if (png := picture.sheet(curves(outcome.curves))) is not None:
+        lines += ["", f"![loss by step](data:image/png;base64,{base64.b64encode(png).decode()})"]
+    return "\n".join(lines)
+
+
+def numbers(outcome: Outcome) -> list[str]:
+    """Lines of Markdown: what was measured, and how many rows of each label changed."""
+    champion = "" if outcome.champion_value is None else f" (champion {_number(outcome.champion_value)})"
     lines = [
-        headline(outcome),
-        "",
         f"- champion before: {outcome.champion_before or 'none'}",
-        f"- {outcome.metric} on {outcome.rows_holdout:,} holdout rows: {_number(outcome.value)}"
-        f" (champion {_number(outcome.champion_value)})",
-        f"- gain: {interval}; evidence: {outcome.evidence}",
+        f"- {outcome.metric} on {outcome.rows_holdout:,} holdout rows: {_number(outcome.value)}{champion}",
         f"- training rows: {outcome.rows_train:,}; {outcome.leaked:,} more were left out because the holdout has them",
     ]
+    if outcome.champion_before is not None:
+        interval = "no evidence yet"
+        if outcome.gain is not None:
+            interval = f"{outcome.gain:+.4f}, between {outcome.gain_low:+.4f} and {outcome.gain_high:+.4f}"
+        lines.append(f"- gain: {interval}; evidence: {outcome.evidence}")
     if outcome.mislabelled is not None:
         lines.append(
             f"- probably mislabelled: {outcome.mislabelled:,} of the training rows whose labels were not learnt"
@@ -77,12 +90,11 @@ def markdown(outcome: Outcome, rows_in: str | None = None) -> str:
     if changed := outcome.changes.get("changed"):
         lines.append(f"- answered differently: {changed:,} of {outcome.changes['rows']:,} rows")
         lines += ["", "| champion | challenger | rows |", "|---|---|---|"]
-        lines += [f"| {f['before']} | {f['after']} | {f['rows']:,} |" for f in outcome.changes["flips"][:20]]
-        if rows_in is not None:
-            lines += ["", f"Rows that the two answer differently: `{rows_in}`"]
-    if (png := picture.sheet(curves(outcome.curves))) is not None:
-        lines += ["", f"![loss by step](data:image/png;base64,{base64.b64encode(png).decode()})"]
-    return "\n".join(lines)
+        lines += [
+            f"| {_cell(flip['before'])} | {_cell(flip['after'])} | {flip['rows']:,} |"
+            for flip in outcome.changes["flips"][:20]
+        ]
+    return lines
 
 
 def examples(outcome: Outcome) -> str:
@@ -119,6 +131,20 @@ def mislabelled_rows(version: str | None) -> str:
     return f"reports/{version}-mislabelled.md"
 
 
+def differing(outcome: Outcome) -> list[dict[str, str]]:
+    """Rows that the two versions answer differently, at most `MOST_ROWS`, with the beginning of their texts."""
+    found: Sequence[Mapping[str, Any]] = outcome.changes.get("examples", ())
+    return [
+        {
+            "champion": _cut(each["before"]),
+            "challenger": _cut(each["after"]),
+            "truth": _cut(each["truth"]),
+            "text": _cut(each["text"]),
+        }
+        for each in found[:MOST_ROWS]
+    ]
+
+
 def curves(points: Sequence[Mapping[str, Any]]) -> list[Picture]:
     """Loss on the training rows and on the validation rows, by step."""
     named = {"loss": ("training", TONIGHT), "eval_loss": ("validation", BEFORE)}
@@ -145,5 +171,9 @@ def _number(value: float | None) -> str:
 
 
 def _cell(value: object) -> str:
-    text = " ".join(str("" if value is None else value).split()).replace("|", "\\|")
+    return _cut(value).replace("|", "\\|")
+
+
+def _cut(value: object) -> str:
+    text = " ".join(str("" if value is None else value).split())
     return text if len(text) <= SHOWN else f"{text[: SHOWN - 1]}…"

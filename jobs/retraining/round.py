@@ -192,27 +192,6 @@ def promote(spec: TrainingSpec, registry: Registry, measured: Measured, by: str,
     return replace(outcome, approved=True)
 
 
-def answer(spec: TrainingSpec, registry: Registry, approved: bool, by: str, reason: str) -> Outcome:
-    """Carry out what a person has decided about the challenger that the gate has accepted.
-
-    Raises:
-        RunError: the champion moved meanwhile; nothing is changed.
-    """
-    measured = measure(spec, registry)
-    if measured.decision is None or measured.outcome.decision != "promoted":
-        return measured.outcome
-    if approved:
-        return promote(spec, registry, measured, by, reason or measured.outcome.reason)
-    assert measured.outcome.version is not None
-    why = f"refused by {by}: {reason or 'no reason given'}"
-    refused = replace(measured.outcome, decision="refused", reason=why)
-    # Beside the receipt, which says what the evidence gives.
-    state.keep_refusal(registry, measured.outcome.version, why)
-    if measured.ring.challenger is not None:
-        state.keep_ring(registry, measured.ring.settle(promoted=False))
-    return refused
-
-
 def examples_of(outcome: Outcome) -> str:
     """Name of the file with the rows that champion and challenger answer differently."""
     return f"reports/{outcome.version}.md"

@@ -57,6 +57,14 @@ def foreseeable(registry: Registry, version: str) -> bool:
     return found is None or found["derived"]["labels_needed"] is not None
 
 
+def accepted(registry: Registry, version: str) -> dict[str, Any] | None:
+    """The receipt of a version that the gate has accepted and that nobody has promoted or refused yet; else None."""
+    if decided(registry, version) is not None:
+        return None
+    found = _read(registry, f"{DECISIONS}/{version}.json")
+    return found if found is not None and found.get("decision") == "promoted" else None
+
+
 def keep_decision(registry: Registry, version: str, receipt: Mapping[str, Any]) -> None:
     """Write the receipt of a decision."""
     registry.store.put(f"{DECISIONS}/{version}.json", json.dumps(receipt).encode())

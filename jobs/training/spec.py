@@ -165,7 +165,12 @@ class TrainingSpec(Section):
     )
     registry: str = Field(description="folder or fsspec URL where versions are kept")
     gate: GateSpec = GateSpec()
-    approval: Literal["none", "prefect"] = Field("none", description="who approves a promotion beside the gate")
+    approval: Literal["none", "prefect"] = Field(
+        "none", description="who approves a promotion beside the gate; prefect asks a person in Prefect"
+    )
+    approval_timeout_days: float = Field(
+        7, gt=0, description="how long a run in Prefect waits for the approval; after that the next run asks again"
+    )
     description: str | None = Field(None, description="what is trained, in a sentence or two")
     tags: list[str] = Field(default_factory=list, description="tags to search for its runs in Prefect")
     schedule: ScheduleSpec | None = Field(None, description="when Prefect starts the training, after it was deployed")

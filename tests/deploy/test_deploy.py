@@ -12,7 +12,7 @@ import jsonschema
 import pytest
 import yaml
 
-from flows import deployments, project
+from flows import files, project
 from jobs import spec
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -68,7 +68,7 @@ def test_the_demo_s_job_file_is_that_of_the_demo(tmp_path, monkeypatch):
 def test_prefect_yaml_equals_what_the_job_files_give(monkeypatch):
     monkeypatch.chdir(ROOT)
     written = (ROOT / "deploy" / "prefect.yaml").read_text()
-    assert project.project(deployments.read_jobs(Path("deploy/specs"))) == written
+    assert project.project(files.read_all(Path("deploy/specs"))) == written
 
 
 def test_the_compose_file_meets_the_compose_specification():

@@ -1,37 +1,12 @@
 """What a person does in the Prefect UI: fill the form, press Submit, watch the progress, read the report."""
 
-import os
 import re
-import shutil
-from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
 import yaml
 
 from tests import lake, server
-
-CHROMIUM = shutil.which("chromium")
-FLAGS = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
-
-
-@pytest.fixture(scope="module")
-def browser():
-    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-    if CHROMIUM is None:
-        pytest.skip("chromium is not installed; apt-get install chromium")
-    with playwright.sync_playwright() as running:
-        opened = running.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
-        yield opened
-        opened.close()
 
 
 @pytest.fixture(scope="module")
@@ -52,9 +27,7 @@ def job(tmp_path_factory, models):
     return file
 
 
-def test_a_person_fills_the_form_watches_the_run_and_reads_its_report(browser, job, tmp_path):
-    shots = Path(os.environ.get("NIGHTSCRIBE_SCREENSHOTS", tmp_path / "screenshots"))
-    shots.mkdir(parents=True, exist_ok=True)
+def test_a_person_fills_the_form_watches_the_run_and_reads_its_report(browser, job, tmp_path, shots):
     page = browser.new_page(viewport={"width": 1280, "height": 1000})
     page.set_default_timeout(30_000)
     with server.running(tmp_path) as prefect, prefect.worker():

@@ -14,7 +14,7 @@ from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterDeploymen
 from prefect.events.filters import EventFilter, EventNameFilter
 from prefect.states import Cancelling
 
-from flows import automations, deployments
+from flows import automations, deployments, files
 from jobs import run, spec
 from tests import lake, server
 from transforms.errors import SpecError
@@ -144,7 +144,7 @@ def test_prefects_own_command_makes_the_same_deployments(prefect, folder, models
     with (folder / "deploy.log").open("wb") as log:
         process = prefect.prefect("deploy", "--prefect-file", "prefect.yaml", "--all", cwd=folder, log=log)
     assert process.wait(180) == 0, (folder / "deploy.log").read_text()
-    found, (job,) = read("own"), deployments.read_jobs(Path("specs"))
+    found, (job,) = read("own"), files.read_all(Path("specs"))
     assert (found.version, found.description, found.tags) == (job.version, job.description, job.tags)
     assert found.job_variables == deployments.job_variables(folder)
     assert deployments.deploy(Path("specs"))["own"] == "unchanged"
@@ -159,7 +159,7 @@ def test_two_jobs_with_one_sink_are_refused(folder, models):
     second = folder / "specs" / "second.yaml"
     second.write_text(first.read_text().replace("name: first", "name: second"))
     with pytest.raises(SpecError, match=r"sink.path 'out-first' is used in both .*first.yaml and .*second.yaml"):
-        deployments.read_jobs(folder / "specs")
+        files.read_all(folder / "specs")
 
 
 def test_only_the_last_of_several_late_runs_does_the_work(prefect, folder, models):

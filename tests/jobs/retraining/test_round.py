@@ -10,14 +10,14 @@ import pytest
 from jobs.execute.stop import NEVER
 from jobs.gate import decision
 from jobs.registry import Registry
-from jobs.retraining import report, state
+from jobs.retraining import approval, report, state
 from jobs.retraining import round as rounds
 from jobs.retraining.outcome import Outcome
 from jobs.store import lease
 from jobs.training import spec
 from tests import lake
 from tests.jobs.training import made
-from transforms.errors import SinkBusy, SpecError
+from transforms.errors import RunError, SinkBusy, SpecError
 
 
 @pytest.fixture(autouse=True)
@@ -155,16 +155,48 @@ def test_the_report_names_labels_that_the_holdout_lacks_and_a_slow_challenger_is
     assert "times as long as the champion, and 0.01 is allowed" in second.reason
 
 
-def test_a_person_approves_or_refuses_what_the_gate_has_accepted(folder, models):
+def test_a_person_refuses_what_the_gate_has_accepted(folder, models):
     parsed = read(folder, models / "mlm", 1)
     with rounds.holding(parsed) as registry:
         measured = rounds.measure(parsed, registry)
         assert measured.outcome.decision == "promoted"
         assert registry.champion() is None
-        refused = rounds.answer(parsed, registry, approved=False, by="ada", reason="too early")
+        refused = approval.answer(registry, measured.outcome.version, approved=False, by="ada", reason="too early")
         assert (refused.decision, refused.reason) == ("refused", "refused by ada: too early")
         assert registry.champion() is None
         assert rounds.measure(parsed, registry).outcome.decision == "nothing new"
+
+
+def test_an_approval_is_about_the_version_that_was_shown_and_counts_once(folder, models):
+    parsed = read(folder, models / "mlm", 1)
+    with rounds.holding(parsed) as registry:
+        shown = rounds.measure(parsed, registry).outcome
+        # New labels, from which a round would train another version.
+        pq.write_table(made.labelled(240, seed=3), folder / "labels" / "2.parquet")
+        done = approval.answer(registry, shown.version, approved=True, by="ada", reason="looks right")
+        assert (done.version, done.decision, done.approved) == (shown.version, "promoted", True)
+        assert (done.value, done.rows_train, done.rows_holdout) == (shown.value, shown.rows_train, shown.rows_holdout)
+        assert [version.version for version in registry.versions()] == [shown.version]
+        again = approval.answer(registry, shown.version, approved=True, by="ada", reason="looks right")
+        assert (again.decision, again.reason) == ("promoted", "approved by ada: looks right")
+        (move,) = registry.history()
+        assert (move.by, move.reason, decision.verify(move.receipt)) == ("ada", "looks right", [])
+
+        # The same with a champion, so that the gate asks for evidence.
+        second = rounds.measure(read(folder, models / "mlm", 8), registry).outcome
+        assert second.decision == "promoted", second.reason
+        ring = state.ring(registry)
+        state.keep_ring(registry, ring.settle(promoted=False).enter("0123456789ab", shown.version, "2026-11-25T04:00Z"))
+        with pytest.raises(RunError, match=f"0123456789ab is the challenger in .* now, and not {second.version}"):
+            approval.answer(registry, second.version, approved=True, by="ada", reason="better")
+        assert registry.champion().version == shown.version
+        state.keep_ring(registry, ring)
+        done = approval.answer(registry, second.version, approved=True, by="ada", reason="better")
+        assert (done.champion_before, done.gain, done.evidence) == (shown.version, second.gain, second.evidence)
+        assert (state.ring(registry).challenger, state.ring(registry).promotions) == (None, 1)
+        (folder / "registry" / "gate" / "decisions" / f"{second.version}.json").unlink()
+        with pytest.raises(RunError, match="the gate does not accept version"):
+            approval.answer(registry, second.version, approved=False, by="ada", reason="no")
 
 
 def test_an_accepted_version_whose_process_ended_is_promoted_by_the_next_round(folder, models):

@@ -1,0 +1,246 @@
+"""Trainings as deployments on a real server with a real worker, and approvals in a real browser."""
+
+import signal
+from datetime import datetime
+from pathlib import Path
+
+import psutil
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import yaml
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterDeploymentId
+from prefect.events.filters import EventFilter, EventNameFilter
+from prefect.states import Cancelling
+
+from flows import automations, deployments
+from jobs.gate import decision
+from jobs.registry import Registry
+from tests import lake, server
+from tests.jobs.training import made
+
+# A heartbeat every 30 s is the least that Prefect allows.
+SILENT_S = 40
+# 17 seconds.
+SOON = "approval_timeout_days=0.0002"
+BETTER = "training.num_train_epochs=8"
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory, models):
+    """A lake with labels, a job that starts on a promotion, a training that asks, and one that takes long."""
+    root = tmp_path_factory.mktemp("trainings")
+    for name, rows in (("labels", made.labelled(24, seed=1)), ("holdout", made.labelled(160, seed=2))):
+        (root / name).mkdir()
+        pq.write_table(rows, root / name / "1.parquet")
+    (root / "in").mkdir()
+    texts = made.labelled(20, seed=9).select(["text"])
+    pq.write_table(texts.append_column("id", pa.array([f"{i:02}" for i in range(20)])), root / "in" / "a.parquet")
+    asking = {
+        "name": "sentiment",
+        "description": "Sentiment of reviews.",
+        "task": "classify",
+        "base": {"model": str(models / "mlm")},
+        "data": {"train": {"path": "labels"}, "holdout": {"path": "holdout"}},
+        "training": {"num_train_epochs": 1, "learning_rate": 5e-3, "per_device_train_batch_size": 8},
+        "adapter": {"r": 16, "lora_alpha": 32, "target_modules": "all-linear"},
+        "registry": "registry",
+        "gate": {"metric": "accuracy", "floor": 0.1},
+        "approval": "prefect",
+    }
+    long = asking["training"] | {"num_train_epochs": 150, "save_steps": 20, "logging_steps": 20}
+    slow = asking | {"name": "slow", "training": long, "registry": "registry-slow", "approval": "none"}
+    task = {"task": "classify", "column": "text", "model": str(models / "mlm"), "adapter": "registry@champion"}
+    nightly = {
+        "name": "nightly",
+        "source": {"path": "in"},
+        "tasks": [task | {"into": "label", "dtype": "float32"}],
+        "sink": {"path": "out"},
+        "trigger": {"event": "nightscribe.run.promoted", "resource": "nightscribe.job.sentiment"},
+    }
+    (root / "specs").mkdir()
+    for content in (asking, slow, nightly):
+        (root / "specs" / f"{content['name']}.yaml").write_text(yaml.safe_dump(content))
+    return root
+
+
+@pytest.fixture(scope="module")
+def prefect(tmp_path_factory, folder):
+    with pytest.MonkeyPatch.context() as patched, server.running(tmp_path_factory.mktemp("server")) as running:
+        patched.chdir(folder)
+        running.environment["OMP_NUM_THREADS"] = "1"
+        deployments.deploy(Path("specs"))
+        automations.apply(automations.crash_automation(silent_s=SILENT_S))
+        yield running
+
+
+@pytest.fixture(scope="module")
+def worker(prefect):
+    with prefect.worker() as process:
+        yield process
+
+
+@pytest.fixture(scope="module")
+def waiting():
+    """Ids of runs that wait for an approval for longer than a heartbeat may take."""
+    return []
+
+
+def read(name):
+    with get_client(sync_client=True) as client:
+        return client.read_deployment_by_name(name)
+
+
+def start(name, *overrides):
+    with get_client(sync_client=True) as client:
+        return client.create_flow_run_from_deployment(read(name).id, parameters={"overrides": [*overrides]}).id
+
+
+def ends(prefect, run_id, state, timeout_s=120):
+    """Wait for a state of a run; its message."""
+    server.wait_for(lambda: prefect.state(run_id) == state, timeout_s, f"{state} of a run")
+    with get_client(sync_client=True) as client:
+        return client.read_flow_run(run_id).state.message
+
+
+def champion(folder):
+    return Registry(str(folder / "registry")).champion()
+
+
+def answer(prefect, browser, run_id, choice, reason, picture):
+    """Open the page of a run, choose Resume in its menu, fill the form, and submit it."""
+    page = browser.new_page(viewport={"width": 1280, "height": 1000})
+    page.set_default_timeout(30_000)
+    page.goto(f"{prefect.ui}/runs/flow-run/{run_id}")
+    page.get_by_text("Suspended").first.wait_for()
+    page.locator("button[aria-haspopup=menu]").last.click()
+    page.get_by_role("menuitem", name="Resume").click()
+    form = page.get_by_role("dialog")
+    form.get_by_text("Shall").wait_for()
+    form.get_by_label("Decision").click()
+    page.get_by_role("option", name=choice).click()
+    form.get_by_label("Reason").fill(reason)
+    form.get_by_label("Your name").fill("Ada")
+    page.set_viewport_size({"width": 1280, "height": 1400})
+    page.screenshot(path=picture)
+    shown = form.inner_text()
+    form.get_by_role("button", name="Resume").click()
+    form.wait_for(state="hidden")
+    page.close()
+    return shown
+
+
+def test_a_training_file_is_deployed_beside_the_job_files(prefect, folder):
+    again = deployments.deploy(Path("specs"))
+    assert {again[name] for name in ("nightly", "retrain/sentiment", "retrain/slow")} == {"unchanged"}
+    found = read("retrain/sentiment")
+    assert (found.entrypoint, found.parameters) == ("flows.retrain.retrain", {"training": "specs/sentiment.yaml"})
+    assert found.tags == ["classify", "nightscribe"]
+    assert found.global_concurrency_limit.limit == 1
+    assert found.concurrency_options.collision_strategy == "ENQUEUE"
+    for line in ("method lora", "accuracy of at least 0.1", "by a person, in Prefect, within 7 days", "`registry`"):
+        assert line in found.description
+
+
+def test_a_person_approves_a_version_and_the_job_that_waits_for_it_starts(prefect, worker, folder, browser, shots):
+    run_id = start("retrain/sentiment")
+    ends(prefect, run_id, "Suspended")
+    assert champion(folder) is None
+    second = start("retrain/sentiment")
+    assert "waits for the approval of" in ends(prefect, second, "Skipped")
+    prefect.stop()
+    prefect.start()
+    assert prefect.state(run_id) == "Suspended"
+
+    shown = answer(prefect, browser, run_id, "approve", "reads well", shots / "approve.png")
+    assert "it is the first version, and reaches the floor" in shown
+    assert "Answer until" in shown
+    ends(prefect, run_id, "Completed")
+    move = champion(folder)
+    assert (move.by, move.reason, decision.verify(move.receipt)) == ("Ada", "reads well", [])
+    versions = Registry(str(folder / "registry")).versions()
+    assert [version.version for version in versions] == [move.version], "it was trained a second time"
+    assert "the same decision" in prefect.nightscribe("adapters", "verify", "registry", "champion", cwd=folder)
+
+    with get_client(sync_client=True) as client:
+        only = FlowRunFilter(deployment_id=FlowRunFilterDeploymentId(any_=[read("enrich/nightly").id]))
+        server.wait_for(
+            lambda: [r.state_name for r in client.read_flow_runs(flow_run_filter=only)] == ["Completed"], 90, "the job"
+        )
+        names = EventFilter(event=EventNameFilter(name=["nightscribe.run.promoted"]))
+        found = client.request("POST", "/events/filter", json={"filter": names.model_dump(mode="json")}).json()
+    (event,) = found["events"]
+    assert event["payload"]["version"] == move.version
+    assert datetime.fromisoformat(event["occurred"]) > datetime.fromisoformat(move.at)
+    assert len(lake.read(folder / "out")) == 20
+
+
+def test_an_approval_that_nobody_gives_fails_the_run_and_the_next_one_asks_again(prefect, worker, folder, waiting):
+    before = champion(folder)
+    pq.write_table(made.labelled(240, seed=3), folder / "labels" / "2.parquet")
+    run_id = start("retrain/sentiment", BETTER, SOON)
+    ends(prefect, run_id, "Suspended")
+    assert ends(prefect, run_id, "Failed") == "The flow was paused and never resumed."
+    assert champion(folder) == before
+    again = start("retrain/sentiment", BETTER)
+    ends(prefect, again, "Suspended")
+    assert len(Registry(str(folder / "registry")).versions()) == 2
+    waiting.append(again)
+
+
+def test_a_killed_training_crashes_and_the_next_run_continues_it(prefect, worker, folder):
+    run_id = start("retrain/slow")
+    work = folder / "registry-slow" / "_training"
+    server.wait_for(lambda: list(work.glob("*/checkpoints/*/complete")), 120, "the first checkpoint")
+    (trainer,) = trainers(worker)
+    trainer.parent().send_signal(signal.SIGKILL)
+    server.wait_for(lambda: not server.lives(trainer), 30, "the training to end with its parent")
+    ends(prefect, run_id, "Crashed")
+    assert Registry(str(folder / "registry-slow")).champion() is None
+    ends(prefect, start("retrain/slow"), "Completed")
+    (result,) = work.glob("*/result.json")
+    assert yaml.safe_load(result.read_text())["resumed"]
+    assert Registry(str(folder / "registry-slow")).champion() is not None
+
+
+def test_a_cancelled_training_ends_within_30_seconds_and_leaves_no_process(prefect, worker, folder):
+    run_id = start("retrain/slow", "training.num_train_epochs=100000")
+    server.wait_for(lambda: trainers(worker), 120, "the training")
+    below = [process for process in server.tree(worker) if process.pid != worker.pid]
+    with get_client(sync_client=True) as client:
+        client.set_flow_run_state(run_id, Cancelling())
+    server.wait_for(lambda: not any(map(server.lives, below)), 30, "every process to end")
+    ends(prefect, run_id, "Cancelled", 60)
+
+
+def test_a_person_refuses_a_version_and_the_champion_stays(prefect, worker, folder, browser, shots, waiting):
+    (run_id,) = waiting
+    # Without a heartbeat for longer than a run may be silent.
+    assert prefect.state(run_id) == "Suspended"
+    before = champion(folder)
+    shown = answer(prefect, browser, run_id, "refuse", "worse on invoices", shots / "refuse.png")
+    assert f"in place of {before.version}" in shown
+    ends(prefect, run_id, "Completed")
+    assert champion(folder) == before
+    page = browser.new_page(viewport={"width": 1280, "height": 1400})
+    page.set_default_timeout(30_000)
+    page.goto(f"{prefect.ui}/runs/flow-run/{run_id}?tab=Artifacts")
+    for key in ("comparison", "retraining", "differences", "approval"):
+        page.get_by_text(f"sentiment-{key}").first.wait_for()
+    page.screenshot(path=shots / "artifacts.png")
+    page.close()
+    state = ends(prefect, start("retrain/sentiment", BETTER), "Completed")
+    assert state is None or "refused by Ada: worse on invoices" in state
+
+
+def trainers(worker):
+    """The processes that train, below a worker."""
+    found = []
+    for process in server.tree(worker):
+        try:
+            if "jobs.training.child" in " ".join(process.cmdline()):
+                found.append(process)
+        except psutil.Error:
+            continue
+    return found
