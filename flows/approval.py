@@ -27,6 +27,7 @@ from prefect.runtime import flow_run
 from prefect.states import Suspended
 from pydantic import Field
 
+from flows import heartbeats
 from jobs.registry import Registry
 from jobs.report.shown import clock
 from jobs.retraining import report, state
@@ -90,6 +91,7 @@ def ask(parsed: TrainingSpec, outcome: Outcome) -> None:
             outcome.version,
         )
         return
+    heartbeats.wait_for_gap(own.id)
     timeout = timedelta(days=parsed.approval_timeout_days)
     until = clock(datetime.now(UTC) + timeout, _timezone(parsed))
     log.info("waiting until %s for the approval of %s: choose Resume in the menu of this run", until, outcome.version)

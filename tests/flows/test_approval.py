@@ -1,7 +1,8 @@
 """Trainings as deployments on a real server with a real worker, and approvals in a real browser."""
 
+import json
 import signal
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import psutil
@@ -10,13 +11,20 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 from prefect.client.orchestration import get_client
-from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterDeploymentId
-from prefect.events.filters import EventFilter, EventNameFilter
+from prefect.client.schemas.filters import (
+    ArtifactFilter,
+    ArtifactFilterKey,
+    FlowRunFilter,
+    FlowRunFilterDeploymentId,
+)
+from prefect.events.filters import EventFilter, EventNameFilter, EventResourceFilter
 from prefect.states import Cancelling
 
 from flows import automations, deployments
+from flows.heartbeats import AFTER_S
 from jobs.gate import decision
 from jobs.registry import Registry
+from jobs.retraining import state
 from tests import lake, server
 from tests.jobs.training import made
 
@@ -24,7 +32,6 @@ from tests.jobs.training import made
 SILENT_S = 40
 # 17 seconds.
 SOON = "approval_timeout_days=0.0002"
-BETTER = "training.num_train_epochs=8"
 
 
 @pytest.fixture(scope="module")
@@ -49,7 +56,7 @@ def folder(tmp_path_factory, models):
         "gate": {"metric": "accuracy", "floor": 0.1},
         "approval": "prefect",
     }
-    long = asking["training"] | {"num_train_epochs": 150, "save_steps": 20, "logging_steps": 20}
+    long = asking["training"] | {"num_train_epochs": 100_000, "save_steps": 20, "logging_steps": 20}
     slow = asking | {"name": "slow", "training": long, "registry": "registry-slow", "approval": "none"}
     task = {"task": "classify", "column": "text", "model": str(models / "mlm"), "adapter": "registry@champion"}
     nightly = {
@@ -71,7 +78,6 @@ def prefect(tmp_path_factory, folder):
         patched.chdir(folder)
         running.environment["OMP_NUM_THREADS"] = "1"
         deployments.deploy(Path("specs"))
-        automations.apply(automations.crash_automation(silent_s=SILENT_S))
         yield running
 
 
@@ -83,7 +89,7 @@ def worker(prefect):
 
 @pytest.fixture(scope="module")
 def waiting():
-    """Ids of runs that wait for an approval for longer than a heartbeat may take."""
+    """The run that waits for an approval, from one test to the next."""
     return []
 
 
@@ -102,6 +108,16 @@ def ends(prefect, run_id, state, timeout_s=120):
     server.wait_for(lambda: prefect.state(run_id) == state, timeout_s, f"{state} of a run")
     with get_client(sync_client=True) as client:
         return client.read_flow_run(run_id).state.message
+
+
+def moments(run_id, event):
+    """When a run has sent the events of a kind."""
+    wanted = EventFilter(
+        event=EventNameFilter(name=[f"prefect.flow-run.{event}"]),
+        resource=EventResourceFilter(id=[f"prefect.flow-run.{run_id}"]),
+    )
+    with get_client(sync_client=True) as client:
+        return [found.occurred for found in client.read_events(wanted).events]
 
 
 def champion(folder):
@@ -143,16 +159,25 @@ def test_a_training_file_is_deployed_beside_the_job_files(prefect, folder):
         assert line in found.description
 
 
-def test_a_person_approves_a_version_and_the_job_that_waits_for_it_starts(prefect, worker, folder, browser, shots):
-    run_id = start("retrain/sentiment")
+def test_an_approval_that_nobody_gives_fails_the_run_and_the_next_one_asks_again(prefect, worker, folder, waiting):
+    run_id = start("retrain/sentiment", SOON)
     ends(prefect, run_id, "Suspended")
+    assert ends(prefect, run_id, "Failed") == "The flow was paused and never resumed."
+    again, third = start("retrain/sentiment"), start("retrain/sentiment")
+    runs = {again, third}
+    server.wait_for(lambda: {"Suspended", "Skipped"} == {*map(prefect.state, runs)}, 120, "one to wait, one to skip")
+    (waits,) = (each for each in runs if prefect.state(each) == "Suspended")
+    assert "waits for the approval of" in ends(prefect, (runs - {waits}).pop(), "Skipped")
     assert champion(folder) is None
-    second = start("retrain/sentiment")
-    assert "waits for the approval of" in ends(prefect, second, "Skipped")
+    waiting.append(waits)
+
+
+def test_a_person_approves_a_version_and_the_job_that_waits_for_it_starts(
+    prefect, worker, folder, browser, shots, waiting
+):
+    run_id = waiting.pop()
     prefect.stop()
     prefect.start()
-    assert prefect.state(run_id) == "Suspended"
-
     shown = answer(prefect, browser, run_id, "approve", "reads well", shots / "approve.png")
     assert "it is the first version, and reaches the floor" in shown
     assert "Answer until" in shown
@@ -160,7 +185,7 @@ def test_a_person_approves_a_version_and_the_job_that_waits_for_it_starts(prefec
     move = champion(folder)
     assert (move.by, move.reason, decision.verify(move.receipt)) == ("Ada", "reads well", [])
     versions = Registry(str(folder / "registry")).versions()
-    assert [version.version for version in versions] == [move.version], "it was trained a second time"
+    assert [version.version for version in versions] == [move.version], "it was trained more than once"
     assert "the same decision" in prefect.nightscribe("adapters", "verify", "registry", "champion", cwd=folder)
 
     with get_client(sync_client=True) as client:
@@ -168,28 +193,20 @@ def test_a_person_approves_a_version_and_the_job_that_waits_for_it_starts(prefec
         server.wait_for(
             lambda: [r.state_name for r in client.read_flow_runs(flow_run_filter=only)] == ["Completed"], 90, "the job"
         )
-        names = EventFilter(event=EventNameFilter(name=["nightscribe.run.promoted"]))
-        found = client.request("POST", "/events/filter", json={"filter": names.model_dump(mode="json")}).json()
-    (event,) = found["events"]
-    assert event["payload"]["version"] == move.version
-    assert datetime.fromisoformat(event["occurred"]) > datetime.fromisoformat(move.at)
+        (event,) = client.read_events(EventFilter(event=EventNameFilter(name=["nightscribe.run.promoted"]))).events
+    assert event.payload["version"] == move.version
+    assert event.occurred > datetime.fromisoformat(move.at)
     assert len(lake.read(folder / "out")) == 20
 
 
-def test_an_approval_that_nobody_gives_fails_the_run_and_the_next_one_asks_again(prefect, worker, folder, waiting):
-    before = champion(folder)
+def test_a_killed_training_is_continued_and_a_cancelled_one_leaves_no_process(prefect, worker, folder, waiting):
     pq.write_table(made.labelled(240, seed=3), folder / "labels" / "2.parquet")
-    run_id = start("retrain/sentiment", BETTER, SOON)
-    ends(prefect, run_id, "Suspended")
-    assert ends(prefect, run_id, "Failed") == "The flow was paused and never resumed."
-    assert champion(folder) == before
-    again = start("retrain/sentiment", BETTER)
-    ends(prefect, again, "Suspended")
-    assert len(Registry(str(folder / "registry")).versions()) == 2
-    waiting.append(again)
+    # A deploy sets it back.
+    automations.apply(automations.crash_automation(silent_s=SILENT_S))
+    better = start("retrain/sentiment", "training.num_train_epochs=8")
+    ends(prefect, better, "Suspended")
+    waiting.append(better)
 
-
-def test_a_killed_training_crashes_and_the_next_run_continues_it(prefect, worker, folder):
     run_id = start("retrain/slow")
     work = folder / "registry-slow" / "_training"
     server.wait_for(lambda: list(work.glob("*/checkpoints/*/complete")), 120, "the first checkpoint")
@@ -197,41 +214,50 @@ def test_a_killed_training_crashes_and_the_next_run_continues_it(prefect, worker
     trainer.parent().send_signal(signal.SIGKILL)
     server.wait_for(lambda: not server.lives(trainer), 30, "the training to end with its parent")
     ends(prefect, run_id, "Crashed")
-    assert Registry(str(folder / "registry-slow")).champion() is None
-    ends(prefect, start("retrain/slow"), "Completed")
-    (result,) = work.glob("*/result.json")
-    assert yaml.safe_load(result.read_text())["resumed"]
-    assert Registry(str(folder / "registry-slow")).champion() is not None
+    (progress,) = work.glob("*/progress.jsonl")
+    progress.unlink()
 
-
-def test_a_cancelled_training_ends_within_30_seconds_and_leaves_no_process(prefect, worker, folder):
-    run_id = start("retrain/slow", "training.num_train_epochs=100000")
-    server.wait_for(lambda: trainers(worker), 120, "the training")
+    run_id = start("retrain/slow")
+    server.wait_for(lambda: progress.exists() and progress.read_text().endswith("\n"), 120, "the training to go on")
+    assert json.loads(progress.read_text().splitlines()[0])["step"] > 20
     below = [process for process in server.tree(worker) if process.pid != worker.pid]
     with get_client(sync_client=True) as client:
         client.set_flow_run_state(run_id, Cancelling())
     server.wait_for(lambda: not any(map(server.lives, below)), 30, "every process to end")
     ends(prefect, run_id, "Cancelled", 60)
+    assert Registry(str(folder / "registry-slow")).champion() is None
 
 
 def test_a_person_refuses_a_version_and_the_champion_stays(prefect, worker, folder, browser, shots, waiting):
-    (run_id,) = waiting
-    # Without a heartbeat for longer than a run may be silent.
+    run_id = waiting.pop()
+    beats, (suspended,) = moments(run_id, "heartbeat"), moments(run_id, "Suspended")
+    assert AFTER_S <= (suspended - max(beats)).total_seconds() < 30, "not in the gap between two heartbeats"
+    silence = max(beats) + timedelta(seconds=SILENT_S + 20)
+    server.wait_for(lambda: datetime.now(UTC) > silence, 60, "the time after which a silent run is marked Crashed")
     assert prefect.state(run_id) == "Suspended"
     before = champion(folder)
     shown = answer(prefect, browser, run_id, "refuse", "worse on invoices", shots / "refuse.png")
     assert f"in place of {before.version}" in shown
     ends(prefect, run_id, "Completed")
     assert champion(folder) == before
+    (version,) = (v for v in Registry(str(folder / "registry")).versions() if v.version != before.version)
+    refusal = state.decided(Registry(str(folder / "registry")), version.version)
+    assert (refusal["decision"], refusal["reason"]) == ("refused", "refused by Ada: worse on invoices")
+
     page = browser.new_page(viewport={"width": 1280, "height": 1400})
     page.set_default_timeout(30_000)
     page.goto(f"{prefect.ui}/runs/flow-run/{run_id}?tab=Artifacts")
     for key in ("comparison", "retraining", "differences", "approval"):
         page.get_by_text(f"sentiment-{key}").first.wait_for()
     page.screenshot(path=shots / "artifacts.png")
+    with get_client(sync_client=True) as client:
+        only = ArtifactFilter(key=ArtifactFilterKey(any_=["sentiment-differences"]))
+        (rows,) = client.read_artifacts(artifact_filter=only)
+    assert 0 < len(json.loads(rows.data)) <= 20
+    page.goto(f"{prefect.ui}/artifacts/artifact/{rows.id}")
+    page.get_by_text("challenger").first.wait_for()
+    page.screenshot(path=shots / "differences.png")
     page.close()
-    state = ends(prefect, start("retrain/sentiment", BETTER), "Completed")
-    assert state is None or "refused by Ada: worse on invoices" in state
 
 
 def trainers(worker):
