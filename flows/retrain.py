@@ -59,9 +59,11 @@ def train(parsed: TrainingSpec, stopped: StopToken) -> Any:
             return
         shown = done
         losses = ", ".join(f"{key} {line[key]:.4g}" for key in ("loss", "eval_loss") if key in line)
-        about = f"{parsed.name}\n\nstep {line['step']:,} of {line['steps']:,} {losses}"
+        show(done, f"step {line['step']:,} of {line['steps']:,} {losses}")
+
+    def show(done: float, about: str) -> None:
         try:
-            update_progress_artifact(progress_id, progress=done, description=about)
+            update_progress_artifact(progress_id, progress=done, description=f"{parsed.name}\n\n{about}")
         except (httpx.HTTPError, PrefectException) as error:
             # A server that restarts interrupts the display of the progress, not the work.
             log.warning("the progress could not be sent to the Prefect server: %s", error)
@@ -69,6 +71,7 @@ def train(parsed: TrainingSpec, stopped: StopToken) -> Any:
     try:
         with rounds.holding(parsed) as registry:
             measured = rounds.measure(parsed, registry, watch, stopped)
+            show(100.0, "trained and measured")
             if measured.outcome.decision == "promoted" and parsed.approval == "none":
                 return rounds.promote(parsed, registry, measured, by="gate").as_dict()
             return measured.outcome.as_dict()
@@ -155,7 +158,9 @@ def settle(parsed: TrainingSpec, answer: Answer) -> Outcome:
     outcome = Outcome(**carry_out(parsed, answer))
     get_run_logger().info("%s: %s", outcome.decision, outcome.reason)
     try:
-        create_markdown_artifact(report.headline(outcome), key=artifact_key(parsed, "approval"))
+        create_markdown_artifact(
+            report.headline(outcome), key=artifact_key(parsed, "approval"), description="What a person has answered"
+        )
     except httpx.HTTPError as error:
         # It is carried out, and in the history of the registry.
         get_run_logger().warning("the answer could not be shown on the Prefect server: %s", error)
@@ -172,10 +177,22 @@ def publish(parsed: TrainingSpec, outcome: Outcome) -> None:
     """
     place = f"{Registry(parsed.registry).url}/{rounds.examples_of(outcome)}" if outcome.changes else None
     try:
-        create_table_artifact(report.table(outcome), key=artifact_key(parsed, "comparison"), description=parsed.name)
-        create_markdown_artifact(report.markdown(outcome, place), key=artifact_key(parsed, "retraining"))
+        create_table_artifact(
+            report.table(outcome),
+            key=artifact_key(parsed, "comparison"),
+            description=f"{outcome.metric} of champion and challenger on the holdout, by slice",
+        )
+        create_markdown_artifact(
+            report.markdown(outcome, place),
+            key=artifact_key(parsed, "retraining"),
+            description="The decision, the evidence, and the loss curves",
+        )
         if rows := report.differing(outcome):
-            create_table_artifact(rows, key=artifact_key(parsed, "differences"), description=f"`{place}`")
+            create_table_artifact(
+                rows,
+                key=artifact_key(parsed, "differences"),
+                description=f"Rows that the two answer differently, also in `{place}`",
+            )
     except httpx.HTTPError as error:
         # The round is over, and its outcome is in the registry.
         get_run_logger().warning("the report could not be sent to the Prefect server: %s", error)

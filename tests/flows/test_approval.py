@@ -20,7 +20,7 @@ from prefect.client.schemas.filters import (
 from prefect.events.filters import EventFilter, EventNameFilter, EventResourceFilter
 from prefect.states import Cancelling
 
-from flows import automations, deployments
+from flows import automations, deployments, project
 from flows.heartbeats import AFTER_S
 from jobs.gate import decision
 from jobs.registry import Registry
@@ -117,7 +117,7 @@ def moments(run_id, event):
         resource=EventResourceFilter(id=[f"prefect.flow-run.{run_id}"]),
     )
     with get_client(sync_client=True) as client:
-        return [found.occurred for found in client.read_events(wanted).events]
+        return [found.occurred for found in client.read_events(wanted, limit=50).events]
 
 
 def champion(folder):
@@ -157,6 +157,17 @@ def test_a_training_file_is_deployed_beside_the_job_files(prefect, folder):
     assert found.concurrency_options.collision_strategy == "ENQUEUE"
     for line in ("method lora", "accuracy of at least 0.1", "by a person, in Prefect, within 7 days", "`registry`"):
         assert line in found.description
+    assert project.prepare("specs/sentiment.yaml")["version"] == found.version
+
+
+def test_a_training_file_that_is_gone_is_reported(prefect, folder):
+    (folder / "others").mkdir()
+    other = yaml.safe_load((folder / "specs" / "slow.yaml").read_text()) | {"name": "other"}
+    (folder / "others" / "other.yaml").write_text(yaml.safe_dump(other))
+    done = deployments.deploy(Path("others"))
+    assert done["retrain/other"] == "created"
+    assert "has no training file in others any more; `prefect deployment delete 'retrain/slow'`" in done["retrain/slow"]
+    assert "has no job file in others any more; `prefect deployment delete 'enrich/nightly'`" in done["nightly"]
 
 
 def test_an_approval_that_nobody_gives_fails_the_run_and_the_next_one_asks_again(prefect, worker, folder, waiting):
@@ -193,7 +204,8 @@ def test_a_person_approves_a_version_and_the_job_that_waits_for_it_starts(
         server.wait_for(
             lambda: [r.state_name for r in client.read_flow_runs(flow_run_filter=only)] == ["Completed"], 90, "the job"
         )
-        (event,) = client.read_events(EventFilter(event=EventNameFilter(name=["nightscribe.run.promoted"]))).events
+        promoted = EventFilter(event=EventNameFilter(name=["nightscribe.run.promoted"]))
+        (event,) = client.read_events(promoted, limit=50).events
     assert event.payload["version"] == move.version
     assert event.occurred > datetime.fromisoformat(move.at)
     assert len(lake.read(folder / "out")) == 20
