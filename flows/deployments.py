@@ -129,7 +129,7 @@ def drop_schedules(client: SyncPrefectClient, found: DeploymentResponse, file: F
 
 def _deploy_one(client: SyncPrefectClient, file: File, wanted: RunnerDeployment) -> str:
     try:
-        found = client.read_deployment_by_name(f"{file.flow.name}/{wanted.name}")
+        found = client.read_deployment_by_name(f"{file.flow_name}/{wanted.name}")
     except ObjectNotFound:
         found = None
     if found is not None:
@@ -160,6 +160,6 @@ def _without_file(client: SyncPrefectClient, found: Iterable[File], folder: Path
         if kind is not None and automations.TAG in each.tags and (each.entrypoint, each.name) not in there:
             left[kind.shown_as(each.name)] = (
                 f"has no {kind.noun} in {folder} any more; "
-                f"`prefect deployment delete '{kind.flow.name}/{each.name}'` removes it"
+                f"`prefect deployment delete '{kind.flow_name}/{each.name}'` removes it"
             )
     return left

@@ -41,7 +41,7 @@ class Job:
     file: Path
     spec: JobSpec
 
-    flow: ClassVar[Flow[Any, Any]] = enrich
+    flow_name: ClassVar[str] = enrich.name
     # A module, not a file: for a file, the worker puts its folder first on the path and does not find `flows`.
     entrypoint: ClassVar[str] = "flows.enrich.enrich"
     # The parameter of the flow that names the file.
@@ -52,6 +52,11 @@ class Job:
     def shown_as(name: str) -> str:
         """What a deploy calls the deployment with this name."""
         return name
+
+    @property
+    def flow(self) -> Flow[Any, Any]:
+        """The flow; no attribute of the class, because Prefect takes a flow in a class for a method and binds it."""
+        return enrich
 
     @property
     def description(self) -> str:
@@ -87,7 +92,7 @@ class Training:
     file: Path
     spec: TrainingSpec
 
-    flow: ClassVar[Flow[Any, Any]] = retrain
+    flow_name: ClassVar[str] = retrain.name
     entrypoint: ClassVar[str] = "flows.retrain.retrain"
     parameter: ClassVar[str] = "training"
     noun: ClassVar[str] = "training file"
@@ -96,6 +101,11 @@ class Training:
     def shown_as(name: str) -> str:
         """What a deploy calls the deployment with this name."""
         return f"{retrain.name}/{name}"
+
+    @property
+    def flow(self) -> Flow[Any, Any]:
+        """As for a job file."""
+        return retrain
 
     @property
     def description(self) -> str:

@@ -56,7 +56,7 @@ def prepare(file: str, pool: str = POOL) -> dict[str, Any]:
     deployments.prepare_server(pool)
     with get_client(sync_client=True) as client:
         try:
-            found = client.read_deployment_by_name(f"{read.flow.name}/{read.spec.name}")
+            found = client.read_deployment_by_name(f"{read.flow_name}/{read.spec.name}")
         except ObjectNotFound:
             pass
         else:

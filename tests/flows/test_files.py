@@ -5,8 +5,10 @@ from pathlib import Path
 import pytest
 import yaml
 
-from flows import files, project
+from flows import deployments, files, project
+from flows.enrich import enrich
 from flows.files import Job, Training
+from flows.retrain import retrain
 from tests import lake
 from transforms.errors import SpecError
 
@@ -35,6 +37,14 @@ def write(name, content):
 
 def test_job_files_and_training_files_are_told_apart_by_their_keys(folder):
     assert [type(each) for each in files.read_all(folder)] == [Job, Training]
+
+
+def test_making_a_deployment_leaves_the_flows_as_they_are(folder):
+    for each, flow in zip(files.read_all(folder), (enrich, retrain), strict=True):
+        made = deployments.deployment(each, "pool", folder)
+        assert each.flow is flow
+        assert not hasattr(flow.fn, "__prefect_self__")
+        assert list(made._parameter_openapi_schema.properties) == list(flow.parameters.properties)
 
 
 @pytest.mark.parametrize(
