@@ -167,3 +167,15 @@ def wait_for(condition: Callable[[], T], timeout_s: float, what: str) -> T:
         assert time.monotonic() < deadline, f"waited {timeout_s} s for {what}"
         time.sleep(0.25)
     return value
+
+
+def trainers(worker: subprocess.Popen[bytes]) -> list[psutil.Process]:
+    """The processes that train, below a worker."""
+    found = []
+    for process in tree(worker):
+        try:
+            if "jobs.training.child" in " ".join(process.cmdline()):
+                found.append(process)
+        except psutil.Error:
+            continue
+    return found

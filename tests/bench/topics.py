@@ -20,9 +20,9 @@ from transformers import (
     TrainingArguments,
 )
 
-TOPICS, WORDS, OWN, LONGEST = 24, 4000, 120, 120
+TOPICS, WORDS, OWN, LONGEST = 24, 4000, 60, 120
 # The share of a text's words that are of its topic, and of those that are of a neighbouring topic.
-TOPICAL, NEIGHBOUR = 0.22, 0.12
+TOPICAL, NEIGHBOUR = 0.3, 0.1
 
 
 def corpus(rows: int, seed: int) -> pa.Table:

@@ -5,7 +5,6 @@ import signal
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-import psutil
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -26,6 +25,7 @@ from jobs.gate import decision
 from jobs.registry import Registry
 from jobs.retraining import state
 from tests import lake, server
+from tests.approval_form import answer
 from tests.jobs.training import made
 
 # A heartbeat every 30 s is the least that Prefect allows.
@@ -124,29 +124,6 @@ def champion(folder):
     return Registry(str(folder / "registry")).champion()
 
 
-def answer(prefect, browser, run_id, choice, reason, picture):
-    """Open the page of a run, choose Resume in its menu, fill the form, and submit it."""
-    page = browser.new_page(viewport={"width": 1280, "height": 1000})
-    page.set_default_timeout(30_000)
-    page.goto(f"{prefect.ui}/runs/flow-run/{run_id}")
-    page.get_by_text("Suspended").first.wait_for()
-    page.locator("button[aria-haspopup=menu]").last.click()
-    page.get_by_role("menuitem", name="Resume").click()
-    form = page.get_by_role("dialog")
-    form.get_by_text("Shall").wait_for()
-    form.get_by_label("Decision").click()
-    page.get_by_role("option", name=choice).click()
-    form.get_by_label("Reason").fill(reason)
-    form.get_by_label("Your name").fill("Ada")
-    page.set_viewport_size({"width": 1280, "height": 1400})
-    page.screenshot(path=picture)
-    shown = form.inner_text()
-    form.get_by_role("button", name="Resume").click()
-    form.wait_for(state="hidden")
-    page.close()
-    return shown
-
-
 def test_a_training_file_is_deployed_beside_the_job_files(prefect, folder):
     again = deployments.deploy(Path("specs"))
     assert {again[name] for name in ("nightly", "retrain/sentiment", "retrain/slow")} == {"unchanged"}
@@ -222,7 +199,7 @@ def test_a_killed_training_is_continued_and_a_cancelled_one_leaves_no_process(pr
     run_id = start("retrain/slow")
     work = folder / "registry-slow" / "_training"
     server.wait_for(lambda: list(work.glob("*/checkpoints/*/complete")), 120, "the first checkpoint")
-    (trainer,) = trainers(worker)
+    (trainer,) = server.trainers(worker)
     trainer.parent().send_signal(signal.SIGKILL)
     server.wait_for(lambda: not server.lives(trainer), 30, "the training to end with its parent")
     ends(prefect, run_id, "Crashed")
@@ -270,15 +247,3 @@ def test_a_person_refuses_a_version_and_the_champion_stays(prefect, worker, fold
     page.get_by_text("challenger").first.wait_for()
     page.screenshot(path=shots / "differences.png")
     page.close()
-
-
-def trainers(worker):
-    """The processes that train, below a worker."""
-    found = []
-    for process in server.tree(worker):
-        try:
-            if "jobs.training.child" in " ".join(process.cmdline()):
-                found.append(process)
-        except psutil.Error:
-            continue
-    return found
