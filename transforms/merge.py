@@ -13,8 +13,8 @@ from transformers import GenerationConfig, PretrainedConfig
 from transforms import adapter as adapters
 from transforms import virtual_tokens
 from transforms.architecture import resolve
+from transforms.checkpoint import pretrained, weights
 from transforms.checkpoint import tokenizer as tokenizers
-from transforms.checkpoint import weights
 from transforms.checkpoint.loading import explaining, require_all
 from transforms.errors import ModelError
 from transforms.model import tokenizer_folder
@@ -74,10 +74,9 @@ def _merged(ref: ModelRef, config: PretrainedConfig, architecture: str | type) -
     """The network in float32 with the adapter in its weights."""
     assert ref.adapter is not None
     loader = resolve(architecture)
-    network, report = loader.from_pretrained(
-        ref.path, config=config, dtype=torch.float32, output_loading_info=True, ignore_mismatched_sizes=True
+    network, missing = pretrained.load(
+        loader, ref.path, config=config, dtype=torch.float32, ignore_mismatched_sizes=True
     )
-    missing = set(report["missing_keys"]) | {key for key, *_ in report.get("mismatched_keys", ())}
     network, missing = adapters.lay(network, ref.adapter, missing)
     require_all(missing, ref, loader.__name__)
     return network

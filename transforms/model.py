@@ -20,6 +20,7 @@ from transforms import adapter as adapters
 from transforms import engines, filler, padding, virtual_tokens
 from transforms.architecture import WRITERS, resolve
 from transforms.batches import MAX_TOKENS, Caps, padded
+from transforms.checkpoint import pretrained
 from transforms.checkpoint import tokenizer as tokenizers
 from transforms.checkpoint.loading import require_all
 from transforms.device import DTYPES, choose_device, choose_dtype
@@ -90,14 +91,13 @@ def load(ref: ModelRef, architecture: str | type) -> Model:
     tokenizer = tokenizers.read(tokenizer_folder(ref), config)
     # An adapter is merged in float32 and rounded once.
     loader = resolve(architecture)
-    network, report = loader.from_pretrained(
+    network, missing = pretrained.load(
+        loader,
         ref.path,
         config=config,
         dtype=torch.float32 if ref.adapter else dtype,
-        output_loading_info=True,
         ignore_mismatched_sizes=ref.adapter is not None,
     )
-    missing = set(report["missing_keys"]) | {key for key, *_ in report.get("mismatched_keys", ())}
     if ref.adapter is not None:
         network, missing = adapters.lay(network, ref.adapter, missing)
     require_all(missing, ref, loader.__name__)

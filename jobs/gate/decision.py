@@ -165,6 +165,8 @@ def _veto(gate: GateSpec, evaluated: Evaluated, compared: Mapping[str, Slice]) -
         return low
     if evaluated.changed == 0:
         return "refused", "the challenger answers every row as the champion does; it has no effect"
+    if (whole := compared.get(slices.ALL)) is not None and whole.gain_high < 0:
+        return "refused", f"it is worse than the champion on the holdout, which is certain for {whole.rows:,} rows"
     harmed = sorted(name for name, found in compared.items() if found.harm == "harm shown")
     if harmed:
         return "refused", f"it loses more than {gate.max_slice_drop} on {', '.join(harmed)}"
@@ -200,7 +202,8 @@ def _weigh(gate: GateSpec, ring: Ring) -> tuple[Kind, str, int | None]:
 
 
 def _undecided(compared: Mapping[str, Slice]) -> str:
-    names = sorted(name for name, found in compared.items() if found.harm == "cannot tell yet")
+    undecided = (name for name, found in compared.items() if found.harm == "cannot tell yet")
+    names = sorted(name for name in undecided if name != slices.ALL)
     if not names:
         return ""
     shown = ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")

@@ -14,6 +14,9 @@ from jobs.gate import eprocess
 from jobs.gate.eprocess import Draw
 from jobs.gate.spec import GateSpec
 
+# The slice of all rows. On it any certain loss is a reason to refuse, since a refusal needs no unspent evidence.
+ALL = "all rows"
+
 Harm = Literal["harm shown", "no harm shown", "cannot tell yet"]
 
 

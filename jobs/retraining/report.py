@@ -79,10 +79,10 @@ def numbers(outcome: Outcome) -> list[str]:
         if outcome.gain is not None:
             interval = f"{outcome.gain:+.4f}, between {outcome.gain_low:+.4f} and {outcome.gain_high:+.4f}"
         lines.append(f"- gain: {interval}; evidence: {outcome.evidence}")
-    if outcome.mislabelled is not None:
+    if outcome.mislabelled:
         lines.append(
-            f"- probably mislabelled: {outcome.mislabelled:,} of the training rows whose labels were not learnt"
-            + (f"; the registry lists them in `{mislabelled_rows(outcome.version)}`" if outcome.mislabelled else "")
+            f"- probably mislabelled: {outcome.mislabelled:,} of the training rows whose labels were not learnt; "
+            f"the registry lists them in `{mislabelled_rows(outcome.version)}`"
         )
     lines += [f"- {note}" for note in outcome.notes]
     if outcome.labels_needed:

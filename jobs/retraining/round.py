@@ -22,6 +22,7 @@ from jobs.execute.stop import NEVER, StopToken
 from jobs.gate import decision as gates
 from jobs.gate.decision import Decision, Evaluated
 from jobs.gate.ring import Ring
+from jobs.gate.slices import ALL
 from jobs.registry import Registry, Version
 from jobs.retraining import challengers, evidence, mislabelled, report, scores, state
 from jobs.retraining.mislabelled import Mislabelled
@@ -144,7 +145,10 @@ def measure(
             champion=champion.version,
             champion_value=best.measured.value,
             changed=compared.changed.changed,
-            slices={name: tuple(map(float, d)) for name, d in compared.slices.items()},
+            slices={
+                name: tuple(map(float, differences))
+                for name, differences in {ALL: compared.differences, **compared.slices}.items()
+            },
             latency=_latency(spec, best, challenger),
         )
         pair = evidence.Pair(current, version, (best, challenger), compared)

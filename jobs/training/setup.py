@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from jobs.training.request import Request
+from transforms.checkpoint import pretrained
 from transforms.errors import ModelError
 
 # Names of the query and value layers in architectures that peft's table does not have.
@@ -54,17 +55,16 @@ def load_head(request: Request, auto: Any, labels: list[str], **more: Any) -> tu
 
     The head of the base is kept if its labels are these.
     """
-    network, report = auto.from_pretrained(
+    network, absent = pretrained.load(
+        auto,
         request.base,
         id2label=dict(enumerate(labels)),
         label2id={label: i for i, label in enumerate(labels)},
         ignore_mismatched_sizes=True,
         dtype="float32",
-        output_loading_info=True,
         **more,
     )
     prefix = network.base_model_prefix
-    absent = {*report["missing_keys"], *(key for key, *_ in report["mismatched_keys"])}
     parts = [key.removeprefix(f"{prefix}.").split(".")[0] for key in sorted(absent)]
     heads = [
         name for name, child in network.named_children() if name != prefix and any(True for _ in child.parameters())

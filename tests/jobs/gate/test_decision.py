@@ -168,6 +168,23 @@ def test_a_computing_time_that_was_not_measured_is_no_veto_and_is_said():
     assert decision.verify(json.loads(json.dumps(found.receipt))) == []
 
 
+def test_a_challenger_that_is_certainly_worse_on_the_holdout_is_refused_without_unspent_evidence():
+    rows = [-1.0] * 60 + [1.0] * 10 + [0.0] * 130
+    found = decide(GATE, evaluated(slices={slices.ALL: rows}), ring())
+    assert (found.decision, found.reason) == (
+        "refused",
+        "it is worse than the champion on the holdout, which is certain for 200 rows",
+    )
+    assert decision.verify(found.receipt) == []
+
+
+def test_a_small_loss_on_the_holdout_refuses_nothing_and_is_no_undecided_slice():
+    rows = [-1.0] * 6 + [1.0] * 3 + [0.0] * 191
+    found = decide(GATE, evaluated(slices={slices.ALL: rows}), ring(better=40, worse=10))
+    assert found.decision == "promoted"
+    assert slices.ALL not in found.reason
+
+
 def test_a_slice_is_harmed_not_harmed_or_not_decided():
     rng = np.random.default_rng(0)
     found = slices.compare(
