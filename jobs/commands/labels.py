@@ -28,6 +28,14 @@ def register(commands: Any) -> None:
         help="export of Label Studio (JSON, JSON-MIN, CSV) or Argilla (records), or Parquet, JSON lines or CSV with "
         "review_key and label, entities, target or completion",
     )
+    parser.add_argument(
+        "--new-label",
+        metavar="LABEL",
+        action="append",
+        default=[],
+        help="a label that the model does not know and that is meant, although it looks like a misspelt one; may be "
+        "given several times",
+    )
     parser.set_defaults(call=labels_command)
 
 
@@ -41,7 +49,7 @@ def labels_command(arguments: argparse.Namespace) -> None:
     from jobs.store import Store
     from transforms.errors import SpecError
 
-    imported = labels.take(arguments.review, arguments.exports)
+    imported = labels.take(arguments.review, arguments.exports, arguments.new_label)
     store = Store(arguments.review, "REVIEW")
     found = []
     for run in imported.runs:

@@ -149,8 +149,9 @@ def _left(places: _Places, traces: Traces, person: Person) -> Iterator[str]:
     """What still holds the rows, or what was learnt from them, one sentence each."""
     if rows := sum(len(traces.of(table)) for table in places.enriched):
         yield (
-            f"{count(rows, 'enriched row')} of the person stay until the rows are deleted at the source; the next run "
-            "then drops them, and those of a file that is deleted as a whole only with sink.on_vanished: remove."
+            f"the sink keeps {count(rows, 'enriched row')} of the person until they are deleted at the source; the "
+            "next run then drops them, and those of a file that is deleted as a whole only with sink.on_vanished: "
+            "remove."
         )
     if unreadable := sum(sink.unreadable(person, tables) for tables in places.rejected.values()):
         yield (

@@ -22,7 +22,7 @@ from jobs.registry.move import Move, chain
 from jobs.registry.version import Version, name_of
 from jobs.store import Store
 from transforms.checkpoint import fingerprint
-from transforms.errors import ModelError, RunError, SpecError
+from transforms.errors import ModelError, RunError, SpecError, UnreadableRegistry
 
 __all__ = ["Move", "Registry", "Version", "parse", "resolve"]
 
@@ -132,10 +132,18 @@ class Registry:
         """The move that made the current champion; None if there is no champion yet.
 
         Raises:
-            UnreadableRegistry: champion.json is damaged.
+            UnreadableRegistry: champion.json is damaged, or is gone although there was a champion.
         """
         found = self.store.get_versioned(CHAMPION)
-        return None if found is None else Move.from_json(found[0], f"{self.url}/{CHAMPION}")
+        if found is not None:
+            return Move.from_json(found[0], f"{self.url}/{CHAMPION}")
+        if moves := self.store.names("history"):
+            # Without it the next version would be promoted as the first one.
+            raise UnreadableRegistry(
+                f"{self.url}/{CHAMPION} is missing, and the history has {len(moves)} moves; copy {self.url}/"
+                f"{moves[-1]} to {CHAMPION}"
+            )
+        return None
 
     def promote(
         self,

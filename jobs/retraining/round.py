@@ -130,7 +130,7 @@ def measure(
         curves=curves,
         leaked=rows.leaked,
         mislabelled=None if suspects is None else suspects.found,
-        notes=list(challenger.measured.notes),
+        notes=[*_about(spec, rows), *challenger.measured.notes],
     )
     lower = outcome.metric in LOWER_IS_BETTER
     evaluated = Evaluated(version.version, outcome.metric, challenger.measured.value, lower_is_better=lower)
@@ -206,6 +206,11 @@ def _latency(spec: TrainingSpec, best: Evaluation, challenger: Evaluation) -> fl
     if spec.gate.max_latency is None:
         return None
     return latency.ratio(best.prepared, challenger.prepared, best.predictions.rows_per_s)
+
+
+def _about(spec: TrainingSpec, rows: Rows) -> list[str]:
+    """What a reader should know about the rows."""
+    return [f"data.review {spec.data.review!r} has no labelled rows yet"] if rows.reviewed == 0 else []
 
 
 def _beside(challenger: Evaluation, best: Evaluation) -> dict[str, dict[str, Any]]:

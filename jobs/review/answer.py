@@ -59,7 +59,8 @@ def interpret(answer: Answer, question: Question, text: str, row: str) -> Any:
 
 
 def _labels(value: Any, question: Question) -> list[Any]:
-    return _items(_from_json(value) if question.several else value, "choices")
+    found = _items(_from_json(value) if question.several else value, "choices")
+    return [label.strip() if isinstance(label, str) else label for label in found]
 
 
 def _from_json(value: Any) -> Any:

@@ -72,6 +72,8 @@ def read(path: str) -> list[Answer]:
     try:
         with fsspec.open(path, "rb") as stream:
             content = stream.read()
+    except FileNotFoundError as error:
+        raise SpecError(f"{path} does not exist; give {FORMATS}") from error
     except (OSError, ImportError, ValueError) as error:
         raise SpecError(f"{path} cannot be read: {reason(error)}") from error
     try:
@@ -134,6 +136,8 @@ def _answers(rows: Sequence[Any], path: str, is_csv: bool) -> Iterator[Answer]:
         for row in rows:
             yield from _argilla_flat(row, questions)
         return
+    if {"data", "predictions"} <= set(first) and "annotations" not in first:
+        raise SpecError(f"{path} is a file for the import into Label Studio; label its rows there, and give the export")
     is_min = "annotation_id" in first and "annotator" in first
     seen = set().union(*rows)
     if columns.KEY not in seen or not (is_min or seen.intersection(TRUTHS)):

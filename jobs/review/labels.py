@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
 import pyarrow as pa
 
-from jobs.review import answer, answers, columns, exports, parquet, question
+from jobs.review import answer, answers, columns, doubts, exports, parquet, question
 from jobs.review.answers import Answers, Given, Kept, Undecided
 from jobs.review.exports import Answer
 from jobs.review.question import Question
@@ -74,7 +74,7 @@ class _Draw:
         return answers.add(self.kept.answers, self.new)
 
 
-def take(review: str, files: Sequence[str]) -> Imported:
+def take(review: str, files: Sequence[str], new_labels: Collection[str] = ()) -> Imported:
     """Read exports of label tools, and write the labelled rows of every run that they have answers about.
 
     All files are checked before anything is written. The same files again change nothing.
@@ -82,6 +82,7 @@ def take(review: str, files: Sequence[str]) -> Imported:
     Args:
         review: the review folder, as `review.path` in the job file.
         files: the exports; see `jobs.review.exports`.
+        new_labels: labels that the model does not know and that are meant, although they look misspelt.
 
     Raises:
         SpecError: a file is no export, has an answer that does not fit its row, or none about a drawn row.
@@ -98,6 +99,7 @@ def take(review: str, files: Sequence[str]) -> Imported:
     count, strangers = 0, []
     for file in files:
         matched = 0
+        before = {place: len(draw.new) for place, draw in found.items()}
         for each in exports.read(file):
             count += 1
             place = _place(each, where, file)
@@ -113,6 +115,10 @@ def take(review: str, files: Sequence[str]) -> Imported:
                 f"{file} has no answer about a row that was drawn (first: {columns.KEY} {strangers[-1]}); give the "
                 f"export of a project with rows of {review}/{columns.DRAWS}"
             )
+        for place, draw in found.items():
+            new = draw.new[before.get(place, 0) :]
+            doubts.refuse_contradictions(new, file)
+            doubts.refuse_misspelt(new, draw.kept.answers, draw.question, new_labels, file)
     if not found:
         raise SpecError(
             f"{', '.join(files)}: no row has an answer yet; label rows in the tool, submit them, and export again"

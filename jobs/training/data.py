@@ -47,6 +47,7 @@ class Rows:
         without_text: rows of both sources without a text.
         labels: names of the labels (classify) or of the kinds of entities (ner), sorted; otherwise empty.
         differences: training rows that were drawn for review because two versions differ, with `drawn.COLUMNS`.
+        reviewed: labelled rows in the review folder; None without `data.review`.
         train_hash: hash of the training rows, validation rows included; it does not depend on files or their order.
         holdout_hash: the same of the holdout rows.
     """
@@ -61,6 +62,7 @@ class Rows:
     holdout_hash: str
     labels: tuple[str, ...] = field(default=())
     differences: pa.Table = field(default_factory=lambda: drawn.COLUMNS.empty_table())
+    reviewed: int | None = None
 
     @property
     def unlearnt(self) -> tuple[str, ...]:
@@ -79,12 +81,13 @@ def load(spec: TrainingSpec) -> Rows:
     given = spec.data.holdout
     split = isinstance(given, FractionSpec)
     train, dropped = _canonical(spec, spec.data.train, "data.train")
+    count = None if spec.data.review is None else 0
     if (labelled := drawn.labelled(spec.data.review)) is not None:
         # There the truth has the name that `nightscribe labels` gives it.
         truth_is = {role: role for role in spec.data.columns(spec.task) if role in TRUTH_ROLES}
         reviewed, more = _canonical(spec, labelled, "data.review", truth_is)
         train = _sorted(spec, pa.concat_tables([train, reviewed], promote_options="permissive"))
-        dropped += more
+        dropped, count = dropped + more, len(reviewed)
     differences = drawn.differences(train)
     if isinstance(given, FractionSpec):
         held = drawn.held_out(train, given.fraction)
@@ -108,7 +111,7 @@ def load(spec: TrainingSpec) -> Rows:
     labels = _labels(spec, train, holdout, split)
     learnt, validation = _validation(spec, train)
     hashes = _hash(spec, train), _hash(spec, holdout)
-    return Rows(learnt, validation, holdout, leaked, repeated, dropped, *hashes, labels, differences)
+    return Rows(learnt, validation, holdout, leaked, repeated, dropped, *hashes, labels, differences, count)
 
 
 def _canonical(
@@ -167,6 +170,7 @@ def _checked(spec: TrainingSpec, table: pa.Table, place: str) -> tuple[pa.Table,
         truth.require_no_nulls(values, column, place)
         if role == "label":
             names = [truth.label_names(value) for value in values]
+            truth.require_names(names, column, place)
             table = table.set_column(table.schema.get_field_index(role), role, pa.array(names, _label_type(names)))
         if role == "entities":
             truth.check_entities(table["text"].to_pylist(), values, place)

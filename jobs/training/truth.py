@@ -54,6 +54,20 @@ def require_no_nulls(values: Sequence[Any], column: str, place: str) -> None:
         )
 
 
+def require_names(values: Sequence[Any], column: str, place: str) -> None:
+    """Refuse labels without a letter.
+
+    Raises:
+        SpecError: names the first row and how many there are.
+    """
+    empty = [row for row, value in enumerate(values) if any(not name.strip() for name in _flat([value]))]
+    if empty:
+        raise SpecError(
+            f"row {empty[0]} of {place} has an empty {column} ({len(empty)} of {len(values)} rows have); leave such "
+            f"rows out with {place}.where: {column} != ''"
+        )
+
+
 def label_names(value: Any) -> Any:
     """A label, or a list of labels, as strings: a number and its text are the same label."""
     if isinstance(value, list):

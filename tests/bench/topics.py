@@ -20,7 +20,7 @@ from transformers import (
     TrainingArguments,
 )
 
-TOPICS, WORDS, OWN, LONGEST = 24, 4000, 60, 120
+TOPICS, WORDS, OWN, LONGEST = 24, 1800, 60, 120
 # The share of a text's words that are of its topic, and of those that are of a neighbouring topic.
 TOPICAL, NEIGHBOUR = 0.3, 0.1
 
@@ -78,7 +78,7 @@ def base(folder: Path, texts: list[str], steps: int) -> Path:
     arguments = TrainingArguments(
         output_dir=str(folder / "pretraining"),
         max_steps=steps,
-        per_device_train_batch_size=64,
+        per_device_train_batch_size=32,
         learning_rate=2e-3,
         warmup_steps=0.1,
         save_strategy="no",
@@ -86,7 +86,7 @@ def base(folder: Path, texts: list[str], steps: int) -> Path:
         disable_tqdm=True,
         use_cpu=True,
     )
-    encoded = [{"input_ids": ids} for ids in tokenizer(texts, truncation=True, max_length=64)["input_ids"]]
+    encoded = [{"input_ids": ids} for ids in tokenizer(texts, truncation=True, max_length=32)["input_ids"]]
     collator = DataCollatorForLanguageModeling(tokenizer, mlm_probability=0.2)
     Trainer(network, arguments, train_dataset=encoded, data_collator=collator).train()  # type: ignore[arg-type]
     network.save_pretrained(folder / "base")

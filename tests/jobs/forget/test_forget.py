@@ -183,7 +183,7 @@ def test_nothing_of_a_person_is_left_and_the_next_run_training_and_verification_
     }
     assert any(f"{second.version} learnt from these rows" in sentence for sentence in told["left"])
     assert any(f"{first} may have learnt from these rows" in sentence for sentence in told["left"])
-    assert any(sentence.startswith("19 enriched rows of the person stay") for sentence in told["left"])
+    assert any(sentence.startswith("the sink keeps 19 enriched rows of the person") for sentence in told["left"])
 
     assert holding(tmp_path, [WORD, *keys]) == [], "also in the pages of reports"
     assert registry.store.get("reports/made.md").decode().endswith("---|\n| b | c |\n")

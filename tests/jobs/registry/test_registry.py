@@ -178,6 +178,19 @@ def test_promoting_a_version_again_does_not_make_rollbacks_go_in_circles(registr
         registry.rollback("ada", "worse")
 
 
+def test_a_champion_that_is_gone_is_named_with_the_way_back_and_no_version_becomes_the_first_one(registry, add):
+    first, second = add("one"), add("two")
+    registry.promote(first, "ada", "first")
+    registry.promote(second, "ada", "better")
+    registry.store.delete("champion.json")
+    said = r"is missing, and the history has 2 moves; copy .*/000002.json to champion.json"
+    for call in (registry.champion, registry.history, lambda: registry.promote(first, "ada", "again")):
+        with pytest.raises(UnreadableRegistry, match=said):
+            call()
+    registry.store.put("champion.json", registry.store.get("history/000002.json"))
+    assert registry.champion().version == second
+
+
 def test_adding_a_damaged_version_again_mends_it(registry, add):
     name = add("one")
     registry.store.put(f"versions/{name}/files/weights", b"torn")

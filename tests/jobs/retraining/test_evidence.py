@@ -86,6 +86,7 @@ def test_labels_drawn_for_a_waiting_challenger_prove_that_it_is_better(folder, m
     base, truth = models / "mlm", {}
     waiting = rounds.run(training(folder, base))
     assert (waiting.decision, waiting.evidence) == ("waiting", "none")
+    assert waiting.notes[0] == f"data.review '{folder / 'review'}' has no labelled rows yet"
 
     drawn = night(folder, base, 1, truth)
     label(folder, drawn, truth, complete=False)

@@ -243,3 +243,40 @@ def test_labels_of_a_later_run_stand_in_a_file_of_their_own(tmp_path):
     )
     assert [run.run for run in found.runs] == [draws.RUN, later]
     assert draws.labelled(tmp_path, later)["text"].to_pylist() == ["one more"]
+
+
+def test_a_label_that_looks_misspelt_is_refused_and_can_be_accepted(tmp_path):
+    draws.save(tmp_path, draws.single())
+    rows = [{"review_key": draws.KEYS[0], "label": "Good"}, {"review_key": draws.KEYS[1], "label": " bad "}]
+    with pytest.raises(SpecError, match=r"the label 'Good' in 1 answers, .* did you mean 'good'\? .*--new-label"):
+        labels.take(str(tmp_path), [plain(tmp_path, rows)])
+    assert not (tmp_path / "labels").exists()
+    found = labels.take(str(tmp_path), [plain(tmp_path, rows)], ["Good"]).runs[0]
+    assert draws.labelled(tmp_path)["label"].to_pylist() == ["Good", "bad"]
+    assert found.unknown == {"Good": 1}
+    # It is known from then on.
+    again = [{"review_key": draws.KEYS[2], "label": "Good"}]
+    assert labels.take(str(tmp_path), [plain(tmp_path, again)]).runs[0].labelled == 3
+
+
+def test_a_label_that_is_close_to_none_may_be_a_new_class(tmp_path):
+    draws.save(tmp_path, draws.single())
+    rows = [{"review_key": draws.KEYS[0], "label": "sarcastic"}]
+    assert labels.take(str(tmp_path), [plain(tmp_path, rows)]).runs[0].unknown == {"sarcastic": 1}
+
+
+def test_a_file_that_contradicts_itself_is_refused(tmp_path):
+    draws.save(tmp_path, draws.single())
+    rows = [{"review_key": draws.KEYS[0], "label": label} for label in ("good", "bad")]
+    with pytest.raises(SpecError, match=f"two answers about the row with review_key {draws.KEYS[0]}: 'good' and 'bad'"):
+        labels.take(str(tmp_path), [plain(tmp_path, rows)])
+
+
+def test_a_file_for_the_import_into_a_tool_and_one_that_is_not_there_are_refused(tmp_path):
+    draws.save(tmp_path, draws.single())
+    tasks = tmp_path / "tasks.json"
+    tasks.write_text(json.dumps([{"data": {"review_key": draws.KEYS[0]}, "predictions": []}]))
+    with pytest.raises(SpecError, match="is a file for the import into Label Studio"):
+        labels.take(str(tmp_path), [str(tasks)])
+    with pytest.raises(SpecError, match=r"nowhere.csv does not exist"):
+        labels.take(str(tmp_path), [str(tmp_path / "nowhere.csv")])

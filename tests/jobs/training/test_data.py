@@ -132,6 +132,7 @@ def changed(rows, column, values):
             "column 'label' (data.label) is not in data.train; columns",
         ),
         (changed(table(30), "label", ["a", None] * 15), table(9, 1), "has no label (15 of 30 rows have none)"),
+        (changed(table(30), "label", ["a", " "] * 15), table(9, 1), "has an empty label (15 of 30 rows have)"),
         (changed(table(30), "label", ["a"] * 30), table(9, 1), "have 1 label in column 'label' (a)"),
         (
             table(30),
