@@ -19,12 +19,13 @@ export DO_NOT_TRACK := 1
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help demo test lint format bench bench-gpu lock clean
+.PHONY: help demo test test-long lint format bench bench-gpu lock clean
 
 help:
 	@echo 'make demo    install and run `nightscribe demo`'
 	@echo 'make test    the tests; one of them: make test ARGS="tests/test_architecture.py -k one"'
 	@echo '             PROCESSES=2 runs two files of tests at a time'
+	@echo 'make test-long  the tests that wait for minutes, such as for an approval that nobody gives'
 	@echo 'make lint    ruff check, ruff format --check, mypy'
 	@echo 'make format  format the code and fix what ruff can fix'
 	@echo 'make bench   the benchmarks, with the peer libraries, 25 minutes on two cores; make bench ARGS=--quick'
@@ -40,7 +41,10 @@ demo: $(VENV)/installed-base
 	$(BIN)/nightscribe demo
 
 test: $(VENV)/installed-test
-	$(BIN)/python -m pytest $(SPREAD) $(ARGS)
+	$(BIN)/python -m pytest $(SPREAD) $(if $(ARGS),$(ARGS),-m "not long")
+
+test-long: $(VENV)/installed-test
+	$(BIN)/python -m pytest $(SPREAD) -m long
 
 lint: $(VENV)/installed-dev
 	$(BIN)/ruff check .

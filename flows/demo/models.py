@@ -134,8 +134,13 @@ def train_models(
         for left_over in folder.glob(".training-*"):
             shutil.rmtree(left_over)
         training = Path(tempfile.mkdtemp(prefix=".training-", dir=folder))
-        with torch.random.fork_rng(devices=[]):
-            _train_both(_training_rows(lake), training, recipe, progress)
+        threads = torch.get_num_threads()
+        try:
+            with torch.random.fork_rng(devices=[]):
+                _train_both(_training_rows(lake), training, recipe, progress)
+        finally:
+            # Each training has set one thread for itself, which is also what threads that start later would have.
+            torch.set_num_threads(threads)
         training.chmod(0o755)
         training.rename(home)
     return made

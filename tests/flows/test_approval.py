@@ -28,6 +28,8 @@ from tests import lake, server
 from tests.approval_form import answer
 from tests.jobs.training import made
 
+pytestmark = pytest.mark.long
+
 # A heartbeat every 30 s is the least that Prefect allows.
 SILENT_S = 40
 # 17 seconds.

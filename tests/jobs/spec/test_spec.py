@@ -90,7 +90,7 @@ def test_a_wrong_key_or_value_is_named_with_the_valid_ones(override, expected):
         ("event=landed", "trigger.event"),
         ("model=org/other", "tasks.0.model"),
         ("top_k=3", "tasks.0.top_k"),
-        ("path=in", "source.path or sink.path"),
+        ("path=in", "source.path or sink.path or review.path"),
         ("sink.limit=10", "source.limit"),
         ("source.workers=2", "runner.workers"),
         ("source.dtype=int8", "tasks.0.dtype"),
