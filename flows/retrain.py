@@ -32,16 +32,18 @@ from jobs.training import spec
 from jobs.training.spec import TrainingSpec
 from transforms.errors import Stopped
 
+# Both tasks begin again where they ended.
+ATTEMPTS: dict[str, Any] = {
+    "retries": 3,
+    "retry_delay_seconds": 10,
+    "retry_jitter_factor": 0.3,
+    "retry_condition_fn": may_pass,
+    "persist_result": False,
+    "cache_policy": NO_CACHE,
+}
 
-@task(
-    name="train",
-    retries=3,
-    retry_delay_seconds=10,
-    retry_jitter_factor=0.3,
-    retry_condition_fn=may_pass,
-    persist_result=False,
-    cache_policy=NO_CACHE,
-)
+
+@task(name="train", **ATTEMPTS)
 def train(parsed: TrainingSpec, stopped: StopToken) -> Any:
     """Train a challenger unless one waits, measure it beside the champion, decide; a retry continues the training.
 
@@ -79,15 +81,7 @@ def train(parsed: TrainingSpec, stopped: StopToken) -> Any:
         return Cancelled(message=str(error))
 
 
-@task(
-    name="answer",
-    retries=3,
-    retry_delay_seconds=10,
-    retry_jitter_factor=0.3,
-    retry_condition_fn=may_pass,
-    persist_result=False,
-    cache_policy=NO_CACHE,
-)
+@task(name="answer", **ATTEMPTS)
 def carry_out(parsed: TrainingSpec, answer: Answer) -> dict[str, Any]:
     """Promote or refuse the version that a person was asked about; nothing is trained or measured.
 

@@ -88,6 +88,7 @@ def base(folder: Path, texts: list[str], steps: int) -> Path:
     )
     encoded = [{"input_ids": ids} for ids in tokenizer(texts, truncation=True, max_length=32)["input_ids"]]
     collator = DataCollatorForLanguageModeling(tokenizer, mlm_probability=0.2)
+    # The stub asks for a data set of torch; the trainer takes anything with a length and items.
     Trainer(network, arguments, train_dataset=encoded, data_collator=collator).train()  # type: ignore[arg-type]
     network.save_pretrained(folder / "base")
     tokenizer.save_pretrained(folder / "base")

@@ -16,6 +16,7 @@ import pyarrow.compute as pc
 
 from jobs.source.shard import BadRow
 
+# What Arrow raises for a value that does not fit its type, or that has no cast to it, and Python for invalid UTF-8.
 ERRORS = (pa.ArrowInvalid, pa.ArrowNotImplementedError, pa.ArrowTypeError, UnicodeDecodeError)
 
 

@@ -219,6 +219,7 @@ def _lenient(text: pa.Array, type_: pa.DataType) -> pa.Array:
             return moment.cast(type_)
         values = text.cast(type_)
     except pa.ArrowNotImplementedError as error:
+        # Arrow has no cast from text to this type, so that no cell is a value of it.
         raise pa.ArrowInvalid(str(error)) from error
     if pa.types.is_floating(type_):
         infinite = pc.and_(pc.is_inf(values), pc.match_substring_regex(text, r"^[-+]?[0-9.]"))
