@@ -1,0 +1,17 @@
+"""Where answers of the Hub that never change are kept on this machine: listings by commit, footers by blob id."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+
+
+def folder(*parts: str) -> Path:
+    """A folder of the cache, which need not exist yet.
+
+    Args:
+        parts: names of folders below it; a name may hold any characters, such as a URL.
+    """
+    home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(home, "nightscribe", "hub", *(re.sub(r"[^A-Za-z0-9._-]+", "--", part) for part in parts))
