@@ -43,7 +43,7 @@ def explain(error: BaseException, name: str) -> str:
     if isinstance(error, RevisionNotFoundError):
         return f"it has no such revision; see {endpoint()}/{name}"
     if isinstance(error, RepositoryNotFoundError):
-        return f"{endpoint()} does not have it, or it is private; check the name, and set HF_TOKEN to one that may read it"
+        return f"{endpoint()} does not have it, or it is private; check the name, or set HF_TOKEN to one that can read"
     if isinstance(error, OfflineModeIsEnabled | LocalEntryNotFoundError):
         return "it is not in the cache of this machine, and HF_HUB_OFFLINE is set; run once without HF_HUB_OFFLINE"
     if isinstance(error, EntryNotFoundError):
