@@ -1,4 +1,4 @@
-"""What tests share: tiny models, made once a session, and no network."""
+"""What tests share: tiny models, made once a session, a Hub on this machine, and no network."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
-os.environ["HF_HUB_OFFLINE"] = "1"
+from tests.hub.local import HUB, Hub
+
 os.environ["PREFECT_SERVER_ANALYTICS_ENABLED"] = "false"
 os.environ["DO_NOT_TRACK"] = "1"
 
@@ -25,6 +26,15 @@ settings.register_profile("nightscribe", deadline=None, derandomize="CI" in os.e
 settings.load_profile("nightscribe")
 
 BIO = ["O", "B-PER", "I-PER", "B-LOC", "I-LOC"]
+
+
+@pytest.fixture
+def hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Hub]:
+    """The Hub at HF_ENDPOINT, empty; this program keeps what it learns of it in a folder of the test."""
+    HUB.reset()
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    yield HUB
+    HUB.reset()
 
 
 @pytest.fixture
