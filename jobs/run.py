@@ -105,7 +105,9 @@ def holding(plan: Plan, stop: StopToken = NEVER) -> Iterator[Held]:
             sink.recover()
             owner.check(plan.spec, store)
             plan = replace(plan, lease=leased.number)
-            plan = agreement.check(planning.refresh(plan, sink), models, store)
+            plan = planning.refresh(plan, sink)
+            fit.download(plan)
+            plan = agreement.check(plan, models, store)
             if plan.spec.runner.name != "local" or plan.spec.runner.workers not in ("auto", 1):
                 # Worker processes load their own models.
                 models.clear()

@@ -64,7 +64,7 @@ def merge(ref: ModelRef, architecture: str | type, folder: Path) -> None:
         if generation.is_file():
             shutil.copyfile(generation, whole / generation.name)
         if (tokenizer := tokenizer_folder(ref)) != ref.path:
-            tokenizers.read(tokenizer, config).save_pretrained(whole)
+            tokenizers.read(tokenizer, config, ref.trusted).save_pretrained(whole)
         if folder.exists():
             folder.rmdir()
         whole.rename(folder)

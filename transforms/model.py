@@ -88,7 +88,7 @@ def load(ref: ModelRef, architecture: str | type) -> Model:
     name = choose_dtype(ref.dtype, ref.device)
     dtype = DTYPES["float32" if name == "int8" else name]
     config = read_config(ref)
-    tokenizer = tokenizers.read(tokenizer_folder(ref), config)
+    tokenizer = tokenizers.read(tokenizer_folder(ref), config, ref.trusted)
     # An adapter is merged in float32 and rounded once.
     loader = resolve(architecture)
     network, missing = pretrained.load(
@@ -97,6 +97,7 @@ def load(ref: ModelRef, architecture: str | type) -> Model:
         config=config,
         dtype=torch.float32 if ref.adapter else dtype,
         ignore_mismatched_sizes=ref.adapter is not None,
+        **({"trust_remote_code": True} if ref.trusted else {}),
     )
     if ref.adapter is not None:
         network, missing = adapters.lay(network, ref.adapter, missing)

@@ -22,6 +22,7 @@ class ModelRef:
         dtype: float32, bfloat16, float16 or int8.
         device: auto, cpu, cuda, cuda:N or mps.
         engine: torch or onnx.
+        trusted: whether code that the folder brings along may be run.
     """
 
     path: str
@@ -29,6 +30,7 @@ class ModelRef:
     dtype: str = "float32"
     device: str = "auto"
     engine: str = "torch"
+    trusted: bool = False
 
 
 def read_config(ref: ModelRef) -> PretrainedConfig:
@@ -37,5 +39,5 @@ def read_config(ref: ModelRef) -> PretrainedConfig:
     Raises:
         ModelError: the folder is missing or has no model, or the adapter is missing.
     """
-    config = configs.read(ref.path)
+    config = configs.read(ref.path, ref.trusted)
     return config if ref.adapter is None else adapters.with_labels(config, ref.adapter)

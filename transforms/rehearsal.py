@@ -68,11 +68,11 @@ def load(ref: ModelRef, architecture: str | type) -> Model | None:
     if ref.adapter is not None:
         adapters.check_weights(ref.adapter, ref.path)
     config = read_config(ref)
-    tokenizer = tokenizers.read(tokenizer_folder(ref), config)
+    tokenizer = tokenizers.read(tokenizer_folder(ref), config, ref.trusted)
     loader = resolve(architecture)
     if not hasattr(loader, "from_config"):
         return None
-    network, missing = networks.build(ref.path, config, loader, stored, ref.adapter)
+    network, missing = networks.build(ref.path, config, loader, stored, ref.adapter, ref.trusted)
     if ref.adapter is not None:
         network, missing = adapters.lay(network, ref.adapter, missing)
     require_all(missing, ref, loader.__name__)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import tempfile
 from pathlib import Path
 
 
@@ -15,3 +16,11 @@ def folder(*parts: str) -> Path:
     """
     home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     return Path(home, "nightscribe", "hub", *(re.sub(r"[^A-Za-z0-9._-]+", "--", part) for part in parts))
+
+
+def write(file: Path, content: bytes) -> None:
+    """Write a file of the cache; other processes see it completely or not at all."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.NamedTemporaryFile(dir=file.parent, delete=False) as stream:
+        stream.write(content)
+    os.replace(stream.name, file)

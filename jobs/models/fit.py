@@ -1,4 +1,4 @@
-"""Check that each model of a plan is complete and fits its task, before anything is written or weights are loaded."""
+"""Before workers start: each model of a plan is complete, fits its task, and is on this machine."""
 
 from __future__ import annotations
 
@@ -30,3 +30,14 @@ def check(plan: Plan, from_hub: bool = False) -> None:
             rehearse(task.reference(), task.spec.task, task.spec.options)
         except UserError as error:
             raise type(error)(f"tasks.{i}: {error}") from error
+
+
+def download(plan: Plan) -> None:
+    """Bring the weights of all tasks to this machine, so that no worker asks the Hub or a registry for them.
+
+    Raises:
+        UserError: a model cannot be downloaded.
+    """
+    for task in plan.tasks if plan.todo else ():
+        if task.model is not None:
+            task.reference()

@@ -5,18 +5,15 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from huggingface_hub import HfApi, snapshot_download
-from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled
-from huggingface_hub.utils import httpx
+from huggingface_hub.errors import HfHubHTTPError
 
 from jobs import registry
+from jobs.hub.complaint import HUB_ERRORS, explain
+from jobs.models import choice, download, listing
+from jobs.models import name as names
 from jobs.registry import Registry, use
 from transforms.digest import digest
-from transforms.errors import ModelError, SpecError
-
-# All files except weights: they are read before any weights are loaded.
-SMALL_FILES = ["*.json", "*.txt", "*.model", "*.spm", "*.tiktoken", "*.jinja"]
-UNUSED_FILES = ["*.h5", "*.msgpack", "*.onnx", "*.ot", "onnx/*", "openvino/*", "coreml/*", "original/*", "*.gguf"]
+from transforms.errors import ModelError, NightscribeError, SpecError
 
 
 @dataclass(frozen=True)
@@ -28,19 +25,32 @@ class Pin:
         commit: Hub commit, or a hash of the folder's contents.
         local: whether it is a folder.
         registry: URL of the registry that holds it; None for the others.
+        adapter: whether it is an adapter.
+        code: whether the job trusts code of its repository, so that it is downloaded and run.
     """
 
     name: str
     commit: str
     local: bool
     registry: str | None = None
+    adapter: bool = False
+    code: bool = False
 
     def to_json(self) -> dict[str, object]:
         """Plain JSON."""
         return asdict(self)
 
+    @property
+    def version(self) -> str:
+        """The commit, and the subfolder if there is one: the same for the same files."""
+        found = None if self.local or self.registry else names.parse(self.name)
+        return f"{self.commit}:{found.subfolder}" if found and found.subfolder else self.commit
+
     def folder(self, weights: bool = True) -> str:
         """A folder with its files, downloaded if needed.
+
+        Args:
+            weights: whether the weights are needed too.
 
         Raises:
             ModelError: it cannot be downloaded, or a local folder was changed after it was pinned.
@@ -52,27 +62,45 @@ class Pin:
                 raise ModelError(f"model folder {self.name!r} was changed after the run was planned; plan again")
             return self.name
         try:
-            return snapshot_download(
-                self.name,
-                revision=self.commit,
-                allow_patterns=None if weights else SMALL_FILES,
-                ignore_patterns=UNUSED_FILES,
-            )
-        except (HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled, httpx.HTTPError) as error:
-            raise ModelError(f"model {self.name!r} cannot be downloaded: {_first_line(error)}") from error
+            return str(self._downloaded(weights))
+        except NightscribeError:
+            raise
+        except HUB_ERRORS as error:
+            named = names.parse(self.name)
+            place = named.repository if named else self.name
+            raise ModelError(f"model {self.name!r} cannot be downloaded: {explain(error, place)}") from error
+
+    def _downloaded(self, weights: bool) -> Path:
+        named = names.parse(self.name)
+        assert named is not None, self.name
+        known = listing.files(named.repository, self.commit)
+        every = [file.name for file in known]
+        heavy = choice.weights(every, named.subfolder, self.adapter, f"model {self.name!r}") if weights else []
+        wanted = [*dict.fromkeys([*choice.small(every, named.subfolder, self.code), *heavy])]
+        if not wanted:
+            raise ModelError(f"model {self.name!r} has no configuration in its repository; correct the name")
+
+        def fetch(files: list[str]) -> Path:
+            found = download.files(named.repository, self.commit, download.named(known, files), f"model {self.name!r}")
+            return found / named.subfolder
+
+        folder = fetch(wanted)
+        if any(name.endswith(choice.INDEX) for name in heavy):
+            fetch(choice.shards(folder / choice.INDEX, named.subfolder, f"model {self.name!r}"))
+        return folder
 
 
 def pin(name: str, revision: str | None, key: str, task: str | None = None) -> Pin:
     """Resolve a model or adapter to a version that cannot change.
 
     Args:
-        name: folder, Hub name org/model, or REGISTRY@champion or REGISTRY@VERSION.
+        name: folder, Hub name org/model or org/model:subfolder, or REGISTRY@champion or REGISTRY@VERSION.
         revision: branch, tag or commit on the Hub; a folder has none.
         key: its key in the job file, for the error; it ends with `model` or `adapter`.
         task: the task that uses it; None does not check that a version was made for such a task.
 
     Raises:
-        ModelError: it is neither a folder nor on the Hub.
+        ModelError: it is neither a folder nor on the Hub, or has no weights in safetensors there.
         SpecError: the registry has no such version or no champion, the version is not for this key or this task, or the
             folder is a registry.
     """
@@ -91,22 +119,20 @@ def pin(name: str, revision: str | None, key: str, task: str | None = None) -> P
         if (folder / registry.CHAMPION).is_file() and (folder / "versions").is_dir():
             raise SpecError(f"{key} {name!r} is a registry; write {name}@champion, or a version after the @")
         return Pin(str(folder), digest(folder), local=True)
-    if name.startswith((".", "/", "~")) or name.count("/") > 1:
-        raise ModelError(f"{key} {name!r} is not a folder; give a folder that save_pretrained wrote, or org/model")
-    try:
-        return Pin(name, str(HfApi().model_info(name, revision=revision).sha), local=False)
-    except (HfHubHTTPError, OfflineModeIsEnabled, httpx.HTTPError, ValueError) as error:
+    if (named := names.parse(name)) is None:
         raise ModelError(
-            f"{key} {name!r} is not a folder here, and {_why(error)}; check the name; a private model also needs "
-            "HF_TOKEN"
+            f"{key} {name!r} is not a folder; give a folder that save_pretrained wrote, org/model, or "
+            "org/model:subfolder"
+        )
+    is_adapter = key.rpartition(".")[2] == "adapter"
+    try:
+        commit = listing.commit_of(named.repository, revision)
+        every = [file.name for file in listing.files(named.repository, commit)]
+    except HUB_ERRORS as error:
+        at = "" if revision is None else f" at revision {revision!r}"
+        missing = "the Hub does not have it: " if isinstance(error, HfHubHTTPError) else ""
+        raise ModelError(
+            f"{key} {name!r}{at} is not a folder here, and {missing}{explain(error, named.repository)}"
         ) from error
-
-
-def _why(error: BaseException) -> str:
-    if isinstance(error, httpx.ConnectError):
-        return "the Hub cannot be reached"
-    return f"the Hub does not have it ({_first_line(error)})"
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error) or type(error).__name__).splitlines()[0][:200]
+    choice.weights(every, named.subfolder, is_adapter, f"{key} {name!r}")
+    return Pin(name, commit, local=False, adapter=is_adapter)

@@ -74,12 +74,13 @@ class TaskPlan:
     @property
     def identity(self) -> dict[str, Any]:
         """All settings of the task that can change its output, as the job file has them."""
-        return {
+        trusted = self.spec.trust_remote_code
+        return ({} if trusted is None else {"trust_remote_code": trusted}) | {
             "task": self.spec.task,
             "version": registry.version(self.spec.task),
             "options": asdict(self.spec.options),
-            "model": self.model and self.model.commit,
-            "adapter": self.adapter and self.adapter.commit,
+            "model": self.model and self.model.version,
+            "adapter": self.adapter and self.adapter.version,
             # The setting `auto` itself: with its value on this machine, another machine would redo the lake.
             "dtype": self.spec.dtype,
             "engine": self.spec.engine,
@@ -89,7 +90,7 @@ class TaskPlan:
         """Folders to load from, downloaded if needed."""
         assert self.model is not None
         adapter = self.adapter.folder(weights) if self.adapter else None
-        return ModelRef(self.model.folder(weights), adapter, self.dtype, self.device, self.engine)
+        return ModelRef(self.model.folder(weights), adapter, self.dtype, self.device, self.engine, self.model.code)
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
-from jobs.models import hub
+from jobs.models import code, hub
 from jobs.plan import Plan, TaskPlan, fingerprint
 from jobs.spec import JobSpec, TaskSpec
 from transforms import adapter as adapters
@@ -79,6 +79,8 @@ def configured(task_plan: TaskPlan) -> PretrainedConfig:
     item = task_plan.spec
     module = registry.get(item.task)
     reference = task_plan.reference(weights=False)
+    assert task_plan.model is not None
+    code.check(reference.path, task_plan.model.commit, task_plan.model.code)
     config = read_config(reference)
     if reference.adapter is not None and item.model is not None:
         adapters.check(reference.adapter, reference.path, item.model)
@@ -167,6 +169,10 @@ def choose(task: TaskPlan, i: int, is_here: bool) -> TaskPlan:
 def _pinned(item: TaskSpec, i: int) -> TaskPlan:
     assert item.model is not None
     model = hub.pin(item.model, item.revision, f"tasks.{i}.model", item.task)
+    try:
+        model = replace(model, code=code.require(model.commit, item.trust_remote_code))
+    except SpecError as error:
+        raise SpecError(f"tasks.{i}.{error}") from error
     adapter = item.adapter and hub.pin(item.adapter, item.adapter_revision, f"tasks.{i}.adapter", item.task)
     return TaskPlan(item, model, adapter or None, item.dtype, item.engine)
 

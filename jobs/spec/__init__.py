@@ -31,11 +31,18 @@ class TaskSpec(BaseModel):
 
     task: str
     into: str = Field(description="name of the new column")
-    model: str | None = Field(None, description="the model: its name on the Hub (org/name), or a folder")
+    model: str | None = Field(
+        None, description="the model: its name on the Hub (org/name, org/name:subfolder), or a folder"
+    )
     revision: str | None = Field(None, description="branch, tag or commit of a Hub model; by default its main branch")
     adapter: str | None = Field(None, description="PEFT adapter over the model: its name on the Hub, or a folder")
     adapter_revision: str | None = Field(
         None, description="branch, tag or commit of a Hub adapter; by default its main branch"
+    )
+    trust_remote_code: str | None = Field(
+        None,
+        pattern="^[0-9a-f]{40}$",
+        description="commit of the model whose own code may be run, after you have read it; by default none is",
     )
     dtype: Dtype = Field(
         "auto",

@@ -66,7 +66,7 @@ def test_models_that_do_not_fit_are_refused_before_anything_is_written(tmp_path,
         "tasks.0: classify needs a model with a head (…ForSequenceClassification), and this one is a BertForToken"
         in refused(model=str(models / "ner"))
     )
-    assert "is not a folder; give a folder that save_pretrained wrote, or org/model" in refused(
+    assert "is not a folder; give a folder that save_pretrained wrote, org/model, or org/model:subfolder" in refused(
         model=str(models / "nothing")
     )
     assert "has no config.json" in refused(model=str(source))

@@ -33,9 +33,9 @@ class TextEncoder:
         return AutoModelForTextEncoding if config.is_encoder_decoder or alone else AutoModel
 
     @staticmethod
-    def from_config(config: PretrainedConfig) -> Any:
+    def from_config(config: PretrainedConfig, **how: Any) -> Any:
         """The same network with random weights."""
-        return TextEncoder._auto(config).from_config(config)
+        return TextEncoder._auto(config).from_config(config, **how)
 
     @staticmethod
     def from_pretrained(path: str, *, config: PretrainedConfig, **how: Any) -> tuple[PreTrainedModel, dict[str, Any]]:

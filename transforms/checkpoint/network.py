@@ -23,7 +23,12 @@ QUANTISED = ("I8", "U8", "F8_E4M3", "F8_E5M2", "F4", "int8", "uint8", "float8_e4
 
 
 def build(
-    folder: str, config: PretrainedConfig, architecture: Any, stored: dict[str, Stored], adapter: str | None = None
+    folder: str,
+    config: PretrainedConfig,
+    architecture: Any,
+    stored: dict[str, Stored],
+    adapter: str | None = None,
+    trusted: bool = False,
 ) -> tuple[PreTrainedModel, set[str]]:
     """Build the network without data, and find the parameters that its weight files lack.
 
@@ -33,6 +38,7 @@ def build(
         architecture: the class that loads it, such as AutoModelForTokenClassification.
         stored: the tensors in its weight files.
         adapter: folder of an adapter that may contain missing tensors.
+        trusted: whether code that the folder brings along may be run.
 
     Returns:
         The network on the meta device, and the names of the parameters that have no stored tensor.
@@ -49,7 +55,7 @@ def build(
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             with torch.device("meta"):
-                kind: Any = type(architecture.from_config(config))
+                kind: Any = type(architecture.from_config(config, **({"trust_remote_code": True} if trusted else {})))
             # On the meta device nothing has a value, and to initialise a Marian model takes half a second nevertheless.
             shapes_only: Any = type(kind.__name__, (kind,), {"initialize_weights": lambda self: None})
             network, report = shapes_only.from_pretrained(

@@ -29,12 +29,13 @@ VOCABULARIES = (
 OPTIONAL = ("tokenizer_file", "tokenizer_config_file", "normalizer_file", "target_vocab_file", "spm_file")
 
 
-def read(folder: str, config: PretrainedConfig) -> PreTrainedTokenizerBase:
+def read(folder: str, config: PretrainedConfig, trusted: bool = False) -> PreTrainedTokenizerBase:
     """Load the tokenizer of a folder.
 
     Args:
         folder: folder of the model, or of an adapter with its own tokenizer.
         config: configuration of the model.
+        trusted: whether code that the folder brings along may be run.
 
     Raises:
         ModelError: files are missing or damaged, or the vocabulary is empty.
@@ -47,7 +48,7 @@ def read(folder: str, config: PretrainedConfig) -> PreTrainedTokenizerBase:
     for file in vocabularies:
         files.require(file, "a tokenizer's vocabulary")
     try:
-        tokenizer = AutoTokenizer.from_pretrained(folder, config=config)
+        tokenizer = AutoTokenizer.from_pretrained(folder, config=config, trust_remote_code=trusted)
     # Each kind of tokenizer raises its own exception for a missing or damaged file.
     except Exception as error:
         if missing := _missing(root, _class_of(root, config)):

@@ -25,10 +25,10 @@ class AutoWriter:
         return auto.from_pretrained(path, config=config, **how)
 
     @staticmethod
-    def from_config(config: PretrainedConfig) -> Any:
+    def from_config(config: PretrainedConfig, **how: Any) -> Any:
         """The same network with random weights."""
         auto = AutoModelForSeq2SeqLM if config.is_encoder_decoder else AutoModelForCausalLM
-        return auto.from_config(config)
+        return auto.from_config(config, **how)
 
 
 def new_tokens(model: Model, own: dict[str, Any], default: int) -> int:

@@ -34,7 +34,7 @@ CONFIGS = {
     "model_type is a list": (lambda f: edit(f / "config.json", model_type=["bert"]), r"model_type \['bert'\], which"),
     "remote code": (
         lambda f: edit(f / "config.json", model_type="mine", auto_map={"AutoConfig": "a.B"}),
-        r"needs code from its own repository \(auto_map\), which Nightscribe does not run",
+        r"needs code from its own repository \(auto_map\), which runs only in a job that names it",
     ),
     "labels in a list": (
         lambda f: edit(f / "config.json", id2label=["a", "b", "c"]),
