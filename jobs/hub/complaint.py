@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import errno
+import re
+from collections.abc import Iterator
 
 from huggingface_hub.errors import (
+    DisabledRepoError,
     EntryNotFoundError,
     GatedRepoError,
     HfHubHTTPError,
@@ -15,52 +18,96 @@ from huggingface_hub.errors import (
 )
 from huggingface_hub.utils import httpx
 
-from jobs.hub.session import endpoint
+from jobs.hub.session import PASSING, endpoint
 
 # What the clients raise about the Hub. Those of `datasets` and HfFileSystem are OSErrors, with these as their cause.
 HUB_ERRORS = (HfHubHTTPError, EntryNotFoundError, OfflineModeIsEnabled, httpx.HTTPError, OSError, ValueError)
 
-# Answers that another attempt may not get.
-PASSING = (408, 429, 500, 502, 503, 504)
+# Tokens of users, as https://huggingface.co/docs/hub/security-tokens describes them, wherever they stand in a text.
+TOKEN = re.compile(r"\b(hf|api_org)_[A-Za-z0-9]{16,}")
+
+AGAIN = "run again later, finished shards are kept"
 
 
 def is_passing(error: BaseException) -> bool:
     """Whether another attempt may succeed."""
-    status = _status(error)
-    return status in PASSING if status else isinstance(error, httpx.TransportError)
+    return any(
+        _status(each) in PASSING if _status(each) else isinstance(each, httpx.TransportError) for each in _chain(error)
+    )
+
+
+def redacted(text: str) -> str:
+    """A text without tokens."""
+    return TOKEN.sub(r"\1_***", text)
 
 
 def explain(error: BaseException, name: str) -> str:
     """What is wrong, and what to do about it, as the end of a sentence.
 
     Args:
-        error: what a client raised.
-        name: the repository, org/name.
+        error: what a client raised; its causes are looked at too.
+        name: the repository as its page is called: org/name, or datasets/org/name.
     """
+    found = (_known(each, f"{endpoint()}/{name}") for each in _chain(error))
+    return next((text for text in found if text is not None), redacted(_first_line(error)))
+
+
+def _known(error: BaseException, page: str) -> str | None:
+    """The sentence for one exception; None for one that says nothing by itself."""
     status = _status(error)
     if isinstance(error, GatedRepoError):
-        return f"access to it is granted on {endpoint()}/{name}; ask for it there, and set HF_TOKEN"
+        return f"it is gated; ask for access on {page}, and set HF_TOKEN to a token of the user who has it"
+    if isinstance(error, DisabledRepoError):
+        return f"the Hub has disabled it; {page} says why"
     if isinstance(error, RevisionNotFoundError):
-        return f"it has no such revision; see {endpoint()}/{name}"
-    if isinstance(error, RepositoryNotFoundError):
-        return f"{endpoint()} does not have it, or it is private; check the name, or set HF_TOKEN to one that can read"
-    if isinstance(error, OfflineModeIsEnabled | LocalEntryNotFoundError):
+        return f"it has no such revision; {page} lists its branches, tags and commits"
+    if isinstance(error, OfflineModeIsEnabled | LocalEntryNotFoundError) and not _is_network(error):
         return "it is not in the cache of this machine, and HF_HUB_OFFLINE is set; run once without HF_HUB_OFFLINE"
-    if isinstance(error, EntryNotFoundError):
-        return f"it lacks a file; see {endpoint()}/{name}"
-    if status in (401, 403):
-        return f"{endpoint()} refuses the token; set HF_TOKEN to a valid one that may do this (`hf auth login`)"
+    if isinstance(error, RepositoryNotFoundError):
+        return f"{endpoint()} does not have it, or it is private; check the name, or set HF_TOKEN to one that reads it"
+    if isinstance(error, HfHubHTTPError) and isinstance(error, EntryNotFoundError):
+        return f"a file of it is not there; {page} shows what is"
+    if status == 401:
+        return f"{endpoint()} does not accept the token; set HF_TOKEN to a valid one (`hf auth login` makes one)"
+    if status == 403:
+        return f"the token may not do this; give it the permission, or set HF_TOKEN to one that has it, for {page}"
+    if status == 404:
+        return f"{endpoint()} does not have it; check the name and HF_ENDPOINT"
+    if status == 412:
+        return "somebody else has changed the repository meanwhile; run again"
     if status == 429:
-        return f"{endpoint()} takes no more requests for now; run again later, finished shards are kept"
-    if status and status >= 500:
-        return f"{endpoint()} does not answer (HTTP {status}); run again later, finished shards are kept"
-    if isinstance(error, httpx.TransportError):
+        return f"{endpoint()} takes no more requests for now; {AGAIN}"
+    if status is not None and status >= 500:
+        return f"{endpoint()} fails (HTTP {status}); {AGAIN}"
+    if isinstance(error, httpx.TimeoutException) and not isinstance(error, httpx.ConnectTimeout):
+        return f"{endpoint()} does not answer in time; {AGAIN}"
+    if isinstance(error, httpx.ConnectError | httpx.ConnectTimeout):
         return f"{endpoint()} cannot be reached; check the network and HF_ENDPOINT, and run again"
+    if isinstance(error, httpx.TransportError):
+        return f"the connection to {endpoint()} breaks off; {AGAIN}"
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return "the disk is full; free some space and run again, finished shards are kept"
-    return " ".join(str(error).split())[:200] or type(error).__name__
+        return f"the disk is full; free some space (HF_HOME has the downloads), and {AGAIN}"
+    return None
+
+
+def _chain(error: BaseException) -> Iterator[BaseException]:
+    """An exception and those that led to it, the Hub's own first: libraries replace an error by one that says less."""
+    causes = [error]
+    while (cause := causes[-1].__cause__ or causes[-1].__context__) is not None and cause not in causes:
+        causes.append(cause)
+    # A network library has an exception of its own below each of the clients'.
+    yield from sorted(causes, key=lambda each: not isinstance(each, HfHubHTTPError | OfflineModeIsEnabled))
+
+
+def _is_network(error: BaseException) -> bool:
+    return any(isinstance(each, httpx.TransportError | HfHubHTTPError) for each in _chain(error))
 
 
 def _status(error: BaseException) -> int | None:
-    response = getattr(error, "response", None)
-    return getattr(response, "status_code", None)
+    return getattr(getattr(error, "response", None), "status_code", None)
+
+
+def _first_line(error: BaseException) -> str:
+    """The message of an error without the page that a proxy sent."""
+    text = str(error).strip().split("<html", 1)[0].split("<!DOCTYPE", 1)[0]
+    return " ".join(text.split())[:200].rstrip(". ") or type(error).__name__

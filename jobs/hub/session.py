@@ -1,4 +1,4 @@
-"""The HTTP client that every library of this process uses for the Hub: counts its requests and bytes.
+"""The HTTP client that every library of this process uses for the Hub: patient, within the Hub's limits, and counted.
 
 `huggingface_hub` keeps one client a process and lets a program give its own; `datasets`, `transformers` and `peft` use
 that one too. Importing this module gives it ours.
@@ -6,16 +6,34 @@ that one too. Importing this module gives it ours.
 
 from __future__ import annotations
 
+import itertools
+import logging
 import threading
+import time
 from dataclasses import dataclass
+from typing import Any
 
 from huggingface_hub import HfApi, constants, set_client_factory
-from huggingface_hub.utils import _http, httpx
+from huggingface_hub.utils import _http, httpx, parse_ratelimit_headers
+
+from jobs.hub.limiter import MAX_WAIT_S, Limiter, kind_of
+
+LOG = logging.getLogger(__name__)
+
+# Seconds before the attempts after the first one; the clients repeat some requests themselves on top.
+PAUSES_S = (0.5, 1.0, 2.0, 4.0)
+
+# Answers that another attempt may not get.
+PASSING = frozenset({408, 429, 500, 502, 503, 504})
+READING = frozenset({"GET", "HEAD"})
+
+# A Hub may take a minute for a commit of thousands of files.
+TIMEOUT = httpx.Timeout(120.0, connect=10.0)
 
 
 @dataclass(frozen=True)
 class Counted:
-    """What this process has asked the Hub for so far.
+    """Requests to the Hub and to the storage behind it.
 
     Attributes:
         requests: answers received, redirects included.
@@ -24,6 +42,38 @@ class Counted:
 
     requests: int = 0
     received: int = 0
+
+    def __add__(self, other: Counted) -> Counted:
+        return Counted(self.requests + other.requests, self.received + other.received)
+
+
+class Client(httpx.Client):
+    """Repeats a request that failed for a reason that can pass; each attempt is taken from the machine's budget."""
+
+    def send(self, request: httpx.Request, **how: Any) -> httpx.Response:
+        """Send a request, as `httpx.Client.send` does.
+
+        A request that only reads is repeated after any such failure. Another one is repeated only if the Hub has not
+        begun with it: it could not be reached, or it answered 429.
+        """
+        for attempt in itertools.count():
+            try:
+                response = super().send(request, **how)
+            except httpx.TransportError as error:
+                if attempt == len(PAUSES_S) or not _may_repeat(request, isinstance(error, httpx.ConnectError)):
+                    raise
+                pause, why = PAUSES_S[attempt], type(error).__name__
+            else:
+                status = response.status_code
+                if status not in PASSING or attempt == len(PAUSES_S) or not _may_repeat(request, status == 429):
+                    return response
+                pause, why = _asked_pause(response) or PAUSES_S[attempt], f"HTTP {status}"
+                if pause > MAX_WAIT_S:
+                    return response
+                response.close()
+            LOG.info("%s %s: %s; again in %.1f s", request.method, request.url.path, why, pause)
+            time.sleep(pause)
+        raise AssertionError("an endless loop has ended")
 
 
 def endpoint() -> str:
@@ -36,28 +86,66 @@ def api() -> HfApi:
     return HfApi(library_name="nightscribe")
 
 
-def counted() -> Counted:
-    """The requests of this process so far."""
+def taken() -> Counted:
+    """The requests of this process since the last call, so that each is counted once by whoever reports it."""
+    global _COUNTED
     with _LOCK:
-        return _COUNTED
+        found, _COUNTED = _COUNTED, Counted()
+    return found
+
+
+def limiter(token: str | None) -> Limiter:
+    """The budget of the Hub for a token, shared with the other processes of this machine.
+
+    Args:
+        token: value of the Authorization header; None without one.
+    """
+    return Limiter(endpoint(), token)
 
 
 _LOCK = threading.Lock()
 _COUNTED = Counted()
 
 
-def _count(response: httpx.Response) -> None:
+def _may_repeat(request: httpx.Request, is_unprocessed: bool) -> bool:
+    # The body of an upload is read from a file once; huggingface_hub repeats those itself.
+    return isinstance(request.stream, httpx.ByteStream) and (is_unprocessed or request.method in READING)
+
+
+def _asked_pause(response: httpx.Response) -> float | None:
+    """The seconds that an answer asks to wait; None if it does not."""
+    if (after := response.headers.get("Retry-After", "")).isdigit():
+        return float(after)
+    stated = parse_ratelimit_headers(response.headers)
+    return None if stated is None or stated.remaining else stated.reset_in_seconds + 0.1
+
+
+def _is_limited(request: httpx.Request) -> bool:
+    """Whether the Hub itself is asked: the storage behind it has another address, and no budget."""
+    url = httpx.URL(endpoint())
+    return (request.url.host, request.url.port) == (url.host, url.port)
+
+
+def _before(request: httpx.Request) -> None:
+    if _is_limited(request):
+        limiter(request.headers.get("Authorization")).take(kind_of(request.url.path))
+
+
+def _after(response: httpx.Response) -> None:
     global _COUNTED
-    size = response.headers.get("Content-Length", "0")
+    request, size = response.request, response.headers.get("Content-Length", "0")
+    if _is_limited(request):
+        limiter(request.headers.get("Authorization")).learn(kind_of(request.url.path), response.headers)
     with _LOCK:
-        received = int(size) if size.isdigit() and response.request.method != "HEAD" else 0
-        _COUNTED = Counted(_COUNTED.requests + 1, _COUNTED.received + received)
+        _COUNTED += Counted(1, int(size) if size.isdigit() and request.method != "HEAD" else 0)
 
 
-def _client() -> httpx.Client:
-    client = _http.default_client_factory()
-    client.event_hooks["response"].append(_count)
-    return client
+def _client() -> Client:
+    return Client(
+        event_hooks={"request": [_http.hf_request_event_hook, _before], "response": [_after]},
+        follow_redirects=True,
+        timeout=TIMEOUT,
+    )
 
 
 set_client_factory(_client)

@@ -138,7 +138,7 @@ def test_private_and_gated_models_need_a_token(hub: Hub, name: str, monkeypatch:
     hub.repository("model", f"{name}-g", files, gated=True)
     with pytest.raises(ModelError, match="set HF_TOKEN"):
         models_hub.pin(f"{name}-p", None, "tasks.0.model")
-    with pytest.raises(ModelError, match=rf"access to it is granted on {hub.endpoint}/{name}-g"):
+    with pytest.raises(ModelError, match=rf"it is gated; ask for access on {hub.endpoint}/{name}-g"):
         models_hub.pin(f"{name}-g", None, "tasks.0.model").folder()
     token = hub.token("ada")
     monkeypatch.setenv("HF_TOKEN", token)
