@@ -1,4 +1,4 @@
-"""`nightscribe adapters`: look at a registry, move its champion, check a decision, merge a version into its base."""
+"""`nightscribe adapters`: look at a registry, move its champion, copy, check and merge its versions."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def register(commands: Any) -> None:
     """Add the command to the `nightscribe` parser."""
     parser = commands.add_parser(
         "adapters",
-        help="versions of trained adapters: list, show, diff, promote, rollback, merge, verify",
+        help="versions of trained adapters: list, show, diff, promote, rollback, push, pull, merge, verify",
         description="Versions of trained adapters in a registry, and the champion among them.",
     )
     actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
@@ -39,6 +39,8 @@ def register(commands: Any) -> None:
     diff.register(actions)
     promoted = add("promote", promote, "make a version the champion")
     back = add("rollback", rollback, "make the previous champion the champion again")
+    pushed = add("push", push, "copy a version into another registry, such as one on the Hub")
+    pulled = add("pull", pull, "copy a version from another registry, such as one on the Hub")
     merged = add("merge", merge, "write a version and its base as one model folder")
     verified = add("verify", verify, "derive the decision about the champion again from its receipt")
 
@@ -52,8 +54,14 @@ def register(commands: Any) -> None:
     sink = back.add_mutually_exclusive_group()
     sink.add_argument("--sink", help="a sink: name its runs that used the version that is taken back")
     sink.add_argument("--job", help="the same for the sink of a job file")
-    for action in (promoted, back):
+    for action in (pushed, pulled):
+        action.add_argument("version", metavar="VERSION", nargs="?", default="champion", help="default: the champion")
+        action.add_argument("--promote", action="store_true", help="also make it the champion where it goes")
+    pushed.add_argument("--to", required=True, metavar="REGISTRY", help="where it goes; need not exist yet")
+    pulled.add_argument("--from", required=True, metavar="REGISTRY", dest="source", help="where it comes from")
+    for action in (promoted, back, pushed, pulled):
         action.add_argument("--by", help="who approves it (default: your user name)")
+    for action in (promoted, back):
         action.add_argument("--reason", required=True, help="why; kept in the history")
     merged.add_argument("version", metavar="VERSION", help="its name, the first digits of it, or champion")
     merged.add_argument("folder", metavar="FOLDER", type=Path, help="where to write; must not exist or be empty")
@@ -137,6 +145,39 @@ def rollback(arguments: argparse.Namespace) -> None:
             return
         print(f"runs of {sink} that used {move.before}, and their rows that are still there:")
         print(_table([("run", "rows"), *((use.run_id, f"{use.rows:,}") for use in uses)]))
+
+
+def push(arguments: argparse.Namespace) -> None:
+    """Copy a version into another registry, under the same name. Again, it finishes or does nothing."""
+    from jobs.registry import Registry
+
+    _copy(arguments, _open(arguments), Registry(arguments.to, "--to"))
+
+
+def pull(arguments: argparse.Namespace) -> None:
+    """Copy a version from another registry, under the same name. Again, it finishes or does nothing."""
+    from jobs.registry import Registry
+
+    _copy(arguments, Registry(arguments.source, "--from"), Registry(arguments.registry, "REGISTRY"))
+
+
+def _copy(arguments: argparse.Namespace, source: Registry, target: Registry) -> None:
+    """Copy a version, and make it the champion of the target if that was asked for."""
+    from jobs.registry.copy import copy
+
+    by = _who(arguments) if arguments.promote else ""
+    copied = copy(source, arguments.version, target)
+    version, files = copied.version.version, len(copied.version.files)
+    print(f"{version}: copied to {target.url}, {files} files" if copied.is_new else f"{version}: is in {target.url}")
+    if not arguments.promote:
+        return
+    champion = target.champion()
+    if champion is not None and champion.version == version:
+        print(f"champion: {version}, as before")
+        return
+    expected = None if champion is None else champion.version
+    move = target.promote(version, by, f"copied from {source.url}", expected)
+    print(f"champion: {move.version}, before: {move.before or 'none'}")
 
 
 def merge(arguments: argparse.Namespace) -> None:

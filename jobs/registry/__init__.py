@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Any
 
 from jobs.registry import content
-from jobs.registry.card import card
 from jobs.registry.move import Move, chain
 from jobs.registry.version import Version, name_of
 from jobs.store import Store
@@ -86,9 +85,6 @@ class Registry:
         files = content.hashes(folder, more)
         made = replace(about, files=files, version=name_of(files, about.base, about.train_hash, about.holdout_hash))
         content.publish(self.store, made, folder, more)
-        if not self.store.exists(_about(made.version)):
-            self.store.put(f"versions/{made.version}/README.md", card(made).encode())
-            self.store.put_if_absent(_about(made.version), made.to_json())
         return self.version(made.version)
 
     def versions(self) -> list[Version]:
@@ -102,7 +98,7 @@ class Registry:
             ModelError: there is none, or several begin so.
             UnreadableRegistry: its version.json is damaged.
         """
-        if name and self.store.exists(_about(name)):
+        if name and self.store.exists(content.about(name)):
             return self._read(name)
         names = self._names()
         matches = [each for each in names if name and each.startswith(name)]
@@ -211,10 +207,10 @@ class Registry:
     def _names(self) -> list[str]:
         """The names of all versions that are complete."""
         found = [name.rsplit("/", 1)[-1] for name in self.store.names("versions")]
-        return [name for name in found if self.store.exists(_about(name))]
+        return [name for name in found if self.store.exists(content.about(name))]
 
     def _read(self, name: str) -> Version:
-        return Version.from_json(self.store.get(_about(name)), f"{self.url}/{_about(name)}")
+        return Version.from_json(self.store.get(content.about(name)), f"{self.url}/{content.about(name)}")
 
     def _move(
         self,
@@ -275,10 +271,6 @@ def resolve(reference: str, key: str) -> tuple[Registry, Version] | None:
         return registry, registry.named(found[1])
     except ModelError as error:
         raise SpecError(f"{key} {reference!r}: {error}") from error
-
-
-def _about(version: str) -> str:
-    return f"versions/{version}/version.json"
 
 
 def _history(move: Move) -> str:

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 
+from jobs.registry.card import card
 from jobs.registry.version import Version
 from jobs.store import Store
 from transforms.errors import ModelError
@@ -30,8 +31,13 @@ def place(version: Version) -> str:
     return f"versions/{version.version}/files"
 
 
+def about(version: str) -> str:
+    """The file that says how a version came about; without it there is no such version."""
+    return f"versions/{version}/version.json"
+
+
 def publish(store: Store, version: Version, folder: Path, more: Mapping[str, bytes]) -> None:
-    """Copy the files of a version into the registry, except those that are there undamaged.
+    """Copy a version into the registry, except the files that are there undamaged; version.json last.
 
     Args:
         store: the registry's.
@@ -39,6 +45,13 @@ def publish(store: Store, version: Version, folder: Path, more: Mapping[str, byt
         folder: where they are.
         more: content of the files that are not in the folder.
     """
+    _publish_files(store, version, folder, more)
+    if not store.exists(about(version.version)):
+        store.put(f"versions/{version.version}/README.md", card(version).encode())
+        store.put_if_absent(about(version.version), version.to_json())
+
+
+def _publish_files(store: Store, version: Version, folder: Path, more: Mapping[str, bytes]) -> None:
     for name, wanted in version.files.items():
         target = f"{place(version)}/{name}"
         if store.exists(target) and _stored_hash(store, target) == wanted:
