@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from jobs import GC_THRESHOLD
-from jobs.commands import adapters, forget, labels, train
+from jobs.commands import adapters, forget, hub, labels, train
 from transforms.errors import NightscribeError, SpecError, Unexpected, UserError
 
 DESCRIPTION = "Bulk enrichment of text in data lakes: one YAML file is one job."
@@ -92,6 +92,7 @@ def _parser() -> argparse.ArgumentParser:
     labels.register(commands)
     adapters.register(commands)
     forget.register(commands)
+    hub.register(commands)
     # Commands that need Prefect register themselves, so that jobs/ never imports flows/.
     for entry in importlib.metadata.entry_points(group="nightscribe.commands"):
         entry.load()(commands)
@@ -165,6 +166,9 @@ def _quieten() -> None:
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("DATASETS_VERBOSITY", "critical")
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    os.environ.setdefault("HF_HUB_VERBOSITY", "error")
+    # A person should know why nothing moves while the Hub takes no more requests.
+    logging.getLogger("jobs.hub").setLevel(logging.WARNING)
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
 
 

@@ -13,6 +13,8 @@ from dataclasses import dataclass, field, replace
 from jobs.execute import progress
 from jobs.execute.progress import Progress, Timeline
 from jobs.execute.stop import NEVER, StopToken
+from jobs.hub import session
+from jobs.hub.session import Counted
 from jobs.models import agreement, fit
 from jobs.models.pool import ModelPool
 from jobs.plan import Plan, planning, task_plans
@@ -120,7 +122,7 @@ def holding(plan: Plan, stop: StopToken = NEVER) -> Iterator[Held]:
             try:
                 yield held
             except Exception as error:
-                night.record_unfinished(plan, store, sink.entries(), held.timeline.samples, error)
+                night.record_unfinished(plan, store, sink.entries(), held.timeline.samples, _asked(held), error)
                 raise
     except OSError as error:
         raise explain(error, store.url) from error
@@ -175,9 +177,16 @@ def finish(held: Held) -> Report:
         from jobs.review import night as review
 
         removed, drawn = review.commit(plan, sink, check)
+    asked = _asked(held)
     for name in sink.store.names(progress.folder(plan.run_id)):
         sink.store.delete(name)
-    return night.record(plan, sink.store, sink.entries(), held.timeline.samples, removed, drawn)
+    return night.record(plan, sink.store, sink.entries(), held.timeline.samples, removed, drawn, asked)
+
+
+def _asked(held: Held) -> Counted:
+    """The requests to the Hub so far: of this process, and of workers as they have reported them."""
+    workers = progress.read(held.sink.store, held.plan.run_id)
+    return session.taken() + Counted(workers.hub_requests, workers.hub_bytes)
 
 
 @contextmanager

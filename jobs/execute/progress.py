@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass
 
 from pydantic import TypeAdapter
 
+from jobs.hub import session
 from jobs.store import Store, names
 
 LOG = logging.getLogger(__name__)
@@ -29,6 +30,8 @@ class Progress:
         shards: shards published.
         tokens: real tokens computed.
         padded_tokens: token positions computed, including padding.
+        hub_requests: requests to the Hub.
+        hub_bytes: bytes received from the Hub.
     """
 
     rows_in: int = 0
@@ -36,6 +39,8 @@ class Progress:
     shards: int = 0
     tokens: int = 0
     padded_tokens: int = 0
+    hub_requests: int = 0
+    hub_bytes: int = 0
 
     def add(self, other: Progress) -> None:
         """Add another's totals."""
@@ -77,6 +82,8 @@ class Heartbeat:
     def add(self, progress: Progress) -> None:
         """Add to the totals; write them if the last write was at least a second ago."""
         self.total.add(progress)
+        asked = session.taken()
+        self.total.add(Progress(hub_requests=asked.requests, hub_bytes=asked.received))
         if time.monotonic() - self.written >= EVERY_S:
             self.write()
 

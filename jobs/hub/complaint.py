@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import re
 from collections.abc import Iterator
 
 from huggingface_hub.errors import (
@@ -19,12 +18,10 @@ from huggingface_hub.errors import (
 from huggingface_hub.utils import httpx
 
 from jobs.hub.session import PASSING, endpoint
+from jobs.spec.content import TOKEN
 
 # What the clients raise about the Hub. Those of `datasets` and HfFileSystem are OSErrors, with these as their cause.
 HUB_ERRORS = (HfHubHTTPError, EntryNotFoundError, OfflineModeIsEnabled, httpx.HTTPError, OSError, ValueError)
-
-# Tokens of users, as https://huggingface.co/docs/hub/security-tokens describes them, wherever they stand in a text.
-TOKEN = re.compile(r"\b(hf|api_org)_[A-Za-z0-9]{16,}")
 
 AGAIN = "run again later, finished shards are kept"
 

@@ -48,6 +48,8 @@ class Report:
         rows_removed: rows taken from the sink because their source files are gone (`on_vanished: remove`).
         rows_vanished: rows that are still in the sink although their source files are gone.
         rows_drawn: rows that were drawn for people to label (`review`).
+        hub_requests: requests of this run to the Hub, those of its plan and its workers included.
+        hub_bytes: bytes that it received from there.
     """
 
     rows_in: int
@@ -67,6 +69,8 @@ class Report:
     rows_removed: int = 0
     rows_vanished: int = 0
     rows_drawn: int = 0
+    hub_requests: int = 0
+    hub_bytes: int = 0
 
     def as_dict(self) -> dict[str, Any]:
         """Plain JSON."""

@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
+from jobs.hub.session import Counted
 from jobs.report import FINISHED, STOPPED, Report, Status, details, history
 from jobs.report.observer import look
 from transforms.errors import NightscribeError, Stopped
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
 LOG = logging.getLogger(__name__)
 
 Sample = tuple[float, int, int]
+
+NOTHING = Counted()
 
 
 @dataclass(frozen=True)
@@ -53,6 +56,7 @@ def record(
     timeline: Sequence[Sample],
     removed: Iterable[Entry] = (),
     drawn: int = 0,
+    asked: Counted = NOTHING,
     error: BaseException | None = None,
 ) -> Report:
     """Count what the night has done so far and keep the report of it in the sink.
@@ -64,6 +68,7 @@ def record(
         timeline: (seconds, rows, tokens) of this attempt.
         removed: entries that this run removes from the sink, together with their rows.
         drawn: rows drawn for review.
+        asked: requests of this run to the Hub.
         error: the error that ended the run; None for a run that finished.
     """
     status: Status = FINISHED if error is None else STOPPED if isinstance(error, Stopped) else "failed"
@@ -92,6 +97,8 @@ def record(
         # A limited run does not list every file, so it does not know which are gone.
         rows_vanished=0 if limited else sum(entry.rows_out for entry in entries.values() if entry.key not in keys),
         rows_drawn=drawn,
+        hub_requests=asked.requests,
+        hub_bytes=asked.received,
     )
     kept = details(plan, report, look(plan, own, store), _joined(timeline, attempts, earlier))
     kept |= {"attempts_made": [asdict(attempt) for attempt in attempts]}
@@ -102,11 +109,16 @@ def record(
 
 
 def record_unfinished(
-    plan: Plan, store: Store, entries: Mapping[str, Entry], timeline: Sequence[Sample], error: BaseException
+    plan: Plan,
+    store: Store,
+    entries: Mapping[str, Entry],
+    timeline: Sequence[Sample],
+    asked: Counted,
+    error: BaseException,
 ) -> None:
     """Keep the report of a run that did not finish; if that fails too, the first error is still the one reported."""
     try:
-        record(plan, store, entries, timeline, error=error)
+        record(plan, store, entries, timeline, asked=asked, error=error)
     except (OSError, NightscribeError) as second:
         LOG.warning("the report of run %s could not be written: %s", plan.run_id, second)
 

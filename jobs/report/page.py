@@ -16,7 +16,7 @@ from jobs.plan.text import lines
 from jobs.report import FINISHED, accuracy, drift, picture
 from jobs.report.findings import Findings
 from jobs.report.history import FOLDER, Kept
-from jobs.report.shown import clock, count, duration, nothing_new, were
+from jobs.report.shown import clock, count, duration, nothing_new, size, were
 from jobs.store.names import REJECTED, STAGED_REJECTED
 
 if TYPE_CHECKING:
@@ -57,6 +57,8 @@ def summary(kept: Kept) -> list[tuple[str, str]]:
     if padded:
         rows.append(("computation spent on padding", f"{1 - tokens / padded:.1%}"))
     rows.append(("time", duration(seconds)))
+    if numbers.get("hub_requests"):
+        rows.append(("Hub", f"{count(numbers['hub_requests'], 'request')}, {size(numbers['hub_bytes'])} received"))
     if attempts := _more_attempts(numbers):
         rows.append(("attempts", attempts))
     rows += [task_line(task) for task in numbers["tasks"]]

@@ -36,6 +36,14 @@ def count(n: int, noun: str) -> str:
     return f"{n:,} {noun}{'' if n == 1 else 's'}"
 
 
+def size(n: int) -> str:
+    """Bytes as `800 bytes`, `3.4 MB`, `120 GB`."""
+    for unit, factor in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
+        if n >= factor:
+            return f"{n / factor:.1f} {unit}" if n < 100 * factor else f"{n / factor:,.0f} {unit}"
+    return f"{n} bytes"
+
+
 def were(n: int, noun: str) -> str:
     """`1 file was`, `2,195 files were`."""
     return f"{count(n, noun)} {'was' if n == 1 else 'were'}"

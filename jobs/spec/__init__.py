@@ -12,7 +12,7 @@ import pydantic
 from pydantic import BaseModel, ConfigDict, Field
 
 from jobs.spec.complaint import keys_of, sentence, suggest
-from jobs.spec.content import load
+from jobs.spec.content import load, refuse_tokens
 from jobs.spec.review import TASKS, ReviewSpec
 from jobs.spec.schedule import ScheduleSpec, TriggerSpec
 from jobs.spec.section import Section
@@ -194,6 +194,7 @@ def parse(content: dict[str, Any], origin: str = "job") -> JobSpec:
     Raises:
         SpecError: one sentence that says what is wrong, where, and how to correct it.
     """
+    refuse_tokens(content, origin)
     try:
         spec = JobSpec.model_validate(content)
     except pydantic.ValidationError as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,9 @@ from typing import Any
 import yaml
 
 from transforms.errors import SpecError
+
+# Tokens of users, as https://huggingface.co/docs/hub/security-tokens describes them, wherever they stand in a text.
+TOKEN = re.compile(r"\b(hf|api_org)_[A-Za-z0-9]{16,}")
 
 
 def load(path: str | Path, overrides: Sequence[str], kind: str, keys: Sequence[str], example: str) -> dict[str, Any]:
@@ -74,6 +78,30 @@ def override_key(
         at[last] = parsed
     else:
         raise SpecError(f"override {override!r}: {last!r} cannot be set in {at!r}, which is not a mapping")
+
+
+def refuse_tokens(content: Any, origin: str, key: str = "") -> None:
+    """Refuse a token in a file of settings, which plans, reports and logs would repeat.
+
+    Args:
+        content: the file, or a value in it.
+        origin: the file, for the message.
+        key: dotted key of the value.
+
+    Raises:
+        SpecError: with the key, without the token.
+    """
+    if isinstance(content, dict):
+        for name, value in content.items():
+            refuse_tokens(value, origin, f"{key}.{name}".lstrip("."))
+    elif isinstance(content, list):
+        for i, value in enumerate(content):
+            refuse_tokens(value, origin, f"{key}.{i}".lstrip("."))
+    elif isinstance(content, str) and TOKEN.search(content):
+        raise SpecError(
+            f"{origin}: {key} holds a token of the Hub, which plans and reports would repeat; remove it, revoke it, "
+            "and set HF_TOKEN to a new one"
+        )
 
 
 def _step(at: Any, name: str, key: str, default: Any) -> Any:

@@ -14,7 +14,7 @@ from pydantic import Field
 from jobs.gate.spec import GateSpec
 from jobs.spec import options_adapter
 from jobs.spec.complaint import keys_of, sentence
-from jobs.spec.content import load
+from jobs.spec.content import load, refuse_tokens
 from jobs.spec.schedule import ScheduleSpec, TriggerSpec
 from jobs.spec.section import Section
 from jobs.spec.source import SourceSpec
@@ -227,6 +227,7 @@ def parse(content: dict[str, Any], origin: str = "training file") -> TrainingSpe
     Raises:
         SpecError: one sentence that says what is wrong, where, and how to correct it.
     """
+    refuse_tokens(content, origin)
     valid = [*keys_of(TrainingSpec)]
     try:
         spec = TrainingSpec.model_validate(content)
