@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 import tempfile
 from pathlib import Path
+
+LOG = logging.getLogger(__name__)
 
 
 def folder(*parts: str) -> Path:
@@ -24,3 +27,17 @@ def write(file: Path, content: bytes) -> None:
     with tempfile.NamedTemporaryFile(dir=file.parent, delete=False) as stream:
         stream.write(content)
     os.replace(stream.name, file)
+
+
+def keep(file: Path, content: bytes) -> bool:
+    """Write a file of the cache that can be done without: if it cannot be written, the Hub is asked again next time.
+
+    Returns:
+        Whether it was written.
+    """
+    try:
+        write(file, content)
+    except OSError as error:
+        LOG.warning("%s cannot be written, so the Hub is asked again next time: %s", file, error.strerror)
+        return False
+    return True

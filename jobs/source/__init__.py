@@ -14,7 +14,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from jobs.source import kind, prepare, rows, types
+from jobs.source import kind, labels, prepare, rows, types
 from jobs.source.files import partition
 from jobs.source.formats import cells
 from jobs.source.shard import BadRow, Shard
@@ -26,7 +26,7 @@ __all__ = ["BadRow", "Shard", "Source", "count", "plan", "read"]
 
 # Keys of the section that do not change the rows of a file at one version: the location of the files or the dataset,
 # and which rows are read (each shard records its own range). All other keys, including future ones, are part of it.
-NOT_IDENTITY = {"path", "dataset", "revision", "limit"}
+NOT_IDENTITY = {"path", "dataset", "revision", "data_files", "limit"}
 
 # Increased whenever a new version reads other rows from the same files.
 VERSION = 1
@@ -47,7 +47,7 @@ class Source:
 
     Attributes:
         spec: the job file's section, with a dataset's revision pinned, and with the types that CSV files
-            are read with because other files declare them.
+            are read with because other files declare them, and the labels that a dataset names.
         file_schema: columns read from the files, in order, types unified over all files.
         partition_columns: Hive columns (string) that only folder names have; `where`, `prepare` and tasks see them.
         schema: columns that the tasks get, after prepare.
@@ -114,8 +114,13 @@ def plan(
     module = kind.of(spec)
     spec = module.pin(spec)
     found = module.plan(spec, outside, texts, pinned or {})
+    changes = dict(found.changes)
     if found.types:
-        spec = spec.model_copy(update={"types": {name: str(type_) for name, type_ in found.types.items()}})
+        changes["types"] = {name: str(type_) for name, type_ in found.types.items()}
+    if found.labels:
+        changes["labels"] = dict(found.labels) | (spec.labels or {})
+    spec = spec.model_copy(update=changes)
+    labels.check(spec.labels or {}, found.schema)
     version = None if spec.prepare is None else prepare.version(spec.prepare)
     source = Source(spec, found.schema, found.partition_columns, found.schema, version)
     return replace(source, schema=types.as_tasks_see(_tried(source, found.shards))), found.shards
@@ -178,12 +183,12 @@ def _selected(source: Source, shard: Shard, batch_rows: int, bad: list[BadRow]) 
     folders = partition(shard.key)
     seen, unread = 0, False
     with Where(source.spec.where, _columns(source)) if source.spec.where is not None else nullcontext() as where:
-        for item in kind.of(source.spec).read(source.spec, shard, source.file_schema, batch_rows):
+        for item in _read(source, shard, batch_rows):
             if isinstance(item, BadRow):
                 bad.append(_with_folders(item, source, folders))
                 unread = True
                 continue
-            batch = rows.conform(item, source.file_schema, shard.file)
+            batch = item
             for name in source.partition_columns:
                 batch = batch.append_column(name, pa.repeat(pa.scalar(folders.get(name), pa.string()), len(batch)))
             place = _place(shard, seen, len(batch))
@@ -194,6 +199,17 @@ def _selected(source: Source, shard: Shard, batch_rows: int, bad: list[BadRow]) 
                 bad += [_unmet(whole, row, message, first) for row, message in failed]
             seen += len(item)
             yield place, batch
+
+
+def _read(source: Source, shard: Shard, batch_rows: int) -> Iterator[pa.RecordBatch | BadRow]:
+    """The rows of a file as they are planned, with the names of labels instead of their numbers."""
+    named = source.spec.labels or {}
+    for item in kind.of(source.spec).read(source.spec, shard, source.file_schema, batch_rows):
+        if isinstance(item, BadRow):
+            yield labels.named_bad(item, named) if named else item
+            continue
+        batch = rows.conform(item, source.file_schema, shard.file)
+        yield from labels.named(batch, named) if named else [batch]
 
 
 def _tried(source: Source, shards: list[Shard]) -> pa.Schema:
@@ -218,7 +234,8 @@ def _tried(source: Source, shards: list[Shard]) -> pa.Schema:
 
 def _columns(source: Source) -> pa.Schema:
     """The columns that `where` and `prepare` see: those of the files, then those of the folders."""
-    return pa.schema([*source.file_schema, *(pa.field(name, pa.string()) for name in source.partition_columns)])
+    columns = labels.named_schema(source.file_schema, source.spec.labels or {})
+    return pa.schema([*columns, *(pa.field(name, pa.string()) for name in source.partition_columns)])
 
 
 def _with_folders(row: BadRow, source: Source, folders: Mapping[str, str | None]) -> BadRow:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import importlib
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Protocol, cast
+from typing import Any, Protocol, cast
 
 import pyarrow as pa
 
@@ -30,12 +30,16 @@ class Found:
         shards: every shard, in order.
         types: columns that CSV text is converted to, although it need not print back identically: those of
             `source.types`, and those that other files declare.
+        labels: path of a column that holds numbers of labels -> their names, as `source.labels`.
+        changes: other keys of the section that are known now, such as the delimiter that a dataset states.
     """
 
     schema: pa.Schema
     partition_columns: tuple[str, ...]
     shards: list[Shard]
     types: Mapping[str, pa.DataType] = field(default_factory=dict)
+    labels: Mapping[str, list[str]] = field(default_factory=dict)
+    changes: Mapping[str, Any] = field(default_factory=dict)
 
 
 class SourceKind(Protocol):

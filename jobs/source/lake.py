@@ -5,11 +5,12 @@ A format is a module with `inspect` (path -> Layout) and `read` (range -> record
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from types import ModuleType
 
 import pyarrow as pa
+from fsspec import AbstractFileSystem
 from fsspec.implementations.local import LocalFileSystem
 
 from jobs.source import local, types
@@ -35,49 +36,104 @@ def plan(spec: SourceSpec, sink: str | None, texts: Collection[str], pinned: Map
     files = find(spec.path, spec.format)
     if sink is not None:
         check_sink(spec.path, files, sink)
+    return of_files(files, spec, str(spec.path), texts, pinned)
+
+
+def of_files(
+    files: Sequence[File],
+    spec: SourceSpec,
+    place: str,
+    texts: Collection[str],
+    pinned: Mapping[str, pa.DataType],
+    look: Callable[[File], Layout] | None = None,
+    stated: Mapping[str, pa.DataType] | None = None,
+) -> Found:
+    """The shards of files, and the columns that they share.
+
+    Args:
+        files: in order.
+        spec: the section.
+        place: what has these files, for messages.
+        texts: as for `plan`.
+        pinned: as for `plan`.
+        look: a file -> its layout; by default it is read.
+        stated: column -> type that a description beside the files states.
+
+    Raises:
+        SpecError: a column does not exist, or a key does not apply to these files.
+        SourceError: a file cannot be read.
+    """
     if (keys := spec.dialect_keys()) and all(file.format != "csv" for file in files):
-        raise SpecError(f"source.{keys[0]} applies to CSV files only, and there is none in {spec.path!r}; remove it")
+        raise SpecError(f"source.{keys[0]} applies to CSV files only, and there is none in {place!r}; remove it")
     with ThreadPoolExecutor(16) as threads:
-        layouts = list(threads.map(lambda file: _inspect(file, spec), files))
-    names = dict.fromkeys(name for layout in layouts for name in layout.schema.names)
+        layouts = list(threads.map(look or (lambda file: layout(file, spec)), files))
+    names = dict.fromkeys(name for found in layouts for name in found.schema.names)
     folders = [name for file in files for name in partition(file.key)]
     partition_columns = tuple(name for name in dict.fromkeys(folders) if name not in names)
-    check_columns(spec, [*names, *partition_columns], str(spec.path))
-    schema, said = types.unify(files, layouts, types.parse(spec.types), pinned, texts, spec.columns)
+    check_columns(spec, [*names, *partition_columns], place)
+    schema, said = types.unify(files, layouts, types.parse(spec.types), pinned, texts, spec.columns, stated or {})
     if spec.columns is not None:
         schema = pa.schema([schema.field(name) for name in spec.columns if name in schema.names])
         partition_columns = tuple(name for name in partition_columns if name in spec.columns)
-    shards = [shard for file, layout in zip(files, layouts, strict=True) for shard in _shards(file, layout)]
+    shards = [shard for file, found in zip(files, layouts, strict=True) for shard in _shards(file, found)]
     return Found(schema, partition_columns, shards, said)
 
 
 def read(spec: SourceSpec, shard: Shard, schema: pa.Schema, batch_rows: int) -> Iterator[pa.RecordBatch | BadRow]:
     """The rows of a range of one file."""
     fs, path = open_url(shard.file)
+    if isinstance(fs, LocalFileSystem) and _local_version(path, shard) != shard.version:
+        raise SourceError(f"{shard.file} has changed since the run was planned; run again")
+    yield from rows(fs, path, spec, shard, schema, batch_rows)
+
+
+def rows(
+    fs: AbstractFileSystem, path: str, spec: SourceSpec, shard: Shard, schema: pa.Schema, batch_rows: int
+) -> Iterator[pa.RecordBatch | BadRow]:
+    """The rows of a range of one file, which has been opened.
+
+    Raises:
+        SourceError: it cannot be read.
+    """
     try:
-        if isinstance(fs, LocalFileSystem) and local.version(path) != shard.version:
-            raise SourceError(f"{shard.file} has changed since the run was planned; run again")
         yield from FORMATS[shard.format].read(fs, path, shard.start, shard.stop, schema, batch_rows, spec)
     except NightscribeError:
         raise
     except Exception as error:
         # Readers and filesystems raise many kinds of errors: of Arrow, the system, the network or a codec.
-        raise SourceError(f"{shown(shard.file)} could not be read as {shard.format}: {reason(error)}") from error
+        raise _unread(shard, error) from error
 
 
-def _inspect(file: File, spec: SourceSpec) -> Layout:
+def layout(file: File, spec: SourceSpec) -> Layout:
+    """The columns and ranges of a file.
+
+    Raises:
+        SourceError: it cannot be read.
+        UnreadableSource: it cannot be read as it is.
+    """
     try:
-        layout: Layout = FORMATS[file.format].inspect(file.fs, file.path, spec)
+        found: Layout = FORMATS[file.format].inspect(file.fs, file.path, spec)
     except NightscribeError:
         raise
     except PermissionError as error:
         raise UnreadableSource(f"{shown(file.url)} cannot be read: {reason(error)}") from error
     except Exception as error:
         raise SourceError(f"{shown(file.url)} is not a readable {file.format} file: {reason(error)}") from error
-    names = layout.schema.names
+    names = found.schema.names
     if twice := [name for name in dict.fromkeys(names) if names.count(name) > 1]:
         raise UnreadableSource(f"{shown(file.url)} has two columns {twice[0]!r}; rename one of them")
-    return layout
+    return found
+
+
+def _local_version(path: str, shard: Shard) -> str:
+    try:
+        return local.version(path)
+    except OSError as error:
+        raise _unread(shard, error) from error
+
+
+def _unread(shard: Shard, error: Exception) -> SourceError:
+    return SourceError(f"{shown(shard.file)} could not be read as {shard.format}: {reason(error)}")
 
 
 def _shards(file: File, layout: Layout) -> Iterator[Shard]:

@@ -4,10 +4,11 @@ Parquet, Arrow files and datasets declare their types. A CSV does not: its types
 of a column is, in this order:
 
 1. what `source.types` says;
-2. text, where a task reads it as text and no file declares another type;
-3. what the files declare, widened where that loses nothing;
-4. what was pinned when the source was first planned, so that a later file does not change the type of finished rows;
-5. what all heads agree on, else text.
+2. what the description of a dataset states;
+3. text, where a task reads it as text and no file declares another type;
+4. what the files declare, widened where that loses nothing;
+5. what was pinned when the source was first planned, so that a later file does not change the type of finished rows;
+6. what all heads agree on, else text.
 
 JSON lines declare nothing that another file declares otherwise: their values have to fit, and go into text as JSON. A
 JSON key that is of several kinds is JSON text, unless a task reads a field of its objects.
@@ -84,6 +85,7 @@ def unify(
     pinned: Mapping[str, pa.DataType],
     texts: Collection[str],
     columns: Sequence[str] | None,
+    stated: Mapping[str, pa.DataType],
 ) -> tuple[pa.Schema, dict[str, pa.DataType]]:
     """One schema for all files.
 
@@ -94,17 +96,24 @@ def unify(
         pinned: column -> type when the source was first planned; empty at the first plan.
         texts: columns, or `struct.field`s, that tasks read as text.
         columns: the columns that are wanted; None for all.
+        stated: column -> type that the description of a dataset states.
 
     Returns:
         The columns in the order first seen, each with one type; and the types that CSV files have to be read with,
-        although their text need not print back identically: those of `types`, and those that other files declare.
+        although their text need not print back identically: those of `types`, those that are stated, and those that
+        other files declare.
 
     Raises:
         UnreadableSource: two files declare types without a common type.
         SpecError: `types` names a column that does not exist, or a type that the files do not convert to without loss.
     """
     found: dict[str, list[Found]] = {}
+    # Of files with equal columns the first speaks for all: thousands of files mostly have one schema.
+    seen: set[tuple[str, bytes]] = set()
     for file, layout in zip(files, layouts, strict=True):
+        if (kind := (file.format, layout.schema.serialize().to_pybytes())) in seen:
+            continue
+        seen.add(kind)
         for field in layout.schema:
             found.setdefault(field.name, []).append(Found(file.url, file.format, field))
     for name in types:
@@ -117,8 +126,10 @@ def unify(
             continue
         there = _with_json_merged(name, there, texts)
         type_ = _decide(name, there, types.get(name), pinned.get(name), texts)
-        fields.append(_as_json_reads(pa.field(name, type_), there))
         declared = not all(one.is_guess for one in there)
+        if name not in types and name in stated and all(_has_cast(one.type, stated[name]) for one in there):
+            type_, declared = stated[name], True
+        fields.append(_as_json_reads(pa.field(name, type_), there))
         if name in types or (declared and any(one.format == "csv" and one.type != type_ for one in there)):
             said[name] = type_
     return pa.schema(fields), said
@@ -178,6 +189,15 @@ def is_lossless(found: pa.DataType, wanted: pa.DataType) -> bool:
     if widest is not None and pa.types.is_integer(found):
         return bool(found.bit_width <= widest)
     return bool(both.field("a").type == wanted)
+
+
+def _has_cast(found: pa.DataType, wanted: pa.DataType) -> bool:
+    """Whether values of one type can be converted to another at all; a value that does not fit is a rejected row."""
+    try:
+        pa.nulls(0, found).cast(wanted)
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError, pa.ArrowTypeError):
+        return False
+    return True
 
 
 def _decide(

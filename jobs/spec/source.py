@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Literal
 
 import pydantic
@@ -25,10 +26,18 @@ class SourceSpec(Section):
     config: str | None = Field(None, description="dataset configuration")
     split: str = Field("train", description="dataset split")
     revision: str | None = Field(None, description="dataset branch, tag or commit; pinned when the run is planned")
+    data_files: str | list[str] | dict[str, str | list[str]] | None = Field(
+        None, description="dataset files: a glob, a list of them, or split -> either; by default as the dataset says"
+    )
     columns: list[str] | None = Field(None, description="columns to read; by default all")
     types: dict[str, str] | None = Field(
         None,
         description="column -> Arrow type, e.g. {zip: string, amount: decimal128(10, 2)}; other columns as in the file",
+    )
+    labels: dict[str, list[str]] | None = Field(
+        None,
+        description="column of label numbers -> names, e.g. {stars: [bad, good]}; [] keeps the numbers of a dataset's "
+        "labels; by default as the dataset names them",
     )
     delimiter: str | None = Field(
         None, description="CSV: separates fields; by default one of , ; | and tab, detected in the file"
@@ -54,13 +63,41 @@ class SourceSpec(Section):
     def _one_source(self) -> SourceSpec:
         if (self.path is None) == (self.dataset is None):
             raise ValueError("give either path (files) or dataset (a Hub or local dataset), and not both")
-        only = ("config", "revision", "split") if self.path is not None else ("format",)
+        only = ("config", "revision", "split", "data_files") if self.path is not None else ("format",)
         if wrong := [key for key in only if getattr(self, key) != type(self).model_fields[key].default]:
             kind = "dataset" if self.path is not None else "path"
             raise ValueError(f"{wrong[0]} needs {kind}, which is not given; remove {wrong[0]}, or set {kind}")
-        if (wrong := self.dialect_keys()) and (self.dataset is not None or self.format not in (None, "csv")):
+        if (wrong := self.dialect_keys()) and self.format not in (None, "csv"):
             raise ValueError(f"{wrong[0]} applies to CSV files only; remove it")
         return self
+
+    @pydantic.field_validator("split")
+    @classmethod
+    def _is_whole_split(cls, value: str) -> str:
+        if found := re.search(r"[\[+]", value):
+            instead = (
+                "give source.split: train and source.limit or source.where for some of its rows"
+                if found[0] == "["
+                else "give one split, and another job for the other one"
+            )
+            raise ValueError(f"{value!r} is not the name of one split; {instead}")
+        return value
+
+    @pydantic.field_validator("dataset")
+    @classmethod
+    def _is_only_the_dataset(cls, value: str | None) -> str | None:
+        if value is not None and (found := re.fullmatch(r"([\w.-]+/[\w.-]+):(\w+)(\[.*\])?", value)):
+            part = ", and source.limit or source.where for some of its rows" if found[3] else ""
+            raise ValueError(f"{value!r} names a split; give dataset: {found[1]} and split: {found[2]}{part}")
+        return value
+
+    @pydantic.field_validator("labels")
+    @classmethod
+    def _are_different(cls, value: dict[str, list[str]] | None) -> dict[str, list[str]] | None:
+        for column, names in (value or {}).items():
+            if twice := [name for name in dict.fromkeys(names) if names.count(name) > 1]:
+                raise ValueError(f"names {twice[0]!r} twice for {column!r}; give each label its own name")
+        return value
 
     def dialect_keys(self) -> list[str]:
         """Keys of this section that say how a CSV file is laid out."""

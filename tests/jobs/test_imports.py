@@ -7,7 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from jobs import run
 from jobs.registry import Registry
+from jobs.spec import parse
 from tests import lake
 from tests.jobs.registry import versions
 
@@ -93,3 +95,10 @@ def test_a_night_without_new_rows_looks_up_the_champion_and_imports_nothing_heav
     assert imported("run", job_file)[0] == [0, []]
     registry.promote(two, "gate", "better")
     assert "torch" in imported("run", job_file)[0][1]
+
+
+def test_a_night_without_news_on_the_hub_imports_nothing_heavy(hub, tmp_path, models, monkeypatch):
+    repository = hub.repository("dataset", "org/night-without-news", {"train.csv": b"id,text\na,good\n"})
+    job = lake.job({"dataset": repository.name}, tmp_path / "out", models)
+    run.run(parse(job))
+    assert imported("run", lake.write_job(tmp_path, job))[0] == [0, []]

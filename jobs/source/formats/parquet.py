@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import BinaryIO
+from contextlib import contextmanager
+from typing import Any, BinaryIO
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -24,7 +25,7 @@ def inspect(fs: AbstractFileSystem, path: str, spec: SourceSpec) -> Layout:
     Raises:
         UnreadableSource: the file is encrypted, or has two columns with the name of a selected one.
     """
-    with fs.open(path, "rb") as stream, _opened(stream, path) as file:
+    with _opened(fs, path) as (_, file):
         metadata, schema = file.metadata, file.schema_arrow
     ranges: list[tuple[int, int, int | None]] = []
     start = rows = 0
@@ -44,8 +45,10 @@ def read(
     Raises:
         SourceError: a row group is damaged.
     """
-    with fs.open(path, "rb") as stream, _opened(stream, path) as file:
+    with _opened(fs, path) as (stream, file):
         columns = [name for name in schema.names if name in file.schema_arrow.names]
+        if hasattr(stream, "prefetch"):
+            stream.prefetch(chunks(file.metadata, range(start, stop), columns))
         first = sum(file.metadata.row_group(group).num_rows for group in range(start)) + 1
         batches = file.iter_batches(batch_rows, row_groups=list(range(start, stop)), columns=columns)
         while True:
@@ -79,21 +82,44 @@ def without_repeated(schema: pa.Schema, path: str, spec: SourceSpec) -> pa.Schem
     return pa.schema([field for field in schema if field.name not in repeated])
 
 
-def _opened(stream: BinaryIO, path: str) -> pq.ParquetFile:
-    """Open a file and read its footer.
+def chunks(metadata: pq.FileMetaData, groups: Sequence[int], columns: Sequence[str]) -> list[tuple[int, int]]:
+    """The bytes of columns in row groups: (first, one past the last) of each chunk."""
+    wanted, found = set(columns), []
+    for i in groups:
+        group = metadata.row_group(i)
+        for j in range(group.num_columns):
+            chunk = group.column(j)
+            if chunk.path_in_schema.split(".")[0] in wanted or chunk.path_in_schema in wanted:
+                starts = [chunk.data_page_offset, chunk.dictionary_page_offset or chunk.data_page_offset]
+                found.append((min(starts), min(starts) + chunk.total_compressed_size))
+    return found
+
+
+@contextmanager
+def _opened(fs: AbstractFileSystem, path: str) -> Iterator[tuple[Any, pq.ParquetFile]]:
+    """Open a file, and read its footer, which some filesystems know already."""
+    # What a filesystem has that reads parts of files over a network: see `jobs.hub.files`.
+    tail = fs.footer(path) if hasattr(fs, "footer") else None
+    with fs.open(path, "rb") if tail is None else fs.open_parts(path) as stream, _file(stream, path, tail) as file:
+        yield stream, file
+
+
+def _file(stream: BinaryIO, path: str, tail: bytes | None) -> pq.ParquetFile:
+    """The file with its footer.
 
     Raises:
         UnreadableSource: the file is encrypted.
         SourceError: the file is not Parquet, or is truncated.
     """
     try:
+        metadata = None if tail is None else pq.read_metadata(pa.BufferReader(tail))
         # INT96 covers years that nanoseconds do not: as nanoseconds, 9999-12-31 would become 1816.
-        file = pq.ParquetFile(stream, coerce_int96_timestamp_unit="us")
+        file = pq.ParquetFile(stream, metadata=metadata, coerce_int96_timestamp_unit="us")
         # Without `read_dictionary` the reader casts dictionaries, and fails if one has bytes that are not UTF-8.
         leaves = [file.schema.column(i) for i in range(len(file.schema))]
         top = {each.name for each in file.schema_arrow if _has_dictionary(each.type)}
         if names := [leaf.path for leaf in leaves if leaf.path.split(".")[0] in top]:
-            file = pq.ParquetFile(stream, coerce_int96_timestamp_unit="us", read_dictionary=names)
+            file = pq.ParquetFile(stream, metadata=metadata, coerce_int96_timestamp_unit="us", read_dictionary=names)
         return file
     except (pa.ArrowException, OSError) as error:
         if isinstance(error, OSError) and error.errno is not None:

@@ -296,5 +296,5 @@ def test_a_local_dataset_streams_through_the_datasets_client(tmp_path, saved):
 
 
 def test_a_dataset_that_does_not_exist_is_refused():
-    with pytest.raises(SpecError, match="is not a folder here, and the Hub does not have it"):
+    with pytest.raises(SpecError, match=r"is not a folder here, and http.* does not have it"):
         source.plan(SourceSpec(dataset="org/nothing"))

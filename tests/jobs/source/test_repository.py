@@ -1,0 +1,318 @@
+"""Datasets of the Hub: resolved as `datasets` does, read by this project, one file of a new commit at a time."""
+
+from __future__ import annotations
+
+import io
+import json
+import uuid
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import datasets
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from huggingface_hub import constants
+
+from jobs import run, source
+from jobs.hub import files, ranges, tree
+from jobs.source import BadRow
+from jobs.spec import SourceSpec, parse
+from tests import lake
+from tests.hub.hub import Hub
+from tests.hub.repositories import Repository
+from transforms.errors import NightscribeError, SourceError, SpecError
+
+CARD = """---
+dataset_info:
+  features:
+  - name: nr
+    dtype: int32
+  - name: label
+    dtype:
+      class_label:
+        names:
+          '0': bad
+          '1': good
+---
+# About
+"""
+
+
+@pytest.fixture(autouse=True)
+def short_waits(monkeypatch):
+    monkeypatch.setattr(ranges, "MAX_WAIT_S", 0.01)
+
+
+@pytest.fixture
+def dataset(hub: Hub) -> Callable[..., Repository]:
+    """Makes a repository with these files."""
+    return lambda content, **options: hub.repository("dataset", f"org/{uuid.uuid4().hex}", content, **options)
+
+
+def parquet(table: pa.Table | dict[str, Any], **options: Any) -> bytes:
+    stream = io.BytesIO()
+    pq.write_table(pa.table(table), stream, **options)
+    return stream.getvalue()
+
+
+def rows(repository: Repository, **keys: Any) -> list[Any]:
+    planned, shards = source.plan(SourceSpec(dataset=repository.name, **keys))
+    items = [item for shard in shards for item in source.read(planned, shard, 100)]
+    return [row for item in items for row in ([item] if isinstance(item, BadRow) else item.to_pylist())]
+
+
+def refused(repository: Repository, kind: type[NightscribeError] = SpecError, **keys: Any) -> str:
+    with pytest.raises(kind) as caught:
+        rows(repository, **keys)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def shards(repository: Repository, **keys: Any) -> dict[str, str]:
+    """Key of each shard -> its version."""
+    return {shard.key: shard.version for shard in source.plan(SourceSpec(dataset=repository.name, **keys))[1]}
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "format_"),
+    [
+        ("a.parquet", parquet({"nr": [1, 2], "text": ["a", "b"]}), "parquet"),
+        ("a.csv", b"nr,text\n1,a\n2,b\n", "csv"),
+        ("a.tsv", b"nr\ttext\n1\ta\n2\tb\n", "csv"),
+        ("a.jsonl", b'{"nr": 1, "text": "a"}\n{"nr": 2, "text": "b"}\n', "jsonl"),
+        ("a.json", b'[{"nr": 1, "text": "a"},\n{"nr": 2, "text": "b"}]', "dataset"),
+    ],
+)
+def test_files_of_every_format_are_read(dataset, name, content, format_):
+    repository = dataset({name: content, "README.md": b"# About"})
+    assert rows(repository) == [{"nr": 1, "text": "a"}, {"nr": 2, "text": "b"}]
+    _, (shard,) = source.plan(SourceSpec(dataset=repository.name))
+    assert (shard.format, shard.key) == (format_, name)
+
+
+def test_arrow_files_and_text_are_read(dataset):
+    stream = io.BytesIO()
+    with pa.ipc.new_stream(stream, pa.schema([("nr", pa.int64())])) as writer:
+        writer.write(pa.record_batch({"nr": [1, 2]}))
+    assert rows(dataset({"a.arrow": stream.getvalue()})) == [{"nr": 1}, {"nr": 2}]
+    text = dataset({"a.txt": b"one\ntwo\n", "b.txt": b"three\n"})
+    assert rows(text) == [{"text": "one"}, {"text": "two"}, {"text": "three"}]
+    before = shards(text)
+    text.commit({"b.txt": b"four\n"})
+    after = shards(text)
+    assert before["a.txt"] == after["a.txt"]
+    assert before["b.txt"] != after["b.txt"]
+
+
+@pytest.mark.parametrize("split", ["train", "test"])
+@pytest.mark.parametrize("config", ["de", "en", None])
+def test_configurations_and_splits_are_those_of_the_library(hub, dataset, config, split):
+    card = "---\nconfigs:\n" + "".join(
+        f"- config_name: {name}\n  default: {name == 'de'}\n  data_files:\n  - split: train\n    path: {name}/t*.csv\n"
+        f"  - split: test\n    path: [{name}/x/*.csv, {name}/u.csv]\n".replace("True", "true").replace("False", "false")
+        for name in ("en", "de")
+    )
+    names = [f"{name}/{file}" for name in ("de", "en") for file in ("t0.csv", "t1.csv", "u.csv", "x/a.csv", "y.csv")]
+    repository = dataset({"README.md": f"{card}---\n".encode()} | {name: f"f\n{name}\n".encode() for name in names})
+    theirs = datasets.load_dataset(repository.name, config, split=split, revision=repository.head, streaming=True)
+    assert rows(repository, config=config, split=split) == list(theirs)
+
+
+def test_data_files_of_the_job_file_choose_files(dataset):
+    repository = dataset({f"{name}.csv": f"nr\n{i}\n".encode() for i, name in enumerate(["a", "b", "c"])})
+    assert rows(repository, data_files="b*.csv") == [{"nr": 1}]
+    assert rows(repository, data_files=["c.csv", "a.csv"]) == [{"nr": 2}, {"nr": 0}]
+    assert rows(repository, data_files={"mine": "a.csv"}, split="mine") == [{"nr": 0}]
+
+
+def test_the_dialect_of_a_csv_is_that_of_the_dataset_or_of_the_job_file(dataset):
+    card = b"---\nconfigs:\n- config_name: default\n  data_files: a.csv\n  sep: '|'\n---\n"
+    repository = dataset({"README.md": card, "a.csv": b"nr|text\n1|a,b\n"})
+    assert rows(repository) == [{"nr": 1, "text": "a,b"}]
+    assert "the delimiter ',' its header 'nr|text' is one column" in refused(repository, SourceError, delimiter=",")
+    assert "source.quote applies to CSV files only" in refused(dataset({"a.parquet": parquet({"nr": [1]})}), quote="'")
+    skipping = dataset({"README.md": card.replace(b"sep: '|'", b"skiprows: 1"), "a.csv": b"# note\nnr,text\n1,a\n"})
+    assert rows(skipping) == [{"nr": 1, "text": "a"}]
+
+
+@pytest.mark.parametrize("name", ["a.parquet", "a.csv", "a.jsonl"])
+def test_labels_and_types_are_those_that_the_card_states(dataset, name):
+    content = {
+        "a.parquet": parquet({"nr": [1, 2, 3], "label": [1, -1, 0]}),
+        "a.csv": b"nr,label\n1,1\n2,-1\n3,0\n",
+        "a.jsonl": b"".join(json.dumps({"nr": i, "label": j}).encode() + b"\n" for i, j in ((1, 1), (2, -1), (3, 0))),
+    }
+    repository = dataset({name: content[name], "README.md": CARD.encode()})
+    assert [row["label"] for row in rows(repository)] == ["good", None, "bad"]
+    planned, _ = source.plan(SourceSpec(dataset=repository.name))
+    assert planned.schema == pa.schema([("nr", pa.int32()), ("label", pa.string())])
+    numbers = {"label": []}
+    assert [row["label"] for row in rows(repository, labels=numbers)] == [1, -1, 0]
+
+
+def test_labels_are_found_in_what_the_library_writes_into_parquet_files_and_folders(dataset, tmp_path):
+    label = datasets.ClassLabel(names=["bad", "good"])
+    features = datasets.Features(
+        {"label": label, "many": [{"label": label}], "text": datasets.Translation(languages=["de", "en"])}
+    )
+    content = {"label": [1], "many": [[{"label": 0}]], "text": [{"de": "ja", "en": "yes"}]}
+    made, stream = datasets.Dataset.from_dict(content, features=features), io.BytesIO()
+    made.to_parquet(stream)
+    made.save_to_disk(str(tmp_path / "saved"))
+    wanted = {"label": "good", "many": [{"label": "bad"}], "text": {"de": "ja", "en": "yes"}}
+    assert rows(dataset({"a.parquet": stream.getvalue()})) == [wanted]
+    planned, (shard,) = source.plan(SourceSpec(dataset=str(tmp_path / "saved")))
+    assert [row for batch in source.read(planned, shard, 10) for row in batch.to_pylist()] == [wanted]
+
+
+def test_new_names_of_labels_and_a_new_text_of_the_card_change_only_what_they_mean(dataset):
+    repository = dataset({"a.csv": b"nr,label\n1,1\n", "README.md": CARD.encode()})
+    spec = SourceSpec(dataset=repository.name)
+    before, old = source.plan(spec)
+    repository.commit({"README.md": f"{CARD}More about it.\n".encode(), "notes.md": b"notes"})
+    after, new = source.plan(spec)
+    assert (after.identity, new[0].id) == (before.identity, old[0].id)
+    repository.commit({"README.md": CARD.replace("good", "great").encode()})
+    later, newest = source.plan(spec)
+    assert later.identity != before.identity
+    assert newest[0].id == old[0].id
+
+
+def test_a_part_of_a_split_is_refused_with_the_alternative(dataset):
+    with pytest.raises(ValueError, match=r"'train\[:10%\]' is not the name of one split; give source.split: train and"):
+        SourceSpec(dataset="org/name", split="train[:10%]")
+    with pytest.raises(ValueError, match="'train\\+test' is not the name of one split; give one split, and another"):
+        SourceSpec(dataset="org/name", split="train+test")
+    with pytest.raises(ValueError, match=r"names a split; give dataset: org/name and split: train, and source\.limit"):
+        SourceSpec(dataset="org/name:train[:10%]")
+
+
+def test_what_is_missing_is_named_in_one_sentence(hub, dataset):
+    repository = dataset({"train.csv": b"nr\n1\n"})
+    assert "source.split 'dev' is not in" in (told := refused(repository, split="dev"))
+    assert told.endswith("splits: train")
+    assert "BuilderConfig 'de' not found. Available: ['default']" in refused(repository, config="de")
+    assert "at revision 'v9' cannot be read: it has no such revision" in refused(repository, revision="v9")
+    assert "source.columns: 'no' is not in" in refused(repository, columns=["no"])
+    assert "doesn't contain any data files" in refused(dataset({"README.md": b"# About"}))
+    program = dataset({"a.csv": b"nr\n1\n"})
+    program.commit({f"{program.name.split('/')[1]}.py": b"class Builder: ..."})
+    assert "is a program" in refused(program)
+    hub.repositories.clear()
+    assert "is not a folder here, and" in refused(dataset({}, private=True))
+
+
+def test_private_and_gated_datasets_need_a_token_that_may_read_them(hub, dataset, monkeypatch):
+    private = dataset({"a.csv": b"nr\n1\n"}, private=True)
+    gated = dataset({"a.csv": b"nr\n1\n"}, gated=True)
+    assert "set HF_TOKEN" in refused(private)
+    assert f"cannot be read: it is gated; ask for access on {hub.endpoint}/datasets/{gated.name}" in refused(gated)
+    monkeypatch.setenv("HF_TOKEN", hub.token("ada"))
+    assert rows(private) == rows(gated) == [{"nr": 1}]
+
+
+def test_revisions_are_branches_tags_and_commits(dataset):
+    repository = dataset({"a.csv": b"nr\n1\n"})
+    first = repository.head
+    repository.tags["v1"] = first
+    repository.commit({"a.csv": b"nr\n2\n"})
+    assert rows(repository) == [{"nr": 2}]
+    assert rows(repository, revision="v1") == rows(repository, revision=first) == [{"nr": 1}]
+
+
+def test_small_files_are_read_with_one_request_each_and_planned_again_with_one_in_all(hub, dataset):
+    repository = dataset({f"data/{i}.parquet": parquet({"nr": [i]}) for i in range(30)})
+    hub.requests.clear()
+    assert len(rows(repository)) == 30
+    assert len(hub.seen("/resolve/")) == 30
+    assert len(hub.seen("/api/datasets/")) == 2
+    hub.requests.clear()
+    assert len(rows(repository)) == 30
+    assert hub.seen() == [f"GET /api/datasets/{repository.name}"]
+
+
+def test_offline_a_dataset_that_was_read_before_is_read_again(hub, dataset, monkeypatch):
+    repository = dataset({"a.csv": b"nr\n1\n"})
+    assert rows(repository) == [{"nr": 1}]
+    other = dataset({"a.csv": b"nr\n1\n"})
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    tree._listing.cache_clear()
+    hub.requests.clear()
+    assert rows(repository) == [{"nr": 1}]
+    assert "it is not in the cache of this machine, and HF_HUB_OFFLINE is set" in refused(other)
+    assert hub.requests == []
+
+
+def job(repository: Repository, tmp_path: Path, **keys: Any) -> dict[str, Any]:
+    return {
+        "name": "nightly",
+        "source": {"dataset": repository.name} | keys,
+        "tasks": [{"task": "noop", "column": "text", "into": "nothing"}],
+        "sink": {"path": str(tmp_path / "out")},
+    }
+
+
+def table(start: int, n: int = 3) -> dict[str, Any]:
+    return {"id": [f"r{i}" for i in range(start, start + n)], "text": [f"text {i}" for i in range(start, start + n)]}
+
+
+@pytest.mark.usefixtures("noop_task")
+def test_a_new_commit_redoes_exactly_the_files_that_it_changes(hub, dataset, tmp_path):
+    repository = dataset({f"data/train-{i}.parquet": parquet(table(10 * i)) for i in range(4)})
+    first = run.run(parse(job(repository, tmp_path)))
+    assert first.shards_done == 4
+    hub.requests.clear()
+    assert run.run(parse(job(repository, tmp_path))).shards_done == 0
+    assert hub.seen() == [f"GET /api/datasets/{repository.name}"]
+    changed = {"data/train-1.parquet": parquet(table(100)), "data/train-4.parquet": parquet(table(40))}
+    repository.commit(changed | {"README.md": b"# About"})
+    hub.requests.clear()
+    assert run.run(parse(job(repository, tmp_path))).shards_done == 2
+    asked = {line.split("/resolve/")[1].split("/", 1)[1] for line in hub.seen("/resolve/")}
+    assert asked == {*changed, "README.md"}
+    assert lake.read(tmp_path / "out")["text"].to_pylist() == [
+        f"text {i}" for i in sorted([0, 1, 2, 100, 101, 102, 20, 21, 22, 30, 31, 32, 40, 41, 42], key=lambda i: f"r{i}")
+    ]
+
+
+@pytest.mark.usefixtures("noop_task")
+def test_a_hub_that_fails_in_the_middle_of_a_run_loses_nothing(hub, dataset, tmp_path, monkeypatch):
+    # Large enough that the rows are read while the job runs, and not by the plan.
+    monkeypatch.setattr(files, "SMALL_BYTES", 100)
+    repository = dataset({f"train-{i}.parquet": parquet(table(10 * i)) for i in range(3)})
+    plan = run.prepare(parse(job(repository, tmp_path)))
+    hub.faults.status(404, "sig=read|/resolve/.*train-2", times=None)
+    with pytest.raises(SourceError, match="cannot be read"), run.holding(plan) as held:
+        run.execute(held)
+    hub.faults.clear()
+    assert run.run(parse(job(repository, tmp_path))).rows_out == 9
+    assert lake.read(tmp_path / "out").num_rows == 9
+
+
+@pytest.mark.usefixtures("noop_task")
+def test_a_file_that_is_replaced_between_plan_and_run_is_refused(hub, dataset, tmp_path, monkeypatch):
+    monkeypatch.setattr(files, "SMALL_BYTES", 100)
+    repository = dataset({"train.parquet": parquet(table(0))})
+    plan = run.prepare(parse(job(repository, tmp_path)))
+    ranges._direct.clear()
+    hub.faults.changes("/resolve/", parquet(table(7)))
+    with (
+        pytest.raises(SourceError, match=r"train\.parquet has changed since the run was planned"),
+        run.holding(plan) as held,
+    ):
+        run.execute(held)
+
+
+def test_two_columns_of_a_wide_dataset_cost_little_more_than_their_bytes(hub, dataset):
+    from tests.jobs.hub.test_files import WIDE
+
+    content = parquet(WIDE, row_group_size=10_000)
+    repository = dataset({f"train-{i}.parquet": content for i in range(3)})
+    metadata = pq.read_metadata(io.BytesIO(content))
+    groups = [metadata.row_group(i) for i in range(metadata.num_row_groups)]
+    wanted = sum(group.column(i).total_compressed_size for group in groups for i in (3, 40))
+    hub.requests.clear()
+    assert len(rows(repository, columns=["c3", "c40"])) == 90_000
+    assert sum(request.sent for request in hub.requests) <= 1.15 * 3 * wanted
