@@ -111,6 +111,10 @@ _COUNTED = Counted()
 
 
 def _may_repeat(request: httpx.Request, is_unprocessed: bool) -> bool:
+    if request.url.host.startswith("datasets-server.") or request.url.path.startswith("/datasets.huggingface.co/"):
+        # The viewer and a counter of downloads: `datasets` asks them before it reads, and does without an answer. Of a
+        # Hub in a closed network there are none, and the repeats would take 15 seconds.
+        return False
     # The body of an upload is read from a file once; huggingface_hub repeats those itself.
     return isinstance(request.stream, httpx.ByteStream) and (is_unprocessed or request.method in READING)
 
