@@ -18,7 +18,8 @@ class Fault:
     Attributes:
         kind: status (another answer), cut (the connection ends after some bytes of the body), slow, corrupt (a byte of
             the body is changed), content (another body), ignore-range (200 with the whole file).
-        path: regular expression that is searched in `METHOD /path?query`.
+        path: regular expression that is searched in `METHOD /path?query`. The content of a file of git-lfs comes from
+            the storage: `sig=read` is in its query, and the name of the file. `/resolve/` only redirects to it.
         times: how many requests it is done to; None for all.
     """
 
@@ -38,6 +39,7 @@ class Faults:
 
     def __init__(self) -> None:
         self.rules: list[Fault] = []
+        self.expired_tokens: set[str] = set()
         self.lock = threading.Lock()
 
     def status(
@@ -66,10 +68,15 @@ class Faults:
         """Answer a request for a range with the whole file."""
         return self._add(Fault("ignore-range", path, times))
 
+    def expired(self, token: str) -> None:
+        """Refuse a token from now on."""
+        self.expired_tokens.add(token)
+
     def clear(self) -> None:
         """Remove all rules."""
         with self.lock:
             self.rules.clear()
+            self.expired_tokens.clear()
 
     def match(self, request: str) -> Fault | None:
         """The fault of a request, which is used up by it."""

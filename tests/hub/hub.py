@@ -5,16 +5,16 @@ from __future__ import annotations
 import re
 import secrets
 import threading
-import time
 from collections.abc import Mapping
 from http.server import ThreadingHTTPServer
+from pathlib import Path
 from typing import Literal
 
 from tests.hub import api, resolve, uploads
-from tests.hub.access import Refused
+from tests.hub.budget import Budget, refused
 from tests.hub.faults import Faults
-from tests.hub.repositories import Blob, Kind, Repository, User, is_lfs
-from tests.hub.wire import Request, Response, handler
+from tests.hub.repositories import Blob, Kind, Repository, User
+from tests.hub.wire import Refused, Request, Response, handler
 
 # Entries of a page of a tree, as at the public Hub.
 PAGE = 1000
@@ -32,6 +32,14 @@ class Hub:
         ignores_parent: whether a commit succeeds although its parent is not the head, as at some self-hosted Hubs.
         lfs: lfs, or regular if every file is sent within its commit.
         page: entries of a page of a tree.
+        moved: new names of repositories, by kind and old name.
+        states_codes: whether errors have a header X-Error-Code; the public Hub's have, a proxy's may not.
+        hides_gated: whether the listing of a gated repository needs access; at the public Hub only its files do.
+        compresses: whether text files are sent with gzip to clients that take it, without a length and without regard
+            to a range, as the public Hub's cache does.
+        redirects: whether files that git keeps are served from another path, as at the public Hub.
+        xet: a folder that clients with Xet use as its store (tests.hub.xet); None without Xet.
+        xet_hashes: SHA-256 -> hash of files in that store.
         prefix: a path below which the Hub is served too.
         given: every token that a test was given, never forgotten.
     """
@@ -56,8 +64,14 @@ class Hub:
         self.ignores_parent = False
         self.lfs: Literal["lfs", "regular"] = "lfs"
         self.page = PAGE
-        self._budget: tuple[int, float] | None = None
-        self._window: tuple[float, int] = (0.0, 0)
+        self.moved: dict[tuple[Kind, str], str] = {}
+        self.states_codes = True
+        self.hides_gated = False
+        self.compresses = False
+        self.redirects = False
+        self.xet: Path | None = None
+        self.xet_hashes: dict[str, str] = {}
+        self._budget: Budget | None = None
 
     def token(self, name: str, write: bool = True, organizations: tuple[str, ...] | None = None) -> str:
         """A new token of a user; without organizations the user is a member of all."""
@@ -77,27 +91,20 @@ class Hub:
         """A new repository, with these files in its first commit."""
         made = Repository(kind, name, private, gated)
         if files:
-            made.replace({path: Blob(text, is_lfs(path, len(text))) for path, text in files.items()}, "first files")
+            made.replace({path: Blob.of(path, text) for path, text in files.items()}, "first files")
         self.repositories[kind, name] = made
         return made
 
     def limit(self, requests: int, window_s: float) -> None:
-        """Answer at most so many requests of the API in a window; more get 429, and each answer states what is left."""
-        self._budget, self._window = (requests, window_s), (time.monotonic(), 0)
+        """Answer at most so many requests of each kind of a user in a window; more get 429."""
+        self._budget = Budget(requests, window_s)
 
-    def limited(self, request: Request) -> Response | None:
-        """The answer to a request beyond the budget; None within it."""
-        if self._budget is None:
-            return None
-        requests, window_s = self._budget
-        with self.lock:
-            start, used = self._window
-            if time.monotonic() - start >= window_s:
-                start, used = time.monotonic(), 0
-            self._window = (start, used + 1)
-            left, reset = requests - used - 1, max(1, round(start + window_s - time.monotonic()))
-        request.headers["x-left"], request.headers["x-reset"] = str(max(0, left)), str(reset)
-        return None if left >= 0 else Response.json({"error": "Too Many Requests"}, 429, self._limits(request))
+    def content_of(self, repository: Repository, oid: str) -> bytes | None:
+        """The content of a file of git-lfs, by its SHA-256: uploaded, or in a commit."""
+        if oid in self.objects:
+            return self.objects[oid]
+        blobs = (blob for commit in repository.commits.values() for blob in commit.files.values())
+        return next((blob.content for blob in blobs if blob.lfs and blob.sha256 == oid), None)
 
     def seen(self, pattern: str = "") -> list[str]:
         """`METHOD /path` of the requests so far in which a regular expression is found."""
@@ -112,35 +119,25 @@ class Hub:
             each.server_close()
 
     def _answer(self, request: Request) -> Response:
+        is_within, limits = self._budget.take(request) if self._budget else (True, {})
         try:
-            response = self._routed(request)
-        except Refused as refused:
-            response = refused.response
+            response = self._routed(request) if is_within else refused(limits)
+        except Refused as error:
+            response = error.response
         response.headers.setdefault("X-Request-Id", secrets.token_hex(8))
-        response.headers.update(self._limits(request))
+        response.headers.update(limits)
+        if not self.states_codes:
+            response.headers.pop("X-Error-Code", None)
         return response
 
     def _routed(self, request: Request) -> Response:
-        if found := api.answer(self, request) or resolve.answer(self, request):
-            return found
-        if (batch := re.fullmatch(r"/(datasets/)?([^/]+/[^/]+)\.git/info/lfs/objects/batch", request.path)) is not None:
-            return uploads.batch(self, request, "dataset" if batch[1] else "model", batch[2])
-        if request.path == "/api/lfs/verify":
-            return uploads.verify(self, request)
-        return Response.error(404, f"there is no {request.method} {request.path}")
+        for part in (api, resolve, uploads):
+            if found := part.answer(self, request):
+                return found
+        return Response.error(404, f"Sorry, we can't find {request.method} {request.path}")
 
     def _stored(self, request: Request) -> Response:
         return uploads.store(self, request) if request.method == "PUT" else resolve.stored(self, request)
-
-    def _limits(self, request: Request) -> dict[str, str]:
-        if self._budget is None or "x-left" not in request.headers:
-            return {}
-        kind = "resolvers" if "/resolve/" in request.path else "api"
-        requests, window_s = self._budget
-        return {
-            "RateLimit": f'"{kind}";r={request.headers["x-left"]};t={request.headers["x-reset"]}',
-            "RateLimit-Policy": f'"fixed window";"{kind}";q={requests};w={max(1, round(window_s))}',
-        }
 
 
 class _Server(ThreadingHTTPServer):

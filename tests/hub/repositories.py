@@ -8,13 +8,12 @@ import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import cached_property
 from typing import Literal
 
-Kind = Literal["model", "dataset"]
+from tests.hub.storing import is_lfs
 
-# Files that git-lfs keeps, as the .gitattributes of a new repository says.
-LFS_ENDINGS = (".parquet", ".arrow", ".bin", ".safetensors", ".h5", ".zip", ".gz", ".zst", ".pt", ".ckpt", ".pkl")
-LFS_SIZE = 10 << 20
+Kind = Literal["model", "dataset"]
 
 _NUMBERS = itertools.count()
 
@@ -26,7 +25,12 @@ class Blob:
     content: bytes
     lfs: bool = False
 
-    @property
+    @classmethod
+    def of(cls, path: str, content: bytes) -> Blob:
+        """The content of a file that is kept as its name and content ask for."""
+        return cls(content, is_lfs(path, len(content), content))
+
+    @cached_property
     def sha256(self) -> str:
         return hashlib.sha256(self.content).hexdigest()
 
@@ -37,7 +41,7 @@ class Blob:
             f"version https://git-lfs.github.com/spec/v1\noid sha256:{self.sha256}\nsize {len(self.content)}\n".encode()
         )
 
-    @property
+    @cached_property
     def oid(self) -> str:
         """The id that git gives it."""
         text = self.pointer if self.lfs else self.content
@@ -56,7 +60,30 @@ class Commit:
     files: Mapping[str, Blob]
     title: str
     parent: str | None
+    message: str = ""
+    author: str = "tests"
     date: str = field(default_factory=lambda: datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.000Z"))
+
+    @cached_property
+    def folders(self) -> dict[str, str]:
+        """Path of each folder -> the id that git gives its tree."""
+        inside: dict[str, dict[bytes, tuple[bytes, str]]] = {"": {}}
+        for path, blob in self.files.items():
+            names = path.split("/")
+            for depth in range(1, len(names)):
+                inside.setdefault("/".join(names[:depth]), {})
+            inside["/".join(names[:-1])][names[-1].encode()] = (b"100644", blob.oid)
+        oids: dict[str, str] = {}
+        for path in sorted(inside, key=lambda each: -each.count("/") if each else 1):
+            entries = inside[path]
+            # git compares the names of folders as if they ended with a slash.
+            order = sorted(entries, key=lambda name: name + (b"/" if entries[name][0] == b"40000" else b""))
+            text = b"".join(b"%b %b\0%b" % (entries[n][0], n, bytes.fromhex(entries[n][1])) for n in order)
+            oids[path] = hashlib.sha1(b"tree %d\0" % len(text) + text).hexdigest()
+            if path:
+                parent, _, name = path.rpartition("/")
+                inside[parent][name.encode()] = (b"40000", oids[path])
+        return oids
 
 
 @dataclass
@@ -72,7 +99,12 @@ class User:
 
 @dataclass
 class Repository:
-    """A repository; `granted` names the users whom the owner of a gated one let in."""
+    """A repository.
+
+    Attributes:
+        gated: whether its files are only for those whom the owner lets in: `granted` has their names.
+        lfs: SHA-256 of the files of git-lfs that were uploaded to it; a commit may name these only.
+    """
 
     kind: Kind
     name: str
@@ -82,6 +114,7 @@ class Repository:
     commits: dict[str, Commit] = field(default_factory=dict)
     branches: dict[str, str] = field(default_factory=dict)
     tags: dict[str, str] = field(default_factory=dict)
+    lfs: set[str] = field(default_factory=set)
 
     def __post_init__(self) -> None:
         if not self.commits:
@@ -93,12 +126,9 @@ class Repository:
         return self.branches["main"]
 
     def at(self, revision: str) -> Commit | None:
-        """The commit of a branch, a tag, or a commit id or its beginning; None if there is none."""
-        name = revision.removeprefix("refs/heads/")
-        if (sha := self.branches.get(name) or self.tags.get(name)) is not None:
-            return self.commits[sha]
-        found = [sha for sha in self.commits if len(name) >= 7 and sha.startswith(name)]
-        return self.commits[found[0]] if len(found) == 1 else None
+        """The commit of a branch, a tag or a whole commit id; None if there is none."""
+        branch, tag = revision.removeprefix("refs/heads/"), revision.removeprefix("refs/tags/")
+        return self.commits.get(self.branches.get(branch) or self.tags.get(tag) or revision)
 
     def files(self, revision: str = "main") -> dict[str, bytes]:
         """Path -> content."""
@@ -113,18 +143,18 @@ class Repository:
             if content is None:
                 del changed[path]
             else:
-                changed[path] = Blob(content, is_lfs(path, len(content)))
+                changed[path] = Blob.of(path, content)
         return self.replace(changed, message, branch)
 
-    def replace(self, files: Mapping[str, Blob], message: str, branch: str = "main") -> str:
+    def replace(
+        self, files: Mapping[str, Blob], title: str, branch: str = "main", message: str = "", author: str = "tests"
+    ) -> str:
         """Make these the files of a branch, in one commit; returns its id."""
-        return self._add(files, message, self.branches[branch], branch)
+        return self._add(files, title, self.branches[branch], branch, message, author)
 
-    def _add(self, files: Mapping[str, Blob], message: str, parent: str | None, branch: str) -> str:
-        sha = hashlib.sha1(f"{self.kind} {self.name} {next(_NUMBERS)} {secrets.token_hex(8)}".encode()).hexdigest()
-        self.commits[sha] = Commit(sha, dict(files), message, parent)
-        self.branches[branch] = sha
-        return sha
+    def squash(self, branch: str, title: str) -> None:
+        """Leave only one commit of a branch, without a parent."""
+        self._add(self.commits[self.branches[branch]].files, title, None, branch)
 
     def history(self, revision: str) -> list[Commit]:
         """The commits from a revision back to the first."""
@@ -134,7 +164,9 @@ class Repository:
             commit = self.commits.get(commit.parent or "")
         return found
 
-
-def is_lfs(path: str, size: int) -> bool:
-    """Whether git-lfs keeps a file."""
-    return path.lower().endswith(LFS_ENDINGS) or size >= LFS_SIZE
+    def _add(self, files: Mapping[str, Blob], title: str, parent: str | None, branch: str, *more: str) -> str:
+        sha = hashlib.sha1(f"{self.kind} {self.name} {next(_NUMBERS)} {secrets.token_hex(8)}".encode()).hexdigest()
+        self.commits[sha] = Commit(sha, dict(files), title, parent, *more)
+        self.lfs.update(blob.sha256 for blob in files.values() if blob.lfs)
+        self.branches[branch] = sha
+        return sha

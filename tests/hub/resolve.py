@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from typing import TYPE_CHECKING
-from urllib.parse import unquote
+from urllib.parse import quote, unquote, urlencode
 
-from tests.hub import access
-from tests.hub.access import Refused
+from tests.hub import access, xet
 from tests.hub.repositories import Blob, Kind
-from tests.hub.wire import Request, Response
+from tests.hub.wire import Refused, Request, Response
 
 if TYPE_CHECKING:
     from tests.hub.hub import Hub
 
-_FILE = re.compile(r"/(?P<datasets>datasets/)?(?P<name>[^/]+/[^/]+)/resolve/(?P<revision>[^/]+)/(?P<path>.+)")
+_FILE = re.compile(
+    r"/(?P<cached>api/resolve-cache/(?=models|datasets))?(models/|(?P<datasets>datasets/))?"
+    r"(?P<name>[^/]+/[^/]+)/(?(cached)|resolve/)(?P<revision>[^/]+)/(?P<path>.+)"
+)
 
 
 def answer(hub: Hub, request: Request) -> Response | None:
@@ -28,35 +31,50 @@ def answer(hub: Hub, request: Request) -> Response | None:
         return None
     kind: Kind = "dataset" if found["datasets"] else "model"
     repository = access.content(hub, request, kind, unquote(found["name"]))
-    commit = repository.at(unquote(found["revision"]))
+    revision, path = unquote(found["revision"]), unquote(found["path"])
+    commit = repository.at(revision)
     if commit is None:
-        raise Refused(Response.error(404, f"Invalid rev id: {found['revision']}", "RevisionNotFound"))
-    blob = commit.files.get(unquote(found["path"]))
+        raise Refused(Response.error(404, f"Invalid rev id: {revision}", "RevisionNotFound"))
+    blob = commit.files.get(path)
     if blob is None:
-        raise Refused(Response.error(404, "Entry not found", "EntryNotFound"))
+        raise Refused(Response.error(404, "Entry not found", "EntryNotFound", **{"X-Repo-Commit": commit.sha}))
     if request.fault is not None and request.fault.kind == "content":
         blob = Blob(request.fault.body, blob.lfs)
-        hub.objects[blob.sha256] = blob.content
-    headers = {"X-Repo-Commit": commit.sha, "ETag": f'"{blob.etag}"', "Access-Control-Allow-Origin": "*"}
-    if not blob.lfs:
-        return Response(200, blob.content, headers | {"Content-Type": "text/plain; charset=utf-8"}, ranged=True)
-    hub.objects.setdefault(blob.sha256, blob.content)
-    linked = {
-        "X-Linked-ETag": f'"{blob.sha256}"',
-        "X-Linked-Size": str(len(blob.content)),
-        "Location": f"{hub.storage}/{blob.sha256}?sig=read",
-    }
-    return Response(302, b"Found. Redirecting to the storage", headers | linked)
+    headers = {"X-Repo-Commit": commit.sha, "ETag": f'"{blob.etag}"', "Content-Disposition": _disposition(path)}
+    if blob.lfs:
+        hub.objects.setdefault(blob.sha256, blob.content)
+        return Response(302, b"Found. Redirecting to the storage", headers | _stored_at(hub, request, kind, blob, path))
+    if hub.redirects and not found["cached"]:
+        place = f"{request.prefix}/api/resolve-cache/{kind}s/{found['name']}/{commit.sha}/{found['path']}"
+        linked = {"Location": f'{place}?etag="{blob.etag}"', "X-Linked-Size": str(len(blob.content))}
+        return Response(307, b"Temporary Redirect. Redirecting to the cache", headers | linked)
+    return Response(200, blob.content, headers | {"Content-Type": "text/plain; charset=utf-8"}, ranged=True)
 
 
 def stored(hub: Hub, request: Request) -> Response:
     """A file from the storage, which takes the signature in its URL and no token."""
     if "authorization" in request.headers or request.query.get("sig") != ["read"]:
         return Response(400, b"<Error><Code>InvalidArgument</Code></Error>")
-    content = hub.objects.get(request.path.rsplit("/", 1)[-1])
+    oid = request.path.rsplit("/", 1)[-1]
+    content = hub.objects.get(oid)
     if content is None:
         return Response(404, b"<Error><Code>NoSuchKey</Code></Error>")
     if request.fault is not None and request.fault.kind == "content":
         content = request.fault.body
-    etag = request.path.rsplit("/", 1)[-1]
-    return Response(200, content, {"ETag": f'"{etag}"', "Content-Type": "application/octet-stream"}, ranged=True)
+    # A storage has ETags of its own.
+    headers = {"ETag": f'"{hashlib.md5(content).hexdigest()}"', "Content-Type": "application/octet-stream"}
+    return Response(200, content, headers, ranged=True)
+
+
+def _stored_at(hub: Hub, request: Request, kind: Kind, blob: Blob, path: str) -> dict[str, str]:
+    query = urlencode({"sig": "read", "response-content-disposition": _disposition(path)}, quote_via=quote)
+    return {
+        "X-Linked-ETag": f'"{blob.sha256}"',
+        "X-Linked-Size": str(len(blob.content)),
+        "Location": f"{hub.storage}/{blob.sha256}?{query}",
+    } | xet.headers(hub, request, kind, blob)
+
+
+def _disposition(path: str) -> str:
+    name = quote(path.rsplit("/", 1)[-1])
+    return f"inline; filename*=UTF-8''{name}; filename=\"{name}\";"

@@ -1,39 +1,48 @@
-"""Writing: which way a file goes, git-lfs uploads, commits with a parent check."""
+"""Files on their way in: which way each goes, and git-lfs, by which large ones reach the storage.
+
+https://github.com/git-lfs/git-lfs/blob/main/docs/api/batch.md
+"""
 
 from __future__ import annotations
 
 import base64
 import binascii
 import hashlib
-import json
 import re
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from tests.hub import access
-from tests.hub.access import Refused
-from tests.hub.repositories import Blob, Kind, is_lfs
-from tests.hub.wire import Request, Response
+from tests.hub.listing import revision_of
+from tests.hub.repositories import Kind
+from tests.hub.storing import is_lfs
+from tests.hub.wire import Refused, Request, Response
 
 if TYPE_CHECKING:
     from tests.hub.hub import Hub
 
-STALE = "A commit has happened since. Please refresh and try again."
+LFS_JSON = "application/vnd.git-lfs+json"
+MOST_FILES = 256
+_BATCH = re.compile(r"/(?P<datasets>datasets/)?(?P<name>[^/]+/[^/]+)\.git/info/lfs/objects/batch")
 
 
 def preupload(hub: Hub, request: Request, kind: Kind, name: str, revision: str) -> Response:
     repository = access.writable(hub, request, kind, name)
-    commit = repository.at(revision)
-    if commit is None:
-        raise Refused(Response.error(404, f"Invalid rev id: {revision}", "RevisionNotFound"))
-    files = []
-    for each in json.loads(request.body)["files"]:
-        base64.b64decode(each["sample"], validate=True)
-        lfs = hub.lfs != "regular" and is_lfs(each["path"], each["size"])
+    commit = revision_of(repository, revision)
+    sent, files = request.json()["files"], []
+    if len(sent) > MOST_FILES:
+        return Response.error(413, f"at most {MOST_FILES} files at a time")
+    for each in sent:
+        try:
+            sample = base64.b64decode(each["sample"], validate=True)
+        except binascii.Error as error:
+            raise Refused(Response.error(400, f"{each['path']}: the sample is not base64")) from error
         known = commit.files.get(each["path"])
         files.append(
             {
                 "path": each["path"],
-                "uploadMode": "lfs" if lfs else "regular",
+                "uploadMode": "lfs"
+                if hub.lfs != "regular" and is_lfs(each["path"], each["size"], sample)
+                else "regular",
                 "shouldIgnore": False,
                 "oid": None if known is None else known.etag,
             }
@@ -41,28 +50,36 @@ def preupload(hub: Hub, request: Request, kind: Kind, name: str, revision: str) 
     return Response.json({"files": files, "commitOid": commit.sha})
 
 
+def answer(hub: Hub, request: Request) -> Response | None:
+    """The answer to a request of git-lfs; None if it is none.
+
+    Raises:
+        Refused: the user may not write there.
+    """
+    if request.method == "POST" and (found := _BATCH.fullmatch(request.path)) is not None:
+        return batch(hub, request, "dataset" if found["datasets"] else "model", found["name"])
+    if request.method == "POST" and (found := re.fullmatch(r"/api/lfs/verify/(model|dataset)/(.+)", request.path)):
+        return verify(hub, request, found[1], found[2])  # type: ignore[arg-type]
+    return None
+
+
 def batch(hub: Hub, request: Request, kind: Kind, name: str) -> Response:
-    """https://github.com/git-lfs/git-lfs/blob/main/docs/api/batch.md"""
-    access.writable(hub, request, kind, name)
-    objects = []
-    for each in json.loads(request.body)["objects"]:
+    repository, sent, objects = access.writable(hub, request, kind, name), request.json(), []
+    if LFS_JSON not in (request.headers.get("accept"), request.headers.get("content-type")):
+        return Response.error(406, f"git-lfs speaks {LFS_JSON}")
+    if sent.get("operation") != "upload" or "basic" not in sent.get("transfers", ["basic"]):
+        return Response.error(422, "this storage takes basic uploads")
+    for each in sent["objects"]:
         found = {"oid": each["oid"], "size": each["size"], "authenticated": True}
-        if each["oid"] not in hub.objects:
-            verify = f"{hub.endpoint}/api/lfs/verify"
+        if each["oid"] not in repository.lfs:
             found["actions"] = {
-                "upload": {"href": f"{hub.storage}/{each['oid']}?sig=upload"},
-                "verify": {"href": verify, "header": {"Authorization": request.headers["authorization"]}},
+                "upload": {"href": f"{hub.storage}/{each['oid']}?sig=upload&size={each['size']}"},
+                "verify": {"href": f"{hub.endpoint}{request.prefix}/api/lfs/verify/{kind}/{name}"},
             }
         objects.append(found)
-    body = json.dumps({"transfer": "basic", "objects": objects, "hash_algo": "sha256"}).encode()
-    return Response(200, body, {"Content-Type": "application/vnd.git-lfs+json"})
-
-
-def verify(hub: Hub, request: Request) -> Response:
-    sent = json.loads(request.body)
-    if len(hub.objects.get(sent["oid"], b"")) != sent["size"]:
-        return Response.error(404, "the object was not uploaded, or has another size")
-    return Response.json({})
+    answered = Response.json({"transfer": "basic", "objects": objects, "hash_algo": "sha256"})
+    answered.headers["Content-Type"] = LFS_JSON
+    return answered
 
 
 def store(hub: Hub, request: Request) -> Response:
@@ -70,69 +87,30 @@ def store(hub: Hub, request: Request) -> Response:
     oid = request.path.rsplit("/", 1)[-1]
     if "authorization" in request.headers or request.query.get("sig") != ["upload"]:
         return Response(400, b"<Error><Code>InvalidRequest</Code></Error>")
-    if hashlib.sha256(request.body).hexdigest() != oid:
+    if "content-length" not in request.headers:
+        return Response(501, b"<Error><Code>NotImplemented</Code></Error>")
+    if request.query["size"] != [str(len(request.body))] or hashlib.sha256(request.body).hexdigest() != oid:
         return Response(400, b"<Error><Code>BadDigest</Code></Error>")
     hub.objects[oid] = request.body
-    return Response(200)
+    return Response(200, headers={"ETag": f'"{hashlib.md5(request.body).hexdigest()}"'})
 
 
-def commit(hub: Hub, request: Request, kind: Kind, name: str, revision: str) -> Response:
-    repository = access.writable(hub, request, kind, name)
-    if request.headers.get("content-type") != "application/x-ndjson":
-        return Response.error(400, "a commit is sent as application/x-ndjson")
-    lines = [json.loads(line) for line in request.body.splitlines()]
-    if not lines or lines[0].get("key") != "header" or not lines[0]["value"].get("summary"):
-        return Response.error(400, "the first line of a commit is its header, with a summary")
-    with hub.lock:
-        if revision not in repository.branches:
-            return Response.error(404, f"Invalid rev id: {revision}", "RevisionNotFound")
-        head = repository.commits[repository.branches[revision]]
-        parent = lines[0]["value"].get("parentCommit")
-        if parent is not None and not hub.ignores_parent and parent != head.sha:
-            return Response.error(412, STALE)
-        files = dict(head.files)
-        for line in lines[1:]:
-            _apply(hub, files, line["key"], line["value"])
-        sha = head.sha
-        if files != dict(head.files):
-            sha = repository.replace(files, lines[0]["value"]["summary"], revision)
-    place = f"{hub.endpoint}/{'datasets/' if kind == 'dataset' else ''}{name}"
-    return Response.json({"success": True, "commitOid": sha, "commitUrl": f"{place}/commit/{sha}", "hookOutput": ""})
+def verify(hub: Hub, request: Request, kind: Kind, name: str) -> Response:
+    repository, sent = access.writable(hub, request, kind, name), request.json()
+    if sent["oid"] not in hub.objects or len(hub.objects[sent["oid"]]) != sent["size"]:
+        return Response.error(404, "the object was not uploaded, or has another size")
+    repository.lfs.add(sent["oid"])
+    return Response.json({})
 
 
-def _apply(hub: Hub, files: dict[str, Blob], key: str, value: dict[str, Any]) -> None:
-    """One operation of a commit.
-
-    Raises:
-        Refused: it is malformed, or names what does not exist.
-    """
-    path = value.get("path", "")
-    if not path or path.startswith("/") or ".." in path.split("/") or re.search(r"//|/$", path.rstrip("/")):
-        raise Refused(Response.error(400, f"{path!r} is not a path of a file"))
-    if key == "file":
-        try:
-            content = base64.b64decode(value["content"], validate=True)
-        except (KeyError, binascii.Error) as error:
-            raise Refused(Response.error(400, f"{path}: the content is not base64")) from error
-        if value.get("encoding") != "base64":
-            raise Refused(Response.error(400, f"{path}: the encoding is not base64"))
-        if hub.lfs != "regular" and is_lfs(path, len(content)) and content:
-            raise Refused(Response.error(400, f"{path} must be uploaded with git-lfs"))
-        files[path] = Blob(content)
-    elif key == "lfsFile":
-        content = hub.objects.get(value["oid"])
-        if content is None or value.get("size", len(content)) != len(content):
-            raise Refused(Response.error(400, f"{path}: there is no object {value['oid']} of this size"))
-        files[path] = Blob(content, lfs=True)
-    elif key in ("deletedFile", "deletedFolder"):
-        gone = [
-            each
-            for each in files
-            if each == path or (key == "deletedFolder" and each.startswith(f"{path.rstrip('/')}/"))
-        ]
-        if not gone:
-            raise Refused(Response.error(400, f"{path} does not exist and cannot be deleted"))
-        for each in gone:
-            del files[each]
-    else:
-        raise Refused(Response.error(400, f"{key!r} is no operation of a commit"))
+def duplicate(hub: Hub, request: Request, kind: Kind, name: str) -> Response:
+    """Files of git-lfs become files of another repository, without their content being sent."""
+    source, sent = access.content(hub, request, kind, name), request.json()
+    target = access.writable(hub, request, sent["target"]["type"], sent["target"]["name"])
+    failed = []
+    for each in sent["files"]:
+        if each["sha256"] in source.lfs:
+            target.lfs.add(each["sha256"])
+        else:
+            failed.append({"sha256": each["sha256"], "error": "not found"})
+    return Response.json({"failed": failed})
