@@ -27,8 +27,8 @@ class Blob:
 
     @classmethod
     def of(cls, path: str, content: bytes) -> Blob:
-        """The content of a file that is kept as its name and content ask for."""
-        return cls(content, is_lfs(path, len(content), content))
+        """The content of a file that is kept as its name and size ask for, whether it is text or not."""
+        return cls(content, is_lfs(path, len(content), b""))
 
     @cached_property
     def sha256(self) -> str:
