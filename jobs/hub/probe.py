@@ -1,4 +1,4 @@
-"""Whether a Hub keeps its promise about the parent of a commit, on which a registry and a sink depend."""
+"""Whether a Hub compares the parent that a commit names with the newest one: some self-hosted ones do not."""
 
 from __future__ import annotations
 
@@ -9,38 +9,72 @@ from huggingface_hub.errors import HfHubHTTPError
 
 from jobs.hub import cache, session
 
-# What a Hub answers to a commit whose parent is not the newest commit: 412; some answer 409 or 400.
-REFUSED = frozenset({400, 409, 412})
+# Answers to a commit whose parent is not the newest one; the public Hub gives 412.
+REFUSED = frozenset({400, 404, 409, 412, 422})
+# Answers of a Hub that has no branches, or does not have the repository yet.
+NO_BRANCH = frozenset({400, 404, 405, 501})
 
 
-def keeps_parent(api: HfApi, repository: str, kind: str, remembered: bool = True) -> bool:
-    """Whether a commit with a wrong parent fails; found by one such commit, and remembered for this Hub.
+def keeps_parent(api: HfApi, repo_id: str, repo_type: str, remembered: bool = True) -> bool:
+    """Try a commit on top of one that is not the newest any more: it must fail, or two writers overwrite each other.
 
-    A Hub that ignores the parent has made the commit then; the file that it added is deleted again.
+    It is tried on a branch, or in a private repository if there can be no branch; both are deleted afterwards. A Hub
+    that passes is not asked again from this machine.
 
     Args:
-        api: with a token that may write.
-        repository: org/name.
-        kind: model or dataset.
-        remembered: whether an answer that this Hub gave before is enough.
+        api: a client whose token may write to the repository.
+        repo_id: org/name; need not exist.
+        repo_type: model or dataset.
+        remembered: whether it is enough that this Hub has passed before.
 
     Raises:
-        HfHubHTTPError: the token may not write, or there is no such repository.
+        HfHubHTTPError, httpx.HTTPError: the Hub fails for another reason, so that nothing is known.
     """
-    known = cache.folder("probes", session.endpoint()) / "keeps-parent"
-    if remembered and known.is_file():
+    passed = cache.folder("probes", session.endpoint()) / "keeps-parent"
+    if remembered and passed.exists():
         return True
-    commits = [each.commit_id for each in api.list_repo_commits(repository, repo_type=kind)]
-    # An older commit of this repository is the real case; a repository with one commit has none.
-    stale = commits[1] if len(commits) > 1 else uuid.uuid4().hex + "0" * 8
-    path = f".nightscribe-probe-{uuid.uuid4().hex[:12]}"
-    add = CommitOperationAdd(path, b"a commit with a wrong parent, which must fail\n")
+    name = f"nightscribe-probe-{uuid.uuid4().hex[:12]}"
     try:
-        api.create_commit(repository, [add], commit_message="probe", repo_type=kind, parent_commit=stale)
+        api.create_branch(repo_id, repo_type=repo_type, branch=name)
+    except HfHubHTTPError as error:
+        if error.response.status_code not in NO_BRANCH:
+            raise
+        kept = _in_repository(api, f"{repo_id.split('/')[0]}/{name}", repo_type)
+    else:
+        try:
+            kept = _is_refused(api, repo_id, repo_type, name)
+        finally:
+            api.delete_branch(repo_id, repo_type=repo_type, branch=name)
+    if kept:
+        cache.write(passed, b"")
+    return kept
+
+
+def _in_repository(api: HfApi, repo_id: str, repo_type: str) -> bool:
+    api.create_repo(repo_id, repo_type=repo_type, private=True)
+    try:
+        return _is_refused(api, repo_id, repo_type, "main")
+    finally:
+        api.delete_repo(repo_id, repo_type=repo_type)
+
+
+def _is_refused(api: HfApi, repo_id: str, repo_type: str, revision: str) -> bool:
+    """Whether a commit is refused that names the commit before the newest one as its parent."""
+
+    def commit(file: str, parent: str | None) -> str:
+        add = CommitOperationAdd(f"nightscribe-probe/{file}", file.encode())
+        message = "Does this Hub compare the parent of a commit with the newest one?"
+        made = api.create_commit(
+            repo_id, [add], commit_message=message, repo_type=repo_type, revision=revision, parent_commit=parent
+        )
+        return made.oid
+
+    first = commit("first.txt", None)
+    commit("second.txt", first)
+    try:
+        commit("third.txt", first)
     except HfHubHTTPError as error:
         if error.response.status_code not in REFUSED:
             raise
-        cache.write(known, b"a commit with a wrong parent has failed\n")
         return True
-    api.delete_file(path, repository, repo_type=kind, commit_message="remove the probe")
     return False
