@@ -2,24 +2,29 @@
 
 from __future__ import annotations
 
+import hashlib
 import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import urlsplit
 
 from huggingface_hub import CommitOperationAdd, HfApi, constants, get_token
 from huggingface_hub.errors import HfHubHTTPError
-from huggingface_hub.utils import get_session
+from huggingface_hub.utils import build_hf_headers, get_session, hf_raise_for_status
 from huggingface_hub.utils._runtime import is_xet_available
 
-from jobs.hub import probe, session
+from jobs.hub import probe, session, xet
 from jobs.hub.complaint import HUB_ERRORS, explain
 
 Answer = Literal["yes", "no", "unknown"]
 
 # Bytes of the middle of a file that are asked for.
 RANGE = (3, 6)
+
+# A file up to this size is downloaded to compare it with its hash.
+COMPARED_BYTES = 4 << 20
 
 
 @dataclass(frozen=True)
@@ -73,7 +78,6 @@ def check(repository: str | None, kind: str, write: bool) -> Iterator[Finding]:
     else:
         why = "--write tries it in a private repository that is deleted again" if name else "needs a token"
         yield Finding("commits", "unknown", why)
-    yield _xet()
     yield _budget(token)
 
 
@@ -97,15 +101,20 @@ def _reading(api: HfApi, repository: str, kind: str) -> Iterator[Finding]:
     gate = ", gated" if info.gated else ""
     private = ", private" if info.private else ""
     yield Finding("repository", "yes", f"{repository} at {str(info.sha)[:12]}, {len(files):,} files{private}{gate}")
-    sums = sum(file.lfs is not None for file in files)
-    yield Finding("hashes", "yes", f"of all files; {sums:,} are of git-lfs, with SHA-256")
+    yield from _paging(repository, kind, str(info.sha), len(entries))
+    yield from _hashes(api, repository, kind, str(info.sha), files)
     if (file := max(files, key=lambda each: each.size, default=None)) is None or file.size <= RANGE[1]:
         yield Finding("ranges", "unknown", "the repository has no file that is large enough")
         return
     address = f"{session.endpoint()}/{page}/resolve/{info.sha}/{file.path}"
-    headers = api._build_hf_headers() | {"Range": f"bytes={RANGE[0]}-{RANGE[1]}", "Accept-Encoding": "identity"}
+    headers = build_hf_headers(library_name="nightscribe") | {
+        "Range": f"bytes={RANGE[0]}-{RANGE[1]}",
+        "Accept-Encoding": "identity",
+    }
     try:
         with get_session().stream("GET", address, headers=headers) as response:
+            response.read()
+            hf_raise_for_status(response)
             status, hops = response.status_code, len(response.history)
     except HUB_ERRORS as error:
         yield Finding("ranges", "no", f"{file.path}: {explain(error, page)}", needed=True)
@@ -131,6 +140,7 @@ def _writing(api: HfApi, name: str) -> Iterator[Finding]:
             add = CommitOperationAdd("check.txt", content)
             api.create_commit(repository, [add], commit_message="check")
         yield Finding("commits", "yes", "a private repository was made, and written to")
+        yield _xet(repository)
         if probe.keeps_parent(api, repository, "model", remembered=False):
             yield Finding("parents", "yes", "a commit with a wrong parent fails: registries and sinks are safe")
         else:
@@ -146,13 +156,48 @@ def _writing(api: HfApi, name: str) -> Iterator[Finding]:
         try:
             api.delete_repo(repository)
         except HfHubHTTPError as error:
-            yield Finding("clean", "no", f"{repository} could not be deleted: {explain(error, repository)}; delete it")
+            yield Finding("clean", "no", f"delete {repository}, which could not be deleted: {_said(error)}")
 
 
-def _xet() -> Finding:
+def _said(error: HfHubHTTPError) -> str:
+    return f"HTTP {error.response.status_code}"
+
+
+def _paging(repository: str, kind: str, commit: str, entries: int) -> Iterator[Finding]:
+    """Whether the listing comes in pages; huggingface_hub follows them, and takes one that comes at once too."""
+    address = f"{session.endpoint()}/api/{kind}s/{repository}/tree/{commit}"
+    headers = build_hf_headers(library_name="nightscribe")
+    answer = get_session().get(address, params={"recursive": True, "limit": 1}, headers=headers)
+    if "next" in answer.links:
+        yield Finding("paging", "yes", "the listing of files comes in pages")
+    else:
+        few = answer.is_success and len(answer.json()) >= entries
+        yield Finding("paging", "no" if few else "unknown", f"{entries:,} entries come at once; fine up to some 10,000")
+
+
+def _hashes(api: HfApi, repository: str, kind: str, commit: str, files: list[Any]) -> Iterator[Finding]:
+    """Whether the content of a file is what the listing says: this is how a changed or damaged file is noticed."""
+    small = [file for file in files if 0 < file.size <= COMPARED_BYTES]
+    if not small:
+        yield Finding("hashes", "unknown", "the repository has no small file to compare with its hash")
+        return
+    file = min(small, key=lambda each: (each.lfs is None, each.size))
+    content = Path(api.hf_hub_download(repository, file.path, repo_type=kind, revision=commit)).read_bytes()
+    if file.lfs is not None:
+        same = hashlib.sha256(content).hexdigest() == file.lfs.sha256
+    else:
+        head = b"blob %d\0" % len(content)
+        same = hashlib.sha1(head + content, usedforsecurity=False).hexdigest() == file.blob_id
+    said = "has the hash that the listing says" if same else "has another hash than the listing says"
+    yield Finding("hashes", "yes" if same else "no", f"{file.path} {said}", needed=file.lfs is not None)
+
+
+def _xet(repository: str) -> Finding:
     if not is_xet_available():
-        return Finding("Xet", "no", "not used here (hf_xet is not installed, or HF_HUB_DISABLE_XET is set); git-lfs is")
-    return Finding("Xet", "yes", "used for uploads; set HF_HUB_DISABLE_XET=1 for a Hub that does not have it")
+        return Finding("Xet", "no", "not used (hf_xet is not installed, or HF_HUB_DISABLE_XET is set); git-lfs is")
+    if xet.has_xet(repository, "model"):
+        return Finding("Xet", "yes", "large files are uploaded by it")
+    return Finding("Xet", "no", "large files are uploaded by git-lfs; other programs need HF_HUB_DISABLE_XET=1")
 
 
 def _budget(token: str | None) -> Finding:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 from collections.abc import Iterator
 
+from huggingface_hub import get_token
 from huggingface_hub.errors import (
     DisabledRepoError,
     EntryNotFoundError,
@@ -64,6 +65,8 @@ def _known(error: BaseException, page: str) -> str | None:
         return f"{endpoint()} does not have it, or it is private; check the name, or set HF_TOKEN to one that reads it"
     if isinstance(error, HfHubHTTPError) and isinstance(error, EntryNotFoundError):
         return f"a file of it is not there; {page} shows what is"
+    if status == 401 and get_token() is None:
+        return f"{endpoint()} wants to know who asks; set HF_TOKEN, and check that the name is right"
     if status == 401:
         return f"{endpoint()} does not accept the token; set HF_TOKEN to a valid one (`hf auth login` makes one)"
     if status == 403:

@@ -13,7 +13,7 @@ import json
 import logging
 import time
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from filelock import FileLock
@@ -47,7 +47,24 @@ class Window:
     ends: float = 0.0
 
 
-_FORM = TypeAdapter(dict[str, Window])
+@dataclass
+class _State:
+    """What the processes of a machine know together.
+
+    Attributes:
+        windows: name of a budget, as the Hub calls it -> what is left of it.
+        names: kind of request -> the budget that it counted against.
+    """
+
+    windows: dict[str, Window] = field(default_factory=dict)
+    names: dict[str, str] = field(default_factory=dict)
+
+    def window(self, kind: str) -> Window | None:
+        """The budget of a kind of request; None while no answer has named it."""
+        return self.windows.get(self.names.get(kind, kind))
+
+
+_FORM = TypeAdapter(_State)
 
 
 class Limiter:
@@ -66,7 +83,7 @@ class Limiter:
         """Wait until a request of this kind may be sent, and count it as sent.
 
         Args:
-            kind: api, resolvers or pages.
+            kind: see `kind_of`.
         """
         # Without the file no answer has stated a limit yet.
         while self.file.exists() and (wait := self._taken(kind)) > 0:
@@ -84,28 +101,29 @@ class Limiter:
         if stated is None and not self.file.exists():
             return
         with self._lock():
-            windows = self._read()
-            own = windows.setdefault(kind, Window())
-            own.under_way = max(0, own.under_way - 1)
+            state = self._read()
+            if (taken := state.window(kind)) is not None:
+                taken.under_way = max(0, taken.under_way - 1)
             if stated is not None:
+                state.names[kind] = stated.resource_type
+                own = state.windows.setdefault(stated.resource_type, Window())
                 ends = time.time() + stated.reset_in_seconds
                 is_new = ends > own.ends + 1
                 left = stated.remaining - own.under_way
                 own.left = left if is_new else min(own.left, left)
                 own.ends = ends if is_new else own.ends
                 own.limit, own.window_s = stated.limit or 0, stated.window_seconds or 0
-            self._write(windows)
+            self._write(state)
 
     def windows(self) -> dict[str, Window]:
-        """What is known of each budget."""
-        return self._read()
+        """What is known of each budget, by the Hub's name of it."""
+        return self._read().windows
 
     def _taken(self, kind: str) -> float:
         """Take one request; returns the seconds to wait if none is left."""
         with self._lock():
-            windows, now = self._read(), time.time()
-            own = windows.get(kind)
-            if own is None:
+            state, now = self._read(), time.time()
+            if (own := state.window(kind)) is None:
                 return 0.0
             if now >= own.ends:
                 # A new window: until an answer states what is left of it, it is assumed to be whole.
@@ -115,23 +133,25 @@ class Limiter:
                 return min(MAX_WAIT_S, max(0.05, own.ends - now))
             own.left -= 1
             own.under_way += 1
-            self._write(windows)
+            self._write(state)
             return 0.0
 
     def _lock(self) -> FileLock:
         self.file.parent.mkdir(parents=True, exist_ok=True)
         return FileLock(f"{self.file}.lock")
 
-    def _read(self) -> dict[str, Window]:
+    def _read(self) -> _State:
         try:
             return _FORM.validate_json(self.file.read_bytes())
         except (FileNotFoundError, ValueError):
-            return {}
+            return _State()
 
-    def _write(self, windows: Mapping[str, Window]) -> None:
-        cache.write(self.file, json.dumps({kind: asdict(each) for kind, each in windows.items()}).encode())
+    def _write(self, state: _State) -> None:
+        cache.write(self.file, json.dumps(asdict(state)).encode())
 
 
 def kind_of(path: str) -> str:
-    """The budget that a request counts against, by the path of its URL."""
-    return "resolvers" if "/resolve/" in path else "api" if "/api/" in path else "pages"
+    """The kind of a request, by the path of its URL below that of the Hub: such requests share a budget."""
+    if "/resolve/" in path or path.startswith("/api/resolve-cache/"):
+        return "resolvers"
+    return "api" if path.startswith("/api/") else "pages"

@@ -133,16 +133,20 @@ def _is_limited(request: httpx.Request) -> bool:
     return (request.url.host, request.url.port) == (url.host, url.port)
 
 
+def _kind(request: httpx.Request) -> str:
+    return kind_of(request.url.path.removeprefix(httpx.URL(endpoint()).path.rstrip("/")))
+
+
 def _before(request: httpx.Request) -> None:
     if _is_limited(request):
-        limiter(request.headers.get("Authorization")).take(kind_of(request.url.path))
+        limiter(request.headers.get("Authorization")).take(_kind(request))
 
 
 def _after(response: httpx.Response) -> None:
     global _COUNTED
     request, size = response.request, response.headers.get("Content-Length", "0")
     if _is_limited(request):
-        limiter(request.headers.get("Authorization")).learn(kind_of(request.url.path), response.headers)
+        limiter(request.headers.get("Authorization")).learn(_kind(request), response.headers)
     with _LOCK:
         _COUNTED += Counted(1, int(size) if size.isdigit() and request.method != "HEAD" else 0)
 

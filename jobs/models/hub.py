@@ -5,8 +5,6 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from huggingface_hub.errors import HfHubHTTPError
-
 from jobs import registry
 from jobs.hub.complaint import HUB_ERRORS, explain
 from jobs.models import choice, download, listing
@@ -130,9 +128,6 @@ def pin(name: str, revision: str | None, key: str, task: str | None = None) -> P
         every = [file.name for file in listing.files(named.repository, commit)]
     except HUB_ERRORS as error:
         at = "" if revision is None else f" at revision {revision!r}"
-        missing = "the Hub does not have it: " if isinstance(error, HfHubHTTPError) else ""
-        raise ModelError(
-            f"{key} {name!r}{at} is not a folder here, and {missing}{explain(error, named.repository)}"
-        ) from error
+        raise ModelError(f"{key} {name!r}{at} is not a folder here, and {explain(error, named.repository)}") from error
     choice.weights(every, named.subfolder, is_adapter, f"{key} {name!r}")
     return Pin(name, commit, local=False, adapter=is_adapter)

@@ -70,7 +70,7 @@ def test_models_that_do_not_fit_are_refused_before_anything_is_written(tmp_path,
         model=str(models / "nothing")
     )
     assert "has no config.json" in refused(model=str(source))
-    assert "the Hub does not have it" in refused(model="org/nothing")
+    assert "does not have it, or it is private; check the name" in refused(model="org/nothing")
     assert "tasks.0: column 'txt' is not in the source; columns: id, text, stars, lang" in refused(column="txt")
     assert "column 'stars' is int8, and classify reads text; text columns: id, text" in refused(column="stars")
     assert "tasks.0.into is 'text', which the source already has" in refused(into="text")
