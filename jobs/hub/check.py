@@ -107,13 +107,12 @@ def _reading(api: HfApi, repository: str, kind: str) -> Iterator[Finding]:
         yield Finding("ranges", "unknown", "the repository has no file that is large enough")
         return
     address = f"{session.endpoint()}/{page}/resolve/{info.sha}/{file.path}"
-    headers = build_hf_headers(library_name="nightscribe") | {
-        "Range": f"bytes={RANGE[0]}-{RANGE[1]}",
-        "Accept-Encoding": "identity",
-    }
+    ranged = {"Range": f"bytes={RANGE[0]}-{RANGE[1]}", "Accept-Encoding": "identity"}
+    headers = build_hf_headers(library_name="nightscribe") | ranged
     try:
         with get_session().stream("GET", address, headers=headers) as response:
-            response.read()
+            if response.is_error:
+                response.read()
             hf_raise_for_status(response)
             status, hops = response.status_code, len(response.history)
     except HUB_ERRORS as error:

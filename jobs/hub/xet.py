@@ -1,4 +1,4 @@
-"""Uploads to a Hub without Xet: huggingface_hub asks for it whenever hf_xet is installed, and has no way back itself."""
+"""Uploads to a Hub without Xet: huggingface_hub uses it whenever hf_xet is installed, and does not fall back."""
 
 from __future__ import annotations
 
