@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import quote, unquote, urlencode
 
 from tests.hub import access, xet
-from tests.hub.repositories import Blob, Kind
+from tests.hub.repositories import Blob, Kind, Repository
 from tests.hub.wire import Refused, Request, Response
 
 if TYPE_CHECKING:
@@ -43,7 +43,9 @@ def answer(hub: Hub, request: Request) -> Response | None:
     headers = {"X-Repo-Commit": commit.sha, "ETag": f'"{blob.etag}"', "Content-Disposition": _disposition(path)}
     if blob.lfs:
         hub.objects.setdefault(blob.sha256, blob.content)
-        return Response(302, b"Found. Redirecting to the storage", headers | _stored_at(hub, request, kind, blob, path))
+        return Response(
+            302, b"Found. Redirecting to the storage", headers | _stored_at(hub, request, repository, blob, path)
+        )
     if hub.redirects and not found["cached"]:
         place = f"{request.prefix}/api/resolve-cache/{kind}s/{found['name']}/{commit.sha}/{found['path']}"
         linked = {"Location": f'{place}?etag="{blob.etag}"', "X-Linked-Size": str(len(blob.content))}
@@ -66,13 +68,13 @@ def stored(hub: Hub, request: Request) -> Response:
     return Response(200, content, headers, ranged=True)
 
 
-def _stored_at(hub: Hub, request: Request, kind: Kind, blob: Blob, path: str) -> dict[str, str]:
+def _stored_at(hub: Hub, request: Request, repository: Repository, blob: Blob, path: str) -> dict[str, str]:
     query = urlencode({"sig": "read", "response-content-disposition": _disposition(path)}, quote_via=quote)
     return {
         "X-Linked-ETag": f'"{blob.sha256}"',
         "X-Linked-Size": str(len(blob.content)),
         "Location": f"{hub.storage}/{blob.sha256}?{query}",
-    } | xet.headers(hub, request, kind, blob)
+    } | xet.headers(hub, request, repository.kind, repository.name, blob)
 
 
 def _disposition(path: str) -> str:

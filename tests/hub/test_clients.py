@@ -1,75 +1,179 @@
-"""The clients as they are installed work with the Hub of the tests."""
+"""huggingface_hub as it is installed works with the Hub of the tests: reading, writing, revisions, repositories."""
 
 from __future__ import annotations
 
-import io
-import uuid
+import subprocess
+from pathlib import Path
 
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
-from huggingface_hub import CommitOperationAdd, HfApi, HfFileSystem, hf_hub_download, snapshot_download
-from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, RepositoryNotFoundError
+from huggingface_hub import (
+    CommitOperationAdd,
+    CommitOperationCopy,
+    CommitOperationDelete,
+    HfApi,
+    HfFileSystem,
+    hf_hub_download,
+    snapshot_download,
+)
+from huggingface_hub.errors import HfHubHTTPError
+from huggingface_hub.hf_api import RepoFile, RepoFolder
 
 from tests.hub.hub import Hub
 
-
-def parquet(rows: int) -> bytes:
-    stream = io.BytesIO()
-    pq.write_table(pa.table({"text": [f"text {i}" for i in range(rows)], "number": list(range(rows))}), stream)
-    return stream.getvalue()
+FILES = {"config.json": b"{}", "weights/model.safetensors": b"w" * 1000, "weights/notes.txt": b"text"}
 
 
 @pytest.fixture
-def name() -> str:
-    return f"org/{uuid.uuid4().hex}"
-
-
-def test_a_private_data_set_streams_with_a_token(hub: Hub, name: str, monkeypatch: pytest.MonkeyPatch):
-    import datasets
-
-    hub.repository("dataset", name, {"data/train-0.parquet": parquet(3)}, private=True)
+def api(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> HfApi:
+    """A client of a user who may write."""
     monkeypatch.setenv("HF_TOKEN", hub.token("ada"))
-    rows = list(datasets.load_dataset(name, split="train", streaming=True))
-    assert [row["text"] for row in rows] == ["text 0", "text 1", "text 2"]
+    return HfApi()
 
 
-def test_a_data_set_is_pushed_and_loaded(hub: Hub, name: str, monkeypatch: pytest.MonkeyPatch):
-    import datasets
+def test_a_snapshot_is_downloaded_and_a_file_is_found_again_without_its_content(hub: Hub, name: str):
+    repository = hub.repository("model", name, FILES)
+    folder = Path(snapshot_download(name))
+    assert {str(file.relative_to(folder)): file.read_bytes() for file in folder.rglob("*") if file.is_file()} == FILES
+    assert folder.name == repository.head
+    hub.requests.clear()
+    hf_hub_download(name, "weights/model.safetensors")
+    assert [request.method for request in hub.requests] == ["HEAD"]
 
-    monkeypatch.setenv("HF_TOKEN", hub.token("ada"))
-    datasets.Dataset.from_dict({"text": ["a", "b"]}).push_to_hub(name)
-    assert datasets.load_dataset(name, split="train")["text"][:] == ["a", "b"]
+
+def test_the_file_system_lists_and_reads_parts(hub: Hub, name: str):
+    hub.repository("dataset", name, FILES)
+    fs = HfFileSystem()
+    assert sorted(fs.find(f"datasets/{name}")) == sorted(f"datasets/{name}/{path}" for path in FILES)
+    with fs.open(f"datasets/{name}/weights/model.safetensors", block_size=100) as stream:
+        stream.seek(990)
+        assert stream.read() == b"w" * 10
+    assert max(request.sent for request in hub.requests if request.path.count("/") == 1) < 1000
 
 
-def test_a_commit_with_a_stale_parent_fails(hub: Hub, name: str, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setenv("HF_TOKEN", hub.token("ada"))
+@pytest.mark.parametrize("page", [1000, 2])
+def test_a_tree_has_pages_and_the_ids_that_git_gives(api: HfApi, hub: Hub, name: str, page: int, tmp_path: Path):
+    hub.page = page
+    repository = hub.repository("dataset", name, {"a.txt": b"a", "a/b/c.txt": b"c", "a/b.txt": b"b", "z.txt": b"z"})
+    found = {each.path: each for each in api.list_repo_tree(name, repo_type="dataset", recursive=True)}
+    assert list(found) == ["a", "a.txt", "a/b", "a/b.txt", "a/b/c.txt", "z.txt"]
+    assert len(hub.seen("/tree/")) == (1 if page == 1000 else 3)
+    for path, content in repository.files().items():
+        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / path).write_bytes(content)
+    for command in ("init -q", "add .", "-c user.name=a -c user.email=a@b commit -qm a"):
+        subprocess.run(["git", *command.split()], cwd=tmp_path, check=True)
+    command = ["git", "ls-tree", "-rt", "--format=%(path) %(objectname)", "HEAD"]
+    lines = subprocess.run(command, cwd=tmp_path, check=True, capture_output=True, text=True).stdout.splitlines()
+    ids = {
+        path: each.blob_id if isinstance(each, RepoFile) else each.tree_id
+        for path, each in found.items()
+        if isinstance(each, RepoFile | RepoFolder)
+    }
+    assert ids == dict(line.split(" ") for line in lines)
+
+
+def test_the_last_commit_of_each_entry_is_told_on_request(api: HfApi, hub: Hub, name: str):
+    repository = hub.repository("dataset", name, {"a/b.txt": b"b", "c.txt": b"c"})
+    repository.commit({"c.txt": b"new"}, "second")
+    found = {each.path: each.last_commit for each in api.list_repo_tree(name, repo_type="dataset", expand=True)}
+    assert {path: commit.title for path, commit in found.items() if commit} == {"a": "first files", "c.txt": "second"}
+
+
+def test_paths_are_looked_up_and_missing_ones_left_out(api: HfApi, hub: Hub, name: str):
+    hub.repository("model", name, FILES)
+    found = api.get_paths_info(name, ["weights", "config.json", "none.txt"])
+    assert [(each.path, type(each)) for each in found] == [("weights", RepoFolder), ("config.json", RepoFile)]
+
+
+def test_a_folder_is_uploaded_and_a_second_time_sends_nothing(api: HfApi, hub: Hub, name: str, tmp_path: Path):
+    for path, content in FILES.items():
+        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / path).write_bytes(content)
+    api.create_repo(name)
+    commit = api.upload_folder(repo_id=name, folder_path=tmp_path, commit_message="all")
+    repository = hub.repositories["model", name]
+    assert repository.head == commit.oid
+    assert {path: content for path, content in repository.files().items() if path != ".gitattributes"} == FILES
+    assert len(hub.seen("PUT ")) == 1
+    hub.requests.clear()
+    assert api.upload_folder(repo_id=name, folder_path=tmp_path).oid == commit.oid
+    assert hub.seen("PUT |/commit/") == []
+
+
+@pytest.mark.parametrize("way", ["lfs", "regular"])
+def test_operations_of_one_commit_are_made_together(api: HfApi, hub: Hub, name: str, way: str):
+    hub.lfs = way  # type: ignore[assignment]
+    repository = hub.repository("dataset", name, {"a.txt": b"a", "old/b.txt": b"b", "old/c.txt": b"c", "d.bin": b"d"})
+    operations = [
+        CommitOperationAdd("new.parquet", b"PAR1"),
+        CommitOperationDelete("a.txt"),
+        CommitOperationDelete("old/", is_folder=True),
+        CommitOperationCopy("d.bin", "e.bin"),
+    ]
+    commit = api.create_commit(name, operations, commit_message="all", commit_description="why", repo_type="dataset")
+    assert repository.files() == {"new.parquet": b"PAR1", "d.bin": b"d", "e.bin": b"d"}
+    assert repository.commits[commit.oid].files["new.parquet"].lfs == (way == "lfs")
+    assert (len(hub.seen("PUT ")) == 1) == (way == "lfs")
+    assert [(each.title, each.message, each.authors) for each in api.list_repo_commits(name, repo_type="dataset")] == [
+        ("all", "why", ["ada"]),
+        ("first files", "", ["tests"]),
+        ("initial commit", "", ["tests"]),
+    ]
+
+
+def test_files_of_another_repository_are_copied_without_their_content(api: HfApi, hub: Hub, name: str, tmp_path: Path):
+    hub.xet = tmp_path
+    hub.repository("model", f"{name}-from", {"a.safetensors": b"a" * 1000})
+    target = hub.repository("model", f"{name}-to")
+    copy = CommitOperationCopy("a.safetensors", "b.safetensors", src_repo_id=f"{name}-from", src_repo_type="model")
+    api.create_commit(f"{name}-to", [copy], commit_message="copy")
+    assert target.files() == {"b.safetensors": b"a" * 1000}
+
+
+def test_of_two_commits_on_one_parent_the_second_fails(api: HfApi, hub: Hub, name: str):
     repository = hub.repository("model", name)
-    api, head = HfApi(), repository.head
-    for content in (b"first", b"second"):
-        add = CommitOperationAdd("file.txt", content)
-        if content == b"first":
-            api.create_commit(name, [add], commit_message="add", parent_commit=head)
-        else:
-            with pytest.raises(HfHubHTTPError, match="412"):
-                api.create_commit(name, [add], commit_message="add", parent_commit=head)
+    head = repository.head
+    first, second = CommitOperationAdd("file.txt", b"first"), CommitOperationAdd("file.txt", b"second")
+    api.create_commit(name, [first], commit_message="add", parent_commit=head)
+    with pytest.raises(HfHubHTTPError, match="412"):
+        api.create_commit(name, [second], commit_message="add", parent_commit=head)
     assert repository.files() == {"file.txt": b"first"}
+    hub.ignores_parent = True
+    api.create_commit(name, [second], commit_message="add", parent_commit=head)
+    assert repository.files() == {"file.txt": b"second"}
 
 
-def test_a_snapshot_is_downloaded_and_listed(hub: Hub, name: str):
-    files = {"config.json": b"{}", "weights/model.safetensors": b"w" * 1000}
-    hub.repository("model", name, files)
-    folder = snapshot_download(name)
-    with open(f"{folder}/weights/model.safetensors", "rb") as stream:
-        assert stream.read() == files["weights/model.safetensors"]
-    assert sorted(HfFileSystem().find(name)) == sorted(f"{name}/{path}" for path in files)
+def test_tags_and_branches_are_made_listed_and_deleted(api: HfApi, hub: Hub, name: str):
+    repository = hub.repository("model", name, {"a.txt": b"first"})
+    api.create_tag(name, tag="v1")
+    with pytest.raises(HfHubHTTPError, match="409"):
+        api.create_tag(name, tag="v1")
+    repository.commit({"a.txt": b"second"})
+    # An existing tag stays where it is.
+    api.create_tag(name, tag="v1", exist_ok=True)
+    api.create_branch(name, branch="side/way", revision="v1")
+    api.upload_file(path_or_fileobj=b"side", path_in_repo="b.txt", repo_id=name, revision="side/way")
+    found = api.list_repo_refs(name, include_pull_requests=True)
+    assert [(each.name, each.target_commit) for each in found.tags] == [("v1", repository.tags["v1"])]
+    assert {each.name for each in found.branches} == {"main", "side/way"}
+    assert Path(hf_hub_download(name, "a.txt", revision="v1")).read_bytes() == b"first"
+    assert Path(hf_hub_download(name, "b.txt", revision="side/way")).read_bytes() == b"side"
+    api.delete_tag(name, tag="v1")
+    api.delete_branch(name, branch="side/way")
+    assert (repository.tags, list(repository.branches)) == ({}, ["main"])
 
 
-def test_gated_and_private_repositories_are_refused(hub: Hub, name: str, monkeypatch: pytest.MonkeyPatch):
-    hub.repository("model", f"{name}-gated", {"config.json": b"{}"}, gated=True)
-    hub.repository("model", f"{name}-private", {"config.json": b"{}"}, private=True)
-    monkeypatch.setenv("HF_TOKEN", hub.token("bob", organizations=()))
-    with pytest.raises(GatedRepoError):
-        hf_hub_download(f"{name}-gated", "config.json")
-    with pytest.raises(RepositoryNotFoundError):
-        HfApi().model_info(f"{name}-private")
+def test_repositories_are_made_set_moved_squashed_and_deleted(api: HfApi, hub: Hub, name: str):
+    api.create_repo(name, private=True)
+    with pytest.raises(HfHubHTTPError, match="409"):
+        api.create_repo(name)
+    assert api.create_repo(name, exist_ok=True).repo_id == name
+    api.update_repo_settings(name, visibility="public", gated="auto")
+    assert (api.model_info(name).private, bool(api.model_info(name).gated)) == (False, True)
+    api.move_repo(name, f"{name}-new")
+    assert api.model_info(name).id == f"{name}-new"
+    assert [each.id for each in api.list_models(author="org", search=name)] == [f"{name}-new"]
+    api.super_squash_history(f"{name}-new")
+    assert len(api.list_repo_commits(f"{name}-new")) == 1
+    api.delete_repo(f"{name}-new")
+    assert not api.repo_exists(f"{name}-new")

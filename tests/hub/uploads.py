@@ -109,7 +109,8 @@ def duplicate(hub: Hub, request: Request, kind: Kind, name: str) -> Response:
     target = access.writable(hub, request, sent["target"]["type"], sent["target"]["name"])
     failed = []
     for each in sent["files"]:
-        if each["sha256"] in source.lfs:
+        if (content := hub.content_of(source, each["sha256"])) is not None and each["sha256"] in source.lfs:
+            hub.objects[each["sha256"]] = content
             target.lfs.add(each["sha256"])
         else:
             failed.append({"sha256": each["sha256"], "error": "not found"})

@@ -91,7 +91,8 @@ class Response:
     @classmethod
     def error(cls, status: int, message: str, code: str | None = None, **headers: str) -> Response:
         """An error in the form of the Hub."""
-        stated = {"X-Error-Message": message} | ({"X-Error-Code": code} if code else {}) | headers
+        line = " ".join(message.split()).encode("ascii", "replace").decode()
+        stated = {"X-Error-Message": line} | ({"X-Error-Code": code} if code else {}) | headers
         return cls.json({"error": message}, status, stated)
 
 
@@ -132,7 +133,7 @@ def handler(hub: Hub, answer: Callable[[Request], Response]) -> type[BaseHTTPReq
                 return refused.response
             except Exception:
                 # A test sees the reason in what its client raises.
-                return Response.error(500, traceback.format_exc()[-2000:].replace("\n", " | "))
+                return Response.error(500, traceback.format_exc()[-2000:])
 
         def _request(self) -> Request:
             parts, prefix = urlsplit(self.path), ""

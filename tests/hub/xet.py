@@ -38,11 +38,10 @@ def token(hub: Hub, request: Request, kind: Kind, name: str, access_: str, revis
     return Response.json(body, headers=headers)
 
 
-def headers(hub: Hub, request: Request, kind: Kind, blob: Blob) -> dict[str, str]:
+def headers(hub: Hub, request: Request, kind: Kind, name: str, blob: Blob) -> dict[str, str]:
     """What tells a client that a file can be had through Xet; nothing without Xet."""
     if hub.xet is None:
         return {}
-    _, name, *_ = request.path.removeprefix("/datasets").split("/resolve/")[0].partition("/")
     route = f"{hub.endpoint}{request.prefix}/api/{kind}s/{name}/xet-read-token/main"
     return {"X-Xet-Hash": hash_of(hub, blob), "Link": f'<{route}>; rel="xet-auth"'}
 
