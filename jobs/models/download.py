@@ -7,6 +7,7 @@ import os
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Literal
 
 from huggingface_hub import hf_hub_download
 
@@ -18,7 +19,9 @@ from transforms.errors import ModelError
 THREADS = 4
 
 
-def files(repository: str, commit: str, wanted: Sequence[File], reference: str) -> Path:
+def files(
+    repository: str, commit: str, wanted: Sequence[File], reference: str, kind: Literal["model", "dataset"] = "model"
+) -> Path:
     """Download the files of a commit that are not here yet; without any request if all are.
 
     Several processes may do this at the same time: huggingface_hub locks each file. A file that was cut off continues
@@ -29,6 +32,7 @@ def files(repository: str, commit: str, wanted: Sequence[File], reference: str) 
         commit: the commit.
         wanted: the files, at least one.
         reference: the model, as the message names it.
+        kind: of the repository.
 
     Returns:
         The folder of the repository's files at that commit.
@@ -39,13 +43,13 @@ def files(repository: str, commit: str, wanted: Sequence[File], reference: str) 
     """
 
     def fetch(file: File) -> Path:
-        path = Path(hf_hub_download(repository, file.name, revision=commit))
+        path = Path(hf_hub_download(repository, file.name, revision=commit, repo_type=kind))
         if not _is_verified(file, path, repository):
             if not _matches(file, path):
                 # The blob, which is shared by the commits that have this file, and the name that leads to it.
                 for each in {path.resolve(), path}:
                     each.unlink(missing_ok=True)
-                path = Path(hf_hub_download(repository, file.name, revision=commit))
+                path = Path(hf_hub_download(repository, file.name, revision=commit, repo_type=kind))
                 if not _matches(file, path):
                     path.resolve().unlink(missing_ok=True)
                     path.unlink(missing_ok=True)

@@ -5,6 +5,7 @@ versions/<version>/version.json     how it came about; written last, so that a v
 versions/<version>/README.md        the same for people
 champion.json                       the last move; replaced by compare-and-swap only
 history/000001.json                 every move
+README.md                           on the Hub: the model card of the champion
 gate/...                            evidence about challengers
 """
 
@@ -16,16 +17,19 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from jobs.registry import content
+from jobs.registry import content, kept
 from jobs.registry.move import Move, chain
 from jobs.registry.version import Version, name_of
-from jobs.store import Store
+from jobs.store import Content
+from jobs.store.opening import open_store
 from transforms.checkpoint import fingerprint
 from transforms.errors import ModelError, RunError, SpecError, UnreadableRegistry
 
 __all__ = ["Move", "Registry", "Version", "parse", "resolve"]
 
 CHAMPION = "champion.json"
+# The model card of a repository of the Hub.
+CARD = "README.md"
 # Any champion, also none.
 ANY = "any"
 
@@ -40,7 +44,7 @@ class Registry:
 
     def __init__(self, url: str, key: str = "registry"):
         self.key = key
-        self.store = Store(url, key)
+        self.store = open_store(url, key)
         self.url = self.store.url
 
     def require(self) -> None:
@@ -50,9 +54,10 @@ class Registry:
             SpecError: with the path.
         """
         if not self.store.names("versions") and not self.store.exists(CHAMPION):
+            private = ", set HF_TOKEN to a token that may see it if it is private" if self.store.on_hub else ""
             raise SpecError(
-                f"{self.key} {self.url!r} is no registry: no version was ever added to it; correct the path, or train "
-                "a first version with `nightscribe train`"
+                f"{self.key} {self.url!r} is no registry: no version was ever added to it; correct the path{private}, "
+                "or train a first version with `nightscribe train`"
             )
 
     def add(self, folder: Path, about: Version) -> Version:
@@ -115,6 +120,15 @@ class Registry:
             SpecError: there is no champion yet, or no registry.
             ModelError: there is no such version.
         """
+        if (found := kept.find(self.store, name)) is not None:
+            return found
+        if self.store.offline:
+            here = ", ".join(kept.names(self.store)) or "none"
+            what = "which version is the champion" if name == "champion" else f"version {name!r}"
+            raise SpecError(
+                f"{self.key} {self.url!r}: {what} is asked of the Hub, and HF_HUB_OFFLINE is set; unset it, or name a "
+                f"version that is on this machine: {here}"
+            )
         self.require()
         if name != "champion":
             return self.version(name)
@@ -202,7 +216,7 @@ class Registry:
         Raises:
             ModelError: there is no such version, or a file of it is missing or was changed.
         """
-        return content.local(self.store, self.version(name))
+        return content.local(self.store, kept.find(self.store, name) or self.version(name))
 
     def _names(self) -> list[str]:
         """The names of all versions that are complete."""
@@ -229,20 +243,19 @@ class Registry:
             raise RunError(
                 f"the champion of {self.url!r} is {before} by now, and {expected} was expected; decide again"
             )
-        if champion is not None:
-            # Its process may have ended before it wrote the history.
-            self.store.put_if_absent(_history(champion), champion.to_json())
         now = datetime.now(UTC).isoformat(timespec="seconds")
         number = 1 if champion is None else champion.number + 1
         move = Move(number, version.version, before, fallback, action, by, reason, now, version.metrics, receipt)
-        done = (
-            self.store.put_if_absent(CHAMPION, move.to_json())
-            if found is None
-            else self.store.put_if_match(CHAMPION, move.to_json(), found[1])
-        )
-        if not done:
+        files: dict[str, Content] = {CHAMPION: move.to_json(), _history(move): move.to_json()}
+        if champion is not None and not self.store.exists(_history(champion)):
+            # Its process ended before it wrote the history.
+            files = {_history(champion): champion.to_json()} | files
+        if (repository := self.store.model_repository) is not None:
+            moves = [*self.history(), move]
+            files[CARD] = lambda present: _card(repository, version, moves, present)
+        expected_file = (CHAMPION, None if found is None else found[1])
+        if not self.store.put_all(files, f"{action} {version.version}", expected_file):
             raise RunError(f"the champion of {self.url!r} moved meanwhile; decide again")
-        self.store.put_if_absent(_history(move), move.to_json())
         return move
 
 
@@ -271,6 +284,13 @@ def resolve(reference: str, key: str) -> tuple[Registry, Version] | None:
         return registry, registry.named(found[1])
     except ModelError as error:
         raise SpecError(f"{key} {reference!r}: {error}") from error
+
+
+def _card(repository: str, version: Version, moves: list[Move], present: bytes | None) -> bytes:
+    from jobs.registry.model_card import model_card
+
+    text = None if present is None else present.decode(errors="replace")
+    return model_card(repository, version, moves, text).encode()
 
 
 def _history(move: Move) -> str:

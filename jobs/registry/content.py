@@ -10,9 +10,11 @@ from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 
+from jobs.models.choice import PICKLES
+from jobs.registry import kept
 from jobs.registry.card import card
 from jobs.registry.version import Version
-from jobs.store import Store
+from jobs.store import Content, Store
 from transforms.errors import ModelError
 
 # Bytes read at a time.
@@ -45,26 +47,18 @@ def publish(store: Store, version: Version, folder: Path, more: Mapping[str, byt
         folder: where they are.
         more: content of the files that are not in the folder.
     """
-    _publish_files(store, version, folder, more)
-    if not store.exists(about(version.version)):
-        store.put(f"versions/{version.version}/README.md", card(version).encode())
-        store.put_if_absent(about(version.version), version.to_json())
-
-
-def _publish_files(store: Store, version: Version, folder: Path, more: Mapping[str, bytes]) -> None:
+    files: dict[str, Content] = {}
     for name, wanted in version.files.items():
         target = f"{place(version)}/{name}"
-        if store.exists(target) and _stored_hash(store, target) == wanted:
-            continue
-        if name in more:
-            store.put(target, more[name])
-            continue
-        temporary = store.temporary()
-        try:
-            shutil.copyfile(folder / name, temporary)
-            store.publish(temporary, target)
-        finally:
-            temporary.unlink(missing_ok=True)
+        # A store on the Hub compares them itself, without reading them.
+        if store.on_hub or not (store.exists(target) and _stored_hash(store, target) == wanted):
+            files[target] = more.get(name, folder / name)
+    only_if = None
+    if not store.exists(about(version.version)):
+        files[f"versions/{version.version}/README.md"] = card(version).encode()
+        files[about(version.version)] = version.to_json()
+        only_if = (about(version.version), None)
+    store.put_all(files, f"add version {version.version}", only_if)
 
 
 def local(store: Store, version: Version) -> Path:
@@ -73,7 +67,7 @@ def local(store: Store, version: Version) -> Path:
     A damaged copy in the cache is made again.
 
     Raises:
-        ModelError: a file in the registry is missing or was changed.
+        ModelError: a file in the registry is missing or was changed, or a version on the Hub has a pickle.
     """
     if store.local:
         folder = Path(store.path(place(version)))
@@ -82,9 +76,15 @@ def local(store: Store, version: Version) -> Path:
     home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     cache_folder = Path(home) / "nightscribe" / "registry"
     folder = cache_folder / f"{version.version}-{version.content}"
+    if store.on_hub and (pickles := [name for name in version.files if name.endswith(PICKLES)]):
+        raise ModelError(
+            f"version {version.version} in {store.url!r} has a pickle ({pickles[0]}), and loading a pickle can run any "
+            "code of its author; add the version again without it"
+        )
     if folder.is_dir():
         try:
             _check(folder, version, str(folder))
+            kept.keep(store, version)
             return folder
         except ModelError:
             shutil.rmtree(folder)
@@ -98,6 +98,7 @@ def local(store: Store, version: Version) -> Path:
         except OSError:
             # Another process has put the same files there meanwhile.
             _check(folder, version, str(folder))
+    kept.keep(store, version)
     return folder
 
 
@@ -107,8 +108,7 @@ def _download(store: Store, version: Version, folder: Path) -> None:
         file.parent.mkdir(parents=True, exist_ok=True)
         # A missing file is reported by the check.
         if store.exists(source := f"{place(version)}/{name}"):
-            with store.open(source) as stream, file.open("wb") as copy:
-                shutil.copyfileobj(stream, copy)
+            store.download(source, file)
 
 
 def _check(folder: Path, version: Version, where: str) -> None:

@@ -7,12 +7,13 @@ Writes that depend on the existing file are in `conditional`.
 from __future__ import annotations
 
 import os
+import shutil
 import tempfile
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, BinaryIO, cast
+from typing import Any, BinaryIO, ClassVar, cast
 
 import fsspec
 from fsspec.implementations.local import LocalFileSystem
@@ -21,7 +22,10 @@ from jobs.store import conditional, names
 from jobs.store.complaint import explain
 from transforms.errors import NightscribeError, SpecError
 
-__all__ = ["Store", "check", "explain"]
+__all__ = ["Content", "Store", "check", "explain"]
+
+# What a file is to hold: bytes, those of a local file, or what follows from its present content (None without one).
+Content = bytes | Path | Callable[[bytes | None], bytes]
 
 
 class Store:
@@ -33,7 +37,16 @@ class Store:
 
     Raises:
         SpecError: no such kind of URL, or its filesystem library is not installed.
+
+    Attributes:
+        on_hub: whether it is a repository of the Hub, where `put_all` is one commit.
+        lease_s: how long a lease of it lasts without being renewed.
+        model_repository: org/name if it is a whole repository of models; its README.md is a model card.
     """
+
+    on_hub: ClassVar[bool] = False
+    lease_s: ClassVar[float] = 60.0
+    model_repository: str | None = None
 
     def __init__(self, url: str, key: str = "sink.path"):
         self.key = key
@@ -55,6 +68,11 @@ class Store:
             # Errors of filesystem libraries for wrong options and credentials.
             raise explain(error, self.url, self.key) from error
         self.local = isinstance(self.fs, LocalFileSystem)
+
+    @property
+    def offline(self) -> bool:
+        """Whether the environment forbids to ask for it."""
+        return False
 
     def path(self, name: str) -> str:
         """Path of a file within its filesystem."""
@@ -148,6 +166,53 @@ class Store:
                 self.put(name, content)
                 return True
 
+    def put_all(
+        self, files: Mapping[str, Content], message: str, only_if: tuple[str, str | None] | None = None
+    ) -> bool:
+        """Write several files: on the Hub in one commit, elsewhere one after the other in their order.
+
+        Args:
+            files: name -> content.
+            message: what the commit is for.
+            only_if: one of the files, and the version that it must still have, as `get_versioned` gave it; None if it
+                must not exist yet. Otherwise neither this file nor those after it are written.
+
+        Returns:
+            Whether they are written.
+
+        Raises:
+            SinkError: the store cannot be written, or has no conditional writes and `only_if` needs them.
+        """
+        for name, content in files.items():
+            if callable(content):
+                found = self.get_versioned(name)
+                content = content(None if found is None else found[0])
+            if isinstance(content, Path):
+                temporary = self.temporary()
+                try:
+                    shutil.copyfile(content, temporary)
+                    self.publish(temporary, name)
+                finally:
+                    temporary.unlink(missing_ok=True)
+            elif only_if is None or name != only_if[0]:
+                self.put(name, content)
+            elif not (
+                self.put_if_absent(name, content)
+                if only_if[1] is None
+                else self.put_if_match(name, content, only_if[1])
+            ):
+                return False
+        return True
+
+    def download(self, name: str, target: Path) -> None:
+        """Copy a file to this machine.
+
+        Raises:
+            FileNotFoundError: the file does not exist.
+        """
+        with self.open(name) as stream, target.open("wb") as copy:
+            shutil.copyfileobj(stream, copy)
+
     def temporary(self) -> Path:
         """A path for a file to be published later: on the same disk where the store is local."""
         if not self.local:
@@ -214,7 +279,7 @@ def check(store: Store) -> None:
     Raises:
         SpecError: it has no conditional writes, so that two runs could write at once.
     """
-    if not store.local and not conditional.is_supported(store.fs):
+    if not store.local and not store.on_hub and not conditional.is_supported(store.fs):
         raise SpecError(
             f"sink.path {store.url!r} is on a filesystem without conditional writes, so two runs could write "
             f"at the same time; use a local folder, s3://, gs:// or abfs://, and copy the rows from there"

@@ -27,8 +27,6 @@ from jobs.store import Store, check
 from jobs.store.names import HOLDER, LEASES, LOCK
 from transforms.errors import NightscribeError, SinkBusy, SinkError
 
-LEASE_S = 60.0
-
 
 @dataclass(frozen=True)
 class Lease:
@@ -57,7 +55,7 @@ class Lease:
         if self.lost.is_set():
             raise SinkBusy(
                 f"sink.path {self.store.url!r} was taken over by another run, since this one did not reach it for "
-                f"{LEASE_S:.0f} s; run again, finished shards are kept"
+                f"{self.store.lease_s:.0f} s; run again, finished shards are kept"
             )
 
 
@@ -115,7 +113,7 @@ def hold(store: Store) -> Iterator[Lease]:
 
 @contextmanager
 def _leased(store: Store) -> Iterator[Lease]:
-    """Renewed from a thread; the lease of a killed run expires after LEASE_S."""
+    """Renewed from a thread; the lease of a killed run expires after `lease_s` of its store."""
     last = max(_numbers(store), default=0)
     if last and (holder := _read(store, _name(last))).until > time.time():
         raise _busy(store, holder)
@@ -148,12 +146,13 @@ def _leased(store: Store) -> Iterator[Lease]:
 
 
 def _renew(lease: Lease, stopped: threading.Event) -> None:
-    until = time.time() + LEASE_S
-    while not stopped.wait(LEASE_S / 4):
+    lasts_s = lease.store.lease_s
+    until = time.time() + lasts_s
+    while not stopped.wait(lasts_s / 4):
         try:
             lease.check()
             lease.store.put(_name(lease.number), _holder(lease))
-            until = time.time() + LEASE_S
+            until = time.time() + lasts_s
         except SinkBusy:
             return
         except (OSError, NightscribeError):
@@ -181,7 +180,7 @@ def _read(store: Store, name: str) -> _Holder:
 
 
 def _holder(lease: Lease, until: float | None = None) -> bytes:
-    until = time.time() + LEASE_S if until is None else until
+    until = time.time() + lease.store.lease_s if until is None else until
     holder = _Holder(lease.number, until, lease.since, socket.gethostname(), os.getpid(), uuid.uuid4().hex)
     return json.dumps(asdict(holder)).encode()
 

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import uuid
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -24,8 +25,11 @@ def cache(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
 
 
-@pytest.fixture(params=["disk", "memory"])
-def registry(request, tmp_path):
+@pytest.fixture(params=["disk", "memory", "hub"])
+def registry(request, tmp_path, monkeypatch):
+    if request.param == "hub":
+        monkeypatch.setenv("HF_TOKEN", request.getfixturevalue("hub").token("ada"))
+        return Registry(f"hf://org/{uuid.uuid4().hex}")
     return Registry(str(tmp_path / "registry") if request.param == "disk" else f"memory://{tmp_path.name}")
 
 

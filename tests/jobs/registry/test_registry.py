@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import uuid
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -13,11 +14,13 @@ from tests.jobs.registry.versions import about
 from transforms.errors import ModelError, RunError, SpecError, UnreadableRegistry
 
 
-@pytest.fixture(params=["disk", "memory"])
+@pytest.fixture(params=["disk", "memory", "hub"])
 def registry(request, tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    url = str(tmp_path / "registry") if request.param == "disk" else f"memory://{tmp_path.name}-registry"
-    return Registry(url)
+    if request.param == "hub":
+        monkeypatch.setenv("HF_TOKEN", request.getfixturevalue("hub").token("ada"))
+        return Registry(f"hf://org/{uuid.uuid4().hex}")
+    return Registry(str(tmp_path / "registry") if request.param == "disk" else f"memory://{tmp_path.name}-registry")
 
 
 @pytest.fixture

@@ -9,6 +9,7 @@ import uuid
 import pytest
 
 from jobs.store import Store, lease, names
+from jobs.store.opening import open_store
 from transforms.errors import SinkBusy, SinkError, SpecError
 
 
@@ -16,7 +17,7 @@ def test_a_second_run_is_refused_with_the_name_of_the_first(store):
     with (
         lease.hold(store),
         pytest.raises(SinkBusy, match=r"written by process \d+ on .* since"),
-        lease.hold(Store(store.url)),
+        lease.hold(open_store(store.url, "sink.path")),
     ):
         pass
 
@@ -35,7 +36,7 @@ def test_a_lease_that_ran_out_is_taken_over_and_its_old_holder_notices(bucket):
     with lease.hold(store) as first:
         (name,) = store.names(names.LEASES)
         store.put(name, json.dumps(json.loads(store.get(name)) | {"until": time.time() - 1}).encode())
-        with lease.hold(Store(store.url)) as second:
+        with lease.hold(open_store(store.url, "sink.path")) as second:
             assert second.number == first.number + 1
             with pytest.raises(SinkBusy, match="taken over"):
                 first.check()

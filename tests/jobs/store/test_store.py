@@ -7,6 +7,7 @@ import threading
 import pytest
 
 from jobs.store import Store, check
+from jobs.store.opening import open_store
 from transforms.errors import SinkError, SpecError
 
 
@@ -53,7 +54,7 @@ def test_of_many_writers_at_once_one_creates_the_file(store):
     together = threading.Barrier(8)
 
     def write(i: int) -> None:
-        own = Store(store.url)
+        own = open_store(store.url, "sink.path")
         together.wait()
         if own.put_if_absent("a.json", str(i).encode()):
             won.append(i)
