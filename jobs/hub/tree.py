@@ -33,6 +33,8 @@ from transforms.errors import NightscribeError, SourceError, SpecError
 LOG = logging.getLogger(__name__)
 
 KIND = "dataset"
+# How addresses of files of datasets begin.
+URL = "hf://datasets/"
 COMMIT = re.compile(r"[0-9a-f]{40}")
 
 
@@ -70,7 +72,7 @@ class Tree:
     @property
     def url(self) -> str:
         """The tree as fsspec and messages name it."""
-        return f"hf://datasets/{self.repository}@{self.commit}"
+        return f"{URL}{self.repository}@{self.commit}"
 
 
 def head(repository: str, revision: str | None) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import posixpath
 import re
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 
 from transforms.errors import ModelError
@@ -53,7 +53,7 @@ def weights(names: Collection[str], subfolder: str, adapter: bool, reference: st
     top = {short: name for name, short in inside.items() if "/" not in short}
     first = next((top[name] for name in wanted if name in top), None)
     if first is None:
-        raise ModelError(f"{reference} {_lacks(top, names, wanted[0], adapter, subfolder)}")
+        raise ModelError(f"{reference} {_lacks(top, names, wanted, adapter, subfolder)}")
     steps = {posixpath.dirname(name) for name, short in inside.items() if "/" in short}
     for step in sorted(steps):
         pickles = [name for name in inside if posixpath.dirname(name) == step and name.endswith(PICKLES)]
@@ -88,7 +88,7 @@ def _is_of(name: str, subfolder: str) -> bool:
     return above == subfolder and STEP.fullmatch(step) is not None
 
 
-def _lacks(top: Collection[str], names: Collection[str], wanted: str, adapter: bool, subfolder: str) -> str:
+def _lacks(top: Collection[str], names: Collection[str], wanted: Sequence[str], adapter: bool, subfolder: str) -> str:
     """Why there are no weights to download, as the end of a sentence."""
     if pickles := [name for name in sorted(top) if name.endswith(PICKLES)]:
         return _refusal(pickles[0])
@@ -98,16 +98,15 @@ def _lacks(top: Collection[str], names: Collection[str], wanted: str, adapter: b
         return "holds a whole model and no adapter; write it as model, without an adapter"
     if subfolder and not any(name.startswith(f"{subfolder}/") for name in names):
         return f"names the folder {subfolder!r}, which its repository does not have"
-    here = sorted({posixpath.dirname(name) for name in names if posixpath.basename(name) == wanted})
+    here = sorted({posixpath.dirname(name) for name in names if posixpath.basename(name) in wanted})
     if here:
-        return (
-            f"has no {wanted}, but these folders have: {', '.join(here[:5])}; write one after a colon, org/name:folder"
-        )
+        there = ", ".join(here[:5])
+        return f"has no {wanted[0]}, but these folders have: {there}; write one after a colon, org/name:folder"
     others = [
         name for name in sorted(top) if name.endswith((".h5", ".msgpack", ".onnx", ".gguf", ".ot", ".safetensors"))
     ]
     only = f", only {others[0]}" if others else ""
-    return f"has no {wanted}{only}; choose a model that was saved by save_pretrained with safetensors"
+    return f"has no {wanted[0]}{only}; choose a model that was saved by save_pretrained with safetensors"
 
 
 def _refusal(pickle: str) -> str:

@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Literal
 
-from huggingface_hub import hf_hub_download
+from huggingface_hub import hf_hub_download, try_to_load_from_cache
 
 from jobs.hub import cache, session
 from jobs.models.listing import File
@@ -63,6 +63,11 @@ def files(
     with ThreadPoolExecutor(THREADS) as threads:
         paths = list(threads.map(fetch, wanted))
     return paths[0].parents[len(wanted[0].name.split("/")) - 1]
+
+
+def is_here(repository: str, commit: str, name: str) -> bool:
+    """Whether a file of a commit was downloaded to this machine."""
+    return isinstance(try_to_load_from_cache(repository, name, revision=commit), str)
 
 
 def named(known: Iterable[File], names: Iterable[str]) -> list[File]:

@@ -68,6 +68,17 @@ class Pin:
             place = named.repository if named else self.name
             raise ModelError(f"model {self.name!r} cannot be downloaded: {explain(error, place)}") from error
 
+    def missing(self) -> int:
+        """How many files of a model of the Hub are to be downloaded; of weights in several files one is counted."""
+        named = names.parse(self.name)
+        assert named is not None, self.name
+        every = [file.name for file in listing.files(named.repository, self.commit)]
+        wanted = {
+            *choice.small(every, named.subfolder, self.code),
+            *choice.weights(every, named.subfolder, self.adapter, f"model {self.name!r}"),
+        }
+        return sum(not download.is_here(named.repository, self.commit, name) for name in wanted)
+
     def _downloaded(self, weights: bool) -> Path:
         named = names.parse(self.name)
         assert named is not None, self.name

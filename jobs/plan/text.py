@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 
 from jobs.plan import Plan, TaskPlan
+from jobs.plan.hub_requests import expected
 from jobs.report.shown import count
 
 
@@ -21,6 +22,8 @@ def lines(plan: Plan) -> list[tuple[str, str]]:
     shown.append(("sink", f"{plan.spec.sink.path}: {count(done, 'shard')} done, {len(plan.todo):,} to do"))
     shown += [("", f"{count(n, 'shard')} to do: {why}") for why, n in Counter(plan.todo.values()).most_common()]
     shown.append(("rows to do", _rows(plan)))
+    if (requests := expected(plan)) is not None:
+        shown.append(("Hub", f"about {count(requests, 'request')}"))
     if plan.removals:
         rows = count(sum(plan.removals.values()), "row")
         shown.append(("to remove", f"{rows} of {count(len(plan.removals), 'source file')} that are gone"))

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import io
 import uuid
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from jobs import spec
 from jobs.hub import session
+from jobs.plan import planning
+from jobs.plan.text import lines
 from jobs.report import history, page
 from jobs.store import Store
 from tests import lake
@@ -45,3 +50,23 @@ def test_a_token_in_a_job_file_is_refused_without_being_shown(models: Path, tmp_
     with pytest.raises(SpecError, match="description holds a token of the Hub") as caught:
         spec.parse(content)
     assert token not in str(caught.value)
+
+
+def test_the_plan_says_about_how_many_requests_a_run_needs(hub: Hub, models: Path, tmp_path: Path):
+    name, folder = f"org/{uuid.uuid4().hex[:12]}", models / "sentiment"
+    rows = lake.rows(40_000)
+    wide = rows.append_column("unused", pa.array([uuid.uuid4().bytes * 8 for _ in range(len(rows))]))
+    stream = io.BytesIO()
+    pq.write_table(wide, stream, row_group_size=10_000)
+    hub.repository("dataset", name, {f"data/train-{i}.parquet": stream.getvalue() for i in range(3)})
+    hub.repository("model", name, {file.name: file.read_bytes() for file in folder.iterdir()})
+    content = lake.job(tmp_path, tmp_path / "out", models)
+    content["source"] = {"dataset": name, "columns": ["id", "text"], "limit": 60}
+    content["tasks"][0]["model"] = name
+    planned = planning.make(spec.parse(content))
+    said = dict(lines(planned))["Hub"]
+    hub.requests.clear()
+    lake.execute(content)
+    # Two more ask where the branches are.
+    answered = [each for each in hub.requests if each.status != 302 or each.method == "HEAD"]
+    assert said == f"about {len(answered) - 2} requests"
