@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib
 import pkgutil
 
@@ -12,7 +13,13 @@ from transforms.errors import SpecError
 
 def names() -> list[str]:
     """The built-in tasks, by file name."""
-    return sorted(module.name for module in pkgutil.iter_modules(tasks.__path__))
+    return list(_names(tuple(tasks.__path__)))
+
+
+@functools.cache
+def _names(folders: tuple[str, ...]) -> tuple[str, ...]:
+    # Once for each path: a run asks for every shard.
+    return tuple(sorted(module.name for module in pkgutil.iter_modules(folders)))
 
 
 def exists(name: str) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import replace
 
 from jobs import source
@@ -28,7 +28,8 @@ def subtract(plan: Plan, ledger: Mapping[str, Entry]) -> Plan:
         SpecError: the run would leave fewer rows of a source file than are published.
     """
     shards = [replace(shard, limit=None) for shard in plan.shards]
-    reasons = {shard.slot: why for shard in shards if (why := _reason(plan, shard, ledger)) is not None}
+    keys = {entry.key for entry in ledger.values()}
+    reasons = {shard.slot: why for shard in shards if (why := _reason(plan, shard, ledger, keys)) is not None}
     if plan.spec.source.limit is not None:
         shards, reasons = _limited(plan, shards, reasons, ledger)
     copied = {s.slot for s in shards if s.slot not in reasons and ledger[s.slot].version != s.version}
@@ -38,11 +39,10 @@ def subtract(plan: Plan, ledger: Mapping[str, Entry]) -> Plan:
     return found
 
 
-def _reason(plan: Plan, shard: Shard, ledger: Mapping[str, Entry]) -> str | None:
-    """The reason why a shard must be computed; None if it is done."""
+def _reason(plan: Plan, shard: Shard, ledger: Mapping[str, Entry], keys: Collection[str]) -> str | None:
+    """The reason why a shard must be computed; None if it is done. `keys` are the source files of the ledger."""
     if (entry := ledger.get(shard.slot)) is None:
-        known = any(other.key == shard.key for other in ledger.values())
-        return CHANGED if known else NEW
+        return CHANGED if shard.key in keys else NEW
     if entry.version != shard.version:
         if not _is_copy(entry, shard):
             return CHANGED
@@ -72,7 +72,7 @@ def _limited(
         rows = entry.rows_in if entry is not None and done else source.count(plan.source, shard, left + 1)
         if rows > left and not done:
             shard = replace(shard, limit=left)
-            if _reason(plan, shard, ledger) is None:
+            if _reason(plan, shard, ledger, {shard.key}) is None:
                 del reasons[shard.slot]
         kept.append(shard)
         left -= min(rows, left)

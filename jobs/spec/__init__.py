@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -234,7 +235,12 @@ def _task(item: TaskSpec, place: str) -> Task:
 
 def options_adapter(task: str) -> pydantic.TypeAdapter[Any]:
     """A validator of a task's options; unknown keys are errors."""
-    options = registry.get(task).Options
+    return _strict_adapter(registry.get(task).Options)
+
+
+@functools.cache
+def _strict_adapter(options: Any) -> pydantic.TypeAdapter[Any]:
+    # Once for each class: a run asks for every shard, and making it takes milliseconds.
     strict = pydantic.dataclasses.dataclass(options, config=ConfigDict(extra="forbid"), frozen=True)
     return pydantic.TypeAdapter(strict)
 
