@@ -8,13 +8,14 @@ import logging
 import os
 import sys
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 
 import pytest
 from hypothesis import settings
 
-from tests.hub.local import HUB, Hub
+from tests.hub import tokens
+from tests.hub.local import HOME, HUB, Hub
 
 os.environ["PREFECT_SERVER_ANALYTICS_ENABLED"] = "false"
 os.environ["DO_NOT_TRACK"] = "1"
@@ -35,6 +36,25 @@ def hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Hub]:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     yield HUB
     HUB.reset()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def no_file_has_a_token(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Nothing that a test has written may have a token of the Hub in it; the last test fails otherwise."""
+    yield
+    if found := tokens.files_with(HUB.given, [tmp_path_factory.getbasetemp(), Path(HOME.name)]):
+        pytest.fail("files with a token of a user of the Hub:\n" + "\n".join(found))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """A test fails if a token of the Hub is printed or logged in it."""
+    report = yield
+    shown = "".join(text for name, text in report.sections if name.endswith(report.when or ""))
+    if report.passed and (found := tokens.in_text(HUB.given, shown)):
+        report.outcome = "failed"
+        report.longrepr = f"a token of a user of the Hub is printed or logged: {sorted(each[:8] for each in found)}"
+    return report
 
 
 @pytest.fixture

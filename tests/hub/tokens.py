@@ -1,0 +1,58 @@
+"""Tokens must not be in anything that is written: files, and what a test or the program under test prints and logs."""
+
+from __future__ import annotations
+
+import gzip
+import mmap
+import re
+from collections.abc import Callable, Collection, Iterable, Iterator
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+_TOKEN = re.compile(rb"hf_[A-Za-z0-9]{34}")
+
+
+def files_with(tokens: Collection[str], folders: Iterable[Path]) -> list[str]:
+    """`file: the beginning of the token` for each file below the folders that has one of the tokens in it."""
+    if not tokens:
+        return []
+    found = []
+    for folder in folders:
+        for file in folder.rglob("*"):
+            # Links lead to files that are found by themselves.
+            if not file.is_symlink() and file.is_file() and file.stat().st_size:
+                found += [f"{file}: {token[:8]}..." for token in sorted(_in_file(file) & set(tokens))]
+    return found
+
+
+def in_text(tokens: Collection[str], text: str) -> set[str]:
+    """Those of the tokens that are in a text."""
+    return {each.decode() for each in _TOKEN.findall(text.encode(errors="replace"))} & set(tokens)
+
+
+def _in_file(file: Path) -> set[str]:
+    """All that looks like a token in a file; compressed ones are decompressed."""
+    with file.open("rb") as stream, mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as content:
+        found = set(_TOKEN.findall(content))
+        if content[:2] == b"\x1f\x8b":
+            found |= _of_unpacked(lambda: [gzip.decompress(content)])
+        elif content[:4] == b"PAR1":
+            found |= _of_unpacked(lambda: _cells(content))
+    return {each.decode() for each in found}
+
+
+def _of_unpacked(unpack: Callable[[], Iterable[bytes | pa.Buffer]]) -> set[bytes]:
+    # A test may write a file that is damaged on purpose.
+    try:
+        return {token for part in unpack() for token in _TOKEN.findall(part)}
+    except (OSError, EOFError, pa.ArrowException):
+        return set()
+
+
+def _cells(content: mmap.mmap) -> Iterator[pa.Buffer]:
+    """The buffers of a Parquet file's columns, in which each string follows the one before."""
+    for column in pq.read_table(pa.py_buffer(content)).columns:
+        for chunk in column.chunks:
+            yield from (buffer for buffer in chunk.buffers() if buffer is not None)
