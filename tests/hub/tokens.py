@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import mmap
 import re
+import zlib
 from collections.abc import Callable, Collection, Iterable, Iterator
 from pathlib import Path
 
@@ -35,24 +36,24 @@ def in_text(tokens: Collection[str], text: str) -> set[str]:
 def _in_file(file: Path) -> set[str]:
     """All that looks like a token in a file; compressed ones are decompressed."""
     with file.open("rb") as stream, mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as content:
-        found = set(_TOKEN.findall(content))
-        if content[:2] == b"\x1f\x8b":
-            found |= _of_unpacked(lambda: [gzip.decompress(content)])
-        elif content[:4] == b"PAR1":
-            found |= _of_unpacked(lambda: _cells(content))
+        found, first = set(_TOKEN.findall(content)), content[:4]
+    if first[:2] == b"\x1f\x8b":
+        found |= _in_parts(lambda: [gzip.decompress(file.read_bytes())])
+    elif first == b"PAR1":
+        found |= _in_parts(lambda: _buffers(file))
     return {each.decode() for each in found}
 
 
-def _of_unpacked(unpack: Callable[[], Iterable[bytes | pa.Buffer]]) -> set[bytes]:
+def _in_parts(parts: Callable[[], Iterable[bytes | pa.Buffer]]) -> set[bytes]:
     # A test may write a file that is damaged on purpose.
     try:
-        return {token for part in unpack() for token in _TOKEN.findall(part)}
-    except (OSError, EOFError, pa.ArrowException):
+        return {token for part in parts() for token in _TOKEN.findall(part)}
+    except (OSError, EOFError, zlib.error, pa.ArrowException):
         return set()
 
 
-def _cells(content: mmap.mmap) -> Iterator[pa.Buffer]:
+def _buffers(file: Path) -> Iterator[pa.Buffer]:
     """The buffers of a Parquet file's columns, in which each string follows the one before."""
-    for column in pq.read_table(pa.py_buffer(content)).columns:
+    for column in pq.ParquetFile(file).read().columns:
         for chunk in column.chunks:
             yield from (buffer for buffer in chunk.buffers() if buffer is not None)
