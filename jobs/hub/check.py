@@ -102,7 +102,11 @@ def _reading(api: HfApi, repository: str, kind: str) -> Iterator[Finding]:
     private = ", private" if info.private else ""
     yield Finding("repository", "yes", f"{repository} at {str(info.sha)[:12]}, {len(files):,} files{private}{gate}")
     yield from _paging(repository, kind, str(info.sha), len(entries))
-    yield from _hashes(api, repository, kind, str(info.sha), files)
+    try:
+        yield _hashes(api, repository, kind, str(info.sha), files)
+    except HUB_ERRORS as error:
+        yield Finding("files", "no", explain(error, page), needed=True)
+        return
     if (file := max(files, key=lambda each: each.size, default=None)) is None or file.size <= RANGE[1]:
         yield Finding("ranges", "unknown", "the repository has no file that is large enough")
         return
@@ -135,11 +139,12 @@ def _writing(api: HfApi, name: str) -> Iterator[Finding]:
         yield Finding("commits", "no", f"no repository can be made: {explain(error, repository)}")
         return
     try:
+        yield _xet(repository)
+        xet.settle(api, repository, "model")
         for content in (b"1", b"2"):
             add = CommitOperationAdd("check.txt", content)
             api.create_commit(repository, [add], commit_message="check")
         yield Finding("commits", "yes", "a private repository was made, and written to")
-        yield _xet(repository)
         if probe.keeps_parent(api, repository, "model", remembered=False):
             yield Finding("parents", "yes", "a commit with a wrong parent fails: registries and sinks are safe")
         else:
@@ -174,12 +179,11 @@ def _paging(repository: str, kind: str, commit: str, entries: int) -> Iterator[F
         yield Finding("paging", "no" if few else "unknown", f"{entries:,} entries come at once; fine up to some 10,000")
 
 
-def _hashes(api: HfApi, repository: str, kind: str, commit: str, files: list[Any]) -> Iterator[Finding]:
+def _hashes(api: HfApi, repository: str, kind: str, commit: str, files: list[Any]) -> Finding:
     """Whether the content of a file is what the listing says: this is how a changed or damaged file is noticed."""
     small = [file for file in files if 0 < file.size <= COMPARED_BYTES]
     if not small:
-        yield Finding("hashes", "unknown", "the repository has no small file to compare with its hash")
-        return
+        return Finding("hashes", "unknown", "the repository has no small file to compare with its hash")
     file = min(small, key=lambda each: (each.lfs is None, each.size))
     content = Path(api.hf_hub_download(repository, file.path, repo_type=kind, revision=commit)).read_bytes()
     if file.lfs is not None:
@@ -188,7 +192,7 @@ def _hashes(api: HfApi, repository: str, kind: str, commit: str, files: list[Any
         head = b"blob %d\0" % len(content)
         same = hashlib.sha1(head + content, usedforsecurity=False).hexdigest() == file.blob_id
     said = "has the hash that the listing says" if same else "has another hash than the listing says"
-    yield Finding("hashes", "yes" if same else "no", f"{file.path} {said}", needed=file.lfs is not None)
+    return Finding("hashes", "yes" if same else "no", f"{file.path} {said}", needed=file.lfs is not None)
 
 
 def _xet(repository: str) -> Finding:

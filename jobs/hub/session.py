@@ -10,6 +10,7 @@ import itertools
 import logging
 import threading
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -37,7 +38,7 @@ class Counted:
 
     Attributes:
         requests: answers received, redirects included.
-        received: bytes of their bodies, as their headers state them.
+        received: bytes of their bodies, as they came over the wire.
     """
 
     requests: int = 0
@@ -142,13 +143,34 @@ def _before(request: httpx.Request) -> None:
         limiter(request.headers.get("Authorization")).take(_kind(request))
 
 
-def _after(response: httpx.Response) -> None:
+def _count(more: Counted) -> None:
     global _COUNTED
-    request, size = response.request, response.headers.get("Content-Length", "0")
+    with _LOCK:
+        _COUNTED += more
+
+
+class _Body(httpx.SyncByteStream):
+    """The body of an answer; its bytes are counted as they arrive."""
+
+    def __init__(self, stream: httpx.SyncByteStream):
+        self.stream = stream
+
+    def __iter__(self) -> Iterator[bytes]:
+        for block in self.stream:
+            _count(Counted(0, len(block)))
+            yield block
+
+    def close(self) -> None:
+        self.stream.close()
+
+
+def _after(response: httpx.Response) -> None:
+    request = response.request
     if _is_limited(request):
         limiter(request.headers.get("Authorization")).learn(_kind(request), response.headers)
-    with _LOCK:
-        _COUNTED += Counted(1, int(size) if size.isdigit() and request.method != "HEAD" else 0)
+    _count(Counted(1))
+    if isinstance(response.stream, httpx.SyncByteStream):
+        response.stream = _Body(response.stream)
 
 
 def _client() -> Client:

@@ -73,3 +73,13 @@ def test_the_table_is_for_people(hub: Hub, name: str, capsys: pytest.CaptureFixt
     assert cli.main(["hub", "check", "--model", "org/none"]) == 1
     lines = capsys.readouterr().out.splitlines()
     assert any(line.startswith("repository  NO   org/none: ") for line in lines)
+
+
+def test_a_gated_repository_is_said_to_be_gated(
+    hub: Hub, name: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+):
+    hub.repositories["dataset", name].gated = True
+    monkeypatch.setenv("HF_TOKEN", hub.token("bob", organizations=()))
+    code, found = answers(capsys, "--dataset", name)
+    assert code == 1
+    assert f"ask for access on {hub.endpoint}/datasets/{name}" in str(found)
