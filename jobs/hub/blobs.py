@@ -34,6 +34,11 @@ def get(repository: str, kind: str, key: str) -> bytes | None:
         return None
 
 
+def has(repository: str, kind: str, key: str) -> bool:
+    """Whether something was kept."""
+    return _file(repository, kind, key).exists()
+
+
 def put(repository: str, kind: str, key: str, content: bytes) -> None:
     """Keep something; a cache that cannot be written costs requests and nothing else."""
     if not cache.keep(_file(repository, kind, key), content):

@@ -109,7 +109,8 @@ class HubFiles(AbstractFileSystem):
     def is_here(self, path: str) -> bool:
         """Whether the whole file is on this machine."""
         found_tree, blob = _blob(path)
-        return _kept(found_tree, blob) is not None or _downloaded(found_tree, blob) is not None
+        kept = blobs.has(found_tree.repository, "file", blob.id)
+        return kept or _downloaded(found_tree, blob) is not None
 
     def _opened(self, path: str, mode: str, whole: int, cache_type: str) -> BinaryIO:
         if mode != "rb":

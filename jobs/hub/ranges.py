@@ -31,6 +31,8 @@ EXPIRED = (400, 401, 403, 404, 410)
 
 # Addresses of files in the storage behind the Hub, which answers for a while without asking the Hub again.
 _direct: dict[tuple[str, str], str] = {}
+# The ETag of each file as it was first read.
+_names: dict[tuple[str, str], str] = {}
 
 
 class NoRanges(Exception):
@@ -152,13 +154,21 @@ def _receive(download: _Download, strict: bool) -> None:
             response.read()
             hf_raise_for_status(response)
         _check(response, tree, blob, first)
-        download.etag = _etag(response, blob) or download.etag
+        download.etag = download.etag if direct is not None else _etag(response, blob)
         if strict and download.other_etag:
             raise changed(tree, blob)
-        if response.status_code == 200 and (first > 0 or download.stop < blob.size):
-            raise NoRanges(f"{endpoint()} sends whole files only")
-        if response.history and response.url.netloc != response.history[0].url.netloc and not download.other_etag:
-            _direct[key] = str(response.url)
+        if download.stop - download.start < blob.size:
+            if response.status_code == 200:
+                raise NoRanges(f"{endpoint()} sends whole files only")
+            # Whatever the last server calls it, one content has one name.
+            name = _plain(response.headers.get("ETag"))
+            if name and _names.setdefault(key, name) != name:
+                raise changed(tree, blob)
+            if response.history and response.url.netloc != response.history[0].url.netloc:
+                _direct[key] = str(response.url)
+        elif response.status_code == 200:
+            # The whole file again, after a cut.
+            download.got.clear()
         try:
             for block in response.iter_raw():
                 download.got += block[: download.stop - download.start - len(download.got)]
@@ -224,10 +234,12 @@ def _etag(response: httpx.Response, blob: Blob) -> str | None:
     """What the Hub itself calls the content, if it is such a hash as the id: a storage behind it has other ETags."""
     answers = [*response.history, response]
     found = next((each.headers["X-Linked-ETag"] for each in answers if "X-Linked-ETag" in each.headers), None)
-    if found is None and "X-Repo-Commit" in answers[0].headers:
-        found = answers[0].headers.get("ETag")
-    plain = re.sub(r'^W/|"', "", found or "")
+    plain = _plain(found or answers[0].headers.get("ETag"))
     return plain if len(plain) == len(blob.id) else None
+
+
+def _plain(etag: str | None) -> str:
+    return re.sub(r'^W/|"', "", etag or "")
 
 
 def _size(response: httpx.Response) -> int | None:

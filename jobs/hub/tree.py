@@ -134,6 +134,11 @@ def _listing(hub: str, repository: str, commit: str) -> Tree:
         raise complaint(LocalEntryNotFoundError(str(error)), repository) from error
     except HUB_ERRORS as error:
         raise complaint(error, repository) from error
+    except (KeyError, TypeError) as error:
+        raise SpecError(
+            f"source.dataset {repository!r} cannot be listed: {endpoint()} lists files without {error}; "
+            f"`nightscribe hub check` says what this Hub can do"
+        ) from error
     cache.keep(file, json.dumps([[each.path, each.size, each.id, each.lfs] for each in blobs]).encode())
     return Tree(repository, commit, {each.path: each for each in blobs})
 

@@ -15,10 +15,10 @@ def expected(plan: Plan) -> int | None:
     """About how many requests it takes to read the shards and to download the models that are not here yet.
 
     Returns:
-        None for a plan that needs nothing of the Hub. Datasets that are streamed by `datasets`, and what is written to
-        the Hub, are not counted.
+        None for a plan that needs nothing of the Hub. Datasets that `datasets` streams and not file by file, and what
+        is written to the Hub, are not counted.
     """
-    shards = [shard for shard in plan.shards_todo if shard.file.startswith(URL) and shard.format != "dataset"]
+    shards = [shard for shard in plan.shards_todo if shard.file.startswith(URL)]
     pins = [pin for task in plan.tasks for pin in (task.model, task.adapter) if pin is not None and is_on_hub(pin)]
     if not shards and not (pins and plan.todo):
         return None

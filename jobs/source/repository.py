@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from jobs.hub import blobs
-from jobs.hub.files import HubFiles, path_of, path_of_url
+from jobs.hub.files import WHOLE_BYTES, HubFiles, path_of, path_of_url
 from jobs.hub.parts import merged
 from jobs.hub.tree import Tree
 from jobs.source import labels, lake
@@ -105,8 +105,9 @@ def _requests(shard: Shard, columns: Sequence[str]) -> int:
     if fs.is_here(path):
         return 0
     if shard.format != "parquet":
-        size = (shard.stop or fs.size(path)) - shard.start
-        return 1 + size // jsonl.BLOCK_BYTES
+        in_bytes = shard.format in ("csv", "jsonl") and shard.stop
+        size = shard.stop - shard.start if in_bytes else fs.size(path)
+        return 1 if size <= WHOLE_BYTES else 1 + size // jsonl.BLOCK_BYTES
     metadata = pq.read_metadata(pa.BufferReader(fs.footer(path)))
     return len(merged(parquet.chunks(metadata, range(shard.start, shard.stop), columns)))
 

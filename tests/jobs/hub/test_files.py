@@ -224,3 +224,21 @@ def test_a_footer_that_is_longer_than_expected_is_completed(hub, monkeypatch):
     metadata = pq.read_metadata(pa.BufferReader(fs.footer(f"{root}/a.parquet")))
     assert metadata.equals(pq.read_metadata(io.BytesIO(content)))
     assert path_of(*files._blob(f"{root}/a.parquet")) == f"{root}/a.parquet"
+
+
+def test_a_whole_file_is_begun_again_at_a_hub_without_ranges(hub):
+    fs, root = repository(hub, {"a.csv": LARGE})
+    hub.faults.cut("/resolve/", after=50_000, times=1)
+    hub.faults.ignores_ranges()
+    with fs.open(f"{root}/a.csv") as stream:
+        assert stream.read() == LARGE
+
+
+def test_a_file_that_is_replaced_in_the_storage_is_refused(hub):
+    fs, root = repository(hub, {"a.bin": LARGE})
+    other = LARGE[:5] + LARGE[5:][::-1]
+    with fs.open_parts(f"{root}/a.bin") as stream:
+        assert stream.read(5) == LARGE[:5]
+        hub.faults.changes("sig=read", other)
+        with pytest.raises(SourceError, match="has changed"):
+            stream.read(10)
