@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from huggingface_hub import CommitOperationAdd, CommitOperationDelete, get_token
 from huggingface_hub.errors import HfHubHTTPError
 
-from jobs.hub import probe, session, snapshot
+from jobs.hub import probe, session, snapshot, xet
 from jobs.hub.complaint import HUB_ERRORS, explain, is_passing
 from jobs.hub.snapshot import Kind, Snapshot
 from transforms.errors import NightscribeError, SinkError, SpecError
@@ -107,9 +107,11 @@ class Commits:
                     f"{self.name}: {session.endpoint()} makes a commit although its parent is not the newest one, so "
                     "two writers could overwrite each other; use a local folder, s3:// or abfs://"
                 )
-            self._keeps_parent = True
             if not seen.exists:
                 session.api().create_repo(self.repository, repo_type=self.kind, private=True, exist_ok=True)
+            if not self._keeps_parent:
+                xet.settle(session.api(), self.repository, self.kind)
+            self._keeps_parent = True
         if not seen.exists and not (seen := self.look()).exists:
             raise SinkError(f"{self.name} is there, and the token may not see it; set HF_TOKEN to one that may write")
         return seen
