@@ -25,7 +25,7 @@ def get(repository: str, kind: str, key: str) -> bytes | None:
 
     Args:
         repository: org/name.
-        kind: file, footer or layout.
+        kind: file, footer, layout, ...
         key: id of the blob, or another hash.
     """
     try:
@@ -53,7 +53,7 @@ def put(repository: str, kind: str, key: str, content: bytes) -> None:
 
 
 def prune(limit_bytes: int) -> None:
-    """Remove the oldest files until the others take at most 9/10 of `limit_bytes`."""
+    """Remove the oldest until the others take at most 9/10 of `limit_bytes`; layouts and footers after all files."""
     files = []
     for folder, _, names in os.walk(cache.folder("blobs")):
         for name in names:
@@ -63,11 +63,11 @@ def prune(limit_bytes: int) -> None:
             except FileNotFoundError:
                 # Another process removed it.
                 continue
-            files.append((found.st_mtime_ns, found.st_size, path))
-    size = sum(each[1] for each in files)
+            files.append((f"{os.sep}file{os.sep}" not in path, found.st_mtime_ns, found.st_size, path))
+    size = sum(each[2] for each in files)
     if size <= limit_bytes:
         return
-    for _, bytes_, path in sorted(files):
+    for _, _, bytes_, path in sorted(files):
         Path(path).unlink(missing_ok=True)
         size -= bytes_
         if size <= limit_bytes * 9 // 10:

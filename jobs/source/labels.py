@@ -33,7 +33,7 @@ def of_features(features: Mapping[str, Any]) -> dict[str, list[str]]:
             walk(path, feature[0] if feature else None)
         elif isinstance(feature, dict) and feature.get("_type") == "ClassLabel":
             if feature.get("names"):
-                found[path] = list(feature["names"])
+                found[path] = [str(name) for name in feature["names"]]
         elif isinstance(feature, dict) and "feature" in feature and "_type" in feature:
             walk(path, feature["feature"])
         elif isinstance(feature, dict) and "_type" not in feature:

@@ -142,11 +142,16 @@ def _labels_of(file: File) -> dict[str, list[str]]:
 
 def _has_lines(found_tree: Tree, path: str) -> bool:
     """Whether a JSON file has one object a line; `datasets` reads those of other forms, such as one array."""
+    blob = found_tree.files[path]
+    if (known := blobs.get(found_tree.repository, "lines", blob.id)) is not None:
+        return known == b"yes"
     try:
-        jsonl.inspect(HubFiles(), path_of(found_tree, found_tree.files[path]), SourceSpec(dataset="org/name"))
+        jsonl.inspect(HubFiles(), path_of(found_tree, blob), SourceSpec(dataset=found_tree.repository))
+        found = True
     except UnreadableSource:
-        return False
-    return True
+        found = False
+    blobs.put(found_tree.repository, "lines", blob.id, b"yes" if found else b"no")
+    return found
 
 
 def _fits(key: str, value: Any) -> bool:

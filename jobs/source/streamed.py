@@ -48,8 +48,10 @@ def plan(spec: SourceSpec, split: Split, listed: Tree) -> Found:
     """
     stream = _opened(spec, split, split.files) if _is_by_file(split) else _of_hub(spec)
     schema, named = _columns(spec, stream)
-    if _is_by_file(split) and stream.num_shards == len(split.files):
-        return Found(schema, (), [_shard(split, listed, path) for path in split.files], labels=named)
+    if _is_by_file(split):
+        if stream.num_shards == len(split.files):
+            return Found(schema, (), [_shard(split, listed, path) for path in split.files], labels=named)
+        stream = _of_hub(spec)
     key = f"{spec.config or 'default'}/{spec.split}/{listed.repository.rsplit('/', 1)[-1]}"
     version = listed.commit
     if spec.data_files is not None:
@@ -152,6 +154,11 @@ def _of_folder(spec: SourceSpec, folder: Path) -> datasets.IterableDataset:
     """The split of a local folder, in each way in which it can be written."""
     if not _saved_by_datasets(folder):
         return _loaded(spec, str(folder))
+    if spec.data_files is not None:
+        raise SpecError(
+            f"source.data_files does not apply to {spec.dataset!r}, which `datasets` has saved; remove it, or give the "
+            f"files as source.path"
+        )
     try:
         saved = datasets.load_from_disk(str(folder))
     except Exception as error:

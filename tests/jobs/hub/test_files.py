@@ -210,9 +210,11 @@ def test_offline_a_file_that_is_not_here_is_named(hub, monkeypatch):
 
 
 def test_the_oldest_files_leave_a_cache_that_is_full(hub, monkeypatch):
+    blobs.put("org/name", "layout", "00", b"columns")
     for i in range(10):
         blobs.put("org/name", "file", f"{i:02d}", bytes(100))
     blobs.prune(500)
+    assert blobs.get("org/name", "layout", "00") == b"columns"
     left = [i for i in range(10) if blobs.get("org/name", "file", f"{i:02d}") is not None]
     assert left == [6, 7, 8, 9]
 
