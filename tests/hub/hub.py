@@ -37,6 +37,7 @@ class Hub:
         hides_gated: whether the listing of a gated repository needs access; at the public Hub only its files do.
         compresses: whether text files are sent with gzip to clients that take it, without a length and without regard
             to a range, as the public Hub's cache does.
+        serves_large: whether files of git-lfs are served by the API itself, as at simple self-hosted Hubs.
         redirects: whether files that git keeps are served from another path, as at the public Hub.
         xet: a folder that clients with Xet use as its store (tests.hub.xet); None without Xet.
         xet_hashes: SHA-256 -> hash of files in that store.
@@ -69,6 +70,7 @@ class Hub:
         self.hides_gated = False
         self.compresses = False
         self.redirects = False
+        self.serves_large = False
         self.xet: Path | None = None
         self.xet_hashes: dict[str, str] = {}
         self._budget: Budget | None = None
@@ -91,7 +93,9 @@ class Hub:
         """A new repository, with these files in its first commit."""
         made = Repository(kind, name, private, gated)
         if files:
-            made.replace({path: Blob.of(path, text) for path, text in files.items()}, "first files")
+            as_lfs = self.lfs == "lfs"
+            blobs = {path: Blob.of(path, text) if as_lfs else Blob(text) for path, text in files.items()}
+            made.replace(blobs, "first files")
         self.repositories[kind, name] = made
         return made
 

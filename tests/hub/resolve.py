@@ -41,16 +41,22 @@ def answer(hub: Hub, request: Request) -> Response | None:
     if request.fault is not None and request.fault.kind == "content":
         blob = Blob(request.fault.body, blob.lfs)
     headers = {"X-Repo-Commit": commit.sha, "ETag": f'"{blob.etag}"', "Content-Disposition": _disposition(path)}
-    if blob.lfs:
+    if found["cached"] and (etag := request.query.get("etag", [""])[0].strip('"')) in hub.objects:
+        # The redirect to here was for another content: a fault.
+        blob = Blob(hub.objects[etag])
+    if blob.lfs and not hub.serves_large:
         hub.objects.setdefault(blob.sha256, blob.content)
         return Response(
             302, b"Found. Redirecting to the storage", headers | _stored_at(hub, request, repository, blob, path)
         )
-    if hub.redirects and not found["cached"]:
+    if hub.redirects and not found["cached"] and not blob.lfs:
+        if request.fault is not None and request.fault.kind == "content":
+            hub.objects[blob.etag] = blob.content
         place = f"{request.prefix}/api/resolve-cache/{kind}s/{found['name']}/{commit.sha}/{found['path']}"
         linked = {"Location": f'{place}?etag="{blob.etag}"', "X-Linked-Size": str(len(blob.content))}
         return Response(307, b"Temporary Redirect. Redirecting to the cache", headers | linked)
-    return Response(200, blob.content, headers | {"Content-Type": "text/plain; charset=utf-8"}, ranged=True)
+    kind_ = "application/octet-stream" if blob.lfs else "text/plain; charset=utf-8"
+    return Response(200, blob.content, headers | {"Content-Type": kind_}, ranged=True)
 
 
 def stored(hub: Hub, request: Request) -> Response:

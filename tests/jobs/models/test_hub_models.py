@@ -110,7 +110,9 @@ def test_sharded_weights_in_a_subfolder_are_found_by_their_index(hub: Hub, name:
     pins = [models_hub.pin(f"{name}:{folder}", None, "tasks.0.model") for folder in ("small/v1", "other")]
     assert [pin.commit for pin in pins] == [repository.head] * 2
     assert pins[0].version != pins[1].version
-    with pytest.raises(ModelError, match="these folders have: other; write one after a colon, org/name:folder"):
+    with pytest.raises(
+        ModelError, match="these folders have: other, small/v1; write one after a colon, org/name:folder"
+    ):
         models_hub.pin(name, None, "tasks.0.model")
     with pytest.raises(ModelError, match="names the folder 'nothing', which its repository does not have"):
         models_hub.pin(f"{name}:nothing", None, "tasks.0.model")
