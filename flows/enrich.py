@@ -136,7 +136,7 @@ def run_job(parsed: JobSpec, stopped: StopToken = NEVER) -> dict[str, Any]:
     log = get_run_logger()
     planned = run.prepare(parsed)
     shards, todo = count(len(planned.shards), "shard"), len(planned.todo)
-    log.info("%s, %s to do, into %s", shards, f"{todo:,}", parsed.sink.path)
+    log.info("%s, %s to do, into %s", shards, f"{todo:,}", parsed.sink.shown)
     try:
         with gpu.slot(planned), run.holding(planned, stopped) as held:
             state = execute(held, return_state=True)

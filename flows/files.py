@@ -65,7 +65,7 @@ class Job:
             _starts(self.spec),
             f"- reads: `{_paths(self.spec.source)}`",
             *(f"- {task.task} into `{task.into}`: {task.model or 'no model'}" for task in self.spec.tasks),
-            f"- writes: `{self.spec.sink.path}`",
+            f"- writes: `{self.spec.sink.shown}`",
         ]
         return _about(self.spec, lines)
 

@@ -19,7 +19,7 @@ from jobs.models import agreement, fit
 from jobs.models.pool import ModelPool
 from jobs.plan import Plan, planning, task_plans
 from jobs.report import Report, account, night
-from jobs.sink import Entry, open_sink, owner
+from jobs.sink import Entry, open_sink, owner, repository
 from jobs.sink.folder import FolderSink
 from jobs.spec import JobSpec
 from jobs.store import explain, lease, names
@@ -105,6 +105,8 @@ def holding(plan: Plan, stop: StopToken = NEVER) -> Iterator[Held]:
     try:
         with lease.hold(store) as leased:
             sink.recover()
+            if sink.mirror is not None:
+                repository.follow(plan.spec, sink.mirror, sink.published)
             owner.check(plan.spec, store)
             plan = replace(plan, lease=leased.number)
             plan = planning.refresh(plan, sink)
@@ -156,13 +158,15 @@ def execute(held: Held) -> None:
 
 
 def finish(held: Held) -> Report:
-    """Check the row counts, draw rows for review, publish the staged rows, remove what they replace, write the report.
+    """Check the row counts, draw rows for review, commit the staged rows, remove what they replace, write the report.
+
+    The rows of a dataset are published to the Hub after the commit.
 
     Args:
         held: the run, executed.
 
     Raises:
-        RunError: the row counts do not add up, or too many rows were rejected.
+        RunError: the row counts do not add up, too many rows were rejected, or the Hub does not take the rows.
     """
     plan, sink = held.plan, held.sink
 
@@ -177,10 +181,16 @@ def finish(held: Held) -> Report:
         from jobs.review import night as review
 
         removed, drawn = review.commit(plan, sink, check)
+    publication = None
+    if sink.mirror is not None:
+        # Imported here because it imports `datasets`, which takes a second.
+        from jobs.sink.publish import publish
+
+        publication = publish(plan, sink, sink.mirror, held.lease.check)
     asked = _asked(held)
     for name in sink.store.names(progress.folder(plan.run_id)):
         sink.store.delete(name)
-    return night.record(plan, sink.store, sink.entries(), held.timeline.samples, removed, drawn, asked)
+    return night.record(plan, sink.store, sink.entries(), held.timeline.samples, removed, drawn, asked, publication)
 
 
 def _asked(held: Held) -> Counted:

@@ -31,9 +31,10 @@ BIO = ["O", "B-PER", "I-PER", "B-LOC", "I-LOC"]
 
 @pytest.fixture
 def hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Hub]:
-    """The Hub at HF_ENDPOINT, empty; this program keeps what it learns of it in a folder of the test."""
+    """The Hub at HF_ENDPOINT, empty; this program keeps what it learns of it, and its rows, in folders of the test."""
     HUB.reset()
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
     yield HUB
     HUB.reset()
 

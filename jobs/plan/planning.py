@@ -14,7 +14,8 @@ from jobs.models import fit
 from jobs.plan import Plan, TaskPlan, fingerprint, task_plans, todo
 from jobs.plan.fingerprint import Fingerprint
 from jobs.review import place
-from jobs.sink import Sink, open_sink, owner
+from jobs.sink import Sink, open_sink, owner, repository
+from jobs.sink.folder import FolderSink
 from jobs.sink.part import check_columns
 from jobs.source import Source, files
 from jobs.spec import JobSpec
@@ -43,6 +44,11 @@ def make(spec: JobSpec) -> Plan:
         if spec.source.path:
             files.find(spec.source.path, spec.source.format)
         raise
+    seen = None
+    if sink.mirror is not None:
+        changes, seen = repository.check(spec, sink.mirror, sink.published)
+        sink = FolderSink(sink.store, sink.mirror, changes)
+        owned = owned or seen.owner
     kinds_read = [pair for item in spec.tasks for pair in column_kinds(item.options)]
     texts = {column for column, kind in kinds_read if kind == "text"}
     pinned = owned.pinned if owned is not None else {}
@@ -50,9 +56,16 @@ def make(spec: JobSpec) -> Plan:
     place.check(spec)
     known = owned.outputs if owned is not None else {}
     planned_tasks, schema = task_plans.resolve(spec, planned_source.schema, known)
-    # The value of a partition column stays in the name of the folder.
-    schema = pa.schema([field for field in schema if field.name not in planned_source.partition_columns])
+    if spec.sink.dataset is None:
+        # The value of a partition column stays in the name of the folder. Readers of a dataset do not look there.
+        schema = pa.schema([field for field in schema if field.name not in planned_source.partition_columns])
     check_columns(schema)
+    if seen is not None and sink.mirror is not None:
+        # Imported here because it imports `datasets`, which takes a second.
+        from jobs.sink import card
+
+        card.check_columns(schema)
+        card.check(seen.card, schema, sink.mirror)
     plan = Plan(
         # With microseconds, because several short runs can start within a second and must sort in order.
         run_id=f"{datetime.now(UTC):%Y%m%dT%H%M%S%f}-{secrets.token_hex(3)}",

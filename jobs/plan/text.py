@@ -19,7 +19,7 @@ def lines(plan: Plan) -> list[tuple[str, str]]:
         ("columns", ", ".join(f"{field.name} ({field.type})" for field in plan.schema)),
     ]
     shown += [(f"task {task.spec.task}", task_text(task)) for task in plan.tasks]
-    shown.append(("sink", f"{plan.spec.sink.path}: {count(done, 'shard')} done, {len(plan.todo):,} to do"))
+    shown.append(("sink", f"{plan.spec.sink.shown}: {count(done, 'shard')} done, {len(plan.todo):,} to do"))
     shown += [("", f"{count(n, 'shard')} to do: {why}") for why, n in Counter(plan.todo.values()).most_common()]
     shown.append(("rows to do", _rows(plan)))
     if (requests := expected(plan)) is not None:

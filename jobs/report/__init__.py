@@ -40,7 +40,7 @@ class Report:
         padded_tokens: token positions computed, including padding.
         seconds: from plan to published, of all attempts.
         run_id: names the plan and the report below `_nightscribe/`.
-        output: folder of the enriched rows.
+        output: folder of the enriched rows; for a dataset of the Hub the one from which they are published.
         status: how this run ended: finished, failed or stopped.
         attempts: runs since the last one that finished, this one included.
         shards_done: shards that these attempts enriched.
@@ -50,6 +50,9 @@ class Report:
         rows_drawn: rows that were drawn for people to label (`review`).
         hub_requests: requests of this run to the Hub, those of its plan and its workers included.
         hub_bytes: bytes that it received from there.
+        dataset: the dataset of the Hub that the rows were published to, for a person; None for other sinks.
+        commit: URL of its newest commit, which has the rows; None if nothing was published.
+        uploaded_bytes: size of the part files that this run published.
     """
 
     rows_in: int
@@ -71,6 +74,9 @@ class Report:
     rows_drawn: int = 0
     hub_requests: int = 0
     hub_bytes: int = 0
+    dataset: str | None = None
+    commit: str | None = None
+    uploaded_bytes: int = 0
 
     def as_dict(self) -> dict[str, Any]:
         """Plain JSON."""

@@ -130,9 +130,14 @@ def before(store: Store, run_id: str, nights: int = NIGHTS) -> list[Kept]:
 
 
 def last_finished(store: Store, run_id: str) -> str | None:
-    """The last run before one that finished."""
+    """The last run before one that finished, also one of another machine that published to the same dataset."""
     earlier = (name for name in reversed(run_ids(store)) if name < run_id)
-    return next((name for name in earlier if (kept := _read_if_sound(store, name)) and kept.finished), None)
+    found = next((name for name in earlier if (kept := _read_if_sound(store, name)) and kept.finished), None)
+    try:
+        restored = str(json.loads(store.get(names.RESTORED))["run_id"])
+    except FileNotFoundError:
+        return found
+    return restored if found is None else max(found, restored)
 
 
 def unfinished(store: Store, run_id: str) -> list[Kept]:

@@ -21,6 +21,7 @@ from transforms.errors import NightscribeError, Stopped
 if TYPE_CHECKING:
     from jobs.plan import Plan
     from jobs.sink.entry import Entry
+    from jobs.sink.publish import Publication
     from jobs.store import Store
 
 LOG = logging.getLogger(__name__)
@@ -57,6 +58,7 @@ def record(
     removed: Iterable[Entry] = (),
     drawn: int = 0,
     asked: Counted = NOTHING,
+    publication: Publication | None = None,
     error: BaseException | None = None,
 ) -> Report:
     """Count what the night has done so far and keep the report of it in the sink.
@@ -69,6 +71,7 @@ def record(
         removed: entries that this run removes from the sink, together with their rows.
         drawn: rows drawn for review.
         asked: requests of this run to the Hub.
+        publication: what was published to a dataset of the Hub; None for other sinks.
         error: the error that ended the run; None for a run that finished.
     """
     status: Status = FINISHED if error is None else STOPPED if isinstance(error, Stopped) else "failed"
@@ -99,6 +102,9 @@ def record(
         rows_drawn=drawn,
         hub_requests=asked.requests,
         hub_bytes=asked.received,
+        dataset=None if plan.spec.sink.dataset is None else plan.spec.sink.shown,
+        commit=None if publication is None else publication.commit,
+        uploaded_bytes=0 if publication is None else publication.uploaded_bytes,
     )
     kept = details(plan, report, look(plan, own, store), _joined(timeline, attempts, earlier))
     kept |= {"attempts_made": [asdict(attempt) for attempt in attempts]}

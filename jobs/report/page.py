@@ -62,7 +62,8 @@ def summary(kept: Kept) -> list[tuple[str, str]]:
     if attempts := _more_attempts(numbers):
         rows.append(("attempts", attempts))
     rows += [task_line(task) for task in numbers["tasks"]]
-    return [*rows, ("run", kept.run_id), ("finished", finished(numbers)), ("output", numbers["output"])]
+    rows += [("run", kept.run_id), ("finished", finished(numbers)), ("output", numbers["output"])]
+    return [*rows, *_published(numbers)]
 
 
 def shards_done(numbers: Mapping[str, Any]) -> int:
@@ -166,6 +167,13 @@ def drift_note(nights: int) -> str:
 
 def _listed(task: Mapping[str, Any]) -> bool:
     return task["spec"].get("labels") is not None
+
+
+def _published(numbers: Mapping[str, Any]) -> list[tuple[str, str]]:
+    if numbers.get("dataset") is None:
+        return []
+    commit = numbers.get("commit") or "nothing was published"
+    return [("dataset", numbers["dataset"]), ("commit", commit), ("uploaded", size(numbers["uploaded_bytes"]))]
 
 
 def _more_attempts(numbers: Mapping[str, Any]) -> str:

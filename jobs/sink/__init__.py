@@ -12,6 +12,7 @@ from jobs.plan import Plan
 from jobs.sink.entry import Entry
 from jobs.sink.folder import FolderSink
 from jobs.sink.part import PartWriter
+from jobs.sink.repository import Mirror
 from jobs.source import Shard
 from jobs.spec import SinkSpec
 from jobs.store import Store, check
@@ -59,4 +60,4 @@ def open_sink(spec: SinkSpec, store: Store | None = None) -> FolderSink:
     """
     store = store or Store(spec.path)
     check(store)
-    return FolderSink(store)
+    return FolderSink(store, None if spec.dataset is None else Mirror(spec, store))

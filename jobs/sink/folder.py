@@ -28,6 +28,8 @@ from jobs.sink.entry import Entry
 from jobs.sink.fewer import refuse_fewer_rows
 from jobs.sink.ledger import Ledger
 from jobs.sink.part import SOURCE, PartWriter
+from jobs.sink.published import NO_CHANGES, Changes
+from jobs.sink.repository import Mirror
 from jobs.source import Shard
 from jobs.source.content import content_hash
 from jobs.store import Store, names
@@ -68,11 +70,15 @@ class FolderSink:
 
     Args:
         store: the folder.
+        mirror: the dataset repository that its rows are published to, or None.
+        changes: of the ledger, which the next run makes before anything else; a plan counts on them.
     """
 
-    def __init__(self, store: Store):
+    def __init__(self, store: Store, mirror: Mirror | None = None, changes: Changes = NO_CHANGES):
         self.store = store
-        self.published = Ledger(store, names.LEDGER)
+        self.mirror = mirror
+        self.changes = changes
+        self.published = Ledger(store, names.LEDGER, is_elsewhere=None if mirror is None else mirror.has)
         self.staged = Ledger(store, names.STAGED_LEDGER, names.STAGED_FILES)
 
     def entries(self, plan: Plan | None = None) -> dict[str, Entry]:
@@ -82,7 +88,7 @@ class FolderSink:
             plan: if only the published entry of a slot fits this plan, it has precedence. So a stopped run with other
                 options does not make the next run redo published shards.
         """
-        published, staged = self.published.read(), self.staged.read() | self._committing()
+        published, staged = self._published(), self.staged.read() | self._committing()
         shards = {} if plan is None else {shard.slot: shard for shard in plan.shards}
         for slot in published.keys() & staged.keys() & shards.keys():
             assert plan is not None
@@ -96,8 +102,11 @@ class FolderSink:
 
     def open(self, entry: Entry) -> BinaryIO:
         """Open the part file of an entry, staged or published, for reading."""
-        staged = self.staged.get(entry.slot) == entry
-        return self.store.open(self.staged.file(entry.part) if staged else entry.part)
+        if self.staged.get(entry.slot) == entry:
+            return self.store.open(self.staged.file(entry.part))
+        if self.mirror is not None and not self.store.exists(entry.part):
+            return self.mirror.open(entry)
+        return self.store.open(entry.part)
 
     def writer(self, plan: Plan, shard: Shard) -> PartWriter:
         """A writer that stages one shard."""
@@ -123,7 +132,7 @@ class FolderSink:
         versions = {shard.key: shard.version for shard in plan.shards}
         limited = plan.spec.source.limit is not None
         gone = []
-        for entry in self.published.read().values():
+        for entry in self._published().values():
             if entry.slot in slots:
                 continue
             if entry.key in versions:
@@ -195,6 +204,9 @@ class FolderSink:
         with ThreadPoolExecutor(1 if self.store.local else THREADS) as threads:
             list(threads.map(commit_file, sorted(steps)))
         self.store.delete(names.COMMIT)
+
+    def _published(self) -> dict[str, Entry]:
+        return self.changes.applied(self.published.read())
 
     def _publish(self, entry: Entry) -> None:
         before = self.published.get(entry.slot)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import functools
 import json
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 from jobs.sink.entry import Entry
@@ -20,12 +21,14 @@ class Ledger:
         store: the sink's.
         folder: where the entries are.
         files: where the files that they name are; "" for the sink itself.
+        is_elsewhere: whether the files of an entry are kept at another place, and so need not be here.
     """
 
-    def __init__(self, store: Store, folder: str, files: str = ""):
+    def __init__(self, store: Store, folder: str, files: str = "", is_elsewhere: Callable[[Entry], bool] | None = None):
         self.store = store
         self.folder = folder
         self.files = files
+        self.is_elsewhere = is_elsewhere or (lambda _: False)
 
     def read(self, look: bool = True) -> dict[str, Entry]:
         """Every entry by slot; an incomplete one is ignored, so that its shard is redone.
@@ -43,12 +46,18 @@ class Ledger:
         if not found or not look:
             return found
         there = set(self.store.find((".parquet", names.REJECTED_ENDING, names.STAGED_ENDING)))
-        return {slot: entry for slot, entry in found.items() if there.issuperset(map(self.file, entry.files))}
+
+        def is_whole(entry: Entry) -> bool:
+            return there.issuperset(map(self.file, entry.files)) or self.is_elsewhere(entry)
+
+        return {slot: entry for slot, entry in found.items() if is_whole(entry)}
 
     def get(self, slot: str) -> Entry | None:
         """The entry of one slot, if it is complete and its files exist."""
         entry = self._read_one(self._name(slot))
-        return entry if entry is not None and all(self.store.exists(self.file(name)) for name in entry.files) else None
+        if entry is None or self.is_elsewhere(entry):
+            return entry
+        return entry if all(self.store.exists(self.file(name)) for name in entry.files) else None
 
     def write(self, entry: Entry) -> None:
         """Write an entry atomically; it replaces any older one of its slot."""

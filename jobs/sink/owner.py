@@ -142,7 +142,12 @@ def record(spec: JobSpec, store: Store, schema: pa.Schema, outputs: pa.Schema | 
     tasks = None if outputs is None else _packed(outputs)
     wanted = Owner(job.job, job.source, job.relative, _packed(schema), origin, tasks)
     if before != wanted:
-        store.put(names.OWNER, json.dumps(asdict(wanted), indent=1).encode())
+        put(store, wanted)
+
+
+def put(store: Store, wanted: Owner) -> None:
+    """Write down the owner of a sink."""
+    store.put(names.OWNER, json.dumps(asdict(wanted), indent=1).encode())
 
 
 def of(spec: JobSpec, store: Store) -> Owner:

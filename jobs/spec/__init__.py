@@ -17,6 +17,7 @@ from jobs.spec.content import load, refuse_tokens
 from jobs.spec.review import TASKS, ReviewSpec
 from jobs.spec.schedule import ScheduleSpec, TriggerSpec
 from jobs.spec.section import Section
+from jobs.spec.sink import DEFAULT_CONFIG, DEFAULT_SPLIT, SinkSpec
 from jobs.spec.source import SourceSpec
 from transforms import registry
 from transforms.contract import Task
@@ -80,24 +81,6 @@ class TaskSpec(BaseModel):
         return self.model_dump(include=set(type(self).model_fields)) | dataclasses.asdict(self.options)
 
 
-class SinkSpec(Section):
-    """Where the enriched rows go."""
-
-    path: str = Field(description="folder or fsspec URL of a folder")
-    on_vanished: Literal["keep", "remove"] = Field(
-        "keep", description="when a source file no longer exists: keep or remove its rows"
-    )
-    on_model_change: Literal["redo", "keep"] = Field(
-        "redo", description="whether finished rows are enriched again when a model, adapter or option changes"
-    )
-    take_over_from: str | None = Field(
-        None, description="name of the job that owns the sink, to make this job the owner"
-    )
-    allow_fewer_rows: bool = Field(
-        False, description="whether the run may remove published rows because of source.where, prepare or limit"
-    )
-
-
 class ErrorSpec(Section):
     """How many rows of a run may be rejected."""
 
@@ -137,6 +120,28 @@ class JobSpec(Section):
         None, description="the event on which Prefect starts the job, after it was deployed"
     )
     review: ReviewSpec | None = Field(None, description="rows of each run that people are asked to label")
+
+    @pydantic.model_validator(mode="before")
+    @classmethod
+    def _split_is_that_of_the_source(cls, content: Any) -> Any:
+        sink = content.get("sink") if isinstance(content, dict) else None
+        if not isinstance(sink, dict) or not sink.get("dataset") or sink.get("split") is not None:
+            return content
+        source = content.get("source")
+        split = source.get("split") if isinstance(source, dict) else getattr(source, "split", None)
+        return content | {"sink": sink | {"split": split or DEFAULT_SPLIT}}
+
+    @pydantic.model_validator(mode="after")
+    def _reads_other_rows_than_it_writes(self) -> JobSpec:
+        source, sink = self.source, self.sink
+        read = (source.dataset, source.config or DEFAULT_CONFIG, source.split)
+        if sink.dataset is not None and read == (sink.dataset, sink.config, sink.split):
+            raise ValueError(
+                f"source.dataset and sink.dataset are both {sink.dataset!r} with the configuration {sink.config!r} "
+                f"and the split {sink.split!r}, so the next run would read what this one wrote; choose another "
+                f"sink.config or sink.dataset"
+            )
+        return self
 
     @pydantic.model_validator(mode="after")
     def _columns_are_new(self) -> JobSpec:

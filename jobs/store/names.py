@@ -15,6 +15,10 @@ STAGED_ENDING = ".staged"
 COMMIT = f"{FOLDER}/commit.json"
 # The job that the sink belongs to.
 OWNER = f"{FOLDER}/owner.json"
+# A dataset of the Hub: its list of files when this machine last saw it, and the run of the ledger entries that were
+# taken from there.
+REPOSITORY = f"{FOLDER}/repository.jsonl"
+RESTORED = f"{FOLDER}/restored.json"
 PLANS = f"{FOLDER}/plans"
 REPORTS = f"{FOLDER}/reports"
 PROGRESS = f"{FOLDER}/progress"
