@@ -23,6 +23,7 @@ from jobs.forget.traces import Traces, find
 from jobs.registry import Registry, used
 from jobs.report.shown import count
 from jobs.retraining import round as rounds
+from jobs.sink import open_sink
 from jobs.sink.folder import FolderSink
 from jobs.spec import JobSpec
 from jobs.store import Store, lease
@@ -75,7 +76,7 @@ def forget(
     """
     with ExitStack() as stack:
         person = stack.enter_context(Person(condition))
-        opened = [(job, FolderSink(used.open_sink(job.sink.path, "sink.path"))) for job in jobs]
+        opened = [(job, open_sink(job.sink, used.open_sink(job.sink.path, "sink.path"))) for job in jobs]
         sinks = list({folder.store.root: (job, folder) for job, folder in opened}.values())
         known = [(training, Registry(training.registry)) for training in trainings]
         registries = list({each.url: (spec, each) for spec, each in known if registry.is_there(each)}.values())
@@ -158,6 +159,12 @@ def _left(places: _Places, traces: Traces, person: Person) -> Iterator[str]:
             f"{count(unreadable, 'rejected row')} could not be read, so nobody can tell whose they are; their column "
             "_raw has them as they are in the source."
         )
+    for job, _ in places.sinks:
+        if job.sink.dataset is not None:
+            yield (
+                f"{job.sink.shown} keeps the rows of a file that the next run replaces in its earlier commits; "
+                f"`HfApi().super_squash_history('{job.sink.dataset}', repo_type='dataset')` deletes those."
+            )
     for _, found in places.registries:
         trained = registry.trained(found, traces)
         if trained.on:

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from jobs.forget import parquet
@@ -44,11 +46,14 @@ def tables(spec: JobSpec, sink: FolderSink) -> list[Table]:
 def enriched(spec: JobSpec, sink: FolderSink) -> list[Table]:
     """The part files, published and staged."""
     texts = Texts(spec.tasks)
-    return [
-        parquet.in_store(sink.store, ledger.file(entry.part), "enriched rows", texts, partition(entry.key))
-        for ledger in (sink.published, sink.staged)
-        for entry in ledger.read().values()
-    ]
+    tables = []
+    for ledger in (sink.published, sink.staged):
+        for entry in ledger.read().values():
+            folders = partition(entry.key)
+            table = parquet.in_store(sink.store, ledger.file(entry.part), "enriched rows", texts, folders)
+            # A part file of a dataset may be on the Hub only.
+            tables.append(replace(table, open=partial(sink.open, entry)) if ledger is sink.published else table)
+    return tables
 
 
 def changes(

@@ -123,15 +123,17 @@ NO_CHANGES = Changes()
 def changes(local: Mapping[str, Entry], base: Published | None, there: Published | None) -> Changes:
     """What another machine has changed in the repository since this one last published or looked.
 
-    A slot that only this machine changed keeps the entry of this machine, which the next commit publishes.
+    A slot that only this machine changed keeps the entry of this machine, which the next commit publishes. So do all
+    if the list is gone or older than this machine knows it: somebody has deleted or reset the repository.
 
     Args:
         local: the ledger of this machine.
         base: the repository's list when this machine last saw it; None if it never did.
         there: the list as it is now; None if the repository has none.
     """
-    before = {} if base is None else base.files
-    now = {} if there is None else there.files
+    if there is None or (base is not None and there.run_id <= base.run_id):
+        return NO_CHANGES
+    before, now = {} if base is None else base.files, there.files
     put = {}
     for slot, file in now.items():
         known = local.get(slot)

@@ -116,6 +116,11 @@ class Mirror:
         self.store.put(names.REPOSITORY, json.dumps(head).encode() + b"\n" + list_.to_bytes())
         self.__dict__.pop("_known", None)
 
+    def forget(self) -> None:
+        """The repository has nothing of this split; only the holder of the sink may call this."""
+        self.store.delete(names.REPOSITORY)
+        self.__dict__.pop("_known", None)
+
     def has(self, entry: Entry) -> bool:
         """Whether the repository had the part file of an entry when this machine last saw it."""
         file = None if self.base is None else self.base.files.get(entry.slot)
@@ -202,6 +207,7 @@ def follow(spec: JobSpec, mirror: Mirror, ledger: Ledger) -> None:
             ledger.remove(entries[slot])
         ledger.write(entry)
     if seen.head is None or seen.published is None:
+        mirror.forget()
         return
     if changes.put:
         # The report of this night must not count them.
