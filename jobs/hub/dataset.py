@@ -13,7 +13,7 @@ from pathlib import Path
 from huggingface_hub import CommitOperationAdd, CommitOperationDelete, RepoFile, get_token, is_offline_mode
 from huggingface_hub.errors import EntryNotFoundError, RepositoryNotFoundError
 
-from jobs.hub import probe, session
+from jobs.hub import probe, session, xet
 from jobs.hub.complaint import HUB_ERRORS, explain, is_passing
 from transforms.errors import NightscribeError, SinkError, SpecError
 
@@ -176,6 +176,7 @@ class DatasetRepository:
             SinkError: the Hub does not take them.
         """
         with self._explained("written"):
+            xet.settle(session.api(), self.name, KIND)
             session.api().preupload_lfs_files(self.name, files, repo_type=KIND, num_threads=UPLOADS)
 
     def commit(
