@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import time
 import uuid
 
 from huggingface_hub import CommitOperationAdd, HfApi
 from huggingface_hub.errors import HfHubHTTPError
 
-from jobs.hub import cache, session
+from jobs.hub import cache, session, xet
+from jobs.hub.complaint import HUB_ERRORS, is_passing
 
 # Answers to a commit whose parent is not the newest one; the public Hub gives 412.
 REFUSED = frozenset({400, 404, 409, 412, 422})
@@ -64,11 +66,20 @@ def _is_refused(api: HfApi, repo_id: str, repo_type: str, revision: str) -> bool
     def commit(file: str, parent: str | None) -> str:
         add = CommitOperationAdd(f"nightscribe-probe/{file}", file.encode())
         message = "Does this Hub compare the parent of a commit with the newest one?"
-        made = api.create_commit(
-            repo_id, [add], commit_message=message, repo_type=repo_type, revision=revision, parent_commit=parent
-        )
-        return made.oid
+        for pause in (*session.PAUSES_S, None):
+            try:
+                made = api.create_commit(
+                    repo_id, [add], commit_message=message, repo_type=repo_type, revision=revision, parent_commit=parent
+                )
+                return made.oid
+            except HUB_ERRORS as error:
+                if pause is None or not is_passing(error):
+                    raise
+                # A commit that was made and whose answer was lost does no harm on a branch that is deleted.
+                time.sleep(pause)
+        raise AssertionError("the last attempt raises or returns")
 
+    xet.settle(api, repo_id, repo_type)
     first = commit("first.txt", None)
     commit("second.txt", first)
     try:
