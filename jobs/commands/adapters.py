@@ -30,7 +30,7 @@ def register(commands: Any) -> None:
 
     def add(name: str, call: Callable[[argparse.Namespace], int | None], help_: str) -> argparse.ArgumentParser:
         action: argparse.ArgumentParser = actions.add_parser(name, help=help_, description=call.__doc__)
-        action.add_argument("registry", metavar="REGISTRY", help="folder or URL of the registry")
+        action.add_argument("registry", metavar="REGISTRY", help="folder or URL of the registry, such as hf://org/name")
         action.set_defaults(call=call)
         return action
 

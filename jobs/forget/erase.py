@@ -174,6 +174,13 @@ def _left(places: _Places, traces: Traces, person: Person) -> Iterator[str]:
                 f"Weights keep what they learnt: {found.url} {', '.join(trained.maybe)} may have learnt from these "
                 "rows; what those versions were trained on is not kept."
             )
+    for _, found in places.registries:
+        if found.store.on_hub:
+            yield (
+                f"The older commits of {found.url} keep what was erased: its owner can make one commit of all, with "
+                "`super_squash_history` of huggingface_hub; other machines that have used the registry keep it in "
+                "~/.cache/nightscribe/hub."
+            )
     for training in {training.name: training for training, _ in places.registries}.values():
         if training.data.train.prepare:
             yield (

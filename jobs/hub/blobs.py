@@ -52,6 +52,11 @@ def put(repository: str, kind: str, key: str, content: bytes) -> None:
         prune(LIMIT_BYTES)
 
 
+def remove(repository: str, kind: str, key: str) -> None:
+    """Keep something no longer."""
+    _file(repository, kind, key).unlink(missing_ok=True)
+
+
 def prune(limit_bytes: int) -> None:
     """Remove the oldest until the others take at most 9/10 of `limit_bytes`; layouts and footers after all files."""
     files = []

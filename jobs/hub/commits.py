@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
-from huggingface_hub import CommitOperationAdd, CommitOperationDelete, get_token
+from huggingface_hub import CommitOperationAdd, CommitOperationDelete, get_token, is_offline_mode
 from huggingface_hub.errors import HfHubHTTPError
 
 from jobs.hub import probe, session, snapshot, xet
@@ -26,6 +26,9 @@ MAX_PAUSE_S = 4.0
 
 # Answers to a commit whose parent is not the newest one any more.
 LOST = frozenset({409, 412})
+
+# Answers that stay the same until a person changes a token, a permission or a name.
+DENIED = frozenset({401, 403, 404})
 
 Operation = CommitOperationAdd | CommitOperationDelete
 
@@ -47,7 +50,8 @@ class Commits:
         """The repository at its newest commit.
 
         Raises:
-            SinkError: the Hub does not answer, or the token may not see the files.
+            SinkError: the Hub does not answer.
+            SpecError: the token may not see the files, or HF_HUB_OFFLINE is set.
         """
         with self.explained():
             return snapshot.newest(self.kind, self.repository)
@@ -64,8 +68,8 @@ class Commits:
             Whether it is done.
 
         Raises:
-            SinkError: the token may not write, or the Hub does not answer.
-            SpecError: the Hub ignores the parent of a commit.
+            SinkError: the Hub does not answer.
+            SpecError: the token may not write, HF_HUB_OFFLINE is set, or the Hub ignores the parent of a commit.
         """
         for attempt in itertools.count(1):
             seen = self._writable()
@@ -113,18 +117,20 @@ class Commits:
                 xet.settle(session.api(), self.repository, self.kind)
             self._keeps_parent = True
         if not seen.exists and not (seen := self.look()).exists:
-            raise SinkError(f"{self.name} is there, and the token may not see it; set HF_TOKEN to one that may write")
+            raise SpecError(f"{self.name} is there, and the token may not see it; set HF_TOKEN to one that may write")
         return seen
 
     @property
     def _page(self) -> str:
         return f"datasets/{self.repository}" if self.kind == "dataset" else self.repository
 
-    def _error(self, error: Exception) -> SinkError:
-        why = explain(error, self._page)
-        if _status(error) == 401 and get_token() is None:
+    def _error(self, error: Exception) -> NightscribeError:
+        """One sentence; a SpecError if nobody but a person can change it."""
+        why, status = explain(error, self._page), _status(error)
+        if status == 401 and get_token() is None:
             why = "it needs a token; set HF_TOKEN, or log in with `hf auth login`"
-        return SinkError(f"{self.name} cannot be used: {why}")
+        kind = SpecError if status in DENIED or is_offline_mode() else SinkError
+        return kind(f"{self.name} cannot be used: {why}")
 
 
 def _status(error: BaseException) -> int | None:

@@ -68,7 +68,7 @@ def newest(kind: Kind, repository: str) -> Snapshot:
     api = session.api()
     try:
         ask: Callable[..., ModelInfo | DatasetInfo] = api.dataset_info if kind == "dataset" else api.model_info
-        info = ask(repository, revision="main", files_metadata=True)
+        info = ask(repository, files_metadata=True)
     except GatedRepoError:
         raise
     except RepositoryNotFoundError:
@@ -103,6 +103,12 @@ def read(snapshot: Snapshot, path: str) -> bytes:
         )
     blobs.put(snapshot.repository, snapshot.kind, blob.id, content)
     return content
+
+
+def drop(snapshot: Snapshot, path: str) -> None:
+    """Keep the content of a small file on this machine no longer."""
+    if path in snapshot.files:
+        blobs.remove(snapshot.repository, snapshot.kind, snapshot.files[path].id)
 
 
 def _blob(lfs: BlobLfsInfo | None, oid: str, size: int | None) -> Blob:

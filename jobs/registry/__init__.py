@@ -54,9 +54,11 @@ class Registry:
             SpecError: with the path.
         """
         if not self.store.names("versions") and not self.store.exists(CHAMPION):
-            private = ", set HF_TOKEN to a token that may see it if it is private" if self.store.on_hub else ""
+            other = " (a repository of the Hub is written hf://org/name)" if self.store.local else ""
+            if self.store.on_hub:
+                other = ", set HF_TOKEN to a token that may see it if it is private"
             raise SpecError(
-                f"{self.key} {self.url!r} is no registry: no version was ever added to it; correct the path{private}, "
+                f"{self.key} {self.url!r} is no registry: no version was ever added to it; correct the path{other}, "
                 "or train a first version with `nightscribe train`"
             )
 

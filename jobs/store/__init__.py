@@ -167,12 +167,12 @@ class Store:
                 return True
 
     def put_all(
-        self, files: Mapping[str, Content], message: str, only_if: tuple[str, str | None] | None = None
+        self, files: Mapping[str, Content | None], message: str, only_if: tuple[str, str | None] | None = None
     ) -> bool:
         """Write several files: on the Hub in one commit, elsewhere one after the other in their order.
 
         Args:
-            files: name -> content.
+            files: name -> content; None deletes a file.
             message: what the commit is for.
             only_if: one of the files, and the version that it must still have, as `get_versioned` gave it; None if it
                 must not exist yet. Otherwise neither this file nor those after it are written.
@@ -187,7 +187,9 @@ class Store:
             if callable(content):
                 found = self.get_versioned(name)
                 content = content(None if found is None else found[0])
-            if isinstance(content, Path):
+            if content is None:
+                self.delete(name)
+            elif isinstance(content, Path):
                 temporary = self.temporary()
                 try:
                     shutil.copyfile(content, temporary)

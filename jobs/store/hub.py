@@ -31,7 +31,7 @@ OTHERS = ("buckets", "kernels", "models", "spaces")
 
 # Files are read as they were so long ago at most. Whatever depends on the newest state looks again: `names`, `find`,
 # `get_versioned` and every write.
-LOOK_S = 2.0
+LOOK_S = 1.0
 
 
 class HubStore(Store):
@@ -151,7 +151,7 @@ class HubStore(Store):
         return self.put_all({name: content}, f"write {name}", (name, version))
 
     def put_all(
-        self, files: Mapping[str, Content], message: str, only_if: tuple[str, str | None] | None = None
+        self, files: Mapping[str, Content | None], message: str, only_if: tuple[str, str | None] | None = None
     ) -> bool:
         """Write several files in one commit, see `Store.put_all`; files that are there already are left out."""
         kept: dict[str, CommitOperationAdd] = {}
@@ -164,8 +164,11 @@ class HubStore(Store):
                     # Perhaps by the commit of this process, whose answer was lost.
                     is_ours = is_again and blob is not None and self._read(seen, name) == files[name]
                     return [] if is_ours else None
-            additions = (self._addition(seen, name, content, kept) for name, content in files.items())
-            return [each for each in additions if each is not None]
+            return [
+                each
+                for name, content in files.items()
+                if (each := self._operation(seen, name, content, kept)) is not None
+            ]
 
         return self._add(message, operations)
 
@@ -186,22 +189,24 @@ class HubStore(Store):
 
     def delete(self, name: str) -> None:
         """Delete a file if it is there; older commits keep it."""
+        self.put_all({name: None}, f"delete {name}")
 
-        def operations(seen: Snapshot, is_again: bool) -> Sequence[Operation]:
-            is_there = self.path(name) in seen.files
-            return [CommitOperationDelete(self.path(name), is_folder=False)] if is_there else []
-
-        self._add(f"delete {name}", operations)
-
-    def _addition(
-        self, seen: Snapshot, name: str, content: Content, kept: dict[str, CommitOperationAdd]
-    ) -> CommitOperationAdd | None:
-        """A file to add; None if it is there already. `kept` remembers what was uploaded for the next attempt."""
+    def _operation(
+        self, seen: Snapshot, name: str, content: Content | None, kept: dict[str, CommitOperationAdd]
+    ) -> Operation | None:
+        """A file to add or delete; None if it is so already. `kept` has what was uploaded, for the next attempt."""
         path, blob = self.path(name), seen.files.get(self.path(name))
+        if content is None:
+            snapshot.drop(seen, path)
+            return None if blob is None else CommitOperationDelete(path, is_folder=False)
         if callable(content):
             content = content(None if blob is None else self._read(seen, name))
         if isinstance(content, bytes):
-            return None if blob is not None and blob.holds(content) else CommitOperationAdd(path, content)
+            if blob is not None and blob.holds(content):
+                return None
+            # The person whose rows it names may want to be forgotten.
+            snapshot.drop(seen, path)
+            return CommitOperationAdd(path, content)
         if path not in kept:
             kept[path] = CommitOperationAdd(path, content)
         if blob is None:

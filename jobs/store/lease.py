@@ -23,7 +23,8 @@ from dataclasses import asdict, dataclass, field
 from filelock import FileLock, Timeout
 from pydantic import TypeAdapter
 
-from jobs.store import Store, check
+from jobs.store import Store, check, machine
+from jobs.store.machine import Machine
 from jobs.store.names import HOLDER, LEASES, LOCK
 from transforms.errors import NightscribeError, SinkBusy, SinkError
 
@@ -35,12 +36,14 @@ class Lease:
     Attributes:
         store: the sink's.
         number: one more than that of the holder before; 1 for a new sink.
+        machine: id of this machine; empty on a local disk.
         since: when it was taken, local time.
         lost: set when another process took the lease over.
     """
 
     store: Store
     number: int
+    machine: str = ""
     since: str = field(default_factory=lambda: time.strftime("%Y-%m-%d %H:%M:%S"))
     lost: threading.Event = field(default_factory=threading.Event)
 
@@ -70,6 +73,7 @@ class _Holder:
         host: the machine of the process that holds it.
         pid: the process.
         token: makes two files of one process differ.
+        machine: id of the machine, see `machine`.
     """
 
     number: int = 0
@@ -78,6 +82,7 @@ class _Holder:
     host: str = ""
     pid: int = 0
     token: str = ""
+    machine: str = ""
 
 
 _HOLDER = TypeAdapter(_Holder)
@@ -93,7 +98,7 @@ def hold(store: Store) -> Iterator[Lease]:
     """
     check(store)
     if not store.local:
-        with _leased(store) as lease:
+        with machine.hold(store.url) as here, _leased(store, here) as lease:
             yield lease
         return
     path = store.path(LOCK)
@@ -112,12 +117,13 @@ def hold(store: Store) -> Iterator[Lease]:
 
 
 @contextmanager
-def _leased(store: Store) -> Iterator[Lease]:
-    """Renewed from a thread; the lease of a killed run expires after `lease_s` of its store."""
+def _leased(store: Store, here: Machine) -> Iterator[Lease]:
+    """Renewed from a thread; the lease of a run that was killed elsewhere expires after `lease_s` of its store."""
     last = max(_numbers(store), default=0)
-    if last and (holder := _read(store, _name(last))).until > time.time():
+    holder = _read(store, _name(last)) if last else _Holder()
+    if holder.until > time.time() and not here.has_died(holder.machine):
         raise _busy(store, holder)
-    lease = Lease(store, last + 1)
+    lease = Lease(store, last + 1, here.id)
     name, mine = _name(lease.number), _holder(lease)
     if not store.put_if_absent(name, mine):
         raise _busy(store, _read(store, name))
@@ -135,14 +141,13 @@ def _leased(store: Store) -> Iterator[Lease]:
     thread = threading.Thread(target=_renew, args=(lease, stopped), name="lease", daemon=True)
     thread.start()
     try:
-        for number in numbers[:-1]:
-            store.delete(_name(number))
         yield lease
     finally:
         stopped.set()
         thread.join()
         if not lease.lost.is_set():
-            store.put(name, _holder(lease, until=0))
+            earlier = {_name(number): None for number in numbers[:-1]}
+            store.put_all({**earlier, name: _holder(lease, until=0)}, f"release {name}")
 
 
 def _renew(lease: Lease, stopped: threading.Event) -> None:
@@ -181,7 +186,8 @@ def _read(store: Store, name: str) -> _Holder:
 
 def _holder(lease: Lease, until: float | None = None) -> bytes:
     until = time.time() + lease.store.lease_s if until is None else until
-    holder = _Holder(lease.number, until, lease.since, socket.gethostname(), os.getpid(), uuid.uuid4().hex)
+    token = uuid.uuid4().hex
+    holder = _Holder(lease.number, until, lease.since, socket.gethostname(), os.getpid(), token, lease.machine)
     return json.dumps(asdict(holder)).encode()
 
 

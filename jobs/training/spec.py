@@ -163,7 +163,7 @@ class TrainingSpec(Section):
     adapter: dict[str, Any] = Field(
         default_factory=dict, description="fields of peft's LoraConfig; target_modules by architecture if left out"
     )
-    registry: str = Field(description="folder or fsspec URL where versions are kept")
+    registry: str = Field(description="where versions are kept: a folder, an fsspec URL, or hf://org/name")
     gate: GateSpec = GateSpec()
     approval: Literal["none", "prefect"] = Field(
         "none", description="who approves a promotion beside the gate; prefect asks a person in Prefect"

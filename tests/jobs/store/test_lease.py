@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
+import signal
+import subprocess
+import sys
 import time
 import uuid
 
 import pytest
 
 from jobs.store import Store, lease, names
+from jobs.store.hub import HubStore
 from jobs.store.opening import open_store
 from transforms.errors import SinkBusy, SinkError, SpecError
 
@@ -64,3 +68,27 @@ def test_a_damaged_file_about_the_last_holder_does_not_stop_a_run(tmp_path, cont
     (tmp_path / lease.HOLDER).write_text(content)
     with lease.hold(store) as held:
         assert held.number == 1
+
+
+KILLED = """
+import os, signal, sys
+from jobs.store import lease
+from jobs.store.hub import HubStore
+from jobs.store.opening import open_store
+with lease.hold(open_store(sys.argv[1], "registry")):
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+@pytest.mark.parametrize("machine", ["this", "another"])
+def test_the_lease_of_a_killed_process_is_taken_over_at_once_on_its_machine(hub, tmp_path, monkeypatch, machine):
+    monkeypatch.setenv("HF_TOKEN", hub.token("ada"))
+    store = HubStore(f"hf://org/{uuid.uuid4().hex}")
+    assert subprocess.run([sys.executable, "-c", KILLED, store.url], check=False).returncode == -signal.SIGKILL
+    if machine == "another":
+        monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "another"))
+        with pytest.raises(SinkBusy, match="is being written by process"), lease.hold(store):
+            pass
+        return
+    with lease.hold(store) as held:
+        assert held.number == 2
