@@ -6,8 +6,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from jobs import registry
+from jobs.hub import download, listing
 from jobs.hub.complaint import HUB_ERRORS, explain
-from jobs.models import choice, download, listing
+from jobs.models import choice
 from jobs.models import name as names
 from jobs.registry import Registry, use
 from transforms.digest import digest

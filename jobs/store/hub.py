@@ -17,11 +17,10 @@ from typing import BinaryIO
 
 from huggingface_hub import CommitOperationAdd, CommitOperationDelete, is_offline_mode
 
-from jobs.hub import snapshot
+from jobs.hub import download, snapshot
 from jobs.hub.commits import Commits, Operation
+from jobs.hub.listing import File
 from jobs.hub.snapshot import Kind, Snapshot
-from jobs.models import download
-from jobs.models.listing import File
 from jobs.store import Content, Store
 from transforms.errors import SpecError
 

@@ -12,7 +12,7 @@ from typing import Literal
 from huggingface_hub import hf_hub_download, try_to_load_from_cache
 
 from jobs.hub import cache, session
-from jobs.models.listing import File
+from jobs.hub.listing import File
 from transforms.errors import ModelError
 
 # Downloads at a time; each large file fills the line by itself.
