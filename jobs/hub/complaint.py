@@ -9,6 +9,7 @@ from huggingface_hub import get_token
 from huggingface_hub.errors import (
     DisabledRepoError,
     EntryNotFoundError,
+    FileMetadataError,
     GatedRepoError,
     HfHubHTTPError,
     LocalEntryNotFoundError,
@@ -59,8 +60,10 @@ def _known(error: BaseException, page: str) -> str | None:
         return f"the Hub has disabled it; {page} says why"
     if isinstance(error, RevisionNotFoundError):
         return f"it has no such revision; {page} lists its branches, tags and commits"
-    if isinstance(error, OfflineModeIsEnabled | LocalEntryNotFoundError) and not _is_network(error):
+    if isinstance(error, OfflineModeIsEnabled | LocalEntryNotFoundError) and not _was_asked(error):
         return "it is not in the cache of this machine, and HF_HUB_OFFLINE is set; run once without HF_HUB_OFFLINE"
+    if isinstance(error, FileMetadataError):
+        return f"{endpoint()} does not say which file it sends; check HF_ENDPOINT, and the proxy in between"
     if isinstance(error, RepositoryNotFoundError):
         return f"{endpoint()} does not have it, or it is private; check the name, or set HF_TOKEN to one that reads it"
     if isinstance(error, HfHubHTTPError) and isinstance(error, EntryNotFoundError):
@@ -99,8 +102,9 @@ def _chain(error: BaseException) -> Iterator[BaseException]:
     yield from sorted(causes, key=lambda each: not isinstance(each, HfHubHTTPError | OfflineModeIsEnabled))
 
 
-def _is_network(error: BaseException) -> bool:
-    return any(isinstance(each, httpx.TransportError | HfHubHTTPError) for each in _chain(error))
+def _was_asked(error: BaseException) -> bool:
+    """Whether the Hub was asked, in vain: a client says then, too, that the file is not in the cache."""
+    return any(isinstance(each, httpx.TransportError | HfHubHTTPError | FileMetadataError) for each in _chain(error))
 
 
 def _status(error: BaseException) -> int | None:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import re
 import secrets
+import sys
 import threading
 from collections.abc import Mapping
 from http.server import ThreadingHTTPServer
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from tests.hub import api, resolve, uploads
 from tests.hub.budget import Budget, refused
@@ -37,6 +38,7 @@ class Hub:
         hides_gated: whether the listing of a gated repository needs access; at the public Hub only its files do.
         compresses: whether text files are sent with gzip to clients that take it, without a length and without regard
             to a range, as the public Hub's cache does.
+        stores_here: whether the storage is at the address of the API, and wants the token too.
         serves_large: whether files of git-lfs are served by the API itself, as at simple self-hosted Hubs.
         redirects: whether files that git keeps are served from another path, as at the public Hub.
         xet: a folder that clients with Xet use as its store (tests.hub.xet); None without Xet.
@@ -71,6 +73,7 @@ class Hub:
         self.compresses = False
         self.redirects = False
         self.serves_large = False
+        self.stores_here = False
         self.xet: Path | None = None
         self.xet_hashes: dict[str, str] = {}
         self._budget: Budget | None = None
@@ -135,6 +138,8 @@ class Hub:
         return response
 
     def _routed(self, request: Request) -> Response:
+        if request.path.startswith(resolve.SAME):
+            return resolve.stored(self, request)
         for part in (api, resolve, uploads):
             if found := part.answer(self, request):
                 return found
@@ -147,6 +152,11 @@ class Hub:
 class _Server(ThreadingHTTPServer):
     daemon_threads = True
     request_queue_size = 128
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """A client that leaves in the middle of an answer is no error of the server."""
+        if not isinstance(sys.exception(), ConnectionError):
+            super().handle_error(request, client_address)
 
 
 def _server(port: int, handler_: type) -> ThreadingHTTPServer:

@@ -8,11 +8,14 @@ from typing import TYPE_CHECKING
 from urllib.parse import quote, unquote, urlencode
 
 from tests.hub import access, xet
-from tests.hub.repositories import Blob, Kind, Repository
+from tests.hub.repositories import Blob, Commit, Kind, Repository
 from tests.hub.wire import Refused, Request, Response
 
 if TYPE_CHECKING:
     from tests.hub.hub import Hub
+
+# The storage at the address of the API.
+SAME = "/storage/"
 
 _FILE = re.compile(
     r"/(?P<cached>api/resolve-cache/(?=models|datasets))?(models/|(?P<datasets>datasets/))?"
@@ -47,7 +50,9 @@ def answer(hub: Hub, request: Request) -> Response | None:
     if blob.lfs and not hub.serves_large:
         hub.objects.setdefault(blob.sha256, blob.content)
         return Response(
-            302, b"Found. Redirecting to the storage", headers | _stored_at(hub, request, repository, blob, path)
+            302,
+            b"Found. Redirecting to the storage",
+            headers | _stored_at(hub, request, repository, commit, blob, path),
         )
     if hub.redirects and not found["cached"] and not blob.lfs:
         if request.fault is not None and request.fault.kind == "content":
@@ -60,8 +65,15 @@ def answer(hub: Hub, request: Request) -> Response | None:
 
 
 def stored(hub: Hub, request: Request) -> Response:
-    """A file from the storage, which takes the signature in its URL and no token."""
-    if "authorization" in request.headers or request.query.get("sig") != ["read"]:
+    """A file from the storage: elsewhere it takes the signature in its URL and no token, here a token.
+
+    Raises:
+        Refused: the token is unknown or expired.
+    """
+    if request.path.startswith(SAME):
+        if access.user(hub, request) is None:
+            return Response.error(401, "Invalid username or password.")
+    elif "authorization" in request.headers or request.query.get("sig") != ["read"]:
         return Response(400, b"<Error><Code>InvalidArgument</Code></Error>")
     oid = request.path.rsplit("/", 1)[-1]
     content = hub.objects.get(oid)
@@ -69,17 +81,26 @@ def stored(hub: Hub, request: Request) -> Response:
         return Response(404, b"<Error><Code>NoSuchKey</Code></Error>")
     if request.fault is not None and request.fault.kind == "content":
         content = request.fault.body
-    # A storage has ETags of its own.
-    headers = {"ETag": f'"{hashlib.md5(content).hexdigest()}"', "Content-Type": "application/octet-stream"}
+    headers = {"Content-Type": "application/octet-stream"}
+    if request.path.startswith(SAME):
+        # Clients follow a redirect to the same address, and want to know there what they get.
+        headers |= {"ETag": f'"{Blob(content).sha256}"', "X-Repo-Commit": request.query["commit"][0]}
+    else:
+        # A storage has ETags of its own.
+        headers["ETag"] = f'"{hashlib.md5(content).hexdigest()}"'
     return Response(200, content, headers, ranged=True)
 
 
-def _stored_at(hub: Hub, request: Request, repository: Repository, blob: Blob, path: str) -> dict[str, str]:
-    query = urlencode({"sig": "read", "response-content-disposition": _disposition(path)}, quote_via=quote)
+def _stored_at(
+    hub: Hub, request: Request, repository: Repository, commit: Commit, blob: Blob, path: str
+) -> dict[str, str]:
+    query = urlencode(
+        {"sig": "read", "commit": commit.sha, "response-content-disposition": _disposition(path)}, quote_via=quote
+    )
     return {
         "X-Linked-ETag": f'"{blob.sha256}"',
         "X-Linked-Size": str(len(blob.content)),
-        "Location": f"{hub.storage}/{blob.sha256}?{query}",
+        "Location": f"{request.prefix + SAME if hub.stores_here else f'{hub.storage}/'}{blob.sha256}?{query}",
     } | xet.headers(hub, request, repository.kind, repository.name, blob)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -141,6 +142,24 @@ def test_of_two_commits_on_one_parent_the_second_fails(api: HfApi, hub: Hub, nam
     hub.ignores_parent = True
     api.create_commit(name, [second], commit_message="add", parent_commit=head)
     assert repository.files() == {"file.txt": b"second"}
+
+
+def test_of_many_commits_at_once_on_one_parent_one_succeeds(api: HfApi, hub: Hub, name: str):
+    repository = hub.repository("model", name)
+    head = repository.head
+
+    def add(number: int) -> int:
+        operation = CommitOperationAdd("file.txt", f"{number}".encode())
+        try:
+            api.create_commit(name, [operation], commit_message="add", parent_commit=head)
+        except HfHubHTTPError as error:
+            return error.response.status_code
+        return 200
+
+    with ThreadPoolExecutor(8) as threads:
+        done = list(threads.map(add, range(16)))
+    assert repository.files() == {"file.txt": f"{done.index(200)}".encode()}
+    assert sorted(done) == [200, *[412] * 15]
 
 
 def test_tags_and_branches_are_made_listed_and_deleted(api: HfApi, hub: Hub, name: str):

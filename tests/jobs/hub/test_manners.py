@@ -22,6 +22,7 @@ from tests.hub.hub import Hub
 # Attributes of the Hub of the tests.
 MANNERS: dict[str, dict[str, Any]] = {
     "the public Hub": {"redirects": True, "compresses": True},
+    "one whose storage is at its own address": {"stores_here": True},
     "one that keeps large files itself": {"serves_large": True, "page": 2},
     "one without git-lfs": {"lfs": "regular", "hides_gated": True},
 }

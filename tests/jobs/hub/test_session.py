@@ -110,6 +110,8 @@ def test_each_kind_of_error_ends_in_a_sentence_that_says_what_to_do(
         fault = hub.faults.status(status, "GET /api/models", times=None, body=b"<html>a page of a proxy</html>")
         said[key] = sentence(lambda: api.model_info(name), name)
         hub.faults.rules.remove(fault)
+    hub.faults.status(200, "HEAD /.*/other.txt", times=None)
+    said["proxy"] = sentence(lambda: hf_hub_download(name, "other.txt"), name)
     said["disk"] = complaint.explain(OSError(errno.ENOSPC, "No space left on device"), name)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     said["offline"] = sentence(lambda: api.model_info(name), name)
@@ -123,6 +125,7 @@ def test_each_kind_of_error_ends_in_a_sentence_that_says_what_to_do(
         "expired": "does not accept the token; set HF_TOKEN to a valid one",
         "broken": "fails (HTTP 500); run again later",
         "limited": "takes no more requests for now; run again later",
+        "proxy": "does not say which file it sends; check HF_ENDPOINT, and the proxy in between",
         "disk": "the disk is full",
         "offline": "HF_HUB_OFFLINE is set; run once without",
     }
