@@ -78,6 +78,8 @@ class Limiter:
     def __init__(self, endpoint: str, token: str | None):
         who = "anonymous" if token is None else hashlib.sha256(token.encode()).hexdigest()[:12]
         self.file: Path = cache.folder("limits", endpoint, f"{who}.json")
+        # When the window ends of which a person was told last.
+        self._told = 0.0
 
     def take(self, kind: str) -> None:
         """Wait until a request of this kind may be sent, and count it as sent.
@@ -87,7 +89,10 @@ class Limiter:
         """
         # Without the file no answer has stated a limit yet.
         while self.file.exists() and (wait := self._taken(kind)) > 0:
-            LOG.warning("the Hub takes no more requests from this machine for now; going on in %.0f s", wait)
+            # Once a window, however many threads wait.
+            if time.time() > self._told:
+                self._told = time.time() + wait
+                LOG.warning("the Hub takes no more requests from this machine for now; going on in %.0f s", wait)
             time.sleep(wait)
 
     def learn(self, kind: str, headers: Mapping[str, str]) -> None:

@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from huggingface_hub import HfApi, constants, set_client_factory
@@ -104,10 +105,12 @@ def limiter(token: str | None) -> Limiter:
     Args:
         token: value of the Authorization header; None without one.
     """
-    return Limiter(endpoint(), token)
+    made = Limiter(endpoint(), token)
+    return _LIMITERS.setdefault(made.file, made)
 
 
 _LOCK = threading.Lock()
+_LIMITERS: dict[Path, Limiter] = {}
 _COUNTED = Counted()
 
 

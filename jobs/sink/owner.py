@@ -101,9 +101,11 @@ def check(spec: JobSpec, store: Store) -> Owner | None:
         return owner
     if spec.sink.take_over_from == owner.job:
         return None if not _same_source(owner, job) else owner
+    own = "sink.path" if spec.sink.dataset is None else "sink.split or sink.config"
+    place = f"sink.path {store.url!r}" if spec.sink.dataset is None else f"sink.dataset {spec.sink.shown!r}"
     raise SpecError(
-        f"sink.path {store.url!r} belongs to job {owner.job!r} with the source {_shown(owner)}, and this is job "
-        f"{job.job!r} with the source {_shown(job)}; give this job its own sink.path, or take the sink over with "
+        f"{place} belongs to job {owner.job!r} with the source {_shown(owner)}, and this is job "
+        f"{job.job!r} with the source {_shown(job)}; give this job its own {own}, or take the sink over with "
         f"sink.take_over_from={owner.job}: that replaces the rows of files with equal names, and with on_vanished: "
         f"remove it deletes the other rows"
     )
