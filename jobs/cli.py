@@ -125,11 +125,12 @@ def plan_command(arguments: argparse.Namespace) -> None:
 
     job = spec.read(arguments.spec, arguments.overrides)
     # Imports take seconds; a mistake in the job file is reported before them.
+    from jobs.hub import session
     from jobs.plan import planning
     from jobs.plan.text import text
 
     planned = planning.make(job)
-    print(planned.to_json() if arguments.json else text(planned))
+    print(planned.to_json() if arguments.json else text(planned, session.taken().requests))
 
 
 def report_command(arguments: argparse.Namespace) -> None:

@@ -9,8 +9,13 @@ from jobs.plan.hub_requests import expected
 from jobs.report.shown import count
 
 
-def lines(plan: Plan) -> list[tuple[str, str]]:
-    """(name, value) of everything that a person wants to know before a run."""
+def lines(plan: Plan, asked: int = 0) -> list[tuple[str, str]]:
+    """(name, value) of everything that a person wants to know before a run.
+
+    Args:
+        plan: the plan.
+        asked: requests to the Hub that planning took.
+    """
     files = len({shard.key for shard in plan.shards})
     done = len(plan.shards) - len(plan.todo)
     shown = [
@@ -23,16 +28,17 @@ def lines(plan: Plan) -> list[tuple[str, str]]:
     shown += [("", f"{count(n, 'shard')} to do: {why}") for why, n in Counter(plan.todo.values()).most_common()]
     shown.append(("rows to do", _rows(plan)))
     if (requests := expected(plan)) is not None:
-        shown.append(("Hub", f"about {count(requests, 'request')}"))
+        before = f", after {asked:,} for this plan" if asked else ""
+        shown.append(("Hub", f"about {count(requests, 'request')}{before}"))
     if plan.removals:
         rows = count(sum(plan.removals.values()), "row")
         shown.append(("to remove", f"{rows} of {count(len(plan.removals), 'source file')} that are gone"))
     return shown
 
 
-def text(plan: Plan) -> str:
-    """The plan as text, one line per value."""
-    shown = lines(plan)
+def text(plan: Plan, asked: int = 0) -> str:
+    """The plan as text, one line per value; arguments as of `lines`."""
+    shown = lines(plan, asked)
     width = max(14, *(len(what) + 2 for what, _ in shown))
     return "\n".join(f"{what:<{width}}{value}" for what, value in shown)
 
