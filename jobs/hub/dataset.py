@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from huggingface_hub import CommitOperationAdd, CommitOperationDelete, RepoFile, get_token, is_offline_mode
-from huggingface_hub.errors import EntryNotFoundError, RepositoryNotFoundError
+from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError
 
-from jobs.hub import probe, session, xet
+from jobs.hub import probe, session, snapshot, xet
 from jobs.hub.complaint import HUB_ERRORS, explain, is_passing
 from transforms.errors import NightscribeError, SinkError, SpecError
 
@@ -73,9 +73,9 @@ class DatasetRepository:
         """
         try:
             return session.api().repo_info(self.name, repo_type=KIND).sha
-        except RepositoryNotFoundError:
-            return None
         except HUB_ERRORS as error:
+            if isinstance(error, HfHubHTTPError) and snapshot.is_absent(error):
+                return None
             raise self._error(error, "read") from error
 
     def listing(self, commit: str, folder: str) -> dict[str, Listed]:

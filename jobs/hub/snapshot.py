@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from huggingface_hub import DatasetInfo, ModelInfo, RepoFile, hf_hub_url
-from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError
+from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, RepositoryNotFoundError
 from huggingface_hub.hf_api import BlobLfsInfo
 from huggingface_hub.utils import build_hf_headers, get_session, hf_raise_for_status
 
@@ -69,10 +69,10 @@ def newest(kind: Kind, repository: str) -> Snapshot:
     try:
         ask: Callable[..., ModelInfo | DatasetInfo] = api.dataset_info if kind == "dataset" else api.model_info
         info = ask(repository, files_metadata=True)
-    except GatedRepoError:
+    except HfHubHTTPError as error:
+        if is_absent(error):
+            return Snapshot(kind, repository)
         raise
-    except RepositoryNotFoundError:
-        return Snapshot(kind, repository)
     siblings = info.siblings or ()
     if any(each.blob_id is None for each in siblings):
         # A Hub that leaves the ids out where the files are listed has them in its tree.
@@ -81,6 +81,14 @@ def newest(kind: Kind, repository: str) -> Snapshot:
     else:
         files = {each.rfilename: _blob(each.lfs, str(each.blob_id), each.size) for each in siblings}
     return Snapshot(kind, repository, True, info.sha, files)
+
+
+def is_absent(error: HfHubHTTPError) -> bool:
+    """Whether an answer says that there is no such repository, or none that the token may see."""
+    if isinstance(error, RepositoryNotFoundError):
+        return not isinstance(error, GatedRepoError)
+    # Some self-hosted Hubs say 404 and nothing else.
+    return error.response.status_code == 404 and "X-Error-Code" not in error.response.headers
 
 
 def read(snapshot: Snapshot, path: str) -> bytes:

@@ -25,6 +25,7 @@ MANNERS: dict[str, dict[str, Any]] = {
     "one whose storage is at its own address": {"stores_here": True},
     "one that keeps large files itself": {"serves_large": True, "page": 2},
     "one without git-lfs": {"lfs": "regular", "hides_gated": True},
+    "one that gives no reasons": {"states_codes": False},
 }
 TEXTS = {"id": [f"r{i}" for i in range(20_000)], "text": [f"text {i}" for i in range(20_000)]}
 NUMBERS = {f"n{i}": np.random.default_rng(i).random(20_000) for i in range(10)}
