@@ -65,14 +65,15 @@ class DatasetRepository:
         """Its page."""
         return f"{session.endpoint()}/datasets/{self.name}"
 
-    def head(self) -> str | None:
-        """The newest commit; None if there is no such repository, or if the token may not see it.
+    def head(self) -> tuple[str, frozenset[str]] | None:
+        """The newest commit and the paths of its files; None if there is no such repository that the token may see.
 
         Raises:
             SinkError: the Hub does not answer.
         """
         try:
-            return session.api().repo_info(self.name, repo_type=KIND).sha
+            info = session.api().dataset_info(self.name)
+            return str(info.sha), frozenset(each.rfilename for each in info.siblings or ())
         except HUB_ERRORS as error:
             if isinstance(error, HfHubHTTPError) and snapshot.is_absent(error):
                 return None

@@ -34,11 +34,13 @@ class Seen:
         head: that commit; None if there is no repository yet.
         published: the list of the sink's configuration and split; None if it has none.
         card: its README.md, or None.
+        paths: of all its files.
     """
 
     head: str | None = None
     published: Published | None = None
     card: str | None = None
+    paths: frozenset[str] = frozenset()
 
     @property
     def owner(self) -> owner.Owner | None:
@@ -97,18 +99,23 @@ class Mirror:
             SinkError: the Hub does not answer.
             UnreadableSink: the list is damaged.
         """
-        if (head := self.repository.head()) is None:
+        if (newest := self.repository.head()) is None:
             return Seen()
-        ledger, card = self.repository.file(head, self.ledger_path), self.repository.file(head, CARD)
+        head, paths = newest
+        ledger, card = (
+            self.repository.file(head, path) if path in paths else None for path in (self.ledger_path, CARD)
+        )
         found = None
         if ledger is not None:
             place = f"{self.repository.url}/blob/{head}/{self.ledger_path}"
             found = Published.from_bytes(ledger.read_bytes(), place)
-        return Seen(head, found, None if card is None else card.read_text(encoding="utf-8"))
+        return Seen(head, found, None if card is None else card.read_text(encoding="utf-8"), paths)
 
     def listing(self, seen: Seen) -> dict[str, Listed]:
         """The files in the folder of the part files, by path."""
-        return {} if seen.head is None else self.repository.listing(seen.head, self.folder)
+        if seen.head is None or not any(path.startswith(f"{self.folder}/") for path in seen.paths):
+            return {}
+        return self.repository.listing(seen.head, self.folder)
 
     def remember(self, commit: str, list_: Published) -> None:
         """Keep what the repository has; only the holder of the sink may call this."""

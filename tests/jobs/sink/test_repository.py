@@ -345,3 +345,13 @@ def test_a_person_sees_where_the_rows_go(tmp_path, hub, name, capsys, settings_o
     shown = dict(page.summary(history.read(Store(line["output"]), line["run_id"])))
     assert (shown["dataset"], shown["commit"]) == (place, commit)
     assert shown["uploaded"].endswith("kB")
+
+
+def test_a_hub_that_gives_no_reasons_for_a_404_takes_the_rows_of_two_nights(tmp_path, hub, name, night):
+    hub.states_codes = False
+    write(tmp_path, "a", 3)
+    night()
+    write(tmp_path, "b", 2)
+    night()
+    hub.states_codes = True
+    assert len(ids(name)) == 5
