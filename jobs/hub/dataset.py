@@ -5,25 +5,25 @@ A commit names its parent, so of two writers one succeeds and the other looks ag
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from huggingface_hub import CommitOperationAdd, CommitOperationDelete, RepoFile, get_token, is_offline_mode
-from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError
+from huggingface_hub import CommitOperationAdd, get_token, is_offline_mode
 
-from jobs.hub import probe, session, snapshot, xet
+from jobs.hub import download, probe, session, snapshot, xet
+from jobs.hub.commits import LOST, Operation
 from jobs.hub.complaint import HUB_ERRORS, explain, is_passing
-from transforms.errors import NightscribeError, SinkError, SpecError
+from jobs.hub.listing import File
+from jobs.hub.snapshot import Kind, Snapshot
+from transforms.errors import ModelError, NightscribeError, SinkError, SpecError
 
-KIND = "dataset"
+KIND: Kind = "dataset"
 
 # Files that are sent at the same time.
 UPLOADS = 8
-
-# A commit was made since the parent was looked at: 412, or 409 of two at the same moment.
-LOST = (409, 412)
 
 # Answers that say that the token may not do it; 404 is a Hub that does not have the question.
 REFUSED = (401, 403)
@@ -31,23 +31,6 @@ REFUSED = (401, 403)
 
 class TryAgain(SinkError):
     """Another commit came first, or the Hub did not answer; look at the new head, because its answer may be lost."""
-
-
-@dataclass(frozen=True)
-class Listed:
-    """A file as the tree of a commit lists it.
-
-    Attributes:
-        oid: what git calls it; of a file of git-lfs, of its pointer.
-        sha256: hash of its content; None unless git-lfs keeps it.
-    """
-
-    oid: str
-    sha256: str | None
-
-    def has(self, sha256: str, oid: str) -> bool:
-        """Whether it has the content with these hashes."""
-        return self.sha256 == sha256 if self.sha256 is not None else self.oid == oid
 
 
 @dataclass(frozen=True)
@@ -65,48 +48,58 @@ class DatasetRepository:
         """Its page."""
         return f"{session.endpoint()}/datasets/{self.name}"
 
-    def head(self) -> tuple[str, frozenset[str]] | None:
-        """The newest commit and the paths of its files; None if there is no such repository that the token may see.
-
-        Raises:
-            SinkError: the Hub does not answer.
-        """
-        try:
-            info = session.api().dataset_info(self.name)
-            return str(info.sha), frozenset(each.rfilename for each in info.siblings or ())
-        except HUB_ERRORS as error:
-            if isinstance(error, HfHubHTTPError) and snapshot.is_absent(error):
-                return None
-            raise self._error(error, "read") from error
-
-    def listing(self, commit: str, folder: str) -> dict[str, Listed]:
-        """The files below a folder at a commit, by path.
+    def look(self) -> Snapshot:
+        """The repository at its newest commit: one request.
 
         Raises:
             SinkError: the Hub does not answer.
         """
         with self._explained("read"):
-            try:
-                found = session.api().list_repo_tree(self.name, folder, recursive=True, revision=commit, repo_type=KIND)
-                files = [each for each in found if isinstance(each, RepoFile)]
-            except EntryNotFoundError:
-                return {}
-        return {each.path: Listed(each.blob_id, each.lfs.sha256 if each.lfs else None) for each in files}
+            return snapshot.newest(KIND, self.name)
 
-    def file(self, commit: str, path: str) -> Path | None:
-        """A file at a commit, downloaded into the cache of huggingface_hub; None if the commit does not have it.
+    def read(self, seen: Snapshot, path: str) -> bytes | None:
+        """A small file; None if the snapshot does not have it, and no request if this machine has read it before.
 
         Raises:
             SinkError: the Hub does not answer.
         """
         with self._explained("read"):
+            return snapshot.read(seen, path) if path in seen.files else None
+
+    def download(self, commit: str, path: str, size: int, sha256: str) -> Path:
+        """A file with this content, in the cache of huggingface_hub.
+
+        Raises:
+            SinkError: the Hub does not answer, or has another content.
+        """
+        with self._explained("read"):
             try:
-                return Path(session.api().hf_hub_download(self.name, path, revision=commit, repo_type=KIND))
-            except EntryNotFoundError as error:
-                # Of an answer of the Hub, and not of a cache without a network.
-                if getattr(error, "response", None) is None:
-                    raise
-                return None
+                folder = download.files(self.name, commit, [File(path, size, sha256)], self.url, KIND)
+            except ModelError as error:
+                raise SinkError(str(error)) from error
+        return folder / path
+
+    def holds(self, seen: Snapshot, path: str, size: int, sha256: str, oid: str) -> bool:
+        """Whether a file of a snapshot has this content.
+
+        Args:
+            seen: the snapshot.
+            path: the file.
+            size: bytes.
+            sha256: hash of the content.
+            oid: what git calls the content.
+
+        Raises:
+            SinkError: the Hub does not answer.
+        """
+        blob = seen.files[path]
+        if blob.lfs or blob.id == oid:
+            return blob.id == (sha256 if blob.lfs else oid)
+        if blob.size not in (None, size):
+            return False
+        # The ids of some self-hosted Hubs are other hashes.
+        found = hashlib.sha256(self.read(seen, path) or b"").hexdigest()
+        return found == sha256
 
     def refuse_offline(self) -> None:
         """Refuse to publish without a network.
@@ -180,9 +173,7 @@ class DatasetRepository:
             xet.settle(session.api(), self.name, KIND)
             session.api().preupload_lfs_files(self.name, files, repo_type=KIND, num_threads=UPLOADS)
 
-    def commit(
-        self, operations: Sequence[CommitOperationAdd | CommitOperationDelete], parent: str | None, message: str
-    ) -> str:
+    def commit(self, operations: Sequence[Operation], parent: str | None, message: str) -> str:
         """Make one commit on top of its parent; returns its id.
 
         Raises:

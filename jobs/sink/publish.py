@@ -23,7 +23,7 @@ from pathlib import Path
 
 from huggingface_hub import CommitOperationAdd, CommitOperationDelete
 
-from jobs.hub.dataset import Listed, TryAgain
+from jobs.hub.dataset import TryAgain
 from jobs.plan import Plan
 from jobs.sink import card, owner, published
 from jobs.sink.entry import Entry
@@ -106,10 +106,9 @@ def publish(plan: Plan, sink: FolderSink, mirror: Mirror, check: Callable[[], No
 
 def _publish_once(plan: Plan, sink: FolderSink, mirror: Mirror, uploads: _Uploads) -> Publication:
     seen = mirror.look()
-    listing = mirror.listing(seen)
-    found = _compare(sink.published.read(), seen, listing, mirror)
+    found = _compare(sink.published.read(), seen, mirror)
     added = uploads.upload(found.new)
-    _refuse_overwriting(added, seen, listing, mirror)
+    _refuse_overwriting(added, seen, mirror)
     files = {**found.kept, **{file.entry.slot: file for file in added}}
     if not files and seen.published is None:
         return Publication(mirror.spec.shown)
@@ -127,16 +126,16 @@ def _publish_once(plan: Plan, sink: FolderSink, mirror: Mirror, uploads: _Upload
         text = card.updated(text, plan, now, mirror)
     if text != seen.card:
         operations.append(CommitOperationAdd(CARD, str(text).encode()))
-    commit = str(seen.head)
+    commit = str(seen.snapshot.commit)
     if operations:
         message = f"{plan.spec.name}: {published.counted(files.values())}, run {plan.run_id}"
-        commit = mirror.repository.commit(operations, seen.head, message)
+        commit = mirror.repository.commit(operations, seen.snapshot.commit, message)
         LOG.info("run %s: published as commit %s of %s", plan.run_id, commit, mirror.spec.shown)
     mirror.remember(commit, now)
     return Publication(mirror.spec.shown, f"{mirror.repository.url}/commit/{commit}", uploads.sent_bytes)
 
 
-def _compare(entries: Mapping[str, Entry], seen: Seen, listing: Mapping[str, Listed], mirror: Mirror) -> _Compared:
+def _compare(entries: Mapping[str, Entry], seen: Seen, mirror: Mirror) -> _Compared:
     """Compare the ledger of the folder with the list and the files of the repository.
 
     A file of ours that somebody deleted is added again.
@@ -145,8 +144,9 @@ def _compare(entries: Mapping[str, Entry], seen: Seen, listing: Mapping[str, Lis
         SinkError: somebody else changed a file of ours.
     """
     ours = {} if seen.published is None else seen.published.files
+    there = seen.snapshot.files
     for file in ours.values():
-        if file.path in listing and not listing[file.path].has(file.sha256, file.oid):
+        if file.path in there and not mirror.holds(seen, file):
             raise SinkError(
                 f"{mirror.repository.url}/blob/main/{file.path} was changed after run {file.entry.run_id} published "
                 f"it; nothing was published: undo that change, or delete the file there and run again, which adds it "
@@ -155,15 +155,15 @@ def _compare(entries: Mapping[str, Entry], seen: Seen, listing: Mapping[str, Lis
     kept = {
         slot: replace(ours[slot], entry=published.bare(entry))
         for slot, entry in entries.items()
-        if slot in ours and published.is_same_part(ours[slot].entry, entry) and ours[slot].path in listing
+        if slot in ours and published.is_same_part(ours[slot].entry, entry) and ours[slot].path in there
     }
     new = sorted((entry for slot, entry in entries.items() if slot not in kept), key=lambda entry: entry.part)
     wanted = {mirror.path_of(entry.part) for entry in entries.values()}
-    gone = sorted(file.path for file in ours.values() if file.path in listing and file.path not in wanted)
+    gone = sorted(file.path for file in ours.values() if file.path in there and file.path not in wanted)
     return _Compared(kept, new, gone)
 
 
-def _refuse_overwriting(added: Sequence[File], seen: Seen, listing: Mapping[str, Listed], mirror: Mirror) -> None:
+def _refuse_overwriting(added: Sequence[File], seen: Seen, mirror: Mirror) -> None:
     """Refuse to replace a file that this job did not write.
 
     Raises:
@@ -171,8 +171,7 @@ def _refuse_overwriting(added: Sequence[File], seen: Seen, listing: Mapping[str,
     """
     ours = {file.path for file in seen.published.files.values()} if seen.published is not None else set()
     for file in added:
-        there = listing.get(file.path)
-        if there is not None and file.path not in ours and not there.has(file.sha256, file.oid):
+        if file.path in seen.snapshot.files and file.path not in ours and not mirror.holds(seen, file):
             raise SinkError(
                 f"{mirror.repository.url}/blob/main/{file.path} is there, and this job did not write it; nothing was "
                 f"published: delete that file, or choose another sink.config or sink.split"

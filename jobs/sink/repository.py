@@ -7,21 +7,21 @@ machine takes the ledger from the repository, and a part file only when its rows
 
 from __future__ import annotations
 
-import hashlib
 import json
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import BinaryIO
 
-from jobs.hub.dataset import DatasetRepository, Listed
+from jobs.hub.dataset import DatasetRepository
+from jobs.hub.snapshot import Snapshot
 from jobs.sink import owner, published
 from jobs.sink.entry import Entry
 from jobs.sink.ledger import Ledger
-from jobs.sink.published import Changes, Published
+from jobs.sink.published import Changes, File, Published
 from jobs.spec import JobSpec, SinkSpec
 from jobs.store import Store, names
-from transforms.errors import SinkError, SpecError
+from transforms.errors import SpecError, UnreadableSink
 
 CARD = "README.md"
 
@@ -31,16 +31,14 @@ class Seen:
     """A repository at its newest commit.
 
     Attributes:
-        head: that commit; None if there is no repository yet.
+        snapshot: that commit with its files.
         published: the list of the sink's configuration and split; None if it has none.
         card: its README.md, or None.
-        paths: of all its files.
     """
 
-    head: str | None = None
+    snapshot: Snapshot
     published: Published | None = None
     card: str | None = None
-    paths: frozenset[str] = frozenset()
 
     @property
     def owner(self) -> owner.Owner | None:
@@ -99,23 +97,19 @@ class Mirror:
             SinkError: the Hub does not answer.
             UnreadableSink: the list is damaged.
         """
-        if (newest := self.repository.head()) is None:
-            return Seen()
-        head, paths = newest
-        ledger, card = (
-            self.repository.file(head, path) if path in paths else None for path in (self.ledger_path, CARD)
-        )
-        found = None
-        if ledger is not None:
-            place = f"{self.repository.url}/blob/{head}/{self.ledger_path}"
-            found = Published.from_bytes(ledger.read_bytes(), place)
-        return Seen(head, found, None if card is None else card.read_text(encoding="utf-8"), paths)
+        seen = self.repository.look()
+        ledger, card = self.repository.read(seen, self.ledger_path), self.repository.read(seen, CARD)
+        page = f"{self.repository.url}/blob/{seen.commit}"
+        try:
+            text = None if card is None else card.decode()
+        except UnicodeDecodeError as error:
+            raise UnreadableSink(f"{page}/{CARD} is not in UTF-8; correct it there") from error
+        found = None if ledger is None else Published.from_bytes(ledger, f"{page}/{self.ledger_path}")
+        return Seen(seen, found, text)
 
-    def listing(self, seen: Seen) -> dict[str, Listed]:
-        """The files in the folder of the part files, by path."""
-        if seen.head is None or not any(path.startswith(f"{self.folder}/") for path in seen.paths):
-            return {}
-        return self.repository.listing(seen.head, self.folder)
+    def holds(self, seen: Seen, file: File) -> bool:
+        """Whether the repository has a part file as it was published; the path must be there."""
+        return self.repository.holds(seen.snapshot, file.path, file.size, file.sha256, file.oid)
 
     def remember(self, commit: str, list_: Published) -> None:
         """Keep what the repository has; only the holder of the sink may call this."""
@@ -141,13 +135,7 @@ class Mirror:
         """
         assert self._known is not None
         file = self._known.published.files[entry.slot]
-        path = self.repository.file(self._known.commit, file.path)
-        if path is None or _sha256(path) != file.sha256:
-            raise SinkError(
-                f"{self.repository.url}/blob/{self._known.commit}/{file.path} is not what run {entry.run_id} published;"
-                f" delete it from the cache of huggingface_hub and run again"
-            )
-        return path
+        return self.repository.download(self._known.commit, file.path, file.size, file.sha256)
 
     def changes(self, ledger: Ledger, seen: Seen) -> Changes:
         """What must be done to the ledger of this machine so that it agrees with the repository."""
@@ -186,7 +174,7 @@ def check(spec: JobSpec, mirror: Mirror, ledger: Ledger) -> tuple[Changes, Seen]
     """
     mirror.repository.refuse_offline()
     seen = mirror.look()
-    mirror.repository.check_token(exists=seen.head is not None)
+    mirror.repository.check_token(exists=seen.snapshot.exists)
     _refuse_other_owner(spec, mirror, seen)
     return mirror.changes(ledger, seen), seen
 
@@ -201,7 +189,7 @@ def follow(spec: JobSpec, mirror: Mirror, ledger: Ledger) -> None:
         SinkError: the Hub does not answer, or the token may not create the repository.
     """
     seen = mirror.look()
-    if seen.head is None:
+    if not seen.snapshot.exists:
         mirror.repository.create(spec.sink.private)
     mirror.repository.check_parents()
     _refuse_other_owner(spec, mirror, seen)
@@ -213,7 +201,7 @@ def follow(spec: JobSpec, mirror: Mirror, ledger: Ledger) -> None:
         if slot in entries and not published.is_same_part(entries[slot], entry):
             ledger.remove(entries[slot])
         ledger.write(entry)
-    if seen.head is None or seen.published is None:
+    if seen.snapshot.commit is None or seen.published is None:
         mirror.forget()
         return
     if changes.put:
@@ -221,7 +209,7 @@ def follow(spec: JobSpec, mirror: Mirror, ledger: Ledger) -> None:
         mirror.store.put(names.RESTORED, json.dumps({"run_id": seen.published.run_id}).encode())
     if owner.read(mirror.store) is None:
         owner.put(mirror.store, seen.published.owner)
-    mirror.remember(seen.head, seen.published)
+    mirror.remember(seen.snapshot.commit, seen.published)
 
 
 def _refuse_other_owner(spec: JobSpec, mirror: Mirror, seen: Seen) -> None:
@@ -235,8 +223,3 @@ def _refuse_other_owner(spec: JobSpec, mirror: Mirror, seen: Seen) -> None:
         f"{', '.join(map(repr, job.source))}; give this job its own sink.config or sink.split, or take the rows over "
         f"with sink.take_over_from={there.job}"
     )
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()

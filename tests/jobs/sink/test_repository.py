@@ -276,6 +276,22 @@ def test_a_deleted_repository_is_published_again_from_the_folder(tmp_path, hub, 
     assert ids(name) == ["a-0", "a-1"]
 
 
+def test_a_hub_that_keeps_parts_in_git_and_names_them_its_own_way_is_published_to_again(
+    tmp_path, hub, name, night, monkeypatch
+):
+    hub.lfs = "regular"
+    monkeypatch.setattr("tests.hub.repositories.Blob.oid", property(lambda blob: blob.sha256[:40]))
+    write(tmp_path, "a", 2)
+    night()
+    write(tmp_path, "b", 1)
+    night()
+    assert ids(name) == ["a-0", "a-1", "b-0"]
+    [path, _] = data(night.head())
+    night.commit({path: b"other rows"})
+    with pytest.raises(SinkError, match=rf"blob/main/{path} was changed"):
+        night()
+
+
 def test_rows_are_published_from_an_object_store(tmp_path, name, night):
     write(tmp_path, "a", 2)
     night(path=f"memory://{name}")
