@@ -261,6 +261,44 @@ def test_a_version_that_is_here_needs_no_request_and_no_network(hub, registry, m
         registry.named("abc")
 
 
+# What Hubs do differently, as attributes of the Hub of the tests.
+MANNERS = {
+    "the public Hub": {"redirects": True, "compresses": True},
+    "one whose storage is at its own address": {"stores_here": True, "page": 2},
+    "one that keeps large files itself": {"serves_large": True},
+    "one without git-lfs": {"lfs": "regular"},
+    "one that gives no reasons": {"states_codes": False},
+    "one that names files its own way": {"lfs": "regular", "ids": "other"},
+    "one below a path": {"prefix": True},
+}
+
+
+@pytest.mark.parametrize("manner", MANNERS)
+def test_versions_and_champions_are_kept_at_all_kinds_of_hubs(hub, name, registry, add, tmp_path, monkeypatch, manner):
+    attributes = dict(MANNERS[manner])
+    if attributes.pop("ids", None):
+        monkeypatch.setattr("tests.hub.repositories.Blob.oid", property(lambda blob: blob.sha256[:40]))
+    if attributes.pop("prefix", None):
+        monkeypatch.setattr(constants, "ENDPOINT", f"{hub.endpoint}{hub.prefix}")
+        template = constants.HUGGINGFACE_CO_URL_TEMPLATE.replace(hub.endpoint, constants.ENDPOINT)
+        monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
+    for attribute, value in attributes.items():
+        monkeypatch.setattr(hub, attribute, value)
+    one, two = add(registry, "one"), add(registry, "two")
+    registry.promote(one, "ada", "first")
+    registry.promote(two, "ada", "better", expected=one)
+    registry.rollback("ada", "worse")
+    made = titles(hub, name)
+    add(registry, "one")
+    assert titles(hub, name) == made
+    # Another machine.
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "another"))
+    elsewhere = Registry(registry.url)
+    assert elsewhere.named("champion").version == one
+    assert (elsewhere.folder(one) / "adapter_model.safetensors").read_text() == "one"
+    assert [move.version for move in elsewhere.history()] == [one, two, one]
+
+
 def test_one_training_holds_a_registry_on_the_hub(hub, registry):
     with (
         lease.hold(registry.store),
