@@ -32,7 +32,10 @@ BIO = ["O", "B-PER", "I-PER", "B-LOC", "I-LOC"]
 @pytest.fixture
 def hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Hub]:
     """The Hub at HF_ENDPOINT, empty; this program keeps what it learns of it, and its rows, in folders of the test."""
+    from jobs.hub import session
+
     HUB.reset()
+    session.forget()
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
     yield HUB

@@ -17,6 +17,7 @@ from huggingface_hub.utils._runtime import is_xet_available
 
 from jobs.hub import probe, session, xet
 from jobs.hub.complaint import HUB_ERRORS, explain
+from jobs.hub.limiter import limiter
 
 Answer = Literal["yes", "no", "unknown"]
 
@@ -54,6 +55,9 @@ def check(repository: str | None, kind: str, write: bool) -> Iterator[Finding]:
     """
     api, url = session.api(), session.endpoint()
     yield from _address(url)
+    if constants.is_offline_mode():
+        yield Finding("online", "no", "HF_HUB_OFFLINE is set, so that only the cache is used; unset it", needed=True)
+        return
     token = get_token()
     try:
         name = str(api.whoami()["name"]) if token else None
@@ -85,8 +89,6 @@ def _address(url: str) -> Iterator[Finding]:
     parts = urlsplit(url)
     below = f", below the path {parts.path}" if parts.path.strip("/") else ""
     yield Finding("endpoint", "yes", f"{parts.scheme}://{parts.netloc}{below}")
-    if constants.is_offline_mode():
-        yield Finding("online", "no", "HF_HUB_OFFLINE is set, so that only the cache is used", needed=True)
 
 
 def _reading(api: HfApi, repository: str, kind: str) -> Iterator[Finding]:
@@ -204,7 +206,7 @@ def _xet(repository: str) -> Finding:
 
 
 def _budget(token: str | None) -> Finding:
-    windows = session.limiter(None if token is None else f"Bearer {token}").windows()
+    windows = limiter(session.endpoint(), None if token is None else f"Bearer {token}").windows()
     if not windows:
         return Finding("limits", "unknown", "the Hub states no limits of requests")
     said = (f"{kind}: {each.left:,} of {each.limit:,} left" for kind, each in sorted(windows.items()) if each.limit)

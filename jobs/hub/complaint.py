@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 from collections.abc import Iterator
 
 from huggingface_hub import get_token
@@ -20,7 +21,7 @@ from huggingface_hub.errors import (
 from huggingface_hub.utils import httpx
 
 from jobs.hub.session import PASSING, endpoint
-from jobs.spec.content import TOKEN
+from jobs.secrets import redacted
 
 # What the clients raise about the Hub. Those of `datasets` and HfFileSystem are OSErrors, with these as their cause.
 HUB_ERRORS = (HfHubHTTPError, EntryNotFoundError, OfflineModeIsEnabled, httpx.HTTPError, OSError, ValueError)
@@ -33,11 +34,6 @@ def is_passing(error: BaseException) -> bool:
     return any(
         _status(each) in PASSING if _status(each) else isinstance(each, httpx.TransportError) for each in _chain(error)
     )
-
-
-def redacted(text: str) -> str:
-    """A text without tokens."""
-    return TOKEN.sub(r"\1_***", text)
 
 
 def explain(error: BaseException, name: str) -> str:
@@ -88,6 +84,11 @@ def _known(error: BaseException, page: str) -> str | None:
         return f"{endpoint()} cannot be reached; check the network and HF_ENDPOINT, and run again"
     if isinstance(error, httpx.TransportError):
         return f"the connection to {endpoint()} breaks off; {AGAIN}"
+    if isinstance(error, json.JSONDecodeError):
+        return (
+            f"{endpoint()} sends something else than a Hub does; check HF_ENDPOINT, and the proxy in between, which "
+            "may ask to sign in"
+        )
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
         return f"the disk is full; free some space (HF_HOME has the downloads), and {AGAIN}"
     return None

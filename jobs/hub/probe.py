@@ -15,6 +15,8 @@ from jobs.hub.complaint import HUB_ERRORS, is_passing
 REFUSED = frozenset({400, 404, 409, 412, 422})
 # Answers of a Hub that has no branches, or does not have the repository yet.
 NO_BRANCH = frozenset({400, 404, 405, 501})
+# Seconds before a commit that failed for a reason that can pass is tried again.
+PAUSES_S = (0.5, 1.0, 2.0, 4.0)
 
 
 def keeps_parent(api: HfApi, repo_id: str, repo_type: str, remembered: bool = True) -> bool:
@@ -66,7 +68,7 @@ def _is_refused(api: HfApi, repo_id: str, repo_type: str, revision: str) -> bool
     def commit(file: str, parent: str | None) -> str:
         add = CommitOperationAdd(f"nightscribe-probe/{file}", file.encode())
         message = "Does this Hub compare the parent of a commit with the newest one?"
-        for pause in (*session.PAUSES_S, None):
+        for pause in (*PAUSES_S, None):
             try:
                 made = api.create_commit(
                     repo_id, [add], commit_message=message, repo_type=repo_type, revision=revision, parent_commit=parent

@@ -13,6 +13,7 @@ import fsspec
 from fsspec import AbstractFileSystem
 from fsspec.implementations.local import LocalFileSystem
 
+from jobs.secrets import shown
 from jobs.source.local import MAGIC
 from transforms.errors import SpecError
 
@@ -41,14 +42,6 @@ def open_url(url: str) -> tuple[AbstractFileSystem, str]:
         # Each filesystem raises its own errors for a URL that it cannot use.
         raise SpecError(f"source.path {shown(url)!r} is not a path or URL that can be read: {reason(error)}") from error
     return fs, path
-
-
-def shown(url: str) -> str:
-    """A path or URL, or a text with URLs, as messages show it: without user, password and query."""
-    # The name before an @ is a token in some URLs of the web; elsewhere it is a secret only with a password.
-    return re.sub(
-        r"(https?://|://(?=[^/@\s]*:))[^/@\s]+@", r"\1***@", re.sub(r"(://[^?\s]*)\?[^\s'\")]*", r"\1?***", url)
-    )
 
 
 def reason(error: BaseException) -> str:

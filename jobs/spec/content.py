@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from jobs.secrets import has_token
 from transforms.errors import SpecError
-
-# Tokens of users, as https://huggingface.co/docs/hub/security-tokens describes them, wherever they stand in a text.
-TOKEN = re.compile(r"\b(hf|api_org)_[A-Za-z0-9]{16,}")
 
 
 def load(path: str | Path, overrides: Sequence[str], kind: str, keys: Sequence[str], example: str) -> dict[str, Any]:
@@ -40,6 +37,7 @@ def load(path: str | Path, overrides: Sequence[str], kind: str, keys: Sequence[s
             f"{path} contains {type(content).__name__}; a {kind} is a mapping with the keys {', '.join(keys)}"
         )
     for override in overrides:
+        refuse_tokens(override, "override", override.partition("=")[0])
         override_key(content, override, kind, example)
     return content
 
@@ -97,7 +95,7 @@ def refuse_tokens(content: Any, origin: str, key: str = "") -> None:
     elif isinstance(content, list):
         for i, value in enumerate(content):
             refuse_tokens(value, origin, f"{key}.{i}".lstrip("."))
-    elif isinstance(content, str) and TOKEN.search(content):
+    elif isinstance(content, str) and has_token(content):
         raise SpecError(
             f"{origin}: {key} holds a token of the Hub, which plans and reports would repeat; remove it, revoke it, "
             "and set HF_TOKEN to a new one"

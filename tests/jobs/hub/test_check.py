@@ -83,3 +83,12 @@ def test_a_gated_repository_is_said_to_be_gated(
     code, found = answers(capsys, "--dataset", name)
     assert code == 1
     assert f"ask for access on {hub.endpoint}/datasets/{name}" in str(found)
+
+
+def test_without_the_network_it_says_so_and_asks_nothing(
+    hub: Hub, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    code, found = answers(capsys)
+    assert (code, found["online"][0], hub.requests) == (1, "no", [])
+    assert "reachable" not in found

@@ -15,6 +15,7 @@ from jobs.hub import session
 from jobs.plan import planning
 from jobs.plan.text import lines
 from jobs.report import history, page
+from jobs.spec import content as settings
 from jobs.store import Store
 from tests import lake
 from tests.hub.local import Hub
@@ -50,6 +51,20 @@ def test_a_token_in_a_job_file_is_refused_without_being_shown(models: Path, tmp_
     with pytest.raises(SpecError, match="description holds a token of the Hub") as caught:
         spec.parse(content)
     assert token not in str(caught.value)
+
+
+def test_a_token_in_an_override_or_of_another_form_is_refused_too(
+    models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    token = f"hf_{'Ab1' * 11}x"
+    file = tmp_path / "job.yaml"
+    file.write_text("name: x\n")
+    with pytest.raises(SpecError, match=r"source\.token holds a token of the Hub") as caught:
+        settings.load(file, [f"source.token={token}"], "job file", [], "source.limit=1000")
+    assert token not in str(caught.value)
+    monkeypatch.setenv("HF_TOKEN", "AKCp8-own-form")
+    with pytest.raises(SpecError, match="description holds a token of the Hub"):
+        spec.parse(lake.job(tmp_path, tmp_path / "out", models, description="AKCp8-own-form"))
 
 
 def test_the_plan_says_about_how_many_requests_a_run_needs(hub: Hub, models: Path, tmp_path: Path):

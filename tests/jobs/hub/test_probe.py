@@ -37,7 +37,7 @@ def test_a_hub_that_passed_is_not_asked_again(hub: Hub, monkeypatch):
 
 def test_a_failure_that_passes_does_not_end_the_probe(hub: Hub, monkeypatch):
     monkeypatch.setenv("HF_TOKEN", hub.token("ada"))
-    monkeypatch.setattr(session, "PAUSES_S", (0.0,))
+    monkeypatch.setattr(probe, "PAUSES_S", (0.0,))
     name = f"org/{uuid.uuid4().hex}"
     hub.repository("model", name)
     hub.faults.status(503, "POST .*/commit/")

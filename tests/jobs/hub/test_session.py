@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import errno
+import socket
 import subprocess
 import sys
 import time
 import uuid
 
 import pytest
-from huggingface_hub import CommitOperationAdd, hf_hub_download
+from huggingface_hub import CommitOperationAdd, HfApi, hf_hub_download
 from huggingface_hub.utils import httpx
 
+from jobs import secrets
 from jobs.hub import complaint, session
 from tests.hub.local import Hub
+from transforms.errors import SpecError
 
 MANY = """
 from concurrent.futures import ThreadPoolExecutor
@@ -88,7 +91,7 @@ def sentence(call: object, name: str) -> str:
 def test_each_kind_of_error_ends_in_a_sentence_that_says_what_to_do(
     hub: Hub, name: str, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(session, "PAUSES_S", (0.0,))
+    monkeypatch.setenv(session.PATIENCE, "0")
     api = session.api()
     hub.repository("model", name, {"a.txt": b"a"})
     hub.repository("model", f"{name}-gated", {"a.txt": b"a"}, gated=True)
@@ -136,14 +139,64 @@ def test_each_kind_of_error_ends_in_a_sentence_that_says_what_to_do(
 
 
 def test_a_hub_that_cannot_be_reached_is_named(monkeypatch: pytest.MonkeyPatch):
-    from huggingface_hub import HfApi
-
-    monkeypatch.setattr(session, "PAUSES_S", ())
+    monkeypatch.setenv(session.PATIENCE, "0")
     said = sentence(lambda: HfApi(endpoint="http://127.0.0.1:9").model_info("org/name"), "org/name")
     assert "cannot be reached; check the network and HF_ENDPOINT" in said
 
 
 def test_tokens_are_taken_out_of_texts(hub: Hub):
     token = hub.token("ada")
-    assert complaint.redacted(f"Bearer {token}!") == "Bearer hf_***!"
-    assert complaint.redacted("hf_hub_download failed") == "hf_hub_download failed"
+    assert secrets.redacted(f"Bearer {token}!") == "Bearer hf_***!"
+    assert secrets.redacted("hf_hub_download failed") == "hf_hub_download failed"
+
+
+def test_a_token_of_another_form_is_taken_out_of_texts_too(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("HF_TOKEN", "AKCp8-own-form")
+    assert secrets.redacted("https://ada:word@host/x?sig=1 AKCp8-own-form") == "https://***@host/x?*** ***"
+
+
+def test_a_hub_that_says_nothing_is_not_waited_for_without_an_end(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv(session.PATIENCE, "0")
+    monkeypatch.setattr(session, "READING_TIMEOUT", httpx.Timeout(0.2))
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        api = HfApi(endpoint=f"http://127.0.0.1:{silent.getsockname()[1]}")
+        assert "does not answer in time; run again later" in sentence(lambda: api.model_info("org/name"), "org/name")
+
+
+def test_the_page_of_a_proxy_is_not_taken_for_an_answer(hub: Hub, name: str):
+    hub.faults.status(200, "GET /api/models", headers={"Content-Type": "text/html"}, body=b"<html>Sign in</html>")
+    said = sentence(lambda: session.api().model_info(name), name)
+    assert said.startswith(f"{hub.endpoint} sends something else than a Hub does; check HF_ENDPOINT")
+
+
+def test_a_hub_that_was_given_up_is_not_waited_for_again_until_it_answers(
+    hub: Hub, name: str, monkeypatch: pytest.MonkeyPatch
+):
+    hub.repository("model", name)
+    api = session.api()
+    monkeypatch.setenv(session.PATIENCE, "0.6")
+    fault = hub.faults.status(503, "GET /api/models", times=None)
+    sentence(lambda: api.model_info(name), name)
+    assert len(hub.requests) == 2
+    sentence(lambda: api.model_info(name), name)
+    assert len(hub.requests) == 3
+    hub.faults.rules.remove(fault)
+    api.model_info(name)
+    hub.faults.status(503, "GET /api/models", times=1)
+    api.model_info(name)
+    assert len(hub.requests) == 6
+
+
+def test_a_password_in_the_endpoint_is_refused_before_anything_is_sent(hub: Hub, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", hub.endpoint.replace("://", "://ada:secret@"))
+    with pytest.raises(SpecError, match="HF_ENDPOINT has a user or a password in it") as caught:
+        session.api().model_info("org/name")
+    assert "secret" not in str(caught.value)
+    assert not hub.requests
+
+
+@pytest.mark.parametrize("stated", ["soon", "-1", "inf"])
+def test_a_patience_that_is_no_number_of_seconds_is_refused(monkeypatch: pytest.MonkeyPatch, stated: str):
+    monkeypatch.setenv(session.PATIENCE, stated)
+    with pytest.raises(SpecError, match="; set it to a number of seconds"):
+        session.patience_s()
