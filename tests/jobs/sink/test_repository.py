@@ -9,6 +9,7 @@ import datasets
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from huggingface_hub import DatasetCard
 
 from jobs import cli, spec
 from jobs.hub.dataset import DatasetRepository
@@ -299,6 +300,19 @@ def test_rows_are_published_from_an_object_store(tmp_path, name, night):
     report = night(path=f"memory://{name}")
     assert report.rows_in == 2
     assert len(ids(name)) == 4
+
+
+def test_a_dataset_is_enriched_into_another_under_its_split_and_named_in_the_card(tmp_path, hub, name, run_once):
+    write(tmp_path, "a", 2)
+    source = hub.repository("dataset", f"{name}-raw", {"validation.parquet": (tmp_path / "in/a.parquet").read_bytes()})
+    content = job(tmp_path, name) | {"source": {"dataset": source.name, "split": "validation"}}
+    run_once(content)
+    assert datasets.load_dataset(name)["validation"].column_names == ["id", "text", "nothing"]
+    card = DatasetCard.load(name, repo_type="dataset")
+    assert card.data.source_datasets == [source.name]
+    assert f"| commit of the source | `{source.head}` |" in card.text
+    with pytest.raises(SpecError, match=r"the next run would read what this one wrote; choose another sink.config"):
+        spec.parse(content | {"source": {"dataset": name, "split": "validation"}})
 
 
 def test_rejected_rows_are_counted_and_not_published(tmp_path, name, night):
