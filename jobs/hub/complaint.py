@@ -19,12 +19,22 @@ from huggingface_hub.errors import (
     RevisionNotFoundError,
 )
 from huggingface_hub.utils import httpx
+from huggingface_hub.utils._runtime import is_xet_available
 
-from jobs.hub.session import PASSING, endpoint
+from jobs.hub.session import PASSING, UNTRUSTED, endpoint
 from jobs.secrets import redacted
 
 # What the clients raise about the Hub. Those of `datasets` and HfFileSystem are OSErrors, with these as their cause.
-HUB_ERRORS = (HfHubHTTPError, EntryNotFoundError, OfflineModeIsEnabled, httpx.HTTPError, OSError, ValueError)
+# Xet raises OSErrors and RuntimeErrors.
+HUB_ERRORS = (
+    HfHubHTTPError,
+    EntryNotFoundError,
+    OfflineModeIsEnabled,
+    httpx.HTTPError,
+    OSError,
+    ValueError,
+    RuntimeError,
+)
 
 AGAIN = "run again later, finished shards are kept"
 
@@ -80,6 +90,10 @@ def _known(error: BaseException, page: str) -> str | None:
         return f"{endpoint()} fails (HTTP {status}); {AGAIN}"
     if isinstance(error, httpx.TimeoutException) and not isinstance(error, httpx.ConnectTimeout):
         return f"{endpoint()} does not answer in time; {AGAIN}"
+    if isinstance(error, httpx.ProxyError):
+        return f"the proxy between this machine and {endpoint()} refuses it; check HTTPS_PROXY and NO_PROXY"
+    if isinstance(error, httpx.ConnectError) and UNTRUSTED in str(error):
+        return f"the certificate of {endpoint()} is not trusted; set SSL_CERT_FILE to that of its authority"
     if isinstance(error, httpx.ConnectError | httpx.ConnectTimeout):
         return f"{endpoint()} cannot be reached; check the network and HF_ENDPOINT, and run again"
     if isinstance(error, httpx.TransportError):
@@ -91,6 +105,9 @@ def _known(error: BaseException, page: str) -> str | None:
         )
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
         return f"the disk is full; free some space (HF_HOME has the downloads), and {AGAIN}"
+    if type(error).__module__ == "hf_xet" or (isinstance(error, RuntimeError) and is_xet_available()):
+        said = redacted(_first_line(error))
+        return f"its transfer by Xet fails ({said}); run again later, or set HF_HUB_DISABLE_XET=1 to do without Xet"
     return None
 
 
@@ -99,8 +116,11 @@ def _chain(error: BaseException) -> Iterator[BaseException]:
     causes = [error]
     while (cause := causes[-1].__cause__ or causes[-1].__context__) is not None and cause not in causes:
         causes.append(cause)
-    # A network library has an exception of its own below each of the clients'.
-    yield from sorted(causes, key=lambda each: not isinstance(each, HfHubHTTPError | OfflineModeIsEnabled))
+    # A network library has an exception of its own below each of the clients'; a RuntimeError says least.
+    yield from sorted(
+        causes,
+        key=lambda each: (not isinstance(each, HfHubHTTPError | OfflineModeIsEnabled), isinstance(each, RuntimeError)),
+    )
 
 
 def _was_asked(error: BaseException) -> bool:

@@ -42,6 +42,9 @@ READING = frozenset({"GET", "HEAD"})
 # Requests that read, or prepare an upload, and are POST because of their length.
 HARMLESS = re.compile(r"/paths-info/|/preupload/|/info/lfs/objects/batch$")
 
+# In the text of an error of OpenSSL.
+UNTRUSTED = "CERTIFICATE_VERIFY_FAILED"
+
 # A Hub may take a minute for a commit of thousands of files; without these a Hub that is silent is waited for forever.
 TIMEOUT = httpx.Timeout(120.0, connect=10.0)
 READING_TIMEOUT = httpx.Timeout(30.0, connect=10.0)
@@ -110,10 +113,10 @@ class Client(httpx.Client):
                 response = super().send(request, **how)
             except httpx.TransportError as error:
                 spent += pause + (time.monotonic() - began if isinstance(error, httpx.TimeoutException) else 0.0)
-                is_unreached = isinstance(error, httpx.ConnectError | httpx.ConnectTimeout)
                 # `datasets` asks services beside the Hub that a self-hosted Hub does not have, and does without.
-                is_beside = is_unreached and not _is_limited(request)
-                if is_beside or not _may_repeat(request, is_unreached) or not _HUB.lasts(spent):
+                is_beside = _is_unreached(error) and not _is_limited(request)
+                is_final = is_beside or UNTRUSTED in str(error)
+                if is_final or not _may_repeat(request, _is_unreached(error)) or not _HUB.lasts(spent):
                     raise
                 why = type(error).__name__
             else:
@@ -193,6 +196,10 @@ def _limit_time(request: httpx.Request) -> None:
     given = request.extensions.get("timeout", {})
     stated = {key: seconds for key, seconds in given.items() if seconds is not None}
     request.extensions = {**request.extensions, "timeout": {**limit.as_dict(), **stated}}
+
+
+def _is_unreached(error: httpx.TransportError) -> bool:
+    return isinstance(error, httpx.ConnectError | httpx.ConnectTimeout)
 
 
 def _may_repeat(request: httpx.Request, is_unprocessed: bool) -> bool:

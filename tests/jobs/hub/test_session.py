@@ -200,3 +200,31 @@ def test_a_patience_that_is_no_number_of_seconds_is_refused(monkeypatch: pytest.
     monkeypatch.setenv(session.PATIENCE, stated)
     with pytest.raises(SpecError, match="; set it to a number of seconds"):
         session.patience_s()
+
+
+def raised(error: Exception, cause: Exception) -> Exception:
+    """An error as a library raises it while it handles another one."""
+    error.__cause__ = cause
+    return error
+
+
+@pytest.mark.parametrize(
+    ("error", "text"),
+    [
+        (httpx.ProxyError("403 Forbidden"), "refuses it; check HTTPS_PROXY"),
+        (httpx.ConnectError("[SSL: CERTIFICATE_VERIFY_FAILED] self-signed"), "set SSL_CERT_FILE to"),
+        (raised(RuntimeError("Error while uploading 'a.bin'"), httpx.ReadError("reset")), "breaks off; run again"),
+        (RuntimeError("CAS Client Error: hf_abcdefghijklmnopqrstuv"), "by Xet fails (CAS Client Error: hf_***); run"),
+        (
+            raised(ConnectionError("Couldn't reach 'org/name' on the Hub"), httpx.ConnectError("refused")),
+            "check the net",
+        ),
+    ],
+)
+def test_errors_that_need_another_network_or_xet_are_explained(
+    monkeypatch: pytest.MonkeyPatch, error: Exception, text: str
+):
+    """Made here, because neither a proxy, nor another authority, nor a broken store of Xet is at hand."""
+    monkeypatch.setattr(complaint, "is_xet_available", lambda: True)
+    assert isinstance(error, complaint.HUB_ERRORS)
+    assert text in complaint.explain(error, "org/name")
