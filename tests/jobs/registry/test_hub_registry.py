@@ -23,6 +23,8 @@ from tests.jobs.registry import versions
 from tests.jobs.training import made
 from transforms.errors import ModelError, RunError, SinkBusy, SinkError, SpecError
 
+pytestmark = pytest.mark.usefixtures("settings_of_the_process")
+
 COMMIT = "POST .*/commit/main"
 
 
