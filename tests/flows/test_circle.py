@@ -83,7 +83,7 @@ def right(folder, truth):
     return sum(row["label"]["label"] == truth[row["text"]] for row in rows) / ROWS
 
 
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(1200)
 def test_labels_of_a_night_become_a_better_adapter_that_a_person_approves_and_takes_back(
     prefect, folder, browser, shots
 ):
@@ -92,9 +92,9 @@ def test_labels_of_a_night_become_a_better_adapter_that_a_person_approves_and_ta
     registry = Registry(str(folder / "registry"))
     with prefect.worker() as worker:
         run_id = start("retrain/sentiment")
-        server.wait_for(lambda: prefect.state(run_id) == "Suspended", 120, "the first version")
+        server.wait_for(lambda: prefect.state(run_id) == "Suspended", 300, "the first version")
         answer(prefect, browser, run_id, "approve", "a beginning", shots / "first.png")
-        server.wait_for(lambda: len(finished("enrich/nightly")) == 1, 120, "the first night")
+        server.wait_for(lambda: len(finished("enrich/nightly")) == 1, 300, "the first night")
         first, before, kept = registry.champion().version, right(folder, truth), lake.contents(folder / "out")
 
         (drawn,) = (folder / "review" / columns.DRAWS / "nightly").glob("*.parquet")
@@ -110,7 +110,7 @@ def test_labels_of_a_night_become_a_better_adapter_that_a_person_approves_and_ta
         known = set(checkpoints.glob("*"))
         server.wait_for(
             lambda: any(path.parents[2] not in known for path in checkpoints.glob("*/checkpoints/*/complete")),
-            120,
+            300,
             "a checkpoint of the second training",
         )
         for process in server.trainers(worker):
@@ -118,7 +118,7 @@ def test_labels_of_a_night_become_a_better_adapter_that_a_person_approves_and_ta
         server.wait_for(lambda: prefect.state(run_id) == "Suspended", 180, "the second version, after a kill")
         shown = answer(prefect, browser, run_id, "approve", "clearly better", shots / "second.png")
         assert f"in place of {first}" in shown
-        server.wait_for(lambda: len(finished("enrich/nightly")) == 2, 120, "the second night")
+        server.wait_for(lambda: len(finished("enrich/nightly")) == 2, 300, "the second night")
         assert registry.champion().version != first
         assert right(folder, truth) > before + 0.1
 
@@ -126,7 +126,7 @@ def test_labels_of_a_night_become_a_better_adapter_that_a_person_approves_and_ta
             "adapters", "rollback", "registry", "--reason", "to compare", "--job", "specs/nightly.yaml", cwd=folder
         )
         start("enrich/nightly")
-        server.wait_for(lambda: len(finished("enrich/nightly")) == 3, 120, "the night after the rollback")
+        server.wait_for(lambda: len(finished("enrich/nightly")) == 3, 300, "the night after the rollback")
     assert registry.champion().version == first
     assert lake.contents(folder / "out") == kept
     assert [move.action for move in registry.history()] == ["promote", "promote", "rollback"]
