@@ -42,16 +42,8 @@ STOP_WITHIN_S = 10.0
 
 def may_pass(_: Task[..., Any], __: TaskRun, state: State[Any]) -> bool:
     """Whether another attempt may succeed: yes after an error of a store or network, no after a wrong row or a stop."""
-    try:
-        state.result()
-    except (TooManyRejects, Stopped, SinkBusy):
-        return False
-    except (RunError, OSError):
-        return True
-    except Exception:
-        # Prefect raises the error from the task; this function only decides whether to try again.
-        return False
-    return False
+    error = state.result(raise_on_failure=False)
+    return isinstance(error, RunError | OSError) and not isinstance(error, TooManyRejects | Stopped | SinkBusy)
 
 
 @task(

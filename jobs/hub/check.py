@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from huggingface_hub.utils import build_hf_headers, get_session, hf_raise_for_st
 from huggingface_hub.utils._runtime import is_xet_available
 
 from jobs.hub import probe, session, xet
+from jobs.hub.blob import of_tree
 from jobs.hub.complaint import HUB_ERRORS, explain
 from jobs.hub.limiter import limiter
 
@@ -103,8 +103,8 @@ def _reading(api: HfApi, repository: str, kind: str) -> Iterator[Finding]:
     gate = ", gated" if info.gated else ""
     private = ", private" if info.private else ""
     yield Finding("repository", "yes", f"{repository} at {str(info.sha)[:12]}, {len(files):,} files{private}{gate}")
-    yield from _paging(repository, kind, str(info.sha), len(entries))
     try:
+        yield _paging(repository, kind, str(info.sha), len(entries))
         yield _hashes(api, repository, kind, str(info.sha), files)
     except HUB_ERRORS as error:
         yield Finding("files", "no", explain(error, page), needed=True)
@@ -169,16 +169,15 @@ def _said(error: HfHubHTTPError) -> str:
     return f"HTTP {error.response.status_code}"
 
 
-def _paging(repository: str, kind: str, commit: str, entries: int) -> Iterator[Finding]:
+def _paging(repository: str, kind: str, commit: str, entries: int) -> Finding:
     """Whether the listing comes in pages; huggingface_hub follows them, and takes one that comes at once too."""
     address = f"{session.endpoint()}/api/{kind}s/{repository}/tree/{commit}"
     headers = build_hf_headers(library_name="nightscribe")
     answer = get_session().get(address, params={"recursive": True, "limit": 1}, headers=headers)
     if "next" in answer.links:
-        yield Finding("paging", "yes", "the listing of files comes in pages")
-    else:
-        few = answer.is_success and len(answer.json()) >= entries
-        yield Finding("paging", "no" if few else "unknown", f"{entries:,} entries come at once; fine up to some 10,000")
+        return Finding("paging", "yes", "the listing of files comes in pages")
+    few = answer.is_success and len(answer.json()) >= entries
+    return Finding("paging", "no" if few else "unknown", f"{entries:,} entries come at once; fine up to some 10,000")
 
 
 def _hashes(api: HfApi, repository: str, kind: str, commit: str, files: list[Any]) -> Finding:
@@ -187,12 +186,7 @@ def _hashes(api: HfApi, repository: str, kind: str, commit: str, files: list[Any
     if not small:
         return Finding("hashes", "unknown", "the repository has no small file to compare with its hash")
     file = min(small, key=lambda each: (each.lfs is None, each.size))
-    content = Path(api.hf_hub_download(repository, file.path, repo_type=kind, revision=commit)).read_bytes()
-    if file.lfs is not None:
-        same = hashlib.sha256(content).hexdigest() == file.lfs.sha256
-    else:
-        head = b"blob %d\0" % len(content)
-        same = hashlib.sha1(head + content, usedforsecurity=False).hexdigest() == file.blob_id
+    same = of_tree(file).is_in(Path(api.hf_hub_download(repository, file.path, repo_type=kind, revision=commit)))
     said = "has the hash that the listing says" if same else "has another hash than the listing says"
     return Finding("hashes", "yes" if same else "no", f"{file.path} {said}", needed=file.lfs is not None)
 

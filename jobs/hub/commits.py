@@ -13,8 +13,9 @@ from huggingface_hub import CommitOperationAdd, CommitOperationDelete, get_token
 from huggingface_hub.errors import HfHubHTTPError
 
 from jobs.hub import probe, session, snapshot, xet
+from jobs.hub.blob import Kind
 from jobs.hub.complaint import HUB_ERRORS, explain, is_passing
-from jobs.hub.snapshot import Kind, Snapshot
+from jobs.hub.snapshot import Snapshot
 from transforms.errors import NightscribeError, SinkError, SpecError
 
 LOG = logging.getLogger(__name__)

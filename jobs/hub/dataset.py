@@ -14,10 +14,10 @@ from pathlib import Path
 from huggingface_hub import CommitOperationAdd, get_token, is_offline_mode
 
 from jobs.hub import download, probe, session, snapshot, xet
+from jobs.hub.blob import Blob, Kind
 from jobs.hub.commits import LOST, Operation
 from jobs.hub.complaint import HUB_ERRORS, explain, is_passing
-from jobs.hub.listing import File
-from jobs.hub.snapshot import Kind, Snapshot
+from jobs.hub.snapshot import Snapshot
 from transforms.errors import ModelError, NightscribeError, SinkError, SpecError
 
 KIND: Kind = "dataset"
@@ -74,7 +74,7 @@ class DatasetRepository:
         """
         with self._explained("read"):
             try:
-                folder = download.files(self.name, commit, [File(path, size, sha256)], self.url, KIND)
+                folder = download.files(self.name, commit, [Blob(path, size, sha256, lfs=True)], self.url, KIND)
             except ModelError as error:
                 raise SinkError(str(error)) from error
         return folder / path
@@ -95,7 +95,7 @@ class DatasetRepository:
         blob = seen.files[path]
         if blob.lfs or blob.id == oid:
             return blob.id == (sha256 if blob.lfs else oid)
-        if blob.size not in (None, size):
+        if blob.size != size:
             return False
         # The ids of some self-hosted Hubs are other hashes.
         found = hashlib.sha256(self.read(seen, path) or b"").hexdigest()
@@ -163,6 +163,15 @@ class DatasetRepository:
         with self._explained("created"):
             session.api().create_repo(self.name, repo_type=KIND, private=private, exist_ok=True)
 
+    def settle_uploads(self) -> None:
+        """Choose the way in which files are uploaded, before the first one.
+
+        Raises:
+            SinkError: the Hub does not answer.
+        """
+        with self._explained("written"):
+            xet.settle(session.api(), self.name, KIND)
+
     def upload(self, files: Sequence[CommitOperationAdd]) -> None:
         """Send the content of files, which a later commit names; those that were sent before are left out.
 
@@ -170,7 +179,6 @@ class DatasetRepository:
             SinkError: the Hub does not take them.
         """
         with self._explained("written"):
-            xet.settle(session.api(), self.name, KIND)
             session.api().preupload_lfs_files(self.name, files, repo_type=KIND, num_threads=UPLOADS)
 
     def commit(self, operations: Sequence[Operation], parent: str | None, message: str) -> str:

@@ -20,10 +20,11 @@ from fsspec.spec import AbstractBufferedFile
 from huggingface_hub import hf_hub_download, try_to_load_from_cache
 
 from jobs.hub import blobs, ranges, tree
+from jobs.hub.blob import Blob
 from jobs.hub.complaint import HUB_ERRORS
 from jobs.hub.parts import Parts, Range, merged
 from jobs.hub.ranges import NoRanges
-from jobs.hub.tree import KIND, Blob, Tree
+from jobs.hub.tree import KIND, Tree
 from transforms.errors import SourceError, SpecError
 
 LOG = logging.getLogger(__name__)
@@ -114,6 +115,7 @@ class HubFiles(AbstractFileSystem):
 
     def _opened(self, path: str, mode: str, whole: int, cache_type: str) -> BinaryIO:
         if mode != "rb":
+            # As the read-only filesystems of fsspec do.
             raise NotImplementedError(f"{path} can only be read")
         found_tree, blob = _blob(path)
         if (kept := _kept(found_tree, blob)) is not None:

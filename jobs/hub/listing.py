@@ -4,36 +4,19 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 
 from huggingface_hub.constants import is_offline_mode
 from huggingface_hub.errors import LocalEntryNotFoundError
 from pydantic import TypeAdapter
 
-from jobs.hub import cache, session
+from jobs.hub import cache, session, snapshot
+from jobs.hub.blob import Blob
 
 COMMIT = re.compile(r"[0-9a-f]{40}")
 
-
-@dataclass(frozen=True)
-class File:
-    """A file of a repository.
-
-    Attributes:
-        name: its path in the repository.
-        size: bytes; None if the Hub does not say.
-        sha256: of its content, for files of git-lfs; None for others, and if the Hub does not say.
-        blob: the id that git gives to the content of a file that is not of git-lfs; None if the Hub does not say.
-    """
-
-    name: str
-    size: int | None = None
-    sha256: str | None = None
-    blob: str | None = None
-
-
-_FORM = TypeAdapter(list[File])
+_FORM = TypeAdapter(list[Blob])
 
 
 def commit_of(repository: str, revision: str | None) -> str:
@@ -52,8 +35,8 @@ def commit_of(repository: str, revision: str | None) -> str:
     return commit
 
 
-def files(repository: str, commit: str) -> list[File]:
-    """Every file of a commit.
+def files(repository: str, commit: str) -> dict[str, Blob]:
+    """Every file of a commit, by path.
 
     Raises:
         HfHubHTTPError, httpx.HTTPError: the Hub does not answer, or does not have it.
@@ -61,23 +44,19 @@ def files(repository: str, commit: str) -> list[File]:
     """
     known = _folder(repository) / f"{commit}.json"
     try:
-        return _FORM.validate_json(known.read_bytes())
+        return {each.path: each for each in _FORM.validate_json(known.read_bytes())}
     except (FileNotFoundError, ValueError):
         if is_offline_mode():
             raise LocalEntryNotFoundError(f"commit {commit} of {repository} is not known on this machine") from None
     return _ask(repository, commit)[1]
 
 
-def _ask(repository: str, revision: str) -> tuple[str, list[File]]:
-    info = session.api().model_info(repository, revision=revision, files_metadata=True)
-    commit = str(info.sha)
-    found = [
-        File(each.rfilename, each.size, each.lfs.sha256 if each.lfs else None, None if each.lfs else each.blob_id)
-        for each in info.siblings or ()
-    ]
-    cache.write(_folder(repository) / f"{commit}.json", json.dumps([asdict(each) for each in found]).encode())
-    cache.write(_reference(repository, revision), commit.encode())
-    return commit, found
+def _ask(repository: str, revision: str) -> tuple[str, dict[str, Blob]]:
+    found = snapshot.at("model", repository, revision)
+    commit, blobs = str(found.commit), dict(found.files)
+    cache.keep(_folder(repository) / f"{commit}.json", json.dumps([asdict(each) for each in blobs.values()]).encode())
+    cache.keep(_reference(repository, revision), commit.encode())
+    return commit, blobs
 
 
 def _last_seen(repository: str, revision: str) -> str:

@@ -50,7 +50,7 @@ def keeps_parent(api: HfApi, repo_id: str, repo_type: str, remembered: bool = Tr
         finally:
             api.delete_branch(repo_id, repo_type=repo_type, branch=name)
     if kept:
-        cache.write(passed, b"")
+        cache.keep(passed, b"")
     return kept
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import re
 import time
@@ -15,9 +14,10 @@ from huggingface_hub import hf_hub_url
 from huggingface_hub.utils import build_hf_headers, get_session, hf_raise_for_status, httpx
 
 from jobs.hub import cache
+from jobs.hub.blob import Blob
 from jobs.hub.complaint import HUB_ERRORS, explain
 from jobs.hub.session import endpoint
-from jobs.hub.tree import KIND, Blob, Tree
+from jobs.hub.tree import KIND, Tree
 from transforms.errors import SourceError
 
 LOG = logging.getLogger(__name__)
@@ -86,10 +86,10 @@ def whole(tree: Tree, blob: Blob) -> bytes:
     first, again = None, None
     for _ in range(2):
         first, again = again, _finished(_Download(tree, blob, 0, blob.size), strict=False)
-        if _hash(blob, again.got) == blob.id:
+        if blob.holds(again.got):
             if again.other_etag:
                 # Seen at self-hosted Hubs: the ETags are other hashes of the same content.
-                _marker().mkdir(parents=True, exist_ok=True)
+                cache.keep(_marker(), b"")
             return bytes(again.got)
     assert first is not None
     assert again is not None
@@ -102,12 +102,6 @@ def whole(tree: Tree, blob: Blob) -> bytes:
         )
     # At some self-hosted Hubs the id of a small file is not the hash that git gives it.
     return bytes(again.got)
-
-
-def _hash(blob: Blob, content: bytes | bytearray) -> str:
-    if blob.lfs:
-        return hashlib.sha256(content).hexdigest()
-    return hashlib.sha1(b"blob %d\0" % len(content) + content, usedforsecurity=False).hexdigest()
 
 
 def _finished(download: _Download, strict: bool) -> _Download:
@@ -252,5 +246,5 @@ def _size(response: httpx.Response) -> int | None:
 
 
 def _marker() -> Path:
-    """A folder that exists if the ETags of this Hub are known to be other hashes than the ids of its listings."""
+    """A file that exists if the ETags of this Hub are known to be other hashes than the ids of its listings."""
     return cache.folder("other-etags", endpoint())

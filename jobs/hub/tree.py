@@ -10,7 +10,6 @@ import hashlib
 import json
 import logging
 import os
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,33 +25,17 @@ from huggingface_hub.file_download import repo_folder_name
 from huggingface_hub.hf_api import RepoFile
 
 from jobs.hub import cache
+from jobs.hub.blob import Blob, Kind, of_tree
 from jobs.hub.complaint import HUB_ERRORS, explain, is_passing
+from jobs.hub.listing import COMMIT
 from jobs.hub.session import api, endpoint
 from transforms.errors import NightscribeError, SourceError, SpecError
 
 LOG = logging.getLogger(__name__)
 
-KIND = "dataset"
+KIND: Kind = "dataset"
 # How addresses of files of datasets begin.
 URL = "hf://datasets/"
-COMMIT = re.compile(r"[0-9a-f]{40}")
-
-
-@dataclass(frozen=True)
-class Blob:
-    """A file at a commit.
-
-    Attributes:
-        path: in the repository.
-        size: in bytes.
-        id: SHA-256 of its content if git-lfs keeps it, else the id that git gives it; equal content has equal ids.
-        lfs: whether git-lfs keeps it.
-    """
-
-    path: str
-    size: int
-    id: str
-    lfs: bool
 
 
 @dataclass(frozen=True)
@@ -126,7 +109,7 @@ def _listing(hub: str, repository: str, commit: str) -> Tree:
         LOG.debug("the files of %s at %s are not in the cache yet", repository, commit)
     try:
         entries = api().list_repo_tree(repository, recursive=True, revision=commit, repo_type=KIND)
-        blobs = [_blob(each) for each in entries if isinstance(each, RepoFile)]
+        blobs = [of_tree(each) for each in entries if isinstance(each, RepoFile)]
     except OfflineModeIsEnabled as error:
         if downloaded := _downloaded(repository, commit):
             LOG.warning("HF_HUB_OFFLINE is set: of %s there are only the files that were downloaded before", repository)
@@ -141,12 +124,6 @@ def _listing(hub: str, repository: str, commit: str) -> Tree:
         ) from error
     cache.keep(file, json.dumps([[each.path, each.size, each.id, each.lfs] for each in blobs]).encode())
     return Tree(repository, commit, {each.path: each for each in blobs})
-
-
-def _blob(file: RepoFile) -> Blob:
-    if file.lfs is None:
-        return Blob(file.path, file.size, file.blob_id, lfs=False)
-    return Blob(file.path, file.lfs.size, file.lfs.sha256, lfs=True)
 
 
 def _listing_file(repository: str, commit: str) -> Path:

@@ -62,11 +62,17 @@ def weights(names: Collection[str], subfolder: str, adapter: bool, reference: st
     return [first, *(name for name in inside if "/" in inside[name] and posixpath.basename(name) == MODEL)]
 
 
-def shards(index: Path, subfolder: str, reference: str) -> list[str]:
+def shards(index: Path, names: Collection[str], subfolder: str, reference: str) -> list[str]:
     """The files of weights that a downloaded index names.
 
+    Args:
+        index: the file.
+        names: all files of the repository.
+        subfolder: the folder of the model; empty for the repository itself.
+        reference: the model, as the message names it.
+
     Raises:
-        ModelError: the index is damaged, or names a file elsewhere.
+        ModelError: the index is damaged, or names a file elsewhere, or one that the repository lacks.
     """
     try:
         found = sorted({str(name) for name in json.loads(index.read_bytes())["weight_map"].values()})
@@ -76,7 +82,13 @@ def shards(index: Path, subfolder: str, reference: str) -> list[str]:
         raise ModelError(
             f"{reference} has an {INDEX} that names {outside[0]!r}, which is no safetensors file beside it"
         )
-    return [posixpath.join(subfolder, name) for name in found]
+    paths = [posixpath.join(subfolder, name) for name in found]
+    if missing := [path for path in paths if path not in names]:
+        raise ModelError(
+            f"{reference} lacks {len(missing)} of the {len(paths)} files of weights that its {INDEX} names, such as "
+            f"{missing[0]}; choose another revision"
+        )
+    return paths
 
 
 def _is_of(name: str, subfolder: str) -> bool:

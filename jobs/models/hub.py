@@ -73,7 +73,7 @@ class Pin:
         """How many files of a model of the Hub are to be downloaded; of weights in several files one is counted."""
         named = names.parse(self.name)
         assert named is not None, self.name
-        every = [file.name for file in listing.files(named.repository, self.commit)]
+        every = list(listing.files(named.repository, self.commit))
         wanted = {
             *choice.small(every, named.subfolder, self.code),
             *choice.weights(every, named.subfolder, self.adapter, f"model {self.name!r}"),
@@ -84,19 +84,19 @@ class Pin:
         named = names.parse(self.name)
         assert named is not None, self.name
         known = listing.files(named.repository, self.commit)
-        every = [file.name for file in known]
+        every = list(known)
         heavy = choice.weights(every, named.subfolder, self.adapter, f"model {self.name!r}") if weights else []
         wanted = [*dict.fromkeys([*choice.small(every, named.subfolder, self.code), *heavy])]
         if not wanted:
             raise ModelError(f"model {self.name!r} has no configuration in its repository; correct the name")
 
         def fetch(files: list[str]) -> Path:
-            found = download.files(named.repository, self.commit, download.named(known, files), f"model {self.name!r}")
-            return found / named.subfolder
+            blobs = [known[file] for file in files]
+            return download.files(named.repository, self.commit, blobs, f"model {self.name!r}") / named.subfolder
 
         folder = fetch(wanted)
         if any(name.endswith(choice.INDEX) for name in heavy):
-            fetch(choice.shards(folder / choice.INDEX, named.subfolder, f"model {self.name!r}"))
+            fetch(choice.shards(folder / choice.INDEX, every, named.subfolder, f"model {self.name!r}"))
         return folder
 
 
@@ -137,7 +137,7 @@ def pin(name: str, revision: str | None, key: str, task: str | None = None) -> P
     is_adapter = key.rpartition(".")[2] == "adapter"
     try:
         commit = listing.commit_of(named.repository, revision)
-        every = [file.name for file in listing.files(named.repository, commit)]
+        every = list(listing.files(named.repository, commit))
     except HUB_ERRORS as error:
         at = "" if revision is None else f" at revision {revision!r}"
         raise ModelError(f"{key} {name!r}{at} is not a folder here, and {explain(error, named.repository)}") from error

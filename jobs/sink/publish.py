@@ -205,6 +205,8 @@ class _Uploads:
             SinkError: the Hub does not take a file.
         """
         left = [entry for entry in entries if entry.slot not in self.files]
+        if left:
+            self.mirror.repository.settle_uploads()
         for start in range(0, len(left), BATCH):
             batch = left[start : start + BATCH]
             files = [self._hashed(entry) for entry in batch]

@@ -18,9 +18,9 @@ from typing import BinaryIO
 from huggingface_hub import CommitOperationAdd, CommitOperationDelete, is_offline_mode
 
 from jobs.hub import download, snapshot
+from jobs.hub.blob import Kind
 from jobs.hub.commits import Commits, Operation
-from jobs.hub.listing import File
-from jobs.hub.snapshot import Kind, Snapshot
+from jobs.hub.snapshot import Snapshot
 from jobs.store import Content, Store
 from transforms.errors import SpecError
 
@@ -119,9 +119,8 @@ class HubStore(Store):
         seen, path = self._recent(), self.path(name)
         if (blob := seen.files.get(path)) is None:
             raise FileNotFoundError(f"{self.url}/{name}")
-        file = File(path, blob.size, blob.id if blob.lfs else None, None if blob.lfs else blob.id)
         with self._commits.explained():
-            folder = download.files(self.repository, str(seen.commit), [file], f"{self.key} {self.url!r}", self.kind)
+            folder = download.files(self.repository, str(seen.commit), [blob], f"{self.key} {self.url!r}", self.kind)
         source = (folder / path).resolve()
         try:
             os.link(source, target)
