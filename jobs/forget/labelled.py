@@ -58,7 +58,7 @@ def of(spec: TrainingSpec) -> tuple[list[Table], list[Other]]:
     for name, section in (("data.train", spec.data.train), ("data.holdout", spec.data.holdout)):
         if not isinstance(section, SourceSpec):
             continue
-        texts = Texts(roles=spec.data.columns(spec.task))
+        texts = Texts(roles=spec.columns)
         found = [] if section.path is None else files.find(section.path, section.format)
         place = f"{name} of {spec.name}"
         tables += [parquet.of_source(file, place, texts) for file in found if file.format == "parquet"]

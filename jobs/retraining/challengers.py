@@ -20,7 +20,7 @@ from transforms.checkpoint import fingerprint
 
 LIBRARIES = ("nightscribe", "torch", "transformers", "peft", "trl", "accelerate")
 # Keys of a training file that change what is trained.
-TRAINED = ("task", "base", "method", "objective", "options", "training", "adapter")
+TRAINED = ("task", "base", "method", "objective", "options", "training", "adapter", "reward", "teacher")
 
 
 def work_folder(registry: Registry, spec: TrainingSpec, rows: Rows) -> Path:

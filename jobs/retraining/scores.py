@@ -31,6 +31,8 @@ def score(spec: TrainingSpec, version: Version | Path | None, registry: Registry
         UserError: the metric cannot be computed, or the version cannot be loaded.
     """
     model, adapter = _pins(spec, version, registry)
+    if spec.objective not in ("supervised", "sft", "distill"):
+        raise SpecError(f"objective is {spec.objective}, which cannot be measured")
     scored = evaluate(spec.task, model, adapter, rows.holdout, spec.gate.metric, spec.slices, spec.options, rows.labels)
     if not rows.unlearnt:
         return scored
@@ -66,7 +68,7 @@ def correctness(
     prepared = prepare(spec.task, *_pins(spec, version, registry), table, spec.options)
     if scored.measured.metric == PERPLEXITY:
         return perplexity.measure(prepared).correctness
-    names = list(spec.data.columns(spec.task))
+    names = list(spec.columns)
     together = pa.concat_tables([holdout.select(names), table.select(names)], promote_options="permissive")
     values = [scored.predictions.values, predict(prepared).values]
     return measure(spec.task, together, pa.concat_arrays(values), scored.measured.metric).correctness[len(holdout) :]

@@ -26,8 +26,19 @@ CLASSES = {
     "transformers.training_args_seq2seq.Seq2SeqTrainingArguments": ("transformers.training_args.TrainingArguments",),
     "trl.trainer.base_config._BaseConfig": ("transformers.training_args.TrainingArguments",),
     "trl.trainer.sft_config.SFTConfig": ("trl.trainer.base_config._BaseConfig",),
+    "trl.trainer.dpo_config.DPOConfig": ("trl.trainer.base_config._BaseConfig",),
+    "trl.trainer.kto_config.KTOConfig": ("trl.trainer.base_config._BaseConfig",),
+    "trl.trainer.reward_config.RewardConfig": ("trl.trainer.base_config._BaseConfig",),
+    "trl.trainer.rloo_config.RLOOConfig": ("trl.trainer.base_config._BaseConfig",),
+    "trl.trainer.grpo_config.GRPOConfig": ("trl.trainer.base_config._BaseConfig",),
+    "trl.experimental.orpo.orpo_config.ORPOConfig": ("trl.trainer.base_config._BaseConfig",),
     "peft.config.PeftConfig": (),
+    "peft.config.PromptLearningConfig": ("peft.config.PeftConfig",),
     "peft.tuners.lora.config.LoraConfig": ("peft.config.PeftConfig",),
+    "peft.tuners.ia3.config.IA3Config": ("peft.config.PeftConfig",),
+    "peft.tuners.prefix_tuning.config.PrefixTuningConfig": ("peft.config.PromptLearningConfig",),
+    "peft.tuners.prompt_tuning.config.PromptTuningConfig": ("peft.config.PromptLearningConfig",),
+    "peft.tuners.p_tuning.config.PromptEncoderConfig": ("peft.config.PromptLearningConfig",),
 }
 
 

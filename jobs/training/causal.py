@@ -6,6 +6,7 @@ from typing import Any
 
 import pyarrow as pa
 from transformers import AutoModelForCausalLM, AutoTokenizer
+from trl import SFTConfig, SFTTrainer
 
 from jobs.training.request import Request
 from jobs.training.setup import Setup, window
@@ -62,5 +63,7 @@ def build(request: Request) -> Setup:
         ids, mask = before + after, [0] * len(before) + [1] * len(after)
         return {"input_ids": ids[-limit:], "completion_mask": mask[-limit:]}
 
-    arguments = {"completion_only_loss": True, "max_length": None, "packing": False}
-    return Setup(network, tokenizer, encode, arguments=arguments)
+    arguments = {"completion_only_loss": True, "packing": False}
+    # The examples are cut here, at their beginning.
+    fixed = {"max_length": None, "remove_unused_columns": True}
+    return Setup((SFTTrainer, SFTConfig), network, tokenizer, encode, arguments=arguments, fixed=fixed)

@@ -49,7 +49,7 @@ def learn(folder: Path, request: Request) -> None:
     from transformers import set_seed
 
     from jobs.training import held_out, loop
-    from jobs.training.setup import with_adapter
+    from jobs.training.methods import with_adapter
 
     train, validation = pq.read_table(folder / TRAIN), pq.read_table(folder / VALIDATION)
     # A new head and a new adapter are drawn at random: the same ones when the training is continued.
@@ -64,7 +64,7 @@ def learn(folder: Path, request: Request) -> None:
     trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
     seconds = time.monotonic() - started
     _save(folder, request, setup, trainer)
-    if request.losses and request.task == "classify":
+    if setup.mislabelled:
         found = (
             held_out.of_validation(trainer, validation)
             if len(validation)
@@ -88,22 +88,24 @@ def learn(folder: Path, request: Request) -> None:
 
 
 def _setup(request: Request, train: pa.Table) -> Any:
-    match request.task:
-        case "classify":
+    match request.objective, request.task:
+        case (("supervised" | "distill"), "classify"):
             from jobs.training import classify
 
             return classify.build(request, several=pa.types.is_list(train.schema.field("label").type))
-        case "ner":
+        case (("supervised" | "distill"), "ner"):
             from jobs.training import ner
 
             return ner.build(request)
-        case "generate":
+        case (("supervised" | "sft" | "distill"), "generate"):
             from jobs.training import causal
 
             return causal.build(request)
-    from jobs.training import seq2seq
+        case (("supervised" | "sft" | "distill"), _):
+            from jobs.training import seq2seq
 
-    return seq2seq.build(request)
+            return seq2seq.build(request)
+    raise ModelError(f"objective {request.objective} cannot be trained")
 
 
 def _save(folder: Path, request: Request, setup: Any, trainer: Any) -> None:

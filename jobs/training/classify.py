@@ -6,7 +6,13 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-from transformers import AutoModelForSequenceClassification, AutoTokenizer, DataCollatorWithPadding
+from transformers import (
+    AutoModelForSequenceClassification,
+    AutoTokenizer,
+    DataCollatorWithPadding,
+    Trainer,
+    TrainingArguments,
+)
 
 from jobs.training.request import Request
 from jobs.training.setup import Setup, load_head, window
@@ -24,8 +30,8 @@ def build(request: Request, several: bool) -> Setup:
     """
     tokenizer: Any = AutoTokenizer.from_pretrained(request.base)
     labels = label_order(request)
-    kind = "multi_label_classification" if several else "single_label_classification"
-    network, new = load_head(request, AutoModelForSequenceClassification, labels, problem_type=kind)
+    problem = "multi_label_classification" if several else "single_label_classification"
+    network, new = load_head(request, AutoModelForSequenceClassification, labels, problem_type=problem)
     if network.config.pad_token_id is None:
         network.config.pad_token_id = tokenizer.pad_token_id
     number = {label: i for i, label in enumerate(labels)}
@@ -40,7 +46,9 @@ def build(request: Request, several: bool) -> Setup:
             for i, label in enumerate(truth)
         ]
 
-    return Setup(network, tokenizer, encode, DataCollatorWithPadding(tokenizer), labels, new)
+    kind = (Trainer, TrainingArguments)
+    collator = DataCollatorWithPadding(tokenizer)
+    return Setup(kind, network, tokenizer, encode, collator, labels, new, mislabelled=request.losses)
 
 
 def label_order(request: Request) -> list[str]:

@@ -29,7 +29,7 @@ MAX_UNREADABLE = 0.01
 ENTITIES = pa.list_(pa.struct([("label", pa.string()), ("start", pa.int64()), ("end", pa.int64())]))
 
 # The columns that have the truth, by any task.
-TRUTH_ROLES = ("label", "entities", "target", "completion")
+TRUTH_ROLES = ("label", "entities", "target", "completion", "chosen", "rejected")
 
 TRUTH = {"classify": "label", "ner": "entities", "summarize": "target", "translate": "target"}
 
@@ -84,7 +84,7 @@ def load(spec: TrainingSpec) -> Rows:
     count = None if spec.data.review is None else 0
     if (labelled := drawn.labelled(spec.data.review)) is not None:
         # There the truth has the name that `nightscribe labels` gives it.
-        truth_is = {role: role for role in spec.data.columns(spec.task) if role in TRUTH_ROLES}
+        truth_is = {role: role for role in spec.columns if role in TRUTH_ROLES}
         reviewed, more = _canonical(spec, labelled, "data.review", truth_is)
         train = _sorted(spec, pa.concat_tables([train, reviewed], promote_options="permissive"))
         dropped, count = dropped + more, len(reviewed)
@@ -125,7 +125,7 @@ def _canonical(
         place: its key, for errors.
         named: canonical column -> column of this source, where it differs from the training file.
     """
-    roles = spec.data.columns(spec.task) | dict(named or {})
+    roles = spec.columns | dict(named or {})
     wanted = roles | {name: name for name in spec.slices}
     texts = [column for name, column in roles.items() if name in ("text", "target", "prompt", "completion")]
     planned, shards = source.plan(section, texts=texts)
@@ -138,7 +138,7 @@ def _canonical(
     for role, column in roles.items():
         type_ = planned.schema.field(column).type
         if role in TRUTH_ROLES:
-            truth.check_type(spec.task, column, type_, place)
+            truth.check_type(role, column, type_, place)
         elif role in ("text", "prompt") and not identity.is_text(type_) and not pa.types.is_list(type_):
             raise SpecError(f"column {column!r} of {place} is {type_}, and {role} needs string")
     review = [name for name in drawn.COLUMNS.names if name in planned.schema.names]
@@ -161,14 +161,14 @@ def _canonical(
 
 
 def _checked(spec: TrainingSpec, table: pa.Table, place: str) -> tuple[pa.Table, int]:
-    roles = spec.data.columns(spec.task)
+    roles = spec.columns
     read = [identity.read_text(row) for row in table.select([r for r in roles if r not in TRUTH.values()]).to_pylist()]
     has_text = [bool(text and text.strip()) for text in read]
     table = table.filter(pa.array(has_text, pa.bool_()))
     for role, column in roles.items():
         values = table.column(role).to_pylist()
         truth.require_no_nulls(values, column, place)
-        if role == "label":
+        if role == "label" and spec.learns_labels:
             names = [truth.label_names(value) for value in values]
             truth.require_names(names, column, place)
             table = table.set_column(table.schema.get_field_index(role), role, pa.array(names, _label_type(names)))
@@ -191,7 +191,7 @@ def _sorted(spec: TrainingSpec, table: pa.Table) -> pa.Table:
 
 def _written(spec: TrainingSpec, table: pa.Table) -> list[str]:
     """The truth of each row as text, to compare rows."""
-    columns = [role for role in spec.data.columns(spec.task) if role not in ("text", "prompt")]
+    columns = [role for role in spec.columns if role not in ("text", "prompt")]
     return [json.dumps(row, sort_keys=True, default=str) for row in table.select(columns).to_pylist()]
 
 
@@ -218,6 +218,8 @@ def _texts(table: pa.Table) -> list[str]:
 
 
 def _labels(spec: TrainingSpec, train: pa.Table, holdout: pa.Table, split: bool) -> tuple[str, ...]:
+    if not spec.learns_labels:
+        return ()
     if spec.task == "classify":
         sides = train["label"].to_pylist(), holdout["label"].to_pylist()
         return truth.check_labels(*sides, spec.data.label, split)
@@ -244,7 +246,7 @@ def _labels_in(table: pa.Table) -> Iterator[str]:
 def _validation(spec: TrainingSpec, train: pa.Table) -> tuple[pa.Table, pa.Table]:
     """The rows that are learnt and those that decide when to stop; a label is never in the latter only."""
     chosen = [identity.position(key, "validation") < spec.data.validation for key in train["key"].to_pylist()]
-    if spec.task == "classify":
+    if spec.learns_labels and spec.task == "classify":
         names = [value if isinstance(value, list) else [value] for value in train["label"].to_pylist()]
         learnt = {name for row, away in zip(names, chosen, strict=True) if not away for name in row}
         chosen = [away and learnt.issuperset(row) for row, away in zip(names, chosen, strict=True)]

@@ -16,8 +16,9 @@ from typing import Any
 import pyarrow as pa
 
 from jobs.training import classify, identity, loop
+from jobs.training.methods import with_adapter
 from jobs.training.request import Request
-from jobs.training.setup import Setup, with_adapter
+from jobs.training.setup import Setup
 
 CROSS_FIT_ROWS = 2000
 

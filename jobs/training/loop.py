@@ -10,16 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import (
-    EarlyStoppingCallback,
-    Seq2SeqTrainer,
-    Seq2SeqTrainingArguments,
-    Trainer,
-    TrainerCallback,
-    TrainingArguments,
-)
-from trl import SFTConfig, SFTTrainer
+from transformers import EarlyStoppingCallback, TrainerCallback
 
+from jobs.training import methods
 from jobs.training.request import CHECKPOINTS, PROGRESS, Request
 from jobs.training.sampler import LengthSampler
 from jobs.training.setup import Setup
@@ -32,14 +25,6 @@ LINE_EVERY_S = 0.5
 
 # Written into a checkpoint after all its files, so that a checkpoint that was cut short is not continued.
 COMPLETE = "complete"
-
-KINDS = {
-    "classify": (Trainer, TrainingArguments),
-    "ner": (Trainer, TrainingArguments),
-    "summarize": (Seq2SeqTrainer, Seq2SeqTrainingArguments),
-    "translate": (Seq2SeqTrainer, Seq2SeqTrainingArguments),
-    "generate": (SFTTrainer, SFTConfig),
-}
 
 
 class Watch(TrainerCallback):
@@ -81,7 +66,7 @@ class Watch(TrainerCallback):
 
 
 def trainer(request: Request, setup: Setup, network: Any, folder: Path, train: list[Any], validation: list[Any]) -> Any:
-    """The library's trainer of a task.
+    """The library's trainer of an objective.
 
     Args:
         request: the training.
@@ -93,18 +78,18 @@ def trainer(request: Request, setup: Setup, network: Any, folder: Path, train: l
     """
     from datasets import Dataset
 
-    kind, arguments_kind = KINDS[request.task]
+    kind, arguments_kind = setup.kind
 
-    # The base is one of three classes, chosen by the task, which mypy cannot follow.
+    # The base is chosen by the objective and the task, which mypy cannot follow.
     class ByLength(kind):  # type: ignore[valid-type, misc]
         """The trainer with batches of rows of similar length."""
 
         def _get_train_sampler(self, train_dataset: Any = None) -> Any:
-            if "train_sampling_strategy" in request.arguments:
+            if setup.lengths is None or "train_sampling_strategy" in request.arguments:
                 return super()._get_train_sampler(train_dataset)
             together = self.args.train_batch_size * self.args.gradient_accumulation_steps
             seed = self.args.seed if self.args.data_seed is None else self.args.data_seed
-            return LengthSampler([len(ids) for ids in self.train_dataset["input_ids"]], together, seed)
+            return LengthSampler([len(ids) for ids in self.train_dataset[setup.lengths]], together, seed)
 
     arguments = arguments_kind(**_arguments(request, setup, folder, len(train), bool(validation)))
     watch: list[TrainerCallback] = [Watch(folder)]
@@ -118,6 +103,7 @@ def trainer(request: Request, setup: Setup, network: Any, folder: Path, train: l
         eval_dataset=Dataset.from_list(validation) if validation else None,
         processing_class=setup.tokenizer,
         callbacks=watch,
+        **setup.more,
     )
 
 
@@ -137,7 +123,7 @@ def _arguments(request: Request, setup: Setup, folder: Path, rows: int, validate
         "per_device_train_batch_size": 16,
         "per_device_eval_batch_size": 32,
         "num_train_epochs": 3.0,
-        "learning_rate": 2e-4 if request.method == "lora" else 2e-5,
+        "learning_rate": methods.LEARNING_RATES[request.method],
         "use_cpu": cpu,
         "bf16": False,
         "dataloader_pin_memory": not cpu,
@@ -166,10 +152,5 @@ def _arguments(request: Request, setup: Setup, folder: Path, rows: int, validate
         found["load_best_model_at_end"] = not {"eval_strategy", "save_strategy", "eval_steps", "save_steps"} & set(
             given
         )
-    fixed = {"max_length": None} if request.task == "generate" else {}
-    own = {
-        "output_dir": str(folder / CHECKPOINTS),
-        "disable_tqdm": True,
-        "remove_unused_columns": request.task == "generate",
-    }
-    return {**found, **given, **fixed, **own}
+    own = {"output_dir": str(folder / CHECKPOINTS), "disable_tqdm": True}
+    return {**found, **given, **setup.fixed, **own}

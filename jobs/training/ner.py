@@ -6,7 +6,13 @@ from collections.abc import Sequence
 from typing import Any
 
 import pyarrow as pa
-from transformers import AutoModelForTokenClassification, AutoTokenizer, DataCollatorForTokenClassification
+from transformers import (
+    AutoModelForTokenClassification,
+    AutoTokenizer,
+    DataCollatorForTokenClassification,
+    Trainer,
+    TrainingArguments,
+)
 
 from jobs.training.request import Request
 from jobs.training.setup import Setup, load_head, window
@@ -53,7 +59,8 @@ def build(request: Request) -> Setup:
             examples.append({name: values[i] for name, values in encoded.items()} | {"labels": labels})
         return examples
 
-    return Setup(network, tokenizer, encode, DataCollatorForTokenClassification(tokenizer), tags, new)
+    collator = DataCollatorForTokenClassification(tokenizer)
+    return Setup((Trainer, TrainingArguments), network, tokenizer, encode, collator, tags, new)
 
 
 def tag_order(kinds: Sequence[str], known: Sequence[str]) -> list[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -25,8 +25,8 @@ class Request:
     """One training.
 
     Attributes:
-        task: classify, ner, summarize, translate or generate.
-        method: lora or full.
+        task: the task that the version serves.
+        method: one of `support.METHODS`.
         base: folder of the base model.
         base_name: the base as the adapter names it: a Hub name, or an absolute folder.
         base_commit: Hub commit, or hash of the folder.
@@ -34,8 +34,13 @@ class Request:
         labels: names of the labels, or of the kinds of entities; empty for other tasks.
         options: options of the task, as in a job file.
         arguments: fields of the library's arguments class.
-        lora: fields of peft's LoraConfig.
+        adapter: fields of peft's configuration class of the method.
         train_hash: hash of the training rows, validation rows included.
+        objective: one of the keys of `support.TASKS`.
+        reward: what written answers are scored with: `model` (folder), `commit`, `functions`; empty for other
+            objectives.
+        start: folder of the adapter, or of the whole model, that the training goes on from; None for a new one.
+        start_hash: hash of that folder.
         losses: whether the losses of rows whose labels are not learnt are written (classify only).
     """
 
@@ -48,14 +53,18 @@ class Request:
     labels: tuple[str, ...]
     options: dict[str, Any]
     arguments: dict[str, Any]
-    lora: dict[str, Any]
+    adapter: dict[str, Any]
     train_hash: str
+    objective: str = "supervised"
+    reward: dict[str, Any] = field(default_factory=dict)
+    start: str | None = None
+    start_hash: str | None = None
     losses: bool = True
 
     @property
     def digest(self) -> str:
         """A hash of everything that changes the trained weights; checkpoints of another one are not continued."""
-        content = {key: value for key, value in asdict(self).items() if key not in ("base", "losses")}
+        content = {key: value for key, value in asdict(self).items() if key not in ("base", "losses", "start")}
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
     @classmethod

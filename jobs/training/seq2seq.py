@@ -6,7 +6,13 @@ from types import SimpleNamespace
 from typing import Any
 
 import pyarrow as pa
-from transformers import AutoModelForSeq2SeqLM, AutoTokenizer, DataCollatorForSeq2Seq
+from transformers import (
+    AutoModelForSeq2SeqLM,
+    AutoTokenizer,
+    DataCollatorForSeq2Seq,
+    Seq2SeqTrainer,
+    Seq2SeqTrainingArguments,
+)
 
 from jobs.training.request import Request
 from jobs.training.setup import Setup, window
@@ -40,7 +46,8 @@ def build(request: Request) -> Setup:
             for ids, labels in zip(encoded["input_ids"], written["input_ids"], strict=True)
         ]
 
-    return Setup(network, tokenizer, encode, DataCollatorForSeq2Seq(tokenizer, network))
+    kind = (Seq2SeqTrainer, Seq2SeqTrainingArguments)
+    return Setup(kind, network, tokenizer, encode, DataCollatorForSeq2Seq(tokenizer, network))
 
 
 def _prefix(request: Request, network: Any, tokenizer: Any) -> str:

@@ -1,4 +1,4 @@
-"""What the trainers of all tasks share: a network with its examples, and the adapter over it."""
+"""What the trainers of all objectives share: a network with its examples, and the library's trainer for it."""
 
 from __future__ import annotations
 
@@ -8,12 +8,6 @@ from typing import Any
 
 from jobs.training.request import Request
 from transforms.checkpoint import pretrained
-from transforms.errors import ModelError
-
-# Names of the query and value layers in architectures that peft's table does not have.
-ATTENTION = (("q_proj", "v_proj"), ("query", "value"), ("q_lin", "v_lin"), ("q", "v"))
-
-TASK_TYPES = {"classify": "SEQ_CLS", "ner": "TOKEN_CLS", "summarize": "SEQ_2_SEQ_LM", "translate": "SEQ_2_SEQ_LM"}
 
 
 @dataclass
@@ -21,15 +15,22 @@ class Setup:
     """A network and its examples.
 
     Attributes:
+        kind: the library's trainer, and its arguments class.
         network: the base with the head that is trained, in float32.
         tokenizer: its tokenizer.
-        encode: Arrow table -> examples, each a dict with `input_ids` and what the loss needs.
+        encode: Arrow table -> examples, each a dict with `input_ids` and what the loss needs; or with the columns that
+            the trainer encodes itself.
         collator: examples -> batch; None for the trainer's own.
         labels: names of the outputs in their order, for a head.
         new: modules without weights in the base, which the adapter must save.
-        arguments: defaults of the arguments class for this task.
+        arguments: defaults of the arguments class for this objective.
+        fixed: fields of the arguments class that a training file cannot change.
+        more: further arguments of the trainer, such as `reward_funcs`.
+        lengths: column of the examples whose lengths decide which rows share a batch; None for the trainer's own order.
+        mislabelled: whether rows that are probably mislabelled are looked for, see `jobs.training.held_out`.
     """
 
+    kind: tuple[Any, Any]
     network: Any
     tokenizer: Any
     encode: Callable[[Any], list[dict[str, Any]]]
@@ -37,6 +38,10 @@ class Setup:
     labels: list[str] = field(default_factory=list)
     new: list[str] = field(default_factory=list)
     arguments: dict[str, Any] = field(default_factory=dict)
+    fixed: dict[str, Any] = field(default_factory=lambda: {"remove_unused_columns": False})
+    more: dict[str, Any] = field(default_factory=dict)
+    lengths: str | None = "input_ids"
+    mislabelled: bool = False
 
 
 def window(tokenizer: Any, config: Any) -> int | None:
@@ -70,34 +75,3 @@ def load_head(request: Request, auto: Any, labels: list[str], **more: Any) -> tu
         name for name, child in network.named_children() if name != prefix and any(True for _ in child.parameters())
     ]
     return network, list(dict.fromkeys([*heads, *parts]))
-
-
-def with_adapter(request: Request, setup: Setup) -> Any:
-    """The network with an untrained LoRA adapter, its head trainable; the network itself for `method: full`.
-
-    Raises:
-        ModelError: peft refuses the settings, for example because no layer is called as target_modules says.
-    """
-    if request.method == "full":
-        return setup.network
-    from peft import LoraConfig, get_peft_model
-
-    settings = dict(request.lora)
-    settings.setdefault("target_modules", _targets(setup.network))
-    if setup.labels:
-        settings["modules_to_save"] = list(dict.fromkeys([*(settings.get("modules_to_save") or []), *setup.new]))
-    try:
-        config = LoraConfig(task_type=TASK_TYPES.get(request.task, "CAUSAL_LM"), **settings)
-        return get_peft_model(setup.network, config)
-    except (TypeError, ValueError) as error:
-        raise ModelError(f"adapter: peft refuses these settings: {' '.join(str(error).split())[:300]}") from error
-
-
-def _targets(network: Any) -> Any:
-    """The layers that LoRA changes by default: peft's choice for the architecture, or the queries and values."""
-    from peft.utils import TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING as CHOICE
-
-    if (kind := network.config.model_type) in CHOICE:
-        return CHOICE[kind]
-    names = {name.rpartition(".")[2] for name, _ in network.named_modules()}
-    return next((list(pair) for pair in ATTENTION if names.issuperset(pair)), "all-linear")

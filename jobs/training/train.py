@@ -23,6 +23,7 @@ from jobs.execute.bar import LINE_EVERY_S
 from jobs.execute.stop import NEVER, StopToken
 from jobs.models import hub
 from jobs.training import request as files
+from jobs.training import support
 from jobs.training.data import Rows
 from jobs.training.request import Request
 from jobs.training.spec import TrainingSpec
@@ -95,12 +96,15 @@ def request_of(spec: TrainingSpec, rows: Rows) -> Request:
     """What the child process is asked to do; the base is downloaded if needed.
 
     Raises:
-        ModelError: there is no such base.
+        ModelError: there is no such base, or it cannot be trained this way.
     """
+    from transforms.checkpoint import config as configs
     from transforms.checkpoint import fingerprint
 
     pin = hub.pin(spec.base.model, spec.base.revision, "base.model")
     base = pin.folder()
+    if why := support.refusal(spec.method, spec.objective, spec.task, support.architecture(configs.read(base))):
+        raise ModelError(f"base.model: {why}")
     return Request(
         task=spec.task,
         method=spec.method,
@@ -111,8 +115,9 @@ def request_of(spec: TrainingSpec, rows: Rows) -> Request:
         labels=rows.labels,
         options=spec.options,
         arguments=spec.arguments(),
-        lora=spec.lora(),
+        adapter=spec.peft(),
         train_hash=rows.train_hash,
+        objective=spec.objective,
     )
 
 

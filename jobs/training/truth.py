@@ -13,11 +13,11 @@ from jobs.training.identity import is_text
 from transforms.errors import SpecError
 
 
-def check_type(task: str, column: str, type_: pa.DataType, place: str) -> None:
-    """Refuse a column whose Arrow type cannot hold the truth of a task.
+def check_type(role: str, column: str, type_: pa.DataType, place: str) -> None:
+    """Refuse a column whose Arrow type cannot hold the truth.
 
     Args:
-        task: the task.
+        role: the canonical column, such as label or entities.
         column: the column as the source names it.
         type_: its type.
         place: the section of the training file, for messages.
@@ -26,18 +26,18 @@ def check_type(task: str, column: str, type_: pa.DataType, place: str) -> None:
         SpecError: names the column, its type and the valid ones.
     """
     inner = type_.value_type if pa.types.is_list(type_) or pa.types.is_large_list(type_) else None
-    match task:
-        case "ner":
+    match role:
+        case "entities":
             names = {field.name for field in inner} if inner is not None and pa.types.is_struct(inner) else set()
             fits, wanted = {"label", "start", "end"} <= names, "list<struct<label, start, end>>"
-        case "classify":
+        case "label":
             kind = inner if inner is not None else type_
             fits = is_text(kind) or pa.types.is_integer(kind) or pa.types.is_boolean(kind)
             wanted = "the name of a label (string), or a list of names"
         case _:
             fits, wanted = is_text(type_) or inner is not None, "string"
     if not fits:
-        raise SpecError(f"column {column!r} of {place} is {type_}, and {task} needs {wanted}")
+        raise SpecError(f"column {column!r} of {place} is {type_}, and {role} needs {wanted}")
 
 
 def require_no_nulls(values: Sequence[Any], column: str, place: str) -> None:

@@ -142,7 +142,7 @@ def changed(rows, column, values):
         (table(30), table(9, 1, labels=("good",)), "label 'bad' has 15 training rows and none in data.holdout"),
         (table(30), table(9, 1).slice(0, 0), "the holdout has no rows"),
         (table(4), table(9, 1), "a training needs 8 or more"),
-        (changed(table(30), "label", [0.5] * 30), table(9, 1), "column 'label' of data.train is double, and classify"),
+        (changed(table(30), "label", [0.5] * 30), table(9, 1), "column 'label' of data.train is double, and label"),
     ],
 )
 def test_bad_rows_are_one_sentence(tmp_path, train, holdout, message):

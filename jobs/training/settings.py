@@ -1,0 +1,88 @@
+"""Which class of a library the sections `training` and `adapter` of a training file set, and the keys they may have."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from jobs.training import arguments
+
+SEQ2SEQ = "transformers.training_args_seq2seq.Seq2SeqTrainingArguments"
+TRAINER = "transformers.training_args.TrainingArguments"
+SFT = "trl.trainer.sft_config.SFTConfig"
+
+# The class whose fields `training` sets: by task where the truth of each row is learnt, else by objective.
+BY_TASK = {"classify": TRAINER, "ner": TRAINER, "summarize": SEQ2SEQ, "translate": SEQ2SEQ, "generate": SFT}
+BY_OBJECTIVE = {
+    "dpo": "trl.trainer.dpo_config.DPOConfig",
+    "kto": "trl.trainer.kto_config.KTOConfig",
+    "orpo": "trl.experimental.orpo.orpo_config.ORPOConfig",
+    "reward": "trl.trainer.reward_config.RewardConfig",
+    "rloo": "trl.trainer.rloo_config.RLOOConfig",
+    "grpo": "trl.trainer.grpo_config.GRPOConfig",
+}
+
+# The class whose fields `adapter` sets, by method; `full` has no adapter.
+ADAPTERS = {
+    "lora": "peft.tuners.lora.config.LoraConfig",
+    "qlora": "peft.tuners.lora.config.LoraConfig",
+    "prefix": "peft.tuners.prefix_tuning.config.PrefixTuningConfig",
+    "prompt": "peft.tuners.prompt_tuning.config.PromptTuningConfig",
+    "p-tuning": "peft.tuners.p_tuning.config.PromptEncoderConfig",
+    "ia3": "peft.tuners.ia3.config.IA3Config",
+}
+
+FOLDER = "Nightscribe chooses the folder and continues from its last checkpoint"
+VERSIONS = "versions are kept in the registry"
+RESERVED = {
+    "output_dir": FOLDER,
+    "resume_from_checkpoint": FOLDER,
+    "push_to_hub": VERSIONS,
+    "hub_token": VERSIONS,
+    "hub_model_id": VERSIONS,
+    "do_train": "it always trains",
+    "do_eval": "the validation rows are always evaluated",
+    "do_predict": "predictions are made after the training",
+    "disable_tqdm": "Nightscribe shows the progress itself",
+    "save_only_model": "a training could not be continued",
+    "remove_unused_columns": "it depends on the task",
+    "label_names": "it depends on the task",
+    "model_init_kwargs": "the base is loaded by Nightscribe",
+    "dataset_text_field": "data.prompt and data.completion name the columns",
+}
+RESERVED_ADAPTER = {
+    "task_type": "it follows from the task",
+    "peft_type": "it follows from the method",
+    "base_model_name_or_path": "base.model names it",
+    "revision": "base.revision names it",
+    "inference_mode": "the adapter is being trained",
+    "auto_mapping": "PEFT writes it",
+    "peft_version": "PEFT writes it",
+}
+
+
+def arguments_class(task: str, objective: str) -> str:
+    """The dotted name of the library's arguments class."""
+    return BY_OBJECTIVE.get(objective, BY_TASK[task])
+
+
+def training(values: Mapping[str, Any], task: str, objective: str) -> dict[str, Any]:
+    """The section `training` with the types of the library's fields.
+
+    Raises:
+        ValueError: a field does not exist, cannot be set, or its value has a wrong type.
+    """
+    return arguments.check(values, arguments_class(task, objective), RESERVED, "training")
+
+
+def adapter(values: Mapping[str, Any], method: str) -> dict[str, Any]:
+    """The section `adapter` with the types of peft's fields.
+
+    Raises:
+        ValueError: as `training`; or the method has no adapter.
+    """
+    if method not in ADAPTERS:
+        if values:
+            raise ValueError(f"adapter applies to a method with an adapter, not to {method}; remove it, or set method")
+        return {}
+    return arguments.check(values, ADAPTERS[method], RESERVED_ADAPTER, "adapter")

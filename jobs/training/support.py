@@ -1,0 +1,76 @@
+"""Which methods and objectives a base can be trained with: method x objective x architecture, or why not.
+
+The table in the README is written from this module, and a test compares the two.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+METHODS = ("lora", "qlora", "prefix", "prompt", "p-tuning", "ia3", "full")
+ARCHITECTURES = ("encoder", "encoder-decoder", "causal")
+
+# The tasks that a version of each objective serves.
+TASKS: Mapping[str, tuple[str, ...]] = {
+    "supervised": ("classify", "ner", "summarize", "translate", "generate"),
+    "sft": ("generate", "summarize", "translate"),
+    "dpo": ("generate",),
+    "kto": ("generate",),
+    "orpo": ("generate",),
+    "reward": ("classify",),
+    "rloo": ("generate",),
+    "grpo": ("generate",),
+    "distill": ("classify", "ner", "summarize", "translate", "generate"),
+}
+
+# The architectures that can be trained for a task.
+OF_TASK: Mapping[str, tuple[str, ...]] = {
+    "classify": ("encoder", "encoder-decoder", "causal"),
+    "ner": ("encoder", "causal"),
+    "summarize": ("encoder-decoder",),
+    "translate": ("encoder-decoder",),
+    "generate": ("causal",),
+}
+
+
+def refusal(method: str, objective: str, task: str, architecture: str | None = None) -> str | None:
+    """Why something cannot be trained, in one sentence that says what can; None if it can.
+
+    Args:
+        method: one of METHODS.
+        objective: one of the keys of TASKS.
+        task: the task that the version serves.
+        architecture: one of ARCHITECTURES; None if the base is not known yet.
+    """
+    if task not in TASKS[objective]:
+        return (
+            f"objective {objective} trains versions for task {' or '.join(TASKS[objective])}, not for {task}; choose "
+            f"that task, or one of the objectives of {task}: {', '.join(o for o, t in TASKS.items() if task in t)}"
+        )
+    if architecture is not None and architecture not in OF_TASK[task]:
+        return (
+            f"task {task} with objective {objective} needs {_a(OF_TASK[task])} model, and the base is "
+            f"{_a((architecture,))} one; choose another base, or a task of {architecture} models: "
+            f"{', '.join(name for name, fitting in OF_TASK.items() if architecture in fitting)}"
+        )
+    return None
+
+
+def architecture(config: Any) -> str:
+    """The architecture of a base.
+
+    Args:
+        config: its configuration, a PretrainedConfig.
+    """
+    from transformers.models.auto import modeling_auto as auto
+
+    if config.is_encoder_decoder:
+        return "encoder-decoder"
+    writes = config.model_type in auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+    fills = config.model_type in auto.MODEL_FOR_MASKED_LM_MAPPING_NAMES
+    return "causal" if writes and not fills else "encoder"
+
+
+def _a(kinds: tuple[str, ...]) -> str:
+    return " or ".join(f"an {kind}" if kind[0] in "aeiou" else f"a {kind}" for kind in kinds)
