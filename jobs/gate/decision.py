@@ -1,8 +1,9 @@
 """The decision about a challenger, from the evidence and the vetoes; a receipt derives it again.
 
-The first version of a registry needs the floor only. Any other must prove a gain of more than `min_gain` over the
-champion: its e-value (`eprocess`) must reach the threshold of its number (`thresholds`). The floor, the slices and the
-latency only veto, so they can be looked at on the same holdout for every challenger.
+The first version of a registry needs the floor only; a student has to agree with its teacher as well. Any other version
+must prove a gain of more than `min_gain` over the champion: its e-value (`eprocess`) must reach the threshold of its
+number (`thresholds`). The floor, the slices and the latency only veto, so they can be looked at on the same holdout for
+every challenger.
 """
 
 from __future__ import annotations
@@ -126,8 +127,7 @@ def _derive(gate: GateSpec, evaluated: Evaluated, ring: Ring) -> Decision:
     if evaluated.version == evaluated.champion:
         return Decision("nothing new", f"version {evaluated.version} is the champion already")
     if evaluated.champion_value is None:
-        kind, reason = _below_floor(gate, evaluated) or ("promoted", "it is the first version, and reaches the floor")
-        return Decision(kind, reason)
+        return Decision(*(_below_floor(gate, evaluated) or _first(gate, evaluated)))
     if ring.challenger not in (None, evaluated.version):
         raise RunError(f"{evaluated.version} was evaluated, and {ring.challenger} is in the ring")
     if None not in (ring.champion, evaluated.champion) and ring.champion != evaluated.champion:
@@ -157,7 +157,25 @@ def _below_floor(gate: GateSpec, evaluated: Evaluated) -> tuple[Kind, str] | Non
         value, name = 1.0 / value if value else math.inf, f"1 / {name}"
     if math.isnan(value):
         return "refused", f"{evaluated.metric} is not a number"
-    return ("refused", f"{name} is {value:.4f}, below the floor of {gate.floor}") if value < gate.floor else None
+    if value < gate.floor:
+        return "refused", f"{name} is {value:.4f}, below the floor of {gate.floor}"
+    if evaluated.agreement is not None and evaluated.agreement < gate.min_agreement:
+        return (
+            "refused",
+            f"its agreement with the teacher is only certain to be at least {evaluated.agreement:.4f}, and "
+            f"{gate.min_agreement} is needed",
+        )
+    return None
+
+
+def _first(gate: GateSpec, evaluated: Evaluated) -> tuple[Kind, str]:
+    """A version that has no champion of its kind to be compared with."""
+    if evaluated.agreement is not None:
+        return (
+            "promoted",
+            f"its agreement with the teacher is at least {evaluated.agreement:.4f}, and {gate.min_agreement} is needed",
+        )
+    return "promoted", "it is the first version, and reaches the floor"
 
 
 def _veto(gate: GateSpec, evaluated: Evaluated, compared: Mapping[str, Slice]) -> tuple[Kind, str] | None:

@@ -23,6 +23,8 @@ class Evaluated:
         slices: name of a slice -> challenger minus champion of each of its rows, in [-1, 1], in any order.
         latency: computing time of the challenger divided by that of the champion, the median of passes in turn; None
             if the gate has no limit, or the holdout too few rows to measure it.
+        agreement: lower end of the confidence interval of a student's agreement with its teacher; None without a
+            teacher.
         lower_is_better: the metric is perplexity; the floor is then compared with 1 / value, a mean probability.
     """
 
@@ -34,6 +36,7 @@ class Evaluated:
     changed: int | None = None
     slices: Mapping[str, Sequence[float]] = field(default_factory=dict)
     latency: float | None = None
+    agreement: float | None = None
     lower_is_better: bool = False
 
     def to_json(self) -> dict[str, Any]:

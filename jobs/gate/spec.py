@@ -12,6 +12,13 @@ class GateSpec(Section):
 
     metric: str | None = Field(None, description="metric of the floor and the report; by default that of the task")
     floor: float = Field(0.0, ge=0, le=1, description="smallest value of the metric on the holdout, for any version")
+    min_agreement: float = Field(
+        0.9,
+        gt=0,
+        le=1,
+        description="distill: smallest agreement of the student with its teacher on the holdout; the lower end of the "
+        "confidence interval counts",
+    )
     min_gain: float = Field(0.0, ge=0, lt=1, description="smallest gain over the champion that must be proven")
     confidence: float = Field(
         0.95,

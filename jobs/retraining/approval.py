@@ -65,7 +65,7 @@ def _accepted(registry: Registry, version: Version, ring: Ring) -> dict[str, Any
         )
     if wrong := gates.verify(receipt):
         raise RunError(f"the receipt of version {version.version} in {registry.url!r} does not hold: {wrong[0]}")
-    if receipt["evaluated"]["champion"] is not None and ring.challenger != version.version:
+    if receipt["evaluated"]["champion_value"] is not None and ring.challenger != version.version:
         raise RunError(
             f"{ring.challenger or 'no version'} is the challenger in {registry.url!r} now, and not {version.version}; "
             "start the training again"

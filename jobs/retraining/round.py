@@ -24,7 +24,7 @@ from jobs.gate.decision import Decision, Evaluated
 from jobs.gate.ring import Ring
 from jobs.gate.slices import ALL
 from jobs.registry import Registry, Version
-from jobs.retraining import challengers, evidence, mislabelled, report, scores, state
+from jobs.retraining import challengers, evidence, mislabelled, report, scores, state, students
 from jobs.retraining.mislabelled import Mislabelled
 from jobs.retraining.outcome import Outcome
 from jobs.store import lease
@@ -133,8 +133,13 @@ def measure(
         notes=[*_about(spec, rows), *challenger.measured.notes],
     )
     lower = outcome.metric in LOWER_IS_BETTER
-    evaluated = Evaluated(version.version, outcome.metric, challenger.measured.value, lower_is_better=lower)
-    if champion is not None:
+    agreement = students.agreement(spec, challenger)
+    evaluated = Evaluated(
+        version.version, outcome.metric, challenger.measured.value, agreement=agreement, lower_is_better=lower
+    )
+    if champion is not None and students.is_teacher(spec, registry, champion.version):
+        evaluated = replace(evaluated, champion=champion.version)
+    elif champion is not None:
         current = registry.version(champion.version)
         best = scores.score(spec, current, registry, rows)
         ring = evidence.entered(ring, version.version, champion.version, outcome.metric, rows)
@@ -191,7 +196,7 @@ def promote(spec: TrainingSpec, registry: Registry, measured: Measured, by: str,
     assert outcome.version is not None
     assert decision is not None
     registry.promote(outcome.version, by, reason or outcome.reason, outcome.champion_before, decision.receipt)
-    by_evidence = outcome.champion_before is not None
+    by_evidence = measured.ring.challenger == outcome.version
     state.keep_ring(registry, measured.ring.settle(promoted=True) if by_evidence else measured.ring)
     return replace(outcome, approved=True)
 

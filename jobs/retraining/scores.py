@@ -68,7 +68,7 @@ def correctness(
     prepared = prepare(spec.task, *_pins(spec, version, registry), table, spec.options)
     if scored.measured.metric == PERPLEXITY:
         return perplexity.measure(prepared).correctness
-    names = list(spec.columns)
+    names = list(spec.learnt)
     together = pa.concat_tables([holdout.select(names), table.select(names)], promote_options="permissive")
     values = [scored.predictions.values, predict(prepared).values]
     return measure(spec.task, together, pa.concat_arrays(values), scored.measured.metric).correctness[len(holdout) :]

@@ -14,6 +14,7 @@ from transformers import (
     TrainingArguments,
 )
 
+from jobs.training import distill
 from jobs.training.request import Request
 from jobs.training.setup import Setup, load_head, window
 from transforms import heads
@@ -39,16 +40,19 @@ def build(request: Request, several: bool) -> Setup:
 
     def encode(table: pa.Table) -> list[dict[str, Any]]:
         encoded = tokenizer(table["text"].to_pylist(), truncation=limit is not None, max_length=limit)
-        truth = table["label"].to_pylist()
-        return [
-            {name: values[i] for name, values in encoded.items()}
-            | {"labels": _several(label, number) if several else number[label]}
-            for i, label in enumerate(truth)
-        ]
+        if request.objective == "distill":
+            truth = distill.soft_targets(table, labels).tolist()
+        else:
+            truth = [_several(label, number) if several else number[label] for label in table["label"].to_pylist()]
+        return [{name: values[i] for name, values in encoded.items()} | {"labels": truth[i]} for i in range(len(table))]
 
     kind = (Trainer, TrainingArguments)
     collator = DataCollatorWithPadding(tokenizer)
-    return Setup(kind, network, tokenizer, encode, collator, labels, new, mislabelled=request.losses)
+    # With several labels the network's own loss takes probabilities as they are.
+    soft = request.objective == "distill" and not several
+    more = {"compute_loss_func": distill.cross_entropy} if soft else {}
+    found = request.losses and request.objective == "supervised"
+    return Setup(kind, network, tokenizer, encode, collator, labels, new, more=more, mislabelled=found)
 
 
 def label_order(request: Request) -> list[str]:

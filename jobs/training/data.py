@@ -157,11 +157,16 @@ def _canonical(
     table = pa.table({role: rows.column(column) for role, column in wanted.items()})
     for column, values in zip(drawn.COLUMNS, drawn.take_columns(rows, place), strict=True):
         table = table.append_column(column, values)
-    return _checked(spec, table, place)
+    if spec.objective != "distill":
+        return _checked(spec, table, place)
+    from jobs.training import distill
+
+    answered, without_text = _checked(spec, distill.answered(spec, table), place)
+    return answered, without_text + len(table) - len(answered)
 
 
 def _checked(spec: TrainingSpec, table: pa.Table, place: str) -> tuple[pa.Table, int]:
-    roles = spec.columns
+    roles = spec.learnt
     read = [identity.read_text(row) for row in table.select([r for r in roles if r not in TRUTH.values()]).to_pylist()]
     has_text = [bool(text and text.strip()) for text in read]
     table = table.filter(pa.array(has_text, pa.bool_()))
@@ -191,7 +196,7 @@ def _sorted(spec: TrainingSpec, table: pa.Table) -> pa.Table:
 
 def _written(spec: TrainingSpec, table: pa.Table) -> list[str]:
     """The truth of each row as text, to compare rows."""
-    columns = [role for role in spec.columns if role not in ("text", "prompt")]
+    columns = [role for role in spec.learnt if role not in ("text", "prompt")]
     return [json.dumps(row, sort_keys=True, default=str) for row in table.select(columns).to_pylist()]
 
 

@@ -39,6 +39,7 @@ class Request:
         objective: one of the keys of `support.TASKS`.
         reward: what written answers are scored with: `model` (folder), `commit`, `functions`; empty for other
             objectives.
+        teacher: commits of the model and the adapter of a teacher; empty without one.
         start: folder of the adapter, or of the whole model, that the training goes on from; None for a new one.
         start_hash: hash of that folder.
         losses: whether the losses of rows whose labels are not learnt are written (classify only).
@@ -57,6 +58,7 @@ class Request:
     train_hash: str
     objective: str = "supervised"
     reward: dict[str, Any] = field(default_factory=dict)
+    teacher: dict[str, Any] = field(default_factory=dict)
     start: str | None = None
     start_hash: str | None = None
     losses: bool = True

@@ -142,10 +142,3 @@ class TeacherSpec(Section):
     model: str = Field(description="the teacher: its name on the Hub, a folder, or registry@champion of whole models")
     revision: str | None = Field(None, description="branch, tag or commit of a Hub model; by default its main branch")
     adapter: str | None = Field(None, description="adapter over it, such as registry@champion")
-    min_agreement: float = Field(
-        0.9,
-        gt=0,
-        le=1,
-        description="smallest share of the holdout on which the student must agree with the teacher; the lower end of "
-        "its confidence interval counts",
-    )

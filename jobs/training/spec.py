@@ -101,7 +101,12 @@ class TrainingSpec(Section):
                 raise ValueError(f"{name} applies to objective {' and '.join(objectives)} only, not {self.objective}")
             if needed and not given:
                 raise ValueError(f"{name} is missing; objective {self.objective} needs it")
-        taken = set(self.columns) | {"key"}
+        if self.teacher is not None and f"{self.registry}@champion" in (self.teacher.model, self.teacher.adapter):
+            raise ValueError(
+                f"teacher is the champion of {self.registry!r}, where the student goes, so that a promoted student "
+                "would be its own teacher; name a version, or choose another registry for the students"
+            )
+        taken = set(self.learnt) | {"key"}
         if wrong := [name for name in self.slices if name in taken]:
             raise ValueError(f"slices has {wrong[0]!r}, which is what the model reads or writes; name other columns")
         return self
@@ -110,6 +115,11 @@ class TrainingSpec(Section):
     def columns(self) -> dict[str, str]:
         """Canonical column -> column of the source."""
         return self.data.columns(self.task, self.objective)
+
+    @property
+    def learnt(self) -> dict[str, str]:
+        """As `columns`, with the truth that the teacher of a distillation adds."""
+        return self.data.columns(self.task) if self.objective == "distill" else self.columns
 
     @property
     def learns_labels(self) -> bool:

@@ -118,7 +118,17 @@ def request_of(spec: TrainingSpec, rows: Rows) -> Request:
         adapter=spec.peft(),
         train_hash=rows.train_hash,
         objective=spec.objective,
+        teacher=_teacher(spec),
     )
+
+
+def _teacher(spec: TrainingSpec) -> dict[str, str]:
+    if spec.teacher is None:
+        return {}
+    found = {"model": hub.pin(spec.teacher.model, spec.teacher.revision, "teacher.model", spec.task).version}
+    if spec.teacher.adapter is not None:
+        found["adapter"] = hub.pin(spec.teacher.adapter, None, "teacher.adapter", spec.task).version
+    return found
 
 
 @contextlib.contextmanager
