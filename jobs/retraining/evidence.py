@@ -134,7 +134,7 @@ def _with_night(spec: TrainingSpec, registry: Registry, ring: Ring, night: pa.Ta
     before, after = (
         scores.correctness(spec, version, registry, night, rows.holdout, scored) for version, scored in versions
     )
-    differences = after - before
+    differences = scores.differences(spec, before, after)
     if ring.weights:
         differences = ClassWeights.from_json(ring.weights).weighted(night.column("label").to_pylist(), differences)
     first = {name: night.column(name)[0].as_py() for name in night.schema.names}

@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 from jobs.evaluation import latency
 from jobs.evaluation.evaluate import Evaluation, compare
 from jobs.evaluation.labels import ClassWeights
-from jobs.evaluation.metrics import LOWER_IS_BETTER
+from jobs.evaluation.metrics import LOWER_IS_BETTER, REWARD, WIN_RATE
 from jobs.execute.stop import NEVER, StopToken
 from jobs.gate import decision as gates
 from jobs.gate.decision import Decision, Evaluated
@@ -133,9 +133,11 @@ def measure(
         notes=[*_about(spec, rows), *challenger.measured.notes],
     )
     lower = outcome.metric in LOWER_IS_BETTER
+    # A reward is any number, so the floor, which is from 0 to 1, is that of the win rate.
+    floor = WIN_RATE if outcome.metric == REWARD else outcome.metric
     agreement = students.agreement(spec, challenger)
     evaluated = Evaluated(
-        version.version, outcome.metric, challenger.measured.value, agreement=agreement, lower_is_better=lower
+        version.version, floor, challenger.metrics[floor], agreement=agreement, lower_is_better=lower
     )
     if champion is not None and students.is_teacher(spec, registry, champion.version):
         evaluated = replace(evaluated, champion=champion.version)
@@ -148,7 +150,7 @@ def measure(
         evaluated = replace(
             evaluated,
             champion=champion.version,
-            champion_value=best.measured.value,
+            champion_value=best.metrics[floor],
             changed=compared.changed.changed,
             slices={
                 name: tuple(map(float, differences))

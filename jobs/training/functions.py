@@ -100,7 +100,9 @@ def call(
 
 
 def _wrong(reference: str, what: str) -> ModelError:
-    return ModelError(f"{KEY}: {reference!r} returned {what}; it must return a list with one number for each completion")
+    return ModelError(
+        f"{KEY}: {reference!r} returned {what}; it must return a list with one number for each completion"
+    )
 
 
 def _parameters(function: Callable[..., Any]) -> Mapping[str, inspect.Parameter]:

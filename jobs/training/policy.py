@@ -14,7 +14,7 @@ from typing import Any
 import pyarrow as pa
 
 from jobs.training.request import Request
-from jobs.training.rewards import Reward, Scorer
+from jobs.training.rewards import Reward, Scorer, examples
 from jobs.training.setup import Setup, window
 from transforms.errors import ModelError, SpecError
 
@@ -24,8 +24,6 @@ BATCH = 16
 # Ten times as much for adapters as for all weights, as in "LoRA Without Regret" (Schulman et al. 2025).
 LEARNING_RATES = {"full": 1e-6}
 ADAPTER_LEARNING_RATE = 1e-5
-# Columns that are no further columns for reward functions.
-OWN = ("prompt", "messages", "completion", "key")
 
 
 def build(request: Request) -> Setup:
@@ -60,22 +58,6 @@ def build(request: Request) -> Setup:
         validated=False,
         repeats=generations(request.objective, request.arguments),
     )
-
-
-def examples(table: pa.Table) -> list[dict[str, Any]]:
-    """Rows as the trainer and reward functions get them: `prompt`, `reference` (the true answer, if there is one),
-    and further columns of the table."""
-    found = []
-    for row in table.to_pylist():
-        prompt, reference = row.get("prompt"), row.get("completion")
-        if (messages := row.get("messages")) is not None:
-            answered = len(messages) > 1 and messages[-1]["role"] == "assistant"
-            prompt, reference = (messages[:-1], messages[-1]["content"]) if answered else (messages, None)
-        example = {"prompt": prompt} | {name: value for name, value in row.items() if name not in OWN}
-        if reference is not None:
-            example["reference"] = reference if isinstance(reference, str) else reference[-1]["content"]
-        found.append(example)
-    return found
 
 
 def encoder(

@@ -24,6 +24,8 @@ from transforms.reference import ModelRef, read_config
 
 MODEL = "reward.model"
 CHUNK_ROWS = 256
+# Columns that are no further columns for reward functions.
+OWN = ("prompt", "messages", "completion", "key")
 
 
 @dataclass(frozen=True)
@@ -54,7 +56,12 @@ class Reward:
     @property
     def identity(self) -> dict[str, Any]:
         """What it is, without where it lies."""
-        return {"commit": self.commit, "functions": dict(self.functions), "weights": list(self.weights), "max_kl": self.max_kl}
+        return {
+            "commit": self.commit,
+            "functions": dict(self.functions),
+            "weights": list(self.weights),
+            "max_kl": self.max_kl,
+        }
 
 
 @dataclass(frozen=True)
@@ -135,6 +142,28 @@ def _check(found: Folders, name: str) -> None:
             f"{MODEL} {name!r} has {len(labels)} labels ({', '.join(labels[:5])}), and a reward model has one output; "
             "train one with objective: reward"
         )
+
+
+def examples(table: pa.Table) -> list[dict[str, Any]]:
+    """Rows as the trainer and reward functions get them.
+
+    Args:
+        table: rows with `prompt` or `messages`.
+
+    Returns:
+        Rows with `prompt`, `reference` (the true answer, if there is one), and the further columns of the table.
+    """
+    found = []
+    for row in table.to_pylist():
+        prompt, reference = row.get("prompt"), row.get("completion")
+        if (messages := row.get("messages")) is not None:
+            answered = len(messages) > 1 and messages[-1]["role"] == "assistant"
+            prompt, reference = (messages[:-1], messages[-1]["content"]) if answered else (messages, None)
+        example = {"prompt": prompt} | {name: value for name, value in row.items() if name not in OWN}
+        if reference is not None:
+            example["reference"] = reference if isinstance(reference, str) else reference[-1]["content"]
+        found.append(example)
+    return found
 
 
 class Scorer:

@@ -135,7 +135,7 @@ class RewardSpec(Section):
         0.3,
         gt=0,
         description="largest divergence from the policy that the training starts from, in nats per token of the "
-        "answers: above it the penalty training.beta grows, until the divergence falls; null keeps the penalty as it is",
+        "answers: above it the penalty training.beta grows, until the divergence falls; null keeps the penalty",
     )
 
     @pydantic.field_validator("functions")

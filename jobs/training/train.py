@@ -210,7 +210,9 @@ def shown(name: str, quiet: bool = False) -> Iterator[Watch]:
             if time.monotonic() - shown_at >= LINE_EVERY_S:
                 shown_at = time.monotonic()
                 loss = "".join(f", {key} {line[key]:.4g}" for key in SHOWN if key in line)
-                print(f"{described(line)}: step {line['step']:,} of {line['steps']:,}{loss}", file=sys.stderr, flush=True)
+                print(
+                    f"{described(line)}: step {line['step']:,} of {line['steps']:,}{loss}", file=sys.stderr, flush=True
+                )
 
         yield print_line
 
