@@ -17,9 +17,10 @@ from jobs.evaluation.predict import predict, prepare
 from jobs.models import hub
 from jobs.models.hub import Pin
 from jobs.registry import Registry, Version
+from jobs.retraining import reward_models
 from jobs.training.data import Rows
-from jobs.training.rewards import Reward, Scorer, pin
-from jobs.training.sections import PROMPTED, RewardSpec
+from jobs.training.rewards import Scorer
+from jobs.training.sections import PROMPTED
 from jobs.training.spec import TrainingSpec
 from transforms.errors import SpecError
 
@@ -50,7 +51,7 @@ def correctness(
     version: Version,
     registry: Registry,
     table: pa.Table,
-    holdout: pa.Table,
+    rows: Rows,
     scored: Evaluation,
 ) -> np.ndarray:
     """How right a version is on each of some rows, from 0 to 1, or the rewards of its answers; float64 `(rows,)`.
@@ -63,19 +64,20 @@ def correctness(
         version: the version.
         registry: that it is in.
         table: labelled rows with the canonical columns of the task.
-        holdout: the holdout.
+        rows: the rows of the training file.
         scored: the version on the holdout.
 
     Raises:
         UserError: the version cannot be loaded.
     """
     if spec.objective in PROMPTED:
-        scorer = Scorer(reward_of(spec, rows))
+        scorer = Scorer(reward_models.reward_of(spec, rows, registry))
         return rewards.answers(*_pins(spec, version, registry), table, scorer, spec.options).rewards
     prepared = prepare(spec.task, *_pins(spec, version, registry), table, spec.options)
     if scored.measured.metric == PERPLEXITY:
         return perplexity.measure(prepared).correctness
     names = list(spec.learnt)
+    holdout = rows.holdout
     together = pa.concat_tables([holdout.select(names), table.select(names)], promote_options="permissive")
     values = [scored.predictions.values, predict(prepared).values]
     return measure(spec.task, together, pa.concat_arrays(values), scored.measured.metric).correctness[len(holdout) :]
@@ -92,19 +94,10 @@ def differences(spec: TrainingSpec, before: np.ndarray, after: np.ndarray) -> np
     return signs(before, after) if spec.objective in PROMPTED else after - before
 
 
-def reward_of(spec: TrainingSpec, rows: Rows) -> Reward:
-    """What the answers of a training file are scored with.
-
-    Raises:
-        UserError: there is no reward, or it cannot be used.
-    """
-    return pin(spec.reward or RewardSpec())
-
-
 def _rewarded(spec: TrainingSpec, version: Version | Path | None, registry: Registry, rows: Rows) -> Evaluation:
     """A policy on the prompts of the holdout, beside the base."""
     metric = rewards.check_metric(spec.gate.metric)
-    scorer = Scorer(reward_of(spec, rows))
+    scorer = Scorer(reward_models.reward_of(spec, rows, registry))
     base = rewards.answers(*_pins(spec, None, registry), rows.holdout, scorer, spec.options)
     own = base
     if version is not None:

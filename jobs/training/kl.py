@@ -61,8 +61,10 @@ def limited(kind: Any, ids_of: Callable[[Sequence[Any]], list[list[int]]], limit
     """
     in_reward = "RLOO" in kind.__name__
 
-    class Limited(kind):  # type: ignore[misc]
+    class Limited(kind):
         """The trainer whose penalty follows the divergence."""
+
+        beta: float
 
         def __init__(self, *given: Any, **named: Any):
             super().__init__(*given, **named | {"callbacks": [*(named.get("callbacks") or []), Penalty(limit)]})

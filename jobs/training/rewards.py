@@ -84,7 +84,7 @@ def pin(spec: RewardSpec, made: Folders | None = None) -> Reward:
 
     Args:
         spec: the section.
-        made: the reward model of an earlier stage, used if the section names none.
+        made: the reward model of an earlier stage, used if the section names no other one.
 
     Raises:
         SpecError: there is no reward, a function cannot be imported, or the weights do not fit.
@@ -93,7 +93,7 @@ def pin(spec: RewardSpec, made: Folders | None = None) -> Reward:
     found = Folders("", None, "")
     if spec.model is not None:
         found = _model(spec)
-    elif made is not None and not spec.functions:
+    elif made is not None:
         found = made
     if not found.model and not spec.functions:
         raise SpecError(
