@@ -138,9 +138,7 @@ def measure(
     # A reward is any number, so the floor, which is from 0 to 1, is that of the win rate.
     floor = WIN_RATE if outcome.metric == REWARD else outcome.metric
     agreement = students.agreement(spec, challenger)
-    evaluated = Evaluated(
-        version.version, floor, challenger.metrics[floor], agreement=agreement, lower_is_better=lower
-    )
+    evaluated = Evaluated(version.version, floor, challenger.metrics[floor], agreement=agreement, lower_is_better=lower)
     if champion is not None and students.is_teacher(spec, registry, champion.version):
         evaluated = replace(evaluated, champion=champion.version)
     elif champion is not None:
