@@ -129,11 +129,31 @@ def lay(network: PreTrainedModel, adapter: str, missing: set[str]) -> tuple[PreT
     Raises:
         ModelError: the adapter does not fit the network, or lacks weights.
     """
-    from peft import PeftModel
-
     from transforms import virtual_tokens
 
     saved = set(read(adapter).get("modules_to_save") or ())
+    laid = applied(network, adapter)
+    still = {key for key in missing if not saved.intersection(key.split("."))}
+    if virtual_tokens.count(laid):
+        # A language model's next token is read at the last position, so the positions before it may stay.
+        if not network.can_generate():
+            virtual_tokens.hide(laid)
+        return laid, still
+    return laid.merge_and_unload(), still
+
+
+def applied(network: PreTrainedModel, adapter: str) -> Any:
+    """The network as a PeftModel with an adapter, head included, not merged.
+
+    Args:
+        network: the base; on the meta device to learn only whether the adapter fits.
+        adapter: adapter folder.
+
+    Raises:
+        ModelError: the adapter does not fit the network, or lacks weights.
+    """
+    from peft import PeftModel
+
     weights.read(weights.find(adapter, weights.ADAPTER_NAMES, "adapter"))
     _check_kind(adapter, network)
     # PEFT only warns of missing adapter weights; an adapter that is applied in part gives wrong results.
@@ -155,13 +175,7 @@ def lay(network: PreTrainedModel, adapter: str, missing: set[str]) -> tuple[PreT
             raise ModelError(f"adapter {adapter!r} lacks weights, such as {what}; copy its file again")
     if network.device.type == "meta":
         _check_all_used(laid, adapter)
-    still = {key for key in missing if not saved.intersection(key.split("."))}
-    if virtual_tokens.count(laid):
-        # A language model's next token is read at the last position, so the positions before it may stay.
-        if not network.can_generate():
-            virtual_tokens.hide(laid)
-        return laid, still
-    return laid.merge_and_unload(), still
+    return laid
 
 
 def _check_kind(adapter: str, network: PreTrainedModel) -> None:

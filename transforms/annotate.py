@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Protocol, TypeVar
@@ -11,10 +11,11 @@ import numpy as np
 import pyarrow as pa
 
 from transforms import batches
-from transforms.contract import Failure, failures_of
+from transforms.contract import Annotation, Failure, failures_of
 from transforms.distinct import places
 
 R = TypeVar("R")
+T = TypeVar("T")
 
 
 class Indexed(Protocol):
@@ -37,6 +38,48 @@ class Row:
     text: str
 
 
+# Row index -> its (sequence, float32 output) pairs, for rows that did not fail; failures; tokens; padded tokens.
+Gathered = tuple[dict[int, list[tuple[Any, np.ndarray]]], list[Failure], int, int]
+
+
+@dataclass(frozen=True)
+class Work:
+    """What a task asks to be computed: the arguments of `annotate_rows` that depend on the task."""
+
+    rows: list[Any]
+    tokenise: Callable[[list[Any]], list[tuple[Any, Any]]]
+    length: Callable[[Any], int]
+    compute: Callable[[list[Any]], Any]
+    piece_rows: int = batches.PIECE_ROWS
+
+
+# A task over a batch, in steps: it yields work and is sent the results, so that several can be computed together.
+Steps = Generator[Work, Gathered, Annotation]
+
+
+def alone(steps: Generator[Work, Gathered, T], max_tokens: int, caps: batches.Caps) -> T:
+    """Compute the work of one task.
+
+    Args:
+        steps: the task over a batch.
+        max_tokens: the most tokens of a batch, padding included.
+        caps: memory limits found so far.
+
+    Returns:
+        What the task returns at its end.
+    """
+    try:
+        work = next(steps)
+        while True:
+            found = annotate_rows(
+                work.rows, work.tokenise, work.length, work.compute, max_tokens, caps, work.piece_rows
+            )
+            work = steps.send(found)
+    except StopIteration as end:
+        result: T = end.value
+        return result
+
+
 def annotate_texts(
     texts: pa.Array,
     tokenise: Callable[[list[Row]], list[tuple[Row, Any]]],
@@ -44,14 +87,24 @@ def annotate_texts(
     compute: Callable[[list[Any]], Any],
     max_tokens: int,
     caps: batches.Caps,
-) -> tuple[dict[int, list[tuple[Any, np.ndarray]]], list[Failure], int, int]:
+) -> Gathered:
     """`annotate_rows` for one text column, a string-like Arrow array; null and empty texts are skipped.
 
     Equal texts are computed once, and counted once.
     """
+    return alone(of_texts(texts, tokenise, length, compute), max_tokens, caps)
+
+
+def of_texts(
+    texts: pa.Array,
+    tokenise: Callable[[list[Row]], list[tuple[Row, Any]]],
+    length: Callable[[Any], int],
+    compute: Callable[[list[Any]], Any],
+) -> Generator[Work, Gathered, Gathered]:
+    """`annotate_texts` in steps."""
     same = {text: rows for text, rows in places(texts.to_pylist()).items() if text}
     rows = [Row(indices[0], text) for text, indices in same.items()]
-    gathered, failures, tokens, padded_tokens = annotate_rows(rows, tokenise, length, compute, max_tokens, caps)
+    gathered, failures, tokens, padded_tokens = yield Work(rows, tokenise, length, compute)
     others = {indices[0]: indices[1:] for indices in same.values() if len(indices) > 1}
     for first in others.keys() & gathered.keys():
         gathered |= dict.fromkeys(others[first], gathered[first])
@@ -67,7 +120,7 @@ def annotate_rows(
     max_tokens: int,
     caps: batches.Caps,
     piece_rows: int = batches.PIECE_ROWS,
-) -> tuple[dict[int, list[tuple[Any, np.ndarray]]], list[Failure], int, int]:
+) -> Gathered:
     """Tokenise in advance, form batches within the token budget, compute them, and collect the results by row.
 
     Args:

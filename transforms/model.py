@@ -6,8 +6,8 @@ Nothing here uses the network: a Hub repository has been downloaded to a folder 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -20,12 +20,16 @@ from transforms import adapter as adapters
 from transforms import engines, filler, padding, virtual_tokens
 from transforms.architecture import WRITERS, resolve
 from transforms.batches import MAX_TOKENS, Caps, padded
+from transforms.by_row import loading
+from transforms.by_row.loading import Adapters
+from transforms.by_row.trial import mixes
 from transforms.checkpoint import pretrained
 from transforms.checkpoint import tokenizer as tokenizers
 from transforms.checkpoint.loading import require_all
 from transforms.device import DTYPES, choose_device, choose_dtype
 from transforms.padding import Rule
 from transforms.reference import ModelRef, read_config
+from transforms.sample import sample_rows
 
 # A tokenizer without a length limit has model_max_length 1e30.
 NO_LIMIT = 1_000_000
@@ -51,6 +55,7 @@ class Model:
         padding: how rows of different lengths may share a batch; see `transforms.padding`.
         text_types: type ids of the special tokens before a text on its own, of its tokens, of the special tokens after
             it; None for a network that needs none.
+        adapters: the adapters of which each row is computed with its own; None if one is for all rows.
     """
 
     tokenizer: PreTrainedTokenizerBase
@@ -64,11 +69,20 @@ class Model:
     filler: int = 0
     padding: Rule = "right"
     text_types: tuple[list[int], int, list[int]] | None = None
+    adapters: Adapters | None = None
 
     def caps(self) -> Caps:
         """Limits of one batch, before any out-of-memory error."""
         one = {0: 1} if self.padding == "alone" else {}
         return Caps(one, one_length=self.padding in ("equal", "alone"))
+
+    def rows(self, adapters: Sequence[int]) -> AbstractContextManager[None]:
+        """Compute the rows of a batch with their own adapters; nothing for a network with one adapter for all.
+
+        Args:
+            adapters: number of the adapter of each row of the forward passes in the block.
+        """
+        return nullcontext() if self.adapters is None else self.adapters.selection.rows(adapters)
 
 
 def load(ref: ModelRef, architecture: str | type) -> Model:
@@ -95,12 +109,16 @@ def load(ref: ModelRef, architecture: str | type) -> Model:
         loader,
         ref.path,
         config=config,
-        dtype=torch.float32 if ref.adapter else dtype,
-        ignore_mismatched_sizes=ref.adapter is not None,
+        dtype=torch.float32 if ref.adapter or ref.adapters else dtype,
+        ignore_mismatched_sizes=ref.adapter is not None or bool(ref.adapters),
         **({"trust_remote_code": True} if ref.trusted else {}),
     )
     if ref.adapter is not None:
         network, missing = adapters.lay(network, ref.adapter, missing)
+    by_row = None
+    if ref.adapters:
+        by_row, missing = loading.lay(network, ref, loader, missing, tokenizer), set()
+        by_row.selection.device = device
     require_all(missing, ref, loader.__name__)
     network = network.to(device).eval()
     if tokenizer.pad_token_id is None:
@@ -110,18 +128,45 @@ def load(ref: ModelRef, architecture: str | type) -> Model:
         network.config.pad_token_id = tokenizer.pad_token_id
     names, window = input_names(tokenizer, network), longest(tokenizer, network)
     budget = MAX_TOKENS["int8" if name == "int8" else device.type]
-    model = Model(tokenizer, network, network.config, device, window, budget, names, network)
+    model = Model(tokenizer, network, network.config, device, window, budget, names, network, adapters=by_row)
     if head in WRITERS:
         cast(network, dtype)
-        return replace(model, compute=engines.prepare(network, ref.engine, name, head, names))
+        return _tried(_prepared(model, ref, name, head), head, name)
     model = replace(model, filler=filler.choose(network, tokenizer, head == "AutoModelForSequenceClassification"))
     exact = None
     if name != "float32" and network.num_parameters() <= EXACT_TRIAL:
         with in_float32(network):
             exact = padding.settle(model, forward, head, "float32").padding
     cast(network, dtype)
-    prepared = replace(model, compute=engines.prepare(network, ref.engine, name, head, names))
-    return padding.settle(prepared, forward, head, name, exact)
+    return _tried(padding.settle(_prepared(model, ref, name, head), forward, head, name, exact), head, name)
+
+
+def _prepared(model: Model, ref: ModelRef, name: str, head: str) -> Model:
+    """The model with its network as its engine runs it."""
+    # Int8 would hide a small effect of one row on another.
+    model = _tried(model, head, "float32") if name == "int8" else model
+    selection = None if model.adapters is None else model.adapters.selection
+    compute = engines.prepare(model.network, ref.engine, name, head, model.inputs, selection)
+    return replace(model, compute=compute)
+
+
+def _tried(model: Model, head: str, precision: str) -> Model:
+    """The model with `adapters.mixes` as a trial finds it."""
+    adapters = model.adapters
+    if adapters is None or not adapters.mixes:
+        return model
+    row = sample_rows(model, paired=head == "AutoModelForQuestionAnswering")[1]
+
+    def compute(rows: int) -> torch.Tensor:
+        if head not in WRITERS:
+            output = forward(model, [row.ids] * rows, None if row.type_ids is None else [row.type_ids] * rows)
+            return output[0]
+        ids = torch.tensor([row.ids] * rows)
+        more = {"decoder_input_ids": ids[:, :3]} if model.config.is_encoder_decoder else {}
+        return model.compute(input_ids=ids, attention_mask=torch.ones_like(ids), **more)[0]
+
+    found = mixes(model.network, compute, adapters.selection, len(adapters.configs), precision)
+    return replace(model, adapters=replace(adapters, mixes=found))
 
 
 def cast(network: torch.nn.Module, dtype: torch.dtype) -> None:

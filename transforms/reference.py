@@ -19,6 +19,8 @@ class ModelRef:
     Attributes:
         path: folder with config.json, tokenizer files and weights.
         adapter: folder of a PEFT adapter to apply, or None.
+        adapters: folders of adapters of which each row names one, or None for the base alone; empty if `adapter` is for
+            all rows.
         dtype: float32, bfloat16, float16 or int8.
         device: auto, cpu, cuda, cuda:N or mps.
         engine: torch or onnx.
@@ -31,6 +33,7 @@ class ModelRef:
     device: str = "auto"
     engine: str = "torch"
     trusted: bool = False
+    adapters: tuple[str | None, ...] = ()
 
 
 def read_config(ref: ModelRef) -> PretrainedConfig:

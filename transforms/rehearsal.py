@@ -11,9 +11,10 @@ from typing import Any
 import torch
 
 from transforms import adapter as adapters
-from transforms import registry, virtual_tokens
+from transforms import heads, registry, virtual_tokens
 from transforms.architecture import WRITERS, resolve
 from transforms.batches import MAX_TOKENS
+from transforms.by_row import kind, loading
 from transforms.checkpoint import network as networks
 from transforms.checkpoint import tokenizer as tokenizers
 from transforms.checkpoint import weights
@@ -39,6 +40,9 @@ def rehearse(ref: ModelRef, name: str, options: Any) -> None:
     Raises:
         UserError: the model cannot be loaded, or cannot do what the options ask for.
     """
+    if ref.adapters:
+        _rehearse_rows(ref, name, options)
+        return
     task = registry.get(name)
     if task.ARCHITECTURE is None or (model := load(ref, task.ARCHITECTURE)) is None:
         return
@@ -52,6 +56,24 @@ def rehearse(ref: ModelRef, name: str, options: Any) -> None:
             raise ModelError(
                 f"{name} cannot be set up with model {ref.path!r} ({first_line(error)}); choose another model"
             ) from error
+
+
+def _rehearse_rows(ref: ModelRef, name: str, options: Any) -> None:
+    """The same for a model whose rows have adapters of their own; adapters that differ in numbers only, once."""
+    loader = resolve(registry.get(name).ARCHITECTURE or "")
+    reader = loading.reader_of(ref, loader)
+    seen: set[Any] = set()
+    tokenizer = tokenizers.read(ref.path, read_config(ref), ref.trusted)
+    for each in loading.references(ref):
+        config = read_config(each)
+        labels = tuple(heads.labels(config)), config.problem_type
+        if each.adapter is not None:
+            kind.check(each.adapter)
+        shape = None if each.adapter is None else id(reader.structure(each.adapter))
+        if (shape, labels) not in seen:
+            seen.add((shape, labels))
+            rehearse(each, name, options)
+        loading.check(each, set(), loader.__name__, tokenizer)
 
 
 def load(ref: ModelRef, architecture: str | type) -> Model | None:

@@ -16,7 +16,7 @@ from jobs.registry import Registry, Version, parse
 from jobs.source.sample import sample
 from jobs.spec import JobSpec
 from transforms.errors import SpecError
-from transforms.options import column_kinds, columns_read
+from transforms.options import column_kinds
 
 BASE = "base"
 
@@ -129,7 +129,7 @@ def changes(job: JobSpec, task: Served, versions: tuple[str, str], rows: int, ex
         predict(Prepared(task_plans.choose(tasks[task.number], task.number, is_here=True), table)).values
         for tasks in plans
     )
-    read = columns_read(job.tasks[task.number].options)[0]
+    read = job.tasks[task.number].reads[0]
     shown = read if read in table.schema.names else None
     names = [BASE if version is None else version.version for version in (before, after)]
     result = diff(table, one, other, examples, column=shown)
@@ -167,12 +167,12 @@ def _with(job: JobSpec, task: Served, version: Version | None, other: Version | 
 
 def _with_columns(table: pa.Table, tasks: Sequence[TaskPlan], number: int) -> pa.Table:
     """The rows with the columns of earlier tasks that the task reads, directly or through others."""
-    wanted = {column.split(".")[0] for column in columns_read(tasks[number].spec.options)}
+    wanted = {column.split(".")[0] for column in tasks[number].spec.reads}
     needed: list[int] = []
     for i in reversed(range(number)):
         if tasks[i].spec.into in wanted:
             needed.insert(0, i)
-            wanted |= {column.split(".")[0] for column in columns_read(tasks[i].spec.options)}
+            wanted |= {column.split(".")[0] for column in tasks[i].spec.reads}
     for i in needed:
         values = predict(Prepared(task_plans.choose(tasks[i], i, is_here=True), table)).values
         table = table.append_column(tasks[i].spec.into, values)

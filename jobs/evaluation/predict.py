@@ -21,7 +21,6 @@ from jobs.spec.complaint import sentence
 from transforms import registry
 from transforms.contract import Failure
 from transforms.errors import SpecError
-from transforms.options import columns_read
 
 INTO = "prediction"
 
@@ -107,7 +106,7 @@ def prepare(
     keys |= {"task": task, "model": base.name, "adapter": over and over.name}
     try:
         spec = TaskSpec.model_validate(keys)
-        columns = columns_read(spec.options)
+        columns = spec.reads
     except pydantic.ValidationError as error:
         module = registry.get(task)
         valid = [*(field.name for field in dataclasses.fields(module.Options)), *TaskSpec.model_fields]

@@ -17,7 +17,6 @@ from jobs.plan import Plan, TaskPlan
 from jobs.store import Store, names
 from transforms.agreement import agreement
 from transforms.errors import ModelError
-from transforms.options import columns_read
 
 LOG = logging.getLogger(__name__)
 
@@ -110,11 +109,7 @@ def _accept(task: TaskPlan, i: int, agreed: float) -> None:
 
 def _is_read(task: TaskPlan, plan: Plan) -> bool:
     """Whether a task in int8 reads this task's column, directly or through other tasks."""
-    readers = [
-        other
-        for other in plan.tasks
-        if task.spec.into in (column.split(".")[0] for column in columns_read(other.spec.options))
-    ]
+    readers = [other for other in plan.tasks if task.spec.into in (column.split(".")[0] for column in other.spec.reads)]
     return any(reader.dtype == "int8" or _is_read(reader, plan) for reader in readers)
 
 

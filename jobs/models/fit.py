@@ -21,7 +21,7 @@ def check(plan: Plan, from_hub: bool = False) -> None:
     if not plan.todo:
         return
     for i, task in enumerate(plan.tasks):
-        pins = [pin for pin in (task.model, task.adapter) if pin is not None]
+        pins = task.pins
         if task.was_loaded or not pins or from_hub == all(pin.local for pin in pins):
             continue
         from transforms.rehearsal import rehearse

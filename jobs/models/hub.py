@@ -100,14 +100,15 @@ class Pin:
         return folder
 
 
-def pin(name: str, revision: str | None, key: str, task: str | None = None) -> Pin:
+def pin(name: str, revision: str | None, key: str, task: str | None = None, kind: str | None = None) -> Pin:
     """Resolve a model or adapter to a version that cannot change.
 
     Args:
         name: folder, Hub name org/model or org/model:subfolder, or REGISTRY@champion or REGISTRY@VERSION.
         revision: branch, tag or commit on the Hub; a folder has none.
-        key: its key in the job file, for the error; it ends with `model` or `adapter`.
+        key: its key in the job file, for the error; it ends with `model` or `adapter` unless `kind` is given.
         task: the task that uses it; None does not check that a version was made for such a task.
+        kind: model or adapter.
 
     Raises:
         ModelError: it is neither a folder nor on the Hub, or has no weights in safetensors there.
@@ -122,7 +123,7 @@ def pin(name: str, revision: str | None, key: str, task: str | None = None) -> P
                 "write the version after the @"
             )
         if task is not None:
-            use.check(version, key, name, task)
+            use.check(version, key, name, task, kind)
         return Pin(f"{held.url}@{version.version}", version.content, local=held.store.local, registry=held.url)
     folder = Path(name).expanduser()
     if folder.is_dir():
@@ -134,7 +135,7 @@ def pin(name: str, revision: str | None, key: str, task: str | None = None) -> P
             f"{key} {name!r} is not a folder; give a folder that save_pretrained wrote, org/model, or "
             "org/model:subfolder"
         )
-    is_adapter = key.rpartition(".")[2] == "adapter"
+    is_adapter = (kind or key.rpartition(".")[2]) == "adapter"
     try:
         commit = listing.commit_of(named.repository, revision)
         every = list(listing.files(named.repository, commit))

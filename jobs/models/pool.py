@@ -9,7 +9,7 @@ from dataclasses import replace
 from jobs.plan import TaskPlan
 from transforms import registry
 from transforms.contract import Annotator
-from transforms.options import columns_read, with_fields
+from transforms.options import with_fields
 
 
 class ModelPool:
@@ -54,8 +54,14 @@ def load(task: TaskPlan) -> Annotator:
         device.check(task.device)
         with explaining(reference := task.reference(), task.spec.task):
             model = models.load(reference, module.ARCHITECTURE)
-            annotator = module.load(task.spec.options, model, task.spec.max_tokens)
-    columns = columns_read(task.spec.options)
+            if task.spec.adapter_column is None:
+                annotator = module.load(task.spec.options, model, task.spec.max_tokens)
+            else:
+                from transforms.by_row.annotator import RowAnnotator
+
+                options, limit, column = task.spec.options, task.spec.max_tokens, task.spec.adapter_column
+                annotator = RowAnnotator(module, options, model, limit, column, task.numbers)
+    columns = task.spec.reads
     return lambda batch: annotator(with_fields(batch, columns))
 
 

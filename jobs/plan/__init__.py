@@ -33,6 +33,8 @@ class TaskPlan:
         spec: the job file's entry.
         model: its weights at one commit, or None for a task without a model.
         adapter: the adapter at one commit, or None.
+        adapters: name in `adapter_column` -> its adapter at one commit, or None for the model without one; empty if one
+            adapter is for all rows.
         dtype: the dtype that the planning machine chose; the job's own setting while no shard is to do.
         engine: likewise.
         device: likewise, such as cpu or cuda; a worker that has no such device refuses the plan. auto while no shard
@@ -49,6 +51,7 @@ class TaskPlan:
     device: str = "auto"
     agreement: float | None = None
     was_loaded: bool = False
+    adapters: Mapping[str, Pin | None] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON."""
@@ -61,6 +64,7 @@ class TaskPlan:
             "device": self.device,
             "agreement": self.agreement,
             "was_loaded": self.was_loaded,
+            "adapters": {name: pin and pin.to_json() for name, pin in self.adapters.items()},
         }
 
     @classmethod
@@ -69,28 +73,55 @@ class TaskPlan:
         model, adapter = (Pin(**data[key]) if data[key] else None for key in ("model", "adapter"))
         spec = TaskSpec.model_validate(data["spec"])
         keys = ("dtype", "engine", "device", "agreement", "was_loaded")
-        return cls(spec, model, adapter, *(data[key] for key in keys))
+        adapters = {name: Pin(**pin) if pin else None for name, pin in data.get("adapters", {}).items()}
+        return cls(spec, model, adapter, adapters=adapters, **{key: data[key] for key in keys})
+
+    @property
+    def pins(self) -> list[Pin]:
+        """The model and its adapters, each once."""
+        return list(dict.fromkeys(pin for pin in (self.model, self.adapter, *self.adapters.values()) if pin))
+
+    @property
+    def numbers(self) -> dict[str, int]:
+        """Name in `adapter_column` -> number of its adapter in `reference().adapters`, one for the same adapter."""
+        numbers: dict[str | None, int] = {}
+        return {name: numbers.setdefault(version, len(numbers)) for name, version in self._versions.items()}
 
     @property
     def identity(self) -> dict[str, Any]:
         """All settings of the task that can change its output, as the job file has them."""
         trusted = self.spec.trust_remote_code
-        return ({} if trusted is None else {"trust_remote_code": trusted}) | {
-            "task": self.spec.task,
-            "version": registry.version(self.spec.task),
-            "options": asdict(self.spec.options),
-            "model": self.model and self.model.version,
-            "adapter": self.adapter and self.adapter.version,
-            # The setting `auto` itself: with its value on this machine, another machine would redo the lake.
-            "dtype": self.spec.dtype,
-            "engine": self.spec.engine,
-        }
+        by_row = {"adapter_column": self.spec.adapter_column, "adapters": self._versions} if self.adapters else {}
+        return (
+            ({} if trusted is None else {"trust_remote_code": trusted})
+            | by_row
+            | {
+                "task": self.spec.task,
+                "version": registry.version(self.spec.task),
+                "options": asdict(self.spec.options),
+                "model": self.model and self.model.version,
+                "adapter": self.adapter and self.adapter.version,
+                # The setting `auto` itself: with its value on this machine, another machine would redo the lake.
+                "dtype": self.spec.dtype,
+                "engine": self.spec.engine,
+            }
+        )
 
     def reference(self, weights: bool = True) -> ModelRef:
         """Folders to load from, downloaded if needed."""
         assert self.model is not None
         adapter = self.adapter.folder(weights) if self.adapter else None
-        return ModelRef(self.model.folder(weights), adapter, self.dtype, self.device, self.engine, self.model.code)
+        found: dict[int, str | None] = {}
+        for name, number in self.numbers.items():
+            if number not in found:
+                pin = self.adapters[name]
+                found[number] = None if pin is None else pin.folder(weights)
+        model = self.model.folder(weights)
+        return ModelRef(model, adapter, self.dtype, self.device, self.engine, self.model.code, tuple(found.values()))
+
+    @property
+    def _versions(self) -> dict[str, str | None]:
+        return {name: None if pin is None else pin.version for name, pin in self.adapters.items()}
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ def expected(plan: Plan) -> int | None:
         is written to the Hub, are not counted.
     """
     shards = [shard for shard in plan.shards_todo if shard.file.startswith(URL)]
-    pins = [pin for task in plan.tasks for pin in (task.model, task.adapter) if pin is not None and is_on_hub(pin)]
+    pins = [pin for task in plan.tasks for pin in task.pins if is_on_hub(pin)]
     if not shards and not (pins and plan.todo):
         return None
     looked_at = shards[:: len(shards) // LOOKED_AT + 1]

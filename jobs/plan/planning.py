@@ -51,6 +51,8 @@ def make(spec: JobSpec) -> Plan:
         owned = owned or seen.owner
     kinds_read = [pair for item in spec.tasks for pair in column_kinds(item.options)]
     texts = {column for column, kind in kinds_read if kind == "text"}
+    # A file without types would give 7 for the customer 007.
+    texts |= {item.adapter_column for item in spec.tasks if item.adapter_column is not None}
     pinned = owned.pinned if owned is not None else {}
     planned_source, shards = source.plan(spec.source, outside=spec.sink.path, texts=texts, pinned=pinned)
     place.check(spec)

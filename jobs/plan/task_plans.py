@@ -11,11 +11,12 @@ import pyarrow as pa
 
 from jobs.models import code, hub
 from jobs.plan import Plan, TaskPlan, fingerprint
-from jobs.spec import JobSpec, TaskSpec
+from jobs.spec import BASE, JobSpec, TaskSpec
 from transforms import adapter as adapters
 from transforms import registry
+from transforms.by_row import kind
 from transforms.errors import ModelError, SpecError, UserError
-from transforms.options import ColumnKind, column_kinds, columns_read
+from transforms.options import ColumnKind, column_kinds
 from transforms.reference import read_config
 
 if TYPE_CHECKING:
@@ -44,15 +45,17 @@ def resolve(spec: JobSpec, source: pa.Schema, known: Mapping[str, pa.DataType]) 
         module = registry.get(item.task)
         options = item.options
         columns = dict(_columns(schema)) | dict(zip(schema.names, schema.types, strict=True))
-        for column, kind in column_kinds(options):
+        for column, wanted in column_kinds(options):
             if column not in columns:
                 raise SpecError(f"tasks.{i}: column {column!r} is not in the source; columns: {', '.join(columns)}")
-            if not _holds(type_ := columns[column], kind):
-                right = [name for name, type_ in columns.items() if _holds(type_, kind)]
+            if not _holds(type_ := columns[column], wanted):
+                right = [name for name, type_ in columns.items() if _holds(type_, wanted)]
                 raise SpecError(
-                    f"tasks.{i}: column {column!r} is {type_}, and {item.task} reads {kind}; "
-                    f"{kind} columns: {', '.join(right) or 'none'}"
+                    f"tasks.{i}: column {column!r} is {type_}, and {item.task} reads {wanted}; "
+                    f"{wanted} columns: {', '.join(right) or 'none'}"
                 )
+        if item.adapter_column is not None:
+            _check_names(item.adapter_column, columns, f"tasks.{i}.adapter_column")
         if item.into in schema.names:
             raise SpecError(f"tasks.{i}.into is {item.into!r}, which the source already has; choose another name")
         has_model = module.ARCHITECTURE is not None and item.model is not None
@@ -62,12 +65,40 @@ def resolve(spec: JobSpec, source: pa.Schema, known: Mapping[str, pa.DataType]) 
             task_plan = replace(task_plan, was_loaded=True)
         else:
             try:
-                type_ = module.output_type(options, configured(task_plan) if has_model else None)
+                type_ = _output_type(task_plan) if has_model else module.output_type(options, None)
             except UserError as error:
                 raise type(error)(f"tasks.{i}: {error}") from error
         schema = schema.append(pa.field(item.into, type_))
         planned.append(task_plan)
     return planned, schema
+
+
+def _output_type(task_plan: TaskPlan) -> pa.DataType:
+    """The Arrow type of a task's column, which all adapters of the task must give.
+
+    Raises:
+        UserError: the model or an adapter does not fit the task.
+        SpecError: two adapters give different types.
+    """
+    options, module = task_plan.spec.options, registry.get(task_plan.spec.task)
+    if not task_plan.adapters:
+        return module.output_type(options, configured(task_plan))
+    types: dict[str, pa.DataType] = {}
+    for name, pin in task_plan.adapters.items():
+        alone = replace(task_plan, adapter=pin, adapters={})
+        try:
+            if pin is not None:
+                kind.check(str(alone.reference(weights=False).adapter))
+            types[name] = module.output_type(options, configured(alone))
+        except UserError as error:
+            raise type(error)(f"adapters.{name}: {error}") from error
+    first, *others = types
+    if odd := [name for name in others if types[name] != types[first]]:
+        raise SpecError(
+            f"adapters.{odd[0]} gives {types[odd[0]]} and adapters.{first} gives {types[first]}, and a column has one "
+            "type; give them to tasks with different columns"
+        )
+    return types[first]
 
 
 def configured(task_plan: TaskPlan) -> PretrainedConfig:
@@ -85,7 +116,7 @@ def configured(task_plan: TaskPlan) -> PretrainedConfig:
     if reference.adapter is not None and item.model is not None:
         adapters.check(reference.adapter, reference.path, item.model)
     # An adapter may have a head that its base model lacks.
-    if item.adapter is None:
+    if task_plan.adapter is None:
         module.check(item.options, config)
     return config
 
@@ -102,7 +133,7 @@ def hashes(planned: Sequence[TaskPlan], schema: pa.Schema) -> tuple[tuple[str, s
     """
     identities = []
     for task in planned:
-        columns = columns_read(task.spec.options)
+        columns = task.spec.reads
         names = sorted({column.split(".")[0] for column in columns} & set(schema.names))
         # Types matter: a prompt shows 1 and 1.0 as different texts.
         types = {name: str(schema.field(name).type) for name in names}
@@ -174,7 +205,33 @@ def _pinned(item: TaskSpec, i: int) -> TaskPlan:
     except SpecError as error:
         raise SpecError(f"tasks.{i}.{error}") from error
     adapter = item.adapter and hub.pin(item.adapter, item.adapter_revision, f"tasks.{i}.adapter", item.task)
-    return TaskPlan(item, model, adapter or None, item.dtype, item.engine)
+    adapters = {
+        name: None if value == BASE else hub.pin(value, None, f"tasks.{i}.adapters.{name}", item.task, "adapter")
+        for name, value in (item.adapters or {}).items()
+    }
+    return TaskPlan(item, model, adapter or None, item.dtype, item.engine, adapters=adapters)
+
+
+def _check_names(column: str, columns: Mapping[str, pa.DataType], key: str) -> None:
+    """Refuse a column that cannot hold the names of adapters.
+
+    Raises:
+        SpecError: the column does not exist, or holds neither texts nor whole numbers.
+    """
+    if column not in columns:
+        raise SpecError(f"{key}: column {column!r} is not in the source; columns: {', '.join(columns)}")
+    if not holds_names(columns[column]):
+        right = [name for name, type_ in columns.items() if holds_names(type_)]
+        raise SpecError(
+            f"{key}: column {column!r} is {columns[column]}, and names of adapters are texts or whole numbers; "
+            f"such columns: {', '.join(right) or 'none'}"
+        )
+
+
+def holds_names(type_: pa.DataType) -> bool:
+    """Whether a column of that Arrow type can name adapters."""
+    value = type_.value_type if pa.types.is_dictionary(type_) else type_
+    return _holds(type_, "text") or pa.types.is_integer(value) or pa.types.is_boolean(value)
 
 
 def _columns(fields: Iterable[pa.Field], above: str = "") -> Iterator[tuple[str, pa.DataType]]:

@@ -8,7 +8,7 @@ from transforms.architecture import WRITERS
 from transforms.errors import SpecError
 
 
-def check(version: Version, key: str, reference: str, task: str) -> None:
+def check(version: Version, key: str, reference: str, task: str, kind: str | None = None) -> None:
     """Refuse a version that was made for another kind of task, or that is no adapter (or no model).
 
     Args:
@@ -16,11 +16,12 @@ def check(version: Version, key: str, reference: str, task: str) -> None:
         key: its key in the job file, such as tasks.0.adapter.
         reference: the value of that key.
         task: the task that uses it.
+        kind: model or adapter; by default the last part of the key.
 
     Raises:
         SpecError: with the fix.
     """
-    wanted = key.rpartition(".")[2]
+    wanted = kind or key.rpartition(".")[2]
     if version.kind != wanted:
         what = "an adapter" if version.kind == "adapter" else "a whole model"
         fix = (

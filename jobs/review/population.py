@@ -17,7 +17,7 @@ from jobs.sink.folder import FolderSink
 from jobs.source.files import partition
 from jobs.training import identity
 from transforms import template
-from transforms.options import columns_read, with_fields
+from transforms.options import with_fields
 
 BATCH_ROWS = 16_384
 
@@ -54,7 +54,7 @@ def of(plan: Plan, sink: FolderSink, entries: Sequence[Entry], task: TaskPlan, d
     seen = set(drawn)
     keys: list[str] = []
     scores, parts, rows = [np.zeros(0)], [np.zeros(0, int)], [np.zeros(0, int)]
-    columns = [*(column.split(".")[0] for column in columns_read(task.spec.options)), task.spec.into]
+    columns = [*(column.split(".")[0] for column in task.spec.reads), task.spec.into]
     for place, entry in enumerate(entries):
         start = 0
         for batch in _batches(plan, sink, entry, list(dict.fromkeys(columns))):

@@ -22,6 +22,10 @@ from jobs.spec.source import SourceSpec
 from transforms import registry
 from transforms.contract import Task
 from transforms.errors import SpecError
+from transforms.options import columns_read
+
+# In `adapters`: the model without an adapter; and the name for rows whose own is not in the map.
+BASE, DEFAULT = "base", "default"
 
 Dtype = Literal["auto", "float32", "bfloat16", "float16", "int8"]
 
@@ -40,6 +44,16 @@ class TaskSpec(BaseModel):
     adapter: str | None = Field(None, description="PEFT adapter over the model: its name on the Hub, or a folder")
     adapter_revision: str | None = Field(
         None, description="branch, tag or commit of a Hub adapter; by default its main branch"
+    )
+    adapter_column: str | None = Field(
+        None,
+        description="column that names the adapter of each row, a key of adapters; rows of several adapters are "
+        "computed together over one base",
+    )
+    adapters: dict[str, str] | None = Field(
+        None,
+        description="name in adapter_column -> its adapter, as in adapter, or base for the model without one; the name "
+        "default is for all other rows, which are rejected without it",
     )
     trust_remote_code: str | None = Field(
         None,
@@ -68,6 +82,41 @@ class TaskSpec(BaseModel):
         gt=0,
         description="maximum number of tokens in a batch, including padding; by default it depends on the device",
     )
+
+    @pydantic.field_validator("adapters", mode="before")
+    @classmethod
+    def _adapters_are_named(cls, given: Any) -> Any:
+        if not isinstance(given, dict):
+            return given
+        if not given:
+            raise ValueError("is empty; give at least one name with its adapter")
+        if nameless := [name for name, adapter in given.items() if adapter is None]:
+            raise ValueError(f"has no adapter for {nameless[0]}; write {nameless[0]}: {BASE} for the model without one")
+        # YAML reads 17 and yes as a number and a boolean.
+        return {_as_text(name): adapter for name, adapter in given.items()}
+
+    @pydantic.model_validator(mode="after")
+    def _one_way_to_name_adapters(self) -> TaskSpec:
+        keys = {"adapter_column": self.adapter_column, "adapters": self.adapters}
+        given, missing = ([key for key, value in keys.items() if (value is None) == absent] for absent in (False, True))
+        if not given:
+            return self
+        if missing:
+            raise ValueError(f"{given[0]} needs {missing[0]}: a column with names, and an adapter for each name")
+        for key in ("adapter", "adapter_revision"):
+            if getattr(self, key) is not None:
+                raise ValueError(f"{key} and adapters cannot both be given; write it into adapters as default")
+        if self.engine == "onnx":
+            raise ValueError(
+                "engine onnx computes all rows with one adapter; use engine: auto for adapters by row (adapter_column)"
+            )
+        return self
+
+    @property
+    def reads(self) -> list[str]:
+        """The columns that the task reads, that of the adapters included."""
+        columns = columns_read(self.options)
+        return columns if self.adapter_column in (None, *columns) else [*columns, str(self.adapter_column)]
 
     @property
     def options(self) -> Any:
@@ -178,6 +227,11 @@ class JobSpec(Section):
     def frozen(self) -> dict[str, Any]:
         """Plain JSON with every default written out."""
         return self.model_dump(mode="json", exclude={"tasks"}) | {"tasks": [task.frozen() for task in self.tasks]}
+
+
+def _as_text(name: Any) -> str:
+    """A key of YAML as the text that a column has."""
+    return str(name).lower() if isinstance(name, bool) else str(name)
 
 
 def read(path: str | Path, overrides: Sequence[str] = ()) -> JobSpec:

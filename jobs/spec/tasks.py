@@ -19,6 +19,8 @@ FOR_MODELS = (
     "revision",
     "adapter",
     "adapter_revision",
+    "adapter_column",
+    "adapters",
     "dtype",
     "min_agreement",
     "engine",

@@ -6,7 +6,6 @@ import json
 import math
 import shutil
 import time
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -28,17 +27,6 @@ LINE_EVERY_S = 0.5
 COMPLETE = "complete"
 
 
-# What is kept of the trainers' logs, and its name in progress and curves. The loss of a policy is near zero whatever it
-# learns, so its reward is shown instead.
-LOGGED = {
-    "loss": "loss",
-    "eval_loss": "eval_loss",
-    "reward": "reward",
-    "kl": "kl",
-    "completions/mean_length": "length",
-}
-
-
 class Watch(TrainerCallback):
     """Writes the progress, marks complete checkpoints, and ends a training whose loss is not a number."""
 
@@ -53,8 +41,8 @@ class Watch(TrainerCallback):
             self.line(state)
 
     def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **_: Any) -> None:
-        """A line with the losses, or with the reward."""
-        losses = logged(logs or {})
+        """A line with the losses."""
+        losses = {name: (logs or {})[name] for name in ("loss", "eval_loss") if name in (logs or {})}
         for name, value in losses.items():
             if not math.isfinite(value):
                 raise RunError(
@@ -75,12 +63,6 @@ class Watch(TrainerCallback):
         content = {"step": state.global_step, "steps": state.max_steps, **losses, "seconds": seconds}
         with self.file.open("a", encoding="utf-8") as stream:
             stream.write(json.dumps(content) + "\n")
-
-
-def logged(entry: Mapping[str, Any]) -> dict[str, float]:
-    """What is kept of an entry of the trainer's log."""
-    kept = {name: float(entry[key]) for key, name in LOGGED.items() if key in entry}
-    return {name: value for name, value in kept.items() if name != "loss"} if "reward" in kept else kept
 
 
 def trainer(request: Request, setup: Setup, network: Any, folder: Path, train: list[Any], validation: list[Any]) -> Any:
@@ -109,19 +91,18 @@ def trainer(request: Request, setup: Setup, network: Any, folder: Path, train: l
             seed = self.args.seed if self.args.data_seed is None else self.args.data_seed
             return LengthSampler([len(ids) for ids in self.train_dataset[setup.lengths]], together, seed)
 
-    arguments = arguments_kind(**_arguments(request, setup, folder, len(train) * setup.repeats, bool(validation)))
+    arguments = arguments_kind(**_arguments(request, setup, folder, len(train), bool(validation)))
     watch: list[TrainerCallback] = [Watch(folder)]
     if arguments.load_best_model_at_end:
         watch.append(EarlyStoppingCallback(PATIENCE))
     return ByLength(
         model=network,
         args=arguments,
+        data_collator=setup.collator,
         train_dataset=Dataset.from_list(train),
         eval_dataset=Dataset.from_list(validation) if validation else None,
         processing_class=setup.tokenizer,
         callbacks=watch,
-        # Some trainers make their batches themselves and take no collator.
-        **({} if setup.collator is None else {"data_collator": setup.collator}),
         **setup.more,
     )
 

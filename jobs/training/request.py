@@ -67,8 +67,6 @@ class Request:
     def digest(self) -> str:
         """A hash of everything that changes the trained weights; checkpoints of another one are not continued."""
         content = {key: value for key, value in asdict(self).items() if key not in ("base", "losses", "start")}
-        # A reward model is known by its commit, wherever it lies.
-        content["reward"] = {k: v for k, v in self.reward.items() if k not in ("model", "adapter")}
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
     @classmethod

@@ -11,11 +11,10 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
 import pyarrow.parquet as pq
 from filelock import FileLock, Timeout
 from tqdm import tqdm
@@ -24,10 +23,9 @@ from jobs.execute.bar import LINE_EVERY_S
 from jobs.execute.stop import NEVER, StopToken
 from jobs.models import hub
 from jobs.training import request as files
-from jobs.training import rewards, support
+from jobs.training import support
 from jobs.training.data import Rows
 from jobs.training.request import Request
-from jobs.training.rewards import Folders
 from jobs.training.spec import TrainingSpec
 from transforms.errors import ModelError, RunError, Stopped
 
@@ -39,28 +37,7 @@ GRACE_S = 5.0
 # Characters of the child's log in a message about its end.
 LAST_CHARACTERS = 300
 
-# What the progress shows of a line.
-SHOWN = ("loss", "eval_loss", "reward", "kl")
-
 Watch = Callable[[dict[str, Any]], None]
-
-
-@dataclass(frozen=True)
-class Before:
-    """What earlier stages of a training file have made.
-
-    Attributes:
-        start: folder of the policy that the training goes on from; None for a new one.
-        start_hash: hash of everything that the policy was trained from.
-        reward: the reward model of an earlier stage.
-    """
-
-    start: str | None = None
-    start_hash: str | None = None
-    reward: Folders | None = None
-
-
-NOTHING = Before()
 
 
 @dataclass(frozen=True)
@@ -87,14 +64,7 @@ class Result:
     base: dict[str, str]
 
 
-def train(
-    spec: TrainingSpec,
-    rows: Rows,
-    folder: Path,
-    watch: Watch | None = None,
-    stop: StopToken = NEVER,
-    before: Before = NOTHING,
-) -> Result:
+def train(spec: TrainingSpec, rows: Rows, folder: Path, watch: Watch | None = None, stop: StopToken = NEVER) -> Result:
     """Train, or go on with the training that the folder holds.
 
     Args:
@@ -104,7 +74,6 @@ def train(
             result is returned; otherwise its contents are replaced.
         watch: called with each line of the progress: step, steps, loss or eval_loss, seconds.
         stop: ends the training within seconds; checkpoints are kept.
-        before: what earlier stages of the same file have made.
 
     Raises:
         ModelError: the base does not fit the task, or refuses the settings.
@@ -114,7 +83,7 @@ def train(
     folder.mkdir(parents=True, exist_ok=True)
     try:
         with FileLock(folder / files.LOCK, timeout=0):
-            request = request_of(spec, rows, before)
+            request = request_of(spec, rows)
             _prepare(folder, request, rows)
             if not (folder / files.RESULT_JSON).is_file():
                 _supervise(folder, watch or (lambda line: None), stop)
@@ -123,13 +92,8 @@ def train(
         raise RunError(f"another training runs in {str(folder)!r}; wait for its end, or use another folder") from error
 
 
-def request_of(spec: TrainingSpec, rows: Rows, before: Before = NOTHING) -> Request:
+def request_of(spec: TrainingSpec, rows: Rows) -> Request:
     """What the child process is asked to do; the base is downloaded if needed.
-
-    Args:
-        spec: the training file, or one of its stages.
-        rows: its rows.
-        before: what earlier stages have made.
 
     Raises:
         ModelError: there is no such base, or it cannot be trained this way.
@@ -141,8 +105,7 @@ def request_of(spec: TrainingSpec, rows: Rows, before: Before = NOTHING) -> Requ
     base = pin.folder()
     if why := support.refusal(spec.method, spec.objective, spec.task, support.architecture(configs.read(base))):
         raise ModelError(f"base.model: {why}")
-    reward = None if spec.reward is None else rewards.pin(spec.reward, before.reward)
-    request = Request(
+    return Request(
         task=spec.task,
         method=spec.method,
         base=base,
@@ -156,15 +119,7 @@ def request_of(spec: TrainingSpec, rows: Rows, before: Before = NOTHING) -> Requ
         train_hash=rows.train_hash,
         objective=spec.objective,
         teacher=_teacher(spec),
-        reward={} if reward is None else asdict(reward),
-        start=before.start,
-        start_hash=before.start_hash,
     )
-    if reward is not None:
-        from jobs.training import policy
-
-        policy.check(request, pa.concat_tables([rows.train, rows.validation]))
-    return request
 
 
 def _teacher(spec: TrainingSpec) -> dict[str, str]:
@@ -184,10 +139,6 @@ def shown(name: str, quiet: bool = False) -> Iterator[Watch]:
         name: name of the training.
         quiet: show nothing.
     """
-
-    def described(line: dict[str, Any]) -> str:
-        return f"{name}, {line['stage']}" if "stage" in line else name
-
     if quiet:
         yield lambda line: None
     elif sys.stderr.isatty():
@@ -195,8 +146,7 @@ def shown(name: str, quiet: bool = False) -> Iterator[Watch]:
 
             def redraw(line: dict[str, Any]) -> None:
                 bar.total = line["steps"]
-                losses: dict[str, object] = {k: f"{line[k]:.4g}" for k in SHOWN if k in line}
-                bar.set_description(described(line))
+                losses: dict[str, object] = {k: f"{line[k]:.4g}" for k in ("loss", "eval_loss") if k in line}
                 if losses:
                     bar.set_postfix(losses, refresh=False)
                 bar.update(line["step"] - bar.n)
@@ -209,10 +159,8 @@ def shown(name: str, quiet: bool = False) -> Iterator[Watch]:
             nonlocal shown_at
             if time.monotonic() - shown_at >= LINE_EVERY_S:
                 shown_at = time.monotonic()
-                loss = "".join(f", {key} {line[key]:.4g}" for key in SHOWN if key in line)
-                print(
-                    f"{described(line)}: step {line['step']:,} of {line['steps']:,}{loss}", file=sys.stderr, flush=True
-                )
+                loss = "".join(f", {key} {line[key]:.4g}" for key in ("loss", "eval_loss") if key in line)
+                print(f"{name}: step {line['step']:,} of {line['steps']:,}{loss}", file=sys.stderr, flush=True)
 
         yield print_line
 
@@ -233,8 +181,6 @@ def _prepare(folder: Path, request: Request, rows: Rows) -> None:
 def _supervise(folder: Path, watch: Watch, stop: StopToken) -> None:
     # The order of Python's sets is part of what a training does with names of modules.
     environment = os.environ | {"PYTHONHASHSEED": "0", "TOKENIZERS_PARALLELISM": "true"}
-    # Reward functions are found where this process finds them.
-    environment["PYTHONPATH"] = os.pathsep.join(path for path in sys.path if path)
     command = [sys.executable, "-m", "jobs.training.child", str(folder)]
     lines = _new_lines(folder / files.PROGRESS)
     with (folder / files.LOG).open("ab") as log:

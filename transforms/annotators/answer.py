@@ -10,7 +10,7 @@ import pyarrow as pa
 import torch
 
 from transforms import pairs
-from transforms.annotate import annotate_rows
+from transforms.annotate import Steps, Work, alone
 from transforms.contract import Annotation
 from transforms.errors import ModelError
 from transforms.model import Model, forward
@@ -90,10 +90,13 @@ class Answerer:
 
     def __call__(self, batch: pa.RecordBatch) -> Annotation:
         """Answer the question of every row of a batch."""
+        return alone(self.steps(batch), self.max_tokens, self.caps)
+
+    def steps(self, batch: pa.RecordBatch) -> Steps:
+        """The same in steps."""
         items = self.items(batch)
-        gathered, failures, tokens, slots = annotate_rows(
-            items, self.tokenise, lambda window: len(window.ids), self.forward, self.max_tokens, self.caps
-        )
+        work = Work(items, self.tokenise, lambda window: len(window.ids), self.forward)
+        gathered, failures, tokens, slots = yield work
         contexts = {item.index: item.context for item in items}
         found = {row: self.answers(contexts[row], windows) for row, windows in gathered.items()}
         return Annotation(self.column(contexts, found, len(batch)), failures, tokens, slots)

@@ -9,7 +9,7 @@ import pyarrow as pa
 import torch
 
 from transforms import heads
-from transforms.annotate import Row, annotate_texts
+from transforms.annotate import Row, Steps, alone, of_texts
 from transforms.contract import Annotation
 from transforms.errors import SpecError
 from transforms.model import Model, logits
@@ -45,10 +45,13 @@ class Classifier:
 
     def __call__(self, batch: pa.RecordBatch) -> Annotation:
         """Classify the rows of a batch."""
+        return alone(self.steps(batch), self.max_tokens, self.caps)
+
+    def steps(self, batch: pa.RecordBatch) -> Steps:
+        """The same in steps."""
         texts = batch.column(self.options.column)
-        gathered, failures, tokens, slots = annotate_texts(
-            texts, self.tokenise, lambda s: len(s.ids), self.forward, self.max_tokens, self.caps
-        )
+        work = of_texts(texts, self.tokenise, lambda s: len(s.ids), self.forward)
+        gathered, failures, tokens, slots = yield from work
         scores = np.zeros((len(texts), len(self.labels)), dtype=np.float32)
         present = np.zeros(len(texts), dtype=bool)
         if gathered:

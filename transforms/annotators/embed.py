@@ -10,7 +10,7 @@ import torch
 from torch import nn
 from transformers import AutoModel, AutoModelForTextEncoding, PretrainedConfig, PreTrainedModel
 
-from transforms.annotate import Row, annotate_texts
+from transforms.annotate import Row, Steps, alone, of_texts
 from transforms.contract import Annotation
 from transforms.dense import Dense
 from transforms.errors import ModelError
@@ -97,10 +97,13 @@ class Embedder:
 
     def __call__(self, batch: pa.RecordBatch) -> Annotation:
         """Embed the rows of a batch."""
+        return alone(self.steps(batch), self.max_tokens, self.caps)
+
+    def steps(self, batch: pa.RecordBatch) -> Steps:
+        """The same in steps."""
         texts = batch.column(self.options.column)
-        gathered, failures, tokens, slots = annotate_texts(
-            texts, self.tokenise, len, self.forward, self.max_tokens, self.caps
-        )
+        work = of_texts(texts, self.tokenise, len, self.forward)
+        gathered, failures, tokens, slots = yield from work
         vectors = np.zeros((len(texts), self.type.list_size), dtype=np.float32)
         missing = np.ones(len(texts), dtype=bool)
         for row, windows in gathered.items():

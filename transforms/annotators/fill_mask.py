@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 import torch
 
-from transforms.annotate import Row, annotate_texts
+from transforms.annotate import Row, Steps, alone, of_texts
 from transforms.contract import Annotation
 from transforms.errors import ModelError
 from transforms.frame import frame
@@ -55,10 +55,13 @@ class MaskFiller:
 
     def __call__(self, batch: pa.RecordBatch) -> Annotation:
         """Fill the masks in the rows of a batch."""
+        return alone(self.steps(batch), self.max_tokens, self.caps)
+
+    def steps(self, batch: pa.RecordBatch) -> Steps:
+        """The same in steps."""
         texts = batch.column(self.options.column)
-        gathered, failures, tokens, slots = annotate_texts(
-            texts, self.tokenise, lambda s: len(s.ids), self.forward, self.max_tokens, self.caps
-        )
+        work = of_texts(texts, self.tokenise, lambda s: len(s.ids), self.forward)
+        gathered, failures, tokens, slots = yield from work
         return Annotation(self.column(gathered, len(texts)), failures, tokens, slots)
 
     def target(self, word: str) -> int:

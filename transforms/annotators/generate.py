@@ -18,7 +18,7 @@ from transforms.generation.decode import Generation
 from transforms.generation.prompt import Prompts
 from transforms.generation.request import Request
 from transforms.generation.settings import Decoding
-from transforms.generation.writer import write
+from transforms.generation.writer import Steps, alone
 from transforms.model import Model
 from transforms.tasks.generate import Options, output_type
 
@@ -46,6 +46,10 @@ class Generator:
 
     def __call__(self, batch: pa.RecordBatch) -> Annotation:
         """Write the texts of a batch."""
+        return alone(self.steps(batch), self.model, self.how, self.max_tokens, self.caps)
+
+    def steps(self, batch: pa.RecordBatch) -> Steps:
+        """The same in steps."""
         texts = zip(*(batch.column(name).to_pylist() for name in self.prompts.names), strict=True)
         rows = {row: values for row, values in enumerate(texts) if all(values)}
         failed: dict[int, Exception] = {}
@@ -57,7 +61,7 @@ class Generator:
                 prompts[row] = ids
         limit = self.options.max_new_tokens
         requests = [Request(ids, limit, (), self._seed(ids), self.guide) for ids in prompts.values()]
-        found = write(self.model, requests, self.how, self.max_tokens, self.caps)
+        found = yield requests
         values: list[str | None] = [None] * len(batch)
         for i, row in enumerate(prompts):
             if (error := found.failures.get(i) or self._incomplete(found.outputs[i])) is not None:

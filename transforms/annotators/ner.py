@@ -12,7 +12,7 @@ import pyarrow as pa
 import torch
 
 from transforms import heads
-from transforms.annotate import Row, annotate_texts
+from transforms.annotate import Row, Steps, alone, of_texts
 from transforms.contract import Annotation
 from transforms.errors import ModelError
 from transforms.model import Model, logits
@@ -67,10 +67,13 @@ class EntityRecogniser:
 
     def __call__(self, batch: pa.RecordBatch) -> Annotation:
         """Find the entities in the rows of a batch."""
+        return alone(self.steps(batch), self.max_tokens, self.caps)
+
+    def steps(self, batch: pa.RecordBatch) -> Steps:
+        """The same in steps."""
         texts = batch.column(self.options.column)
-        gathered, failures, tokens, slots = annotate_texts(
-            texts, self.tokenise, lambda s: len(s.ids), self.forward, self.max_tokens, self.caps
-        )
+        work = of_texts(texts, self.tokenise, lambda s: len(s.ids), self.forward)
+        gathered, failures, tokens, slots = yield from work
         found = [self.entities(group) for group in _groups(gathered)]
         return Annotation(column(texts, gathered.keys(), found, self.scheme.names), failures, tokens, slots)
 

@@ -12,7 +12,7 @@ from transforms.errors import ModelError
 from transforms.generation.request import Request
 from transforms.generation.settings import Decoding
 from transforms.generation.windows import windows
-from transforms.generation.writer import new_tokens, texts_of, write
+from transforms.generation.writer import Steps, alone, new_tokens, texts_of
 from transforms.model import Model
 from transforms.tasks.summarize import Options
 
@@ -60,6 +60,10 @@ class Summarizer:
 
     def __call__(self, batch: pa.RecordBatch) -> Annotation:
         """Summarise the rows of a batch."""
+        return alone(self.steps(batch), self.model, self.how, self.max_tokens, self.caps)
+
+    def steps(self, batch: pa.RecordBatch) -> Steps:
+        """The same in steps."""
         column = batch.column(self.options.column)
         waiting = {row: text for row, text in enumerate(column.to_pylist()) if text}
         done: dict[int, str] = {}
@@ -75,7 +79,7 @@ class Summarizer:
             if not pieces:
                 break
             requests = [Request(ids, self.max_new_tokens) for ids in self.ids([piece for _, piece, _ in pieces])]
-            result = write(self.model, requests, self.how, self.max_tokens, self.caps)
+            result = yield requests
             tokens, slots = tokens + result.tokens, slots + result.padded_tokens
             failed |= {pieces[i][0]: error for i, error in sorted(result.failures.items(), reverse=True)}
             joined: dict[int, list[str]] = {}

@@ -15,7 +15,7 @@ from transforms.generation import languages
 from transforms.generation.request import Request
 from transforms.generation.settings import Decoding
 from transforms.generation.windows import space_after, windows
-from transforms.generation.writer import new_tokens, texts_of, write
+from transforms.generation.writer import Steps, alone, new_tokens, texts_of
 from transforms.model import Model
 from transforms.tasks.translate import Options
 
@@ -72,6 +72,10 @@ class Translator:
 
     def __call__(self, batch: pa.RecordBatch) -> Annotation:
         """Translate the rows of a batch."""
+        return alone(self.steps(batch), self.model, self.how, self.max_tokens, self.caps)
+
+    def steps(self, batch: pa.RecordBatch) -> Steps:
+        """The same in steps."""
         texts = batch.column(self.options.column).to_pylist()
         failed: dict[int, Exception] = {}
         pieces = self.pieces(texts, self.side(batch, "source"), self.side(batch, "target"), failed)
@@ -79,7 +83,7 @@ class Translator:
             Request(ids, self.limit(len(ids)), self.languages.forced(piece.target))
             for piece, ids in zip(pieces, self.ids(pieces), strict=True)
         ]
-        result = write(self.model, requests, self.how, self.max_tokens, self.caps)
+        result = yield requests
         failed |= {pieces[i].row: error for i, error in sorted(result.failures.items(), reverse=True)}
         joined: dict[int, str] = {}
         for piece, text in zip(pieces, texts_of(self.model, result.outputs), strict=True):

@@ -10,7 +10,7 @@ import pyarrow as pa
 import torch
 
 from transforms import pairs
-from transforms.annotate import annotate_rows
+from transforms.annotate import Steps, Work, alone
 from transforms.contract import Annotation
 from transforms.model import Model, logits
 from transforms.softmax import softmax
@@ -52,16 +52,15 @@ class ZeroShotClassifier:
 
     def __call__(self, batch: pa.RecordBatch) -> Annotation:
         """Score the labels of every row of a batch."""
+        return alone(self.steps(batch), self.max_tokens, self.caps)
+
+    def steps(self, batch: pa.RecordBatch) -> Steps:
+        """The same in steps."""
         items = self.items(batch)
         most = max((len(item.labels) for item in items), default=1)
-        gathered, failures, tokens, slots = annotate_rows(
-            items,
-            self.tokenise,
-            lambda pair: len(pair.ids),
-            self.forward,
-            self.max_tokens,
-            self.caps,
-            piece_rows=max(1, PIECE_PAIRS // most),
+        pieces = max(1, PIECE_PAIRS // most)
+        gathered, failures, tokens, slots = yield Work(
+            items, self.tokenise, lambda pair: len(pair.ids), self.forward, pieces
         )
         values: list[list[dict[str, Any]] | None] = [None] * len(batch)
         for item in items:

@@ -22,9 +22,13 @@ from transforms.errors import ModelError
 if TYPE_CHECKING:
     import torch
 
+    from transforms.by_row.selection import Selection
+
 LOG = logging.getLogger(__name__)
 
 ENGINES = ("auto", "torch", "onnx")
+
+NO_ROWS = "engine onnx computes all rows with one adapter; use engine: auto for adapters by row (adapter_column)"
 
 
 def choose(engine: str, dtype: str, device: torch.device) -> str:
@@ -51,7 +55,9 @@ def choose(engine: str, dtype: str, device: torch.device) -> str:
     return "onnx"
 
 
-def prepare(network: Any, engine: str, dtype: str, head: str, names: frozenset[str]) -> Callable[..., Any]:
+def prepare(
+    network: Any, engine: str, dtype: str, head: str, names: frozenset[str], selection: Selection | None = None
+) -> Callable[..., Any]:
     """Optimise a network for its device, in place.
 
     Args:
@@ -60,6 +66,10 @@ def prepare(network: Any, engine: str, dtype: str, head: str, names: frozenset[s
         dtype: float32, bfloat16, float16 or int8.
         head: name of the auto class that loaded it.
         names: names of the inputs of its forward.
+        selection: the adapters of the network, if each row has its own.
+
+    Raises:
+        ModelError: the engine cannot compute rows with adapters of their own.
 
     Returns:
         A function from keyword tensors on the host to a ModelOutput.
@@ -67,12 +77,14 @@ def prepare(network: Any, engine: str, dtype: str, head: str, names: frozenset[s
     from transforms.engines import encoder, int8, onnx, unpadded
 
     fused = encoder.fuse(network, first_token=head == "AutoModelForSequenceClassification")
+    if engine == "onnx" and selection is not None:
+        raise ModelError(NO_ROWS)
     if engine == "onnx":
         return onnx.export(network, names)
     if dtype == "int8":
         int8.quantise(network)
     elif fused and unpadded.available(network.device, network.dtype) and _computes_unpadded(network):
-        return unpadded.unpad(network)
+        return unpadded.unpad(network, selection)
     elif network.device.type == "cpu":
         _pack(network, checked=not fused and head not in WRITERS)
 

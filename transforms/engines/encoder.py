@@ -22,6 +22,8 @@ from transformers.models.electra.modeling_electra import ElectraLayer
 from transformers.models.roberta.modeling_roberta import RobertaLayer
 from transformers.models.xlm_roberta.modeling_xlm_roberta import XLMRobertaLayer
 
+from transforms.by_row import layers
+from transforms.by_row.layers import LowRankLinear
 from transforms.engines import unpadded
 from transforms.engines.unpadded import Packing
 
@@ -143,13 +145,13 @@ def fuse(network: Any, first_token: bool) -> bool:
         Whether the layers were replaced. They are if they are known and the outputs of a padded batch do not change. A
         last layer for the first token only is tried first, then a full one.
     """
-    if (layers := _layers(network)) is None:
+    if (found := _layers(network)) is None:
         return False
-    whole, want = list(layers), sample_output(network, network)
+    whole, want = list(found), sample_output(network, network)
     for last_alone in (True, False) if first_token else (False,):
         for i, layer in enumerate(whole):
             last = i == len(whole) - 1
-            layers[i] = EncoderLayer(LAYERS[type(layer)](layer), i == 0, last, last and last_alone)
+            found[i] = EncoderLayer(LAYERS[type(layer)](layer), i == 0, last, last and last_alone)
         try:
             if same(sample_output(network, network), want):
                 return True
@@ -157,7 +159,7 @@ def fuse(network: Any, first_token: bool) -> bool:
             # The code around the layers passes arguments that they do not take, such as keys of prefix tuning.
             continue
     for i, layer in enumerate(whole):
-        layers[i] = layer
+        found[i] = layer
     return False
 
 
@@ -188,12 +190,14 @@ def _layers(network: Any) -> nn.ModuleList | None:
     return None if any(getattr(layer, "is_decoder", False) for layer in layers) else layers
 
 
-def _join(*linears: nn.Linear) -> nn.Linear:
-    """One layer with the concatenated outputs of several layers."""
+def _join(*linears: Any) -> Any:
+    """One layer with the concatenated outputs of several layers, the terms of adapters by row included."""
+    if any(isinstance(linear, LowRankLinear) for linear in linears):
+        return layers.join(linears, _join)
     first = linears[0]
     bias = None if first.bias is None else torch.cat([linear.bias for linear in linears])
     weight = torch.cat([linear.weight for linear in linears])
-    joined = nn.Linear(first.in_features, len(weight), bias=bias is not None, device="meta")
+    joined: Any = nn.Linear(first.in_features, len(weight), bias=bias is not None, device="meta")
     joined.weight = nn.Parameter(weight, requires_grad=False)
     joined.bias = None if bias is None else nn.Parameter(bias, requires_grad=False)
     return joined

@@ -8,11 +8,15 @@ from __future__ import annotations
 
 import importlib.util
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch.nn.functional import pad, scaled_dot_product_attention
+
+if TYPE_CHECKING:
+    from transforms.by_row.selection import Selection
 
 
 @dataclass(frozen=True)
@@ -108,8 +112,12 @@ def to_device(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
     return tensor.pin_memory().to(device, non_blocking=True)
 
 
-def unpad(network: Any) -> Callable[..., Any]:
+def unpad(network: Any, selection: Selection | None = None) -> Callable[..., Any]:
     """Let a network of `EncoderLayer`s compute its batches without padding.
+
+    Args:
+        network: the network.
+        selection: the adapters of the network, if each row has its own.
 
     Returns:
         A function from keyword tensors `(batch, seq)` on the host, including `attention_mask`, to a ModelOutput.
@@ -117,7 +125,9 @@ def unpad(network: Any) -> Callable[..., Any]:
 
     def compute(attention_mask: torch.Tensor, **inputs: torch.Tensor) -> Any:
         packing = Packing.of(attention_mask, network.device)
+        moved = {name: to_device(tensor, network.device) for name, tensor in inputs.items()}
         # No mask is passed: transformers would wait for the device to check whether any position is masked.
-        return network(**{name: to_device(tensor, network.device) for name, tensor in inputs.items()}, packing=packing)
+        with selection.unpadded(packing.lengths) if selection is not None else nullcontext():
+            return network(**moved, packing=packing)
 
     return compute

@@ -62,7 +62,9 @@ class Work:
         self.tokens = self.padded_tokens = 0
         self.choice = Choice(model.network, settings, model.device)
         self.head = head_of(model.network) if self.choice.takes_rough else None
-        self.prefix = _shared_prefix([request.ids for request in requests])
+        # The keys and values of a prefix depend on the adapter.
+        alike = len({request.adapter for request in requests}) == 1
+        self.prefix = _shared_prefix([request.ids for request in requests]) if alike else []
         ends = settings.eos_token_id
         self.ends = frozenset([ends] if isinstance(ends, int) else ends or ())
 
@@ -119,6 +121,10 @@ class Work:
             return True
         return False
 
+    def adapters(self, rows: Sequence[RowInFlight]) -> list[int]:
+        """The adapter of each row."""
+        return [self.requests[row.index].adapter for row in rows]
+
     def count(self, tokens: int, slots: int) -> None:
         """Add the tokens and positions of a forward pass to the counts."""
         self.tokens += tokens
@@ -151,7 +157,9 @@ class Batch:
         assert self.lanes is not None
         ids = np.array([row.ids[-1:] for row in self.rows])
         columns = np.array([[len(row.ids) - 1] for row in self.rows])
-        logits = logits_after(self.work.head, partial(forward, self.work.model.network, self.lanes, 0, ids, columns))
+        with self.work.model.rows(self.work.adapters(self.rows)):
+            read = partial(forward, self.work.model.network, self.lanes, 0, ids, columns)
+            logits = logits_after(self.work.head, read)
         self.work.count(len(ids), len(ids))
         for scores, guide in zip(logits.scores if isinstance(logits, Rough) else logits, self.guides, strict=True):
             if guide is not None and (allowed := guide.allowed()) is not None:
@@ -192,7 +200,8 @@ class Batch:
         ids = padded(pieces, self.work.model.tokenizer.pad_token_id or 0)
         # Columns past a row's tokens are masked until the row overwrites them.
         columns = np.broadcast_to(known + np.arange(longest), ids.shape)
-        forward(self.work.model.network.base_model, self.lanes, first, ids, columns)
+        with self.work.model.rows(self.work.adapters(self.rows[first:])):
+            forward(self.work.model.network.base_model, self.lanes, first, ids, columns)
         self.work.count(sum(map(len, pieces)), ids.size)
 
     def _row(self, index: int) -> RowInFlight:
@@ -206,7 +215,8 @@ class Batch:
         network, prefix = self.work.model.network, self.work.prefix
         lanes = Lanes(network.config, self.room, self.width)
         if prefix:
-            forward(network.base_model, lanes, 0, np.array([prefix]), np.arange(len(prefix))[None])
+            with self.work.model.rows(self.work.adapters(self.rows[:1])):
+                forward(network.base_model, lanes, 0, np.array([prefix]), np.arange(len(prefix))[None])
             lanes.share(len(prefix))
             self.work.count(len(prefix), len(prefix))
         return lanes

@@ -147,7 +147,12 @@ def _generate(model: Model, requests: list[Request], settings: GenerationConfig)
     settings = copy.deepcopy(settings)
     settings.max_new_tokens = requests[0].max_new_tokens
     start = 1 if encoder_decoder else ids.shape[1]
-    with torch.inference_mode(), torch.random.fork_rng(enabled=bool(settings.do_sample)), _only(network, settings):
+    with (
+        torch.inference_mode(),
+        torch.random.fork_rng(enabled=bool(settings.do_sample)),
+        _only(network, settings),
+        model.rows([request.adapter for request in requests]),
+    ):
         if settings.do_sample:
             torch.manual_seed(requests[0].seed)
         sequences = network.generate(

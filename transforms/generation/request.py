@@ -19,6 +19,7 @@ class Request:
             forced_bos_token_id; not part of the result.
         seed: seed of this row's random numbers when sampling, independent of the other rows in the batch.
         guide: creates the guide that constrains this text; only for decoder-only models that use lanes, without beams.
+        adapter: number of the adapter that computes this text; 0 for a network with one for all texts.
     """
 
     ids: Sequence[int]
@@ -26,3 +27,4 @@ class Request:
     prefix: tuple[int, ...] = ()
     seed: int = 0
     guide: Callable[[], Guide] | None = None
+    adapter: int = 0

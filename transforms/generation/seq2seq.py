@@ -80,7 +80,9 @@ class Work:
                 return
             error: Exception | None = None
             try:
-                tokens = self.choice(self.stepper.step(groups, [row.ids[-1] for row in flight]), flight)
+                with self.model.rows(self._adapters(flight)):
+                    logits = self.stepper.step(groups, [row.ids[-1] for row in flight])
+                tokens = self.choice(logits, flight)
             except Exception as raised:
                 if device_is_lost(raised):
                     raise
@@ -130,8 +132,13 @@ class Work:
         rows = [self._row(index) for index in batch.tolist()]
         starts = [row.ids for row in rows]
         sources = [self.requests[row.index].ids for row in rows]
-        prefilled, logits = self.stepper.read(sources, starts)
+        with self.model.rows(self._adapters(rows)):
+            prefilled, logits = self.stepper.read(sources, starts)
         return prefilled, rows, self.choice(logits, rows)
+
+    def _adapters(self, rows: Sequence[RowInFlight]) -> list[int]:
+        """The adapter of each row."""
+        return [self.requests[row.index].adapter for row in rows]
 
     def _row(self, index: int) -> RowInFlight:
         request = self.requests[index]

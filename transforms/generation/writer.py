@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
 from typing import Any
 
 from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM, PretrainedConfig
 
 from transforms.batches import Caps
+from transforms.contract import Annotation
 from transforms.distinct import places
 from transforms.generation.decode import Generation, Generations, decode
 from transforms.generation.request import Request
@@ -50,7 +51,7 @@ def new_tokens(model: Model, own: dict[str, Any], default: int) -> int:
 
 def write(model: Model, requests: Sequence[Request], how: Decoding, max_tokens: int, caps: Caps) -> Generations:
     """Like `decode`, but equal requests are generated and counted once."""
-    keys = ((tuple(request.ids), request.max_new_tokens, request.prefix, request.seed) for request in requests)
+    keys = ((tuple(r.ids), r.max_new_tokens, r.prefix, r.seed, r.adapter) for r in requests)
     members = list(places(keys).values())
     result = decode(model, [requests[first] for first, *_ in members], how, max_tokens, caps)
     outputs: list[Generation | None] = [None] * len(requests)
@@ -59,6 +60,22 @@ def write(model: Model, requests: Sequence[Request], how: Decoding, max_tokens: 
             outputs[i] = output
     failures = {i: error for unique, error in result.failures.items() for i in members[unique]}
     return Generations(outputs, failures, result.tokens, result.padded_tokens)
+
+
+# A task over a batch, in steps: it yields texts to generate and is sent the results, so that those of several tasks can
+# be generated together.
+Steps = Generator[list[Request], Generations, Annotation]
+
+
+def alone(steps: Steps, model: Model, how: Decoding, max_tokens: int, caps: Caps) -> Annotation:
+    """Generate the texts of one task; arguments as of `write`."""
+    try:
+        requests = next(steps)
+        while True:
+            requests = steps.send(write(model, requests, how, max_tokens, caps))
+    except StopIteration as end:
+        annotation: Annotation = end.value
+        return annotation
 
 
 def texts_of(model: Model, generations: Sequence[Generation | None]) -> list[str | None]:
