@@ -1,7 +1,8 @@
-"""The process that trains: `python -m jobs.training.child FOLDER`.
+"""The process that trains, or one of several: `python -m jobs.training.child FOLDER`.
 
 It reads request.json, train.parquet and validation.parquet in the folder, and writes progress.jsonl, checkpoints/,
-result/ and, last of all, result.json; or error.json with one sentence.
+result/ and, last of all, result.json; or error.json with one sentence. Of several processes the first one writes all
+this, and the first that fails its error.
 """
 
 from __future__ import annotations
@@ -10,7 +11,6 @@ import json
 import os
 import shutil
 import sys
-import threading
 import time
 import traceback
 from pathlib import Path
@@ -19,23 +19,41 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from jobs.training.request import ERROR, LOSSES, RESULT, RESULT_JSON, TRAIN, VALIDATION, Request, write_json
+from jobs.training import lifetime, memory, processes
+from jobs.training.request import (
+    ERROR,
+    LOSSES,
+    RESULT,
+    RESULT_JSON,
+    TRAIN,
+    VALIDATION,
+    Request,
+    write_first,
+    write_json,
+)
 from transforms.errors import ModelError, NightscribeError, RunError, Unexpected
 
 # The base of an adapter at the version that it was trained on; the weights are compared by their fingerprint.
 BASE = "base.json"
 
+# What gloo and NCCL say when the process at the other end is gone.
+LOST = ("Connection closed by peer", "Connection reset by peer", "gloo", "NCCL")
+
 
 def main(folder: Path) -> int:
     """Train what the folder asks for; returns the exit code."""
-    parent = os.getppid()
-    threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
+    lifetime.end_with_parent()
     try:
         learn(folder, Request.read(folder))
     # Any exception, of a library too, becomes one sentence for the process that waits; the log has the rest.
     except Exception as error:
         traceback.print_exc()
-        write_json(folder / ERROR, _complaint(error))
+        if not _is_of_another(error):
+            write_first(folder / ERROR, _complaint(error))
+        if processes.world() > 1:
+            # The others learn of it when the connection ends, which a usual exit might wait to close.
+            sys.stderr.flush()
+            os._exit(1)
         return 1
     return 0
 
@@ -59,19 +77,30 @@ def learn(folder: Path, request: Request) -> None:
     trainer = loop.trainer(
         request, setup, network, folder, setup.encode(train), setup.encode(validation) if len(validation) else []
     )
+    # Each process drops other values, in layers with dropout.
+    set_seed(trainer.args.seed + processes.rank())
     checkpoint = loop.last_checkpoint(folder)
+    loop.wait()
     started = time.monotonic()
-    trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
+    with memory.watched(trainer.args):
+        trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
     seconds = time.monotonic() - started
     _save(folder, request, setup, trainer)
     if setup.mislabelled:
-        found = (
-            held_out.of_validation(trainer, validation)
-            if len(validation)
-            else held_out.cross_fitted(request, train, _setup, folder)
-        )
-        if found is not None:
+        with memory.watched(trainer.args):
+            found = (
+                held_out.of_validation(trainer, validation)
+                if len(validation)
+                else held_out.cross_fitted(request, train, _setup, folder)
+            )
+        if found is not None and processes.rank() == 0:
             pq.write_table(found, folder / LOSSES)
+    if processes.rank() == 0:
+        _write_result(folder, request, setup, trainer, checkpoint is not None, seconds)
+    loop.wait()
+
+
+def _write_result(folder: Path, request: Request, setup: Any, trainer: Any, resumed: bool, seconds: float) -> None:
     history = trainer.state.log_history
     write_json(
         folder / RESULT_JSON,
@@ -81,7 +110,12 @@ def learn(folder: Path, request: Request) -> None:
             "curves": [{k: entry[k] for k in ("step", "loss", "eval_loss") if k in entry} for entry in history],
             "steps": trainer.state.global_step,
             "best_step": trainer.state.best_global_step,
-            "resumed": checkpoint is not None,
+            "resumed": resumed,
+            "batch": {
+                "rows_at_once": trainer.args.per_device_train_batch_size,
+                "accumulated": trainer.args.gradient_accumulation_steps,
+                "processes": request.processes,
+            },
             "seconds": round(seconds, 2),
         },
     )
@@ -109,12 +143,19 @@ def _setup(request: Request, train: pa.Table) -> Any:
 
 
 def _save(folder: Path, request: Request, setup: Any, trainer: Any) -> None:
-    """Write the adapter (or the model), its labels and its base, and move them into place as a whole."""
+    """Write the adapter (or the model), its labels and its base, and move them into place as a whole.
+
+    With FSDP and ZeRO each process has a part of the weights: all send theirs, and the first one writes.
+    """
+    split = trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled
+    weights = trainer.accelerator.get_state_dict(trainer.model_wrapped) if split else None
+    if processes.rank():
+        return
     made, result = folder / f"{RESULT}.tmp", folder / RESULT
     for old in (made, result):
         shutil.rmtree(old, ignore_errors=True)
     network = trainer.accelerator.unwrap_model(trainer.model)
-    network.save_pretrained(made)
+    network.save_pretrained(made, state_dict=weights)
     base = {"model": request.base_name, "commit": request.base_commit, "fingerprint": request.base_fingerprint}
     if request.method == "full":
         setup.tokenizer.save_pretrained(made)
@@ -140,23 +181,23 @@ def _complete_config(file: Path, request: Request) -> None:
 
 def _complaint(error: Exception) -> dict[str, str]:
     """The kind of the error, for the exit code of the command, and its sentence."""
-    import torch
-
-    if isinstance(error, MemoryError | torch.OutOfMemoryError):
-        error = RunError(
-            "the training does not fit into memory; lower training.per_device_train_batch_size, or choose a smaller "
-            "base"
-        )
+    if isinstance(error, memory.OutOfMemory) and error.smaller:
+        return {"kind": "memory", "message": str(error)}
+    if isinstance(error, memory.OutOfMemory) or memory.is_too_small(error):
+        error = RunError(memory.SENTENCE)
     elif not isinstance(error, NightscribeError):
         error = Unexpected.from_(error, "training")
     return {"kind": "user" if isinstance(error, ModelError) else "run", "message": str(error)}
 
 
-def _end_with(parent: int) -> None:
-    """End this process when the one that started it is gone, for example after `kill -9`."""
-    while os.getppid() == parent:
-        time.sleep(0.5)
-    os._exit(1)
+def _is_of_another(error: Exception) -> bool:
+    """Whether another process of the training ended, which is all that this one knows."""
+    import torch
+
+    if processes.world() == 1:
+        return False
+    lost = isinstance(error, torch.distributed.DistError)
+    return lost or (isinstance(error, RuntimeError) and any(said in str(error) for said in LOST))
 
 
 if __name__ == "__main__":

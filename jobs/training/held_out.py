@@ -15,7 +15,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from jobs.training import classify, identity, loop
+from jobs.training import classify, identity, loop, processes
 from jobs.training.methods import with_adapter
 from jobs.training.request import Request
 from jobs.training.setup import Setup
@@ -81,7 +81,9 @@ def cross_fitted(
         trainer = loop.trainer(short, setup, with_adapter(short, setup), place, setup.encode(learnt), [])
         trainer.train()
         found.append(_table(trainer, asked, Dataset.from_list(setup.encode(asked))))
-        shutil.rmtree(place)
+        loop.wait()
+        if processes.rank() == 0:
+            shutil.rmtree(place)
     return pa.concat_tables(found) if found else None
 
 

@@ -12,10 +12,11 @@ from typing import Any
 import torch
 from transformers import EarlyStoppingCallback, TrainerCallback
 
-from jobs.training import methods
+from jobs.training import memory, methods, processes
 from jobs.training.request import CHECKPOINTS, PROGRESS, Request
 from jobs.training.sampler import LengthSampler
 from jobs.training.setup import Setup
+from jobs.training.shares import shared
 from transforms.errors import RunError
 
 # Evaluations (and checkpoints) of a training, and evaluations without improvement after which it stops.
@@ -28,12 +29,24 @@ COMPLETE = "complete"
 
 
 class Watch(TrainerCallback):
-    """Writes the progress, marks complete checkpoints, and ends a training whose loss is not a number."""
+    """Writes the progress, marks complete checkpoints, and ends a training whose loss is not a number.
 
-    def __init__(self, folder: Path):
+    Args:
+        folder: folder of the training.
+        parts: into how many parts the rows at once were split because memory was too small.
+    """
+
+    def __init__(self, folder: Path, parts: int = 1):
         self.file = folder / PROGRESS
+        self.parts = parts
         self.started = time.monotonic()
         self.written = 0.0
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        """A line about fewer rows at once."""
+        if self.parts > 1:
+            size, times = args.per_device_train_batch_size, args.gradient_accumulation_steps
+            self.line(state, memory=f"memory was too small: now {size} rows at once, {times} times a step")
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         """A line at most every half second."""
@@ -53,14 +66,18 @@ class Watch(TrainerCallback):
             self.line(state, **losses)
 
     def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        """Mark the checkpoint as complete."""
-        (Path(args.output_dir) / f"checkpoint-{state.global_step}" / COMPLETE).touch()
+        """Mark the checkpoint as complete, after the files of all processes."""
+        wait()
+        if processes.rank() == 0:
+            (Path(args.output_dir) / f"checkpoint-{state.global_step}" / COMPLETE).touch()
 
-    def line(self, state: Any, **losses: float) -> None:
-        """Append a line to the file."""
+    def line(self, state: Any, **more: float | str) -> None:
+        """Append a line to the file; the first process only."""
         self.written = time.monotonic()
+        if processes.rank():
+            return
         seconds = round(self.written - self.started, 2)
-        content = {"step": state.global_step, "steps": state.max_steps, **losses, "seconds": seconds}
+        content = {"step": state.global_step, "steps": state.max_steps, **more, "seconds": seconds}
         with self.file.open("a", encoding="utf-8") as stream:
             stream.write(json.dumps(content) + "\n")
 
@@ -80,22 +97,21 @@ def trainer(request: Request, setup: Setup, network: Any, folder: Path, train: l
 
     kind, arguments_kind = setup.kind
 
-    # The base is chosen by the objective and the task, which mypy cannot follow.
-    class ByLength(kind):  # type: ignore[valid-type, misc]
-        """The trainer with batches of rows of similar length."""
-
-        def _get_train_sampler(self, train_dataset: Any = None) -> Any:
-            if setup.lengths is None or "train_sampling_strategy" in request.arguments:
-                return super()._get_train_sampler(train_dataset)
-            together = self.args.train_batch_size * self.args.gradient_accumulation_steps
-            seed = self.args.seed if self.args.data_seed is None else self.args.data_seed
-            return LengthSampler([len(ids) for ids in self.train_dataset[setup.lengths]], together, seed)
+    def by_length(made: Any) -> LengthSampler | None:
+        """Batches of rows of similar length, or of any where the trainer encodes the rows itself."""
+        if "train_sampling_strategy" in request.arguments:
+            return None
+        given, rows = made.args, made.train_dataset
+        together = given.train_batch_size * given.gradient_accumulation_steps * made.accelerator.num_processes
+        seed = given.seed if given.data_seed is None else given.data_seed
+        lengths = [1] * len(rows) if setup.lengths is None else [len(ids) for ids in rows[setup.lengths]]
+        return LengthSampler(lengths, together, seed)
 
     arguments = arguments_kind(**_arguments(request, setup, folder, len(train), bool(validation)))
-    watch: list[TrainerCallback] = [Watch(folder)]
+    watch: list[TrainerCallback] = [Watch(folder, request.parts)]
     if arguments.load_best_model_at_end:
         watch.append(EarlyStoppingCallback(PATIENCE))
-    return ByLength(
+    return shared(kind, by_length)(
         model=network,
         args=arguments,
         data_collator=setup.collator,
@@ -108,11 +124,19 @@ def trainer(request: Request, setup: Setup, network: Any, folder: Path, train: l
 
 
 def last_checkpoint(folder: Path) -> Path | None:
-    """The last complete checkpoint; later ones that were cut short are removed."""
+    """The last complete checkpoint; the first process removes later ones that were cut short."""
     found = sorted((folder / CHECKPOINTS).glob("checkpoint-*"), key=lambda path: int(path.name.rpartition("-")[2]))
     while found and not (found[-1] / COMPLETE).is_file():
-        shutil.rmtree(found.pop())
+        broken = found.pop()
+        if processes.rank() == 0:
+            shutil.rmtree(broken)
     return found[-1] if found else None
+
+
+def wait() -> None:
+    """Until all processes of the training are here."""
+    if torch.distributed.is_initialized():
+        torch.distributed.barrier()
 
 
 def _arguments(request: Request, setup: Setup, folder: Path, rows: int, validated: bool) -> dict[str, Any]:
@@ -135,9 +159,11 @@ def _arguments(request: Request, setup: Setup, folder: Path, rows: int, validate
         "seed": 42,
         **setup.arguments,
     }
-    devices = 1 if cpu else max(1, torch.cuda.device_count())
     size = {**found, **given}
-    batch = size["per_device_train_batch_size"] * devices * size.get("gradient_accumulation_steps", 1)
+    rows_at_once, accumulated = memory.at_once(
+        size["per_device_train_batch_size"], size.get("gradient_accumulation_steps", 1), request.parts
+    )
+    batch = rows_at_once * accumulated * request.processes
     steps = size.get("max_steps", -1)
     if steps <= 0:
         steps = math.ceil(math.ceil(rows / batch) * size["num_train_epochs"])
@@ -152,5 +178,11 @@ def _arguments(request: Request, setup: Setup, folder: Path, rows: int, validate
         found["load_best_model_at_end"] = not {"eval_strategy", "save_strategy", "eval_steps", "save_steps"} & set(
             given
         )
-    own = {"output_dir": str(folder / CHECKPOINTS), "disable_tqdm": True}
+    own = {
+        "output_dir": str(folder / CHECKPOINTS),
+        "disable_tqdm": True,
+        "per_device_train_batch_size": rows_at_once,
+        "gradient_accumulation_steps": accumulated,
+        "per_device_eval_batch_size": max(1, size["per_device_eval_batch_size"] // request.parts),
+    }
     return {**found, **given, **setup.fixed, **own}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -16,8 +17,13 @@ CHECKPOINTS = "checkpoints"
 RESULT, RESULT_JSON = "result", "result.json"
 LOSSES = "losses.parquet"
 ERROR = "error.json"
+ENDED = "ended.json"
 LOG = "child.log"
 LOCK = "lock"
+
+
+# What changes where and how fast a training runs, and not what it learns; mixed_precision is in the arguments.
+NOT_IN_DIGEST = ("base", "start", "losses", "processes", "mixed_precision", "accelerate_config", "parts")
 
 
 @dataclass(frozen=True)
@@ -43,6 +49,10 @@ class Request:
         start: folder of the adapter, or of the whole model, that the training goes on from; None for a new one.
         start_hash: hash of that folder.
         losses: whether the losses of rows whose labels are not learnt are written (classify only).
+        processes: how many processes train.
+        mixed_precision: no, fp16 or bf16, if the training file says so; it is also in `arguments`.
+        accelerate_config: file for `accelerate launch`; None for plain torchrun.
+        parts: into how many parts the rows that a process computes at once are split, because memory was too small.
     """
 
     task: str
@@ -62,11 +72,23 @@ class Request:
     start: str | None = None
     start_hash: str | None = None
     losses: bool = True
+    processes: int = 1
+    mixed_precision: str | None = None
+    accelerate_config: str | None = None
+    parts: int = 1
 
     @property
     def digest(self) -> str:
-        """A hash of everything that changes the trained weights; checkpoints of another one are not continued."""
-        content = {key: value for key, value in asdict(self).items() if key not in ("base", "losses", "start")}
+        """A hash of everything that changes the trained weights; checkpoints of another one are not continued.
+
+        The rows of a step are part of it, and not how many processes compute them, or how many at once.
+        """
+        content = {key: value for key, value in asdict(self).items() if key not in NOT_IN_DIGEST}
+        arguments = dict(self.arguments)
+        rows = arguments.pop("per_device_train_batch_size", None)
+        steps = arguments.pop("gradient_accumulation_steps", 1) * self.processes
+        content["arguments"] = arguments
+        content["step"] = [None, steps] if rows is None else rows * steps
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
     @classmethod
@@ -82,6 +104,18 @@ class Request:
 
 def write_json(file: Path, content: Any) -> None:
     """Write JSON so that a reader sees the whole file or none."""
-    temporary = file.with_name(f"{file.name}.tmp")
+    os.replace(_temporary(file, content), file)
+
+
+def write_first(file: Path, content: Any) -> None:
+    """Write JSON unless another process was first."""
+    temporary = _temporary(file, content)
+    with contextlib.suppress(FileExistsError):
+        os.link(temporary, file)
+    temporary.unlink()
+
+
+def _temporary(file: Path, content: Any) -> Path:
+    temporary = file.with_name(f"{file.name}.{os.getpid()}.tmp")
     temporary.write_text(json.dumps(content, ensure_ascii=False), encoding="utf-8")
-    os.replace(temporary, file)
+    return temporary

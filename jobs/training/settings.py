@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from jobs.training import arguments
+from jobs.training import arguments, processes
 
 SEQ2SEQ = "transformers.training_args_seq2seq.Seq2SeqTrainingArguments"
 TRAINER = "transformers.training_args.TrainingArguments"
@@ -47,6 +47,7 @@ RESERVED = {
     "save_only_model": "a training could not be continued",
     "remove_unused_columns": "it depends on the task",
     "label_names": "it depends on the task",
+    "auto_find_batch_size": "when memory is too small, Nightscribe halves the rows at once, with as many in each step",
     "model_init_kwargs": "the base is loaded by Nightscribe",
     "dataset_text_field": "data.prompt and data.completion name the columns",
 }
@@ -67,12 +68,13 @@ def arguments_class(task: str, objective: str) -> str:
 
 
 def training(values: Mapping[str, Any], task: str, objective: str) -> dict[str, Any]:
-    """The section `training` with the types of the library's fields.
+    """The section `training` without our own keys, with the types of the library's fields.
 
     Raises:
         ValueError: a field does not exist, cannot be set, or its value has a wrong type.
     """
-    return arguments.check(values, arguments_class(task, objective), RESERVED, "training")
+    fields = processes.split(values)[1]
+    return arguments.check(fields, arguments_class(task, objective), RESERVED, "training")
 
 
 def adapter(values: Mapping[str, Any], method: str) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from jobs.spec.complaint import keys_of, sentence
 from jobs.spec.content import load, refuse_tokens
 from jobs.spec.schedule import ScheduleSpec, TriggerSpec
 from jobs.spec.section import Section
-from jobs.training import settings, support
+from jobs.training import processes, settings, support
 from jobs.training.sections import BaseSpec, DataSpec, FractionSpec, RewardSpec, TeacherSpec
 from transforms import registry
 from transforms.errors import SpecError
@@ -127,8 +127,13 @@ class TrainingSpec(Section):
         return self.task in ("classify", "ner") and self.objective in ("supervised", "distill")
 
     def arguments(self) -> dict[str, Any]:
-        """The section `training` with the types of the library's fields."""
+        """The section `training` without our keys, with the types of the library's fields."""
         return settings.training(self.training, self.task, self.objective)
+
+    @property
+    def layout(self) -> processes.Layout:
+        """How many processes train, and how."""
+        return processes.split(self.training)[0]
 
     def peft(self) -> dict[str, Any]:
         """The section `adapter` with the types of peft's fields."""

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import shutil
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +21,8 @@ from tqdm import tqdm
 from jobs.execute.bar import LINE_EVERY_S
 from jobs.execute.stop import NEVER, StopToken
 from jobs.models import hub
+from jobs.training import processes, support
 from jobs.training import request as files
-from jobs.training import support
 from jobs.training.data import Rows
 from jobs.training.request import Request
 from jobs.training.spec import TrainingSpec
@@ -53,6 +52,7 @@ class Result:
         losses: Parquet file with the loss and probabilities of classified training rows whose labels were not learnt,
             see `jobs.training.held_out`; None for other tasks.
         base: model, commit and fingerprint of the base.
+        batch: rows_at_once of a process, batches accumulated in a step, and processes.
     """
 
     folder: Path
@@ -62,6 +62,7 @@ class Result:
     labels: list[str]
     losses: Path | None
     base: dict[str, str]
+    batch: dict[str, int] = field(default_factory=dict)
 
 
 def train(spec: TrainingSpec, rows: Rows, folder: Path, watch: Watch | None = None, stop: StopToken = NEVER) -> Result:
@@ -72,7 +73,7 @@ def train(spec: TrainingSpec, rows: Rows, folder: Path, watch: Watch | None = No
         rows: its rows.
         folder: folder of the training; with the same file and rows it is continued from its last checkpoint, or its
             result is returned; otherwise its contents are replaced.
-        watch: called with each line of the progress: step, steps, loss or eval_loss, seconds.
+        watch: called with each line of the progress: step, steps, loss, eval_loss or memory (a sentence), seconds.
         stop: ends the training within seconds; checkpoints are kept.
 
     Raises:
@@ -86,7 +87,10 @@ def train(spec: TrainingSpec, rows: Rows, folder: Path, watch: Watch | None = No
             request = request_of(spec, rows)
             _prepare(folder, request, rows)
             if not (folder / files.RESULT_JSON).is_file():
-                _supervise(folder, watch or (lambda line: None), stop)
+                while _supervise(folder, watch or (lambda line: None), stop):
+                    # Memory was too small: all processes again, with half the rows at once.
+                    request = Request.read(folder)
+                    replace(request, parts=request.parts * 2).write(folder)
             return _result(folder)
     except Timeout as error:
         raise RunError(f"another training runs in {str(folder)!r}; wait for its end, or use another folder") from error
@@ -96,11 +100,12 @@ def request_of(spec: TrainingSpec, rows: Rows) -> Request:
     """What the child process is asked to do; the base is downloaded if needed.
 
     Raises:
-        ModelError: there is no such base, or it cannot be trained this way.
+        ModelError: there is no such base, it cannot be trained this way, or the machine has not what that needs.
     """
     from transforms.checkpoint import config as configs
     from transforms.checkpoint import fingerprint
 
+    processes.refuse(spec.layout, spec.arguments())
     pin = hub.pin(spec.base.model, spec.base.revision, "base.model")
     base = pin.folder()
     if why := support.refusal(spec.method, spec.objective, spec.task, support.architecture(configs.read(base))):
@@ -119,6 +124,9 @@ def request_of(spec: TrainingSpec, rows: Rows) -> Request:
         train_hash=rows.train_hash,
         objective=spec.objective,
         teacher=_teacher(spec),
+        processes=spec.layout.processes,
+        mixed_precision=spec.layout.mixed_precision,
+        accelerate_config=spec.layout.accelerate_config,
     )
 
 
@@ -167,8 +175,9 @@ def shown(name: str, quiet: bool = False) -> Iterator[Watch]:
 
 def _prepare(folder: Path, request: Request, rows: Rows) -> None:
     """Write what the child reads; remove what another training left in the folder."""
-    if (folder / files.REQUEST).is_file() and Request.read(folder).digest == request.digest:
-        (folder / files.ERROR).unlink(missing_ok=True)
+    if (folder / files.REQUEST).is_file() and (before := Request.read(folder)).digest == request.digest:
+        # It may go on with another number of processes.
+        replace(request, parts=before.parts).write(folder)
         return
     for path in folder.iterdir():
         if path.name != files.LOCK:
@@ -178,10 +187,12 @@ def _prepare(folder: Path, request: Request, rows: Rows) -> None:
     request.write(folder)
 
 
-def _supervise(folder: Path, watch: Watch, stop: StopToken) -> None:
-    # The order of Python's sets is part of what a training does with names of modules.
-    environment = os.environ | {"PYTHONHASHSEED": "0", "TOKENIZERS_PARALLELISM": "true"}
-    command = [sys.executable, "-m", "jobs.training.child", str(folder)]
+def _supervise(folder: Path, watch: Watch, stop: StopToken) -> bool:
+    """Train to the end; returns whether it has to be started again with fewer rows at once."""
+    for name in (files.ERROR, files.ENDED):
+        (folder / name).unlink(missing_ok=True)
+    module, environment = processes.command(Request.read(folder))
+    command = [sys.executable, "-m", module, str(folder)]
     lines = _new_lines(folder / files.PROGRESS)
     with (folder / files.LOG).open("ab") as log:
         child = subprocess.Popen(command, stdout=log, stderr=log, stdin=subprocess.DEVNULL, env=environment)
@@ -196,8 +207,11 @@ def _supervise(folder: Path, watch: Watch, stop: StopToken) -> None:
             _end(child)
     for line in next(lines):
         watch(line)
+    if child.returncode and _memory_was_too_small(folder):
+        return True
     if child.returncode:
         raise _failure(folder, child.returncode)
+    return False
 
 
 def _end(child: subprocess.Popen[bytes]) -> None:
@@ -225,16 +239,25 @@ def _new_lines(file: Path) -> Iterator[list[dict[str, Any]]]:
         yield [json.loads(line) for line in whole if line]
 
 
+def _memory_was_too_small(folder: Path) -> bool:
+    error = folder / files.ERROR
+    return error.is_file() and json.loads(error.read_text(encoding="utf-8"))["kind"] == "memory"
+
+
 def _failure(folder: Path, code: int) -> Exception:
     if (folder / files.ERROR).is_file():
         content = json.loads((folder / files.ERROR).read_text(encoding="utf-8"))
         return (ModelError if content["kind"] == "user" else RunError)(content["message"])
+    which = "the training process"
+    if (folder / files.ENDED).is_file():
+        ended = json.loads((folder / files.ENDED).read_text(encoding="utf-8"))
+        which, code = f"process {ended['process'] + 1} of the training", ended["code"]
     how = f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
     hint = " (often too little memory)" if code == -signal.SIGKILL else ""
     said = (folder / files.LOG).read_text(encoding="utf-8", errors="replace").splitlines()
     last = " | ".join(line.strip() for line in said if line.strip())[-LAST_CHARACTERS:] if said else "nothing"
     return RunError(
-        f"the training process {how}{hint}; run again to continue from its last checkpoint; its log "
+        f"{which} {how}{hint}; run again to continue from its last checkpoint; its log "
         f"({folder / files.LOG}) ends with: {last}"
     )
 
@@ -251,4 +274,5 @@ def _result(folder: Path) -> Result:
         content["labels"],
         losses if losses.is_file() else None,
         base,
+        content["batch"],
     )
