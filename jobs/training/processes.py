@@ -65,8 +65,8 @@ def split(training: Mapping[str, Any]) -> tuple[Layout, dict[str, Any]]:
     config = _config(training.get("accelerate_config"))
     if config is not None:
         given, precision = _agreed(config, given, precision, fields)
-    if precision is not None:
-        fields |= {"fp16": precision == "fp16", "bf16": precision == "bf16"}
+    if precision in ("fp16", "bf16"):
+        fields[precision] = True
     path = None if config is None else str(Path(training["accelerate_config"]).absolute())
     return Layout(given or 1, precision, path), fields
 
