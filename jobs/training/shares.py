@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sized
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import torch
 from accelerate.data_loader import prepare_data_loader
@@ -95,9 +95,8 @@ def shared(kind: type[Trainer], order: Any) -> type[Trainer]:
         kind: a trainer; one that draws its rows itself, as those of policies do, is returned as it is.
         order: trainer -> the order of the training rows, or None for that of the library.
     """
-    if kind.loss_is_scaled_for_ga or any(
-        "get_train_dataloader" in each.__dict__ for each in kind.__mro__[: _own(kind)]
-    ):
+    above = kind.__mro__[: kind.__mro__.index(Trainer)]
+    if kind.loss_is_scaled_for_ga or any("get_train_dataloader" in vars(each) for each in above):
         return kind
 
     # Its base is one of several classes, which mypy cannot follow.
@@ -114,6 +113,7 @@ def shared(kind: type[Trainer], order: Any) -> type[Trainer]:
             self.shares: Shares | None = None
             self.weights: Iterator[torch.Tensor] = iter(())
             self.evaluated: Iterator[int] = iter(())
+            self.sums = torch.zeros(2, dtype=torch.float64)
 
         def _get_dataloader(self, dataset: Any, description: str, batch_size: int, *args: Any, **more: Any) -> Any:
             own = order(self) if more.get("is_training") else self._validation_order(dataset, description)
@@ -152,9 +152,8 @@ def shared(kind: type[Trainer], order: Any) -> type[Trainer]:
             if self.shares is not None:
                 real = self.shares.real(self.state.global_step % len(self.shares.steps))
             # The count of a batch is kept, for its mean is over them; that of a repeated row is nothing.
-            counts = [
-                items(batch, self._loss_shifts_labels) * (rows > 0) for batch, rows in zip(batches, real, strict=True)
-            ]
+            counted = [items(batch, self._loss_shifts_labels) for batch in batches]
+            counts = [count * (rows > 0) for count, rows in zip(counted, real, strict=True)]
             if counts:
                 total = self.accelerator.reduce(torch.stack(counts).sum().to(device), "sum").clamp(min=1)
                 # The library divides by the number of batches, and the processes by their number.
@@ -186,8 +185,8 @@ def shared(kind: type[Trainer], order: Any) -> type[Trainer]:
         def evaluation_loop(self, dataloader: Any, *args: Any, **more: Any) -> Any:
             """The evaluation; its loss is the mean over all items."""
             shares = getattr(dataloader, "batch_sampler", None)
-            own = isinstance(shares, Shares)
-            self.evaluated = iter([n for i in range(len(shares.steps)) for n in shares.real(i)] if own else [])
+            steps = range(len(shares.steps)) if isinstance(shares, Shares) else ()
+            self.evaluated = iter([rows for step in steps for rows in cast(Shares, shares).real(step)])
             self.sums = torch.zeros(2, dtype=torch.float64, device=self.args.device)
             output = super().evaluation_loop(dataloader, *args, **more)
             total, count = self.accelerator.reduce(self.sums, "sum").tolist()
@@ -197,8 +196,3 @@ def shared(kind: type[Trainer], order: Any) -> type[Trainer]:
             return output
 
     return Shared
-
-
-def _own(kind: type[Trainer]) -> int:
-    """How many classes a trainer consists of before the library's."""
-    return kind.__mro__.index(Trainer)

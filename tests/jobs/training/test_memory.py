@@ -11,8 +11,8 @@ from jobs.training.request import Request
 from tests.jobs.training import made
 from tests.jobs.training.test_processes import curves, prepared, without_dropout
 
-# Python imports it at the start of each process: a memory that is full when a network reads more than MOST rows at once,
-# from its AFTER-th batch on.
+# Python imports it at the start of each process: a memory that is full when a network reads more than MOST rows at
+# once, from its AFTER-th batch on.
 SITE = """
 import os
 if "MOST" in os.environ and os.environ.get("RANK", "0") == os.environ["WHERE"]:
