@@ -154,6 +154,8 @@ def shown(name: str, quiet: bool = False) -> Iterator[Watch]:
 
             def redraw(line: dict[str, Any]) -> None:
                 bar.total = line["steps"]
+                if "memory" in line:
+                    bar.write(f"{name}: {line['memory']}", file=sys.stderr)
                 losses: dict[str, object] = {k: f"{line[k]:.4g}" for k in ("loss", "eval_loss") if k in line}
                 if losses:
                     bar.set_postfix(losses, refresh=False)
@@ -165,6 +167,8 @@ def shown(name: str, quiet: bool = False) -> Iterator[Watch]:
 
         def print_line(line: dict[str, Any]) -> None:
             nonlocal shown_at
+            if "memory" in line:
+                print(f"{name}: {line['memory']}", file=sys.stderr, flush=True)
             if time.monotonic() - shown_at >= LINE_EVERY_S:
                 shown_at = time.monotonic()
                 loss = "".join(f", {key} {line[key]:.4g}" for key in ("loss", "eval_loss") if key in line)
