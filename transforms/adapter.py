@@ -135,6 +135,7 @@ def lay(network: PreTrainedModel, adapter: str, missing: set[str]) -> tuple[PreT
     laid = applied(network, adapter)
     still = {key for key in missing if not saved.intersection(key.split("."))}
     if virtual_tokens.count(laid):
+        virtual_tokens.settle(laid)
         # A language model's next token is read at the last position, so the positions before it may stay.
         if not network.can_generate():
             virtual_tokens.hide(laid)
@@ -154,13 +155,16 @@ def applied(network: PreTrainedModel, adapter: str) -> Any:
     """
     from peft import PeftModel
 
+    from transforms import virtual_tokens
+
     weights.read(weights.find(adapter, weights.ADAPTER_NAMES, "adapter"))
     _check_kind(adapter, network)
     # PEFT only warns of missing adapter weights; an adapter that is applied in part gives wrong results.
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         try:
-            laid: Any = PeftModel.from_pretrained(network, adapter, torch_device="cpu")
+            config = virtual_tokens.settings(adapter)
+            laid: Any = PeftModel.from_pretrained(network, adapter, config=config, torch_device="cpu")
         except KeyError as error:
             raise ModelError(
                 f"adapter {adapter!r} lacks weights, such as {error.args[0]}; copy its file again"

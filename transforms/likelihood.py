@@ -162,8 +162,10 @@ def _causal(model: Model, examples: Sequence[Example]) -> tuple[torch.Tensor, to
     ids, mask = _tensors(model, rows, model.filler)
     # A prompt without tokens has nothing before its first target token, which then cannot count.
     labels = [[-100] * (len(e.source) - 1) + e.target if e.source else [*e.target[1:], -100] for e in examples]
-    # Virtual tokens of a prompt-tuned model come before the row's own.
-    logits = model.network(input_ids=ids, attention_mask=mask).logits[:, -width:]
+    more: dict[str, Any] = {}
+    if (soft := model.soft_prompt).columns:
+        mask, more = soft.ahead(mask), {"past_key_values": soft.cache(len(rows))}
+    logits = model.network(input_ids=ids, attention_mask=mask, **more).logits
     return logits[:, :-1], _labels(model, labels, width - 1)
 
 
@@ -174,7 +176,11 @@ def _seq2seq(model: Model, examples: Sequence[Example]) -> tuple[torch.Tensor, t
     ids, mask = _tensors(model, [example.source for example in examples], model.filler)
     decoder, _ = _tensors(model, [[start, *example.target[:-1]] for example in examples], model.filler)
     labels = [[-100] * example.given + example.target[example.given :] for example in examples]
-    logits = model.network(input_ids=ids, attention_mask=mask, decoder_input_ids=decoder).logits
+    encoded, mask = model.soft_prompt.encode(model.network, ids, mask)
+    cache = model.soft_prompt.decoder_cache(len(examples)) if model.soft_prompt.columns else None
+    logits = model.network(
+        encoder_outputs=encoded, attention_mask=mask, decoder_input_ids=decoder, past_key_values=cache
+    ).logits
     width = decoder.shape[1]
     return logits[:, -width:], _labels(model, labels, width)
 

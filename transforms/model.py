@@ -17,7 +17,7 @@ import torch
 from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from transforms import adapter as adapters
-from transforms import engines, filler, padding, virtual_tokens
+from transforms import engines, filler, padding, soft_prompt, virtual_tokens
 from transforms.architecture import WRITERS, resolve
 from transforms.batches import MAX_TOKENS, Caps, padded
 from transforms.by_row import loading
@@ -30,6 +30,7 @@ from transforms.device import DTYPES, choose_device, choose_dtype
 from transforms.padding import Rule
 from transforms.reference import ModelRef, read_config
 from transforms.sample import sample_rows
+from transforms.soft_prompt import SoftPrompt
 
 # A tokenizer without a length limit has model_max_length 1e30.
 NO_LIMIT = 1_000_000
@@ -56,6 +57,7 @@ class Model:
         text_types: type ids of the special tokens before a text on its own, of its tokens, of the special tokens after
             it; None for a network that needs none.
         adapters: the adapters of which each row is computed with its own; None if one is for all rows.
+        soft_prompt: virtual tokens before every row of a network that writes text; in others, PEFT puts them there.
     """
 
     tokenizer: PreTrainedTokenizerBase
@@ -70,6 +72,7 @@ class Model:
     padding: Rule = "right"
     text_types: tuple[list[int], int, list[int]] | None = None
     adapters: Adapters | None = None
+    soft_prompt: SoftPrompt = soft_prompt.NONE
 
     def caps(self) -> Caps:
         """Limits of one batch, before any out-of-memory error."""
@@ -131,6 +134,7 @@ def load(ref: ModelRef, architecture: str | type) -> Model:
     model = Model(tokenizer, network, network.config, device, window, budget, names, network, adapters=by_row)
     if head in WRITERS:
         cast(network, dtype)
+        model = replace(model, network=virtual_tokens.base_of(network), soft_prompt=soft_prompt.of(network))
         return _tried(_prepared(model, ref, name, head), head, name)
     model = replace(model, filler=filler.choose(network, tokenizer, head == "AutoModelForSequenceClassification"))
     exact = None

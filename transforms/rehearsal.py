@@ -98,15 +98,18 @@ def load(ref: ModelRef, architecture: str | type) -> Model | None:
     if ref.adapter is not None:
         network, missing = adapters.lay(network, ref.adapter, missing)
     require_all(missing, ref, loader.__name__)
+    window = longest(tokenizer, network)
+    if loader.__name__ in WRITERS:
+        network = virtual_tokens.base_of(network)
     embeddings: Any = network.get_input_embeddings()
     tokenizers.check_embedding(tokenizer_folder(ref), tokenizer, len(embeddings.weight))
     if loader.__name__ in WRITERS:
-        network.generation_config = generation.read(ref.path, virtual_tokens.base_of(network))
+        network.generation_config = generation.read(ref.path, network)
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
     if network.config.pad_token_id is None and loader.__name__ in WRITERS:
         network.config.pad_token_id = tokenizer.pad_token_id
-    names, window = input_names(tokenizer, network), longest(tokenizer, network)
+    names = input_names(tokenizer, network)
     model = Model(tokenizer, network, network.config, HOST, window, MAX_TOKENS["cpu"], names, network)
     if loader.__name__ in WRITERS:
         generation.check(ref.path, model)

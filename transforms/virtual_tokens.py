@@ -25,6 +25,10 @@ CLASSES = {
     "FEATURE_EXTRACTION": "Model",
 }
 
+# Kinds that train keys and values, and the kind whose prompt depends on a task.
+CACHED = ("PREFIX_TUNING", "CARTRIDGE")
+MULTITASK = "MULTITASK_PROMPT_TUNING"
+
 
 def count(network: Any) -> int:
     """Virtual tokens before each text of a network; 0 if it has no such adapter."""
@@ -57,11 +61,47 @@ def check(adapter: str, config: Any, network: nn.Module) -> None:
             f"adapter {adapter!r} ({config.peft_type.value}) has task_type {config.task_type}, and the model is a "
             f"{kind}; use it for the task that it was trained for, or an adapter of another kind, such as LORA"
         )
-    if config.peft_type.value == "PREFIX_TUNING" and not _takes_past(network):
+    if config.peft_type.value in CACHED and not _takes_past(network):
         raise ModelError(
-            f"adapter {adapter!r} is PREFIX_TUNING, and the layers of {kind} accept no past keys and values; "
-            "use prompt tuning, or an adapter of a kind that can be merged, such as LORA"
+            f"adapter {adapter!r} is {config.peft_type.value}, and the layers of {kind} accept no past keys and "
+            "values; use prompt tuning, or an adapter of a kind that can be merged, such as LORA"
         )
+    if getattr(network, "_is_stateful", False):
+        raise ModelError(
+            f"adapter {adapter!r} ({config.peft_type.value}) puts virtual tokens before each text, and {kind} keeps a "
+            "state that cannot begin with them; use an adapter of a kind that can be merged, such as LORA"
+        )
+    if getattr(config, "num_tasks", 1) != 1:
+        raise ModelError(
+            f"adapter {adapter!r} ({config.peft_type.value}) is for {config.num_tasks} tasks (num_tasks), and a job "
+            "cannot say which; save an adapter for one of them, num_tasks: 1"
+        )
+
+
+def settings(adapter: str) -> Any:
+    """The PeftConfig of an adapter as it is loaded for inference, without the files that its training began with."""
+    from peft import PeftConfig
+    from peft.tuners.multitask_prompt_tuning import MultitaskPromptTuningInit
+
+    config: Any = PeftConfig.from_pretrained(adapter)
+    if config.peft_type.value == MULTITASK:
+        config.prompt_tuning_init = MultitaskPromptTuningInit.RANDOM
+    return config
+
+
+def settle(laid: Any) -> None:
+    """Turn a multitask prompt for one task into the prompt that it stands for, in place; others stay as they are.
+
+    Its embeddings are a shared prompt times a product of two matrices per task (Wang et al. 2023, arXiv:2303.02861).
+    """
+    from peft import PeftType
+
+    config = laid.active_peft_config
+    if config.peft_type.value != MULTITASK:
+        return
+    prompt = laid.prompt_encoder[laid.active_adapter]
+    prompt.embedding.weight.data *= (prompt.prefix_task_cols[0] @ prompt.prefix_task_rows[0]).detach()
+    config.peft_type = PeftType.PROMPT_TUNING
 
 
 def _takes_past(network: Any) -> bool:

@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from torch import nn
 from torch.nn.functional import scaled_dot_product_attention
+from transformers.cache_utils import Cache
 from transformers.models.bert.modeling_bert import BertLayer
 from transformers.models.camembert.modeling_camembert import CamembertLayer
 from transformers.models.distilbert.modeling_distilbert import TransformerBlock
@@ -93,9 +94,9 @@ class EncoderLayer(nn.Module):
     the last one adds it again.
     """
 
-    def __init__(self, parts: LayerParts, is_first: bool, is_last: bool, first_token: bool):
+    def __init__(self, parts: LayerParts, index: int, is_last: bool, first_token: bool):
         super().__init__()
-        self.heads, self.is_first, self.is_last, self.first_token = parts.heads, is_first, is_last, first_token
+        self.heads, self.index, self.is_last, self.first_token = parts.heads, index, is_last, first_token
         if first_token:
             self.query, self.joined = parts.query, _join(parts.key, parts.value)
         else:
@@ -110,10 +111,11 @@ class EncoderLayer(nn.Module):
         attention_mask: torch.Tensor | None = None,
         *_: Any,
         packing: Packing | None = None,
+        past_key_values: Cache | None = None,
         **__: Any,
     ) -> torch.Tensor:
         """Attend, add, normalise; feed forward, add, normalise."""
-        if packing is not None and self.is_first:
+        if packing is not None and self.index == 0:
             hidden = packing.pack(hidden)
         wanted = hidden
         if self.first_token:
@@ -123,6 +125,10 @@ class EncoderLayer(nn.Module):
         else:
             query, key, value = self.joined(hidden).chunk(3, dim=-1)
         query, key, value = (rows.unflatten(-1, (self.heads, -1)) for rows in (query, key, value))
+        if past_key_values is not None:
+            # Prefix tuning: trained keys and values before those of the batch.
+            key, value = past_key_values.update(key.transpose(1, 2), value.transpose(1, 2), self.index)
+            key, value = key.transpose(1, 2), value.transpose(1, 2)
         if packing is None:
             context = _attend(query, key, value, attention_mask)
         else:
@@ -151,12 +157,12 @@ def fuse(network: Any, first_token: bool) -> bool:
     for last_alone in (True, False) if first_token else (False,):
         for i, layer in enumerate(whole):
             last = i == len(whole) - 1
-            found[i] = EncoderLayer(LAYERS[type(layer)](layer), i == 0, last, last and last_alone)
+            found[i] = EncoderLayer(LAYERS[type(layer)](layer), i, last, last and last_alone)
         try:
             if same(sample_output(network, network), want):
                 return True
         except (RuntimeError, TypeError, ValueError):
-            # The code around the layers passes arguments that they do not take, such as keys of prefix tuning.
+            # The code around the layers passes arguments that they do not take.
             continue
     for i, layer in enumerate(whole):
         found[i] = layer

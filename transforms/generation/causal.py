@@ -65,6 +65,8 @@ class Work:
         # The keys and values of a prefix depend on the adapter.
         alike = len({request.adapter for request in requests}) == 1
         self.prefix = _shared_prefix([request.ids for request in requests]) if alike else []
+        # Virtual tokens take the first columns of each lane.
+        self.ahead = model.soft_prompt.columns
         ends = settings.eos_token_id
         self.ends = frozenset([ends] if isinstance(ends, int) else ends or ())
 
@@ -156,7 +158,7 @@ class Batch:
         """Feed the newest token of every row to the network, and choose each row's next token."""
         assert self.lanes is not None
         ids = np.array([row.ids[-1:] for row in self.rows])
-        columns = np.array([[len(row.ids) - 1] for row in self.rows])
+        columns = np.array([[self.work.ahead + len(row.ids) - 1] for row in self.rows])
         with self.work.model.rows(self.work.adapters(self.rows)):
             read = partial(forward, self.work.model.network, self.lanes, 0, ids, columns)
             logits = logits_after(self.work.head, read)
@@ -175,14 +177,14 @@ class Batch:
         assert self.lanes is not None
         for lane in self.done:
             if isinstance(self.work.failures.get(self.rows[lane].index), FloatingPointError):
-                self.lanes.clear(lane, len(self.work.prefix))
+                self.lanes.clear(lane, self.work.ahead + len(self.work.prefix))
         done = set(self.done)
         staying = len(self.rows) - len(done)
         movers = (i for i in range(staying, len(self.rows)) if i not in done)
         sources = [next(movers) if i in done else i for i in range(staying)]
         self.rows = [self.rows[i] for i in sources]
         self.guides = [self.guides[i] for i in sources]
-        self.lanes.take(sources, max((len(row.ids) for row in self.rows), default=0))
+        self.lanes.take(sources, self.work.ahead + max((len(row.ids) for row in self.rows), default=0))
         self.done = []
 
     def _admit(self, indices: list[int]) -> None:
@@ -199,7 +201,7 @@ class Batch:
             return
         ids = padded(pieces, self.work.model.tokenizer.pad_token_id or 0)
         # Columns past a row's tokens are masked until the row overwrites them.
-        columns = np.broadcast_to(known + np.arange(longest), ids.shape)
+        columns = np.broadcast_to(self.work.ahead + known + np.arange(longest), ids.shape)
         with self.work.model.rows(self.work.adapters(self.rows[first:])):
             forward(self.work.model.network.base_model, self.lanes, first, ids, columns)
         self.work.count(sum(map(len, pieces)), ids.size)
@@ -211,13 +213,14 @@ class Batch:
         return RowInFlight(index, list(request.ids), len(request.ids), _width(request), random)
 
     def _open(self) -> Lanes:
-        """New lanes that contain only the shared prefix."""
-        network, prefix = self.work.model.network, self.work.prefix
+        """New lanes that contain only virtual tokens and the shared prefix."""
+        network, prefix, ahead = self.work.model.network, self.work.prefix, self.work.ahead
         lanes = Lanes(network.config, self.room, self.width)
+        lanes.begin(self.work.model.soft_prompt.layers)
         if prefix:
             with self.work.model.rows(self.work.adapters(self.rows[:1])):
-                forward(network.base_model, lanes, 0, np.array([prefix]), np.arange(len(prefix))[None])
-            lanes.share(len(prefix))
+                forward(network.base_model, lanes, 0, np.array([prefix]), ahead + np.arange(len(prefix))[None])
+            lanes.share(ahead + len(prefix))
             self.work.count(len(prefix), len(prefix))
         return lanes
 
@@ -227,13 +230,14 @@ class Batch:
             return
         room, width = self._size()
         if room > self.room and width <= self.width // 2:
-            self.lanes.resize(room, width, len(self.rows), len(self.work.prefix))
+            self.lanes.resize(room, width, len(self.rows), self.work.ahead + len(self.work.prefix))
             self.room, self.width = room, width
 
     def _size(self) -> tuple[int, int]:
         """The number of lanes that fit into memory, and their width: that of the widest row in flight or waiting."""
         widths = [row.limit for row in self.rows]
         width = max([*widths, *(_width(self.work.requests[index]) for index in list(self.waiting)[:1])])
+        width += self.work.ahead
         device = self.work.model.device
         room = min(ROWS[device.type], _free_bytes(device) // (width * token_bytes(self.work.model.network)))
         if (cap := self.work.caps.rows(width)) is not None:

@@ -16,7 +16,6 @@ import numpy as np
 import torch
 from transformers import GenerationConfig, LogitsProcessor, PreTrainedModel
 
-from transforms import virtual_tokens
 from transforms.batches import Caps, corner, cut, padded
 from transforms.generation import causal, lanes, seq2seq, stepper
 from transforms.generation.request import Request
@@ -88,8 +87,8 @@ def decode(model: Model, requests: Sequence[Request], how: Decoding, max_tokens:
     max_tokens = 1 if how.sample else max_tokens // how.num_beams
     # generate() has one length limit per batch, and beam search with another limit finds another text.
     limits = [request.max_new_tokens for request in requests]
-    # PEFT counts padding in its positions, so with virtual tokens only prompts of equal length share a batch.
-    alike = virtual_tokens.count(model.network) and not model.config.is_encoder_decoder
+    # Padding between virtual tokens and a prompt moves the virtual tokens out of an attention window.
+    alike = model.soft_prompt.columns and lanes.has_window(model.config)
     for group in _groups([(n, len(request.ids) if alike else 0) for n, request in zip(limits, requests, strict=True)]):
         lengths = np.array([len(requests[i].ids) for i in group], dtype=np.int64)
 
@@ -156,8 +155,7 @@ def _generate(model: Model, requests: list[Request], settings: GenerationConfig)
         if settings.do_sample:
             torch.manual_seed(requests[0].seed)
         sequences = network.generate(
-            input_ids=torch.from_numpy(ids).to(model.device),
-            attention_mask=torch.from_numpy(mask.astype(np.int64)).to(model.device),
+            **_inputs(model, torch.from_numpy(ids), torch.from_numpy(mask.astype(np.int64)), settings.num_beams or 1),
             generation_config=settings,
             logits_processor=[_Prefix([request.prefix for request in requests], start, settings.num_beams)],
             # generate() needs the tokenizer to find stop strings.
@@ -169,6 +167,22 @@ def _generate(model: Model, requests: list[Request], settings: GenerationConfig)
         # generate() pads rows that ended with a stop string, like rows that ended with an end token.
         rows = [_unpadded(row, pad) for row in rows]
     return [_cut(row, ends, len(request.prefix)) for row, request in zip(rows, requests, strict=True)]
+
+
+def _inputs(model: Model, ids: torch.Tensor, mask: torch.Tensor, beams: int) -> dict[str, Any]:
+    """The arguments of `generate()` for a batch of prompts or sources, virtual tokens included."""
+    ids, mask, soft = ids.to(model.device), mask.to(model.device), model.soft_prompt
+    rows: dict[str, Any] = {"input_ids": ids, "attention_mask": mask}
+    # generate() repeats the other tensors for each beam, but not a cache.
+    if soft.columns and not model.config.is_encoder_decoder:
+        # The mask is longer than the prompts, which tells generate() that the cache comes before them.
+        return rows | {"attention_mask": soft.ahead(mask), "past_key_values": soft.cache(len(ids) * beams)}
+    if soft.columns:
+        return rows | {"past_key_values": soft.decoder_cache(len(ids) * beams)}
+    if soft.embeddings is not None:
+        encoded, mask = soft.encode(model.network, ids, mask)
+        return rows | {"encoder_outputs": encoded, "attention_mask": mask}
+    return rows
 
 
 @contextmanager

@@ -8,6 +8,7 @@ overwritten later. The columns of a prompt prefix that all rows share are writte
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -17,10 +18,12 @@ import torch
 from transformers import PretrainedConfig, PreTrainedModel
 from transformers.cache_utils import Cache, CacheLayerMixin
 
-from transforms import virtual_tokens
 from transforms.batches import is_out_of_memory
 
 log = logging.getLogger(__name__)
+
+# Attention windows of GPT-Neo and Llama 4.
+UNKNOWN_WINDOWS = ("window_size", "attention_chunk_size")
 
 _fitting: WeakKeyDictionary[PreTrainedModel, bool] = WeakKeyDictionary()
 
@@ -67,9 +70,19 @@ class LaneLayer(CacheLayerMixin):
         first, last = self.place.rows
         keys, values = self.keys[first:last], self.values[first:last]
         rows = torch.arange(last - first, device=keys.device)[:, None]
-        keys[rows, :, self.place.columns] = key_states.transpose(1, 2)
-        values[rows, :, self.place.columns] = value_states.transpose(1, 2)
+        columns = self.place.columns.to(keys.device)
+        keys[rows, :, columns] = key_states.transpose(1, 2)
+        values[rows, :, columns] = value_states.transpose(1, 2)
         return keys[:, :, : self.place.width], values[:, :, : self.place.width]
+
+    def fill(self, keys: torch.Tensor, values: torch.Tensor) -> None:
+        """Write keys and values `(heads, columns, head size)` to the first columns of every lane."""
+        if not self.is_initialized:
+            self.lazy_initialization(keys[None], values[None])
+        assert self.keys is not None
+        assert self.values is not None
+        self.keys[:, :, : keys.shape[1]] = keys
+        self.values[:, :, : values.shape[1]] = values
 
     def resize(self, lanes: int, width: int, rows: int, shared: int) -> None:
         """See `Lanes.resize`."""
@@ -109,6 +122,11 @@ class Lanes(Cache):
         text = config.get_text_config(decoder=True)
         self.own = [LaneLayer(lanes, width, self.place) for _ in range(text.num_hidden_layers)]
         super().__init__(layers=list(self.own))
+
+    def begin(self, layers: Sequence[tuple[torch.Tensor, torch.Tensor]]) -> None:
+        """Write the keys and values of virtual tokens, `(heads, columns, head size)`, to the start of every lane."""
+        for layer, (keys, values) in zip(self.own, layers, strict=False):
+            layer.fill(keys, values)
 
     def share(self, columns: int) -> None:
         """Copy the first columns of lane 0, the prefix that all rows share, to every lane."""
@@ -197,21 +215,25 @@ def token_bytes(network: PreTrainedModel) -> int:
     return 2 * config.num_hidden_layers * heads * size * network.dtype.itemsize
 
 
+def has_window(config: PretrainedConfig) -> bool:
+    """Whether a layer attends only to the last tokens of a row, or to those of its chunk."""
+    config = config.get_text_config(decoder=True)
+    return any(getattr(config, name, None) for name in ("sliding_window", *UNKNOWN_WINDOWS))
+
+
 def fits(network: PreTrainedModel) -> bool:
     """Whether a network gives the same logits with this cache as without it; tried once with two short rows.
 
-    It does not if it keeps a state instead of keys and values (Mamba), computes positions from the attention mask
-    (BLOOM), or has virtual tokens, which only PEFT's own `generate()` puts before a prompt.
+    It does not if it keeps a state instead of keys and values (Mamba), or computes positions from the attention mask
+    (BLOOM).
     """
-    if virtual_tokens.count(network):
-        return False
     if network.device.type == "meta":
         raise NotImplementedError("a network on the meta device has no logits to compare")
     if network not in _fitting:
         config = network.config.get_text_config(decoder=True)
-        # Attention windows of GPT-Neo and Llama 4: `_mask` does not implement them, and a short trial would not notice.
+        # `_mask` does not implement them, and a short trial would not notice.
         known = set(getattr(config, "layer_types", None) or ()) <= {"full_attention", "sliding_attention"}
-        if not known or any(getattr(config, name, None) for name in ("window_size", "attention_chunk_size")):
+        if not known or any(getattr(config, name, None) for name in UNKNOWN_WINDOWS):
             _fitting[network] = False
             return False
         try:

@@ -14,7 +14,6 @@ from transformers import DynamicCache, EncoderDecoderCache
 from transformers.cache_utils import DynamicLayer
 from transformers.modeling_outputs import BaseModelOutput
 
-from transforms import virtual_tokens
 from transforms.batches import padded
 from transforms.generation import groups
 from transforms.generation.columns import Prefilled
@@ -47,7 +46,7 @@ class Stepper:
         self.positions: Any = getattr(self.network.get_decoder(), "embed_positions", None)
         self.table = None if self.positions is None else _table(self.positions)
         # One more, because the last token is not fed to the decoder.
-        self.longest = 2**31 if self.table is None else len(self.table) + 1
+        self.longest = 2**31 if self.table is None else len(self.table) + 1 - model.soft_prompt.columns
 
     def read(self, sources: Sequence[Sequence[int]], starts: Sequence[list[int]]) -> tuple[Prefilled, Logits]:
         """Encode sources and feed the decoder its first tokens.
@@ -62,8 +61,11 @@ class Stepper:
         lengths = np.fromiter(map(len, sources), dtype=np.int64, count=len(sources))
         ids = torch.from_numpy(padded(sources, self.pad)).to(self.model.device)
         mask = torch.from_numpy((np.arange(ids.shape[1]) < lengths[:, None]).astype(np.int64)).to(self.model.device)
-        encoded = self.network.get_encoder()(input_ids=ids, attention_mask=mask, return_dict=True)
+        soft = self.model.soft_prompt
+        encoded, mask = soft.encode(self.network, ids, mask)
         cache = EncoderDecoderCache(*(DynamicCache(config=self.model.config) for _ in range(2)))
+        if soft.columns:
+            cache = soft.decoder_cache(len(sources))
         forward = partial(
             self.network,
             encoder_outputs=encoded,
@@ -74,7 +76,7 @@ class Stepper:
         )
         logits = logits_after(self.head, forward)
         own, cross = _layers(cache.self_attention_cache), _layers(cache.cross_attention_cache)
-        return Prefilled(own, cross, lengths), logits
+        return Prefilled(own, cross, lengths + soft.source_tokens), logits
 
     def step(self, flight: Groups, tokens: Sequence[int]) -> Logits:
         """Feed one token per row to the decoder; returns the logits `(rows, vocabulary)` of the next tokens."""
@@ -125,11 +127,8 @@ def fits(model: Model) -> bool:
     """Whether rows at different lengths can share a batch of this model; tried once per model with three short rows.
 
     They cannot if the decoder ignores the mask of a single token (LED), keeps only a window of its cache, or computes
-    positions in another way; nor if the attention is not transformers' sdpa, or the model has virtual tokens. Such
-    models are run by `generate()`.
+    positions in another way; nor if the attention is not transformers' sdpa. Such models are run by `generate()`.
     """
-    if virtual_tokens.count(model.network):
-        return False
     if model.network not in _fitting:
         plain = all(type(layer) is DynamicLayer for layer in DynamicCache(config=model.config).layers)
         with torch.inference_mode():
