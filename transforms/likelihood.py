@@ -71,11 +71,11 @@ def likelihood(writer: Writer, batch: pa.RecordBatch, targets: Sequence[str | No
     Args:
         writer: the loaded task.
         batch: rows with the columns that the task reads.
-        targets: the text that each row should give.
+        targets: the text that each row should give; an empty one is the end token alone, None is no target.
     """
     sources, failed = _sources(writer, batch)
     model = writer.model
-    rows = [row for row in sources if targets[row]]
+    rows = [row for row in sources if targets[row] is not None]
     examples = [_example(writer, *sources[row], str(targets[row])) for row in rows]
     lengths = [len(example.source) + len(example.target) for example in examples]
     budget = max(1, min(writer.max_tokens, MOST_LOGITS // _vocabulary(model)))

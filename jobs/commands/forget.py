@@ -55,7 +55,8 @@ def forget_command(arguments: argparse.Namespace) -> None:
     from jobs.training import spec as training_spec
 
     parsed = [spec.read(file) for file in arguments.job]
-    trainings = [training_spec.read(file) for file in arguments.training]
+    read = [training_spec.read(file) for file in arguments.training]
+    trainings = [stage for file in read for stage in (*file.earlier, file)]
     condition = sys.stdin.read() if arguments.where == "-" else arguments.where
     # Imports take seconds; a mistake in a file is reported before them.
     from jobs.forget.erase import forget

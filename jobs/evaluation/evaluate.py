@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from jobs.evaluation import bootstrap, perplexity, rows
+from jobs.evaluation import bootstrap, metrics, perplexity, rows
 from jobs.evaluation.bootstrap import Interval
 from jobs.evaluation.diff import Diff, diff
 from jobs.evaluation.labels import ClassWeights, best
@@ -145,9 +145,9 @@ def compare(
             f"the versions were measured by {metric} on {before.measured.rows} rows and by {after.measured.metric} on "
             f"{after.measured.rows} rows, and there are {len(table)} rows; measure both on the same rows"
         )
-    differences = after.measured.correctness - before.measured.correctness
-    truth = rows.truth(task, table)
-    if weights is not None:
+    differences = metrics.differences(before.measured, after.measured)
+    truth = None if before.measured.scores is not None else rows.truth(task, table)
+    if weights is not None and truth is not None:
         differences = weights.weighted(truth.to_pylist(), differences)
     return Comparison(
         differences,
@@ -162,8 +162,10 @@ def name_of(column: str, value: str | None) -> str:
     return f"{column}={NO_VALUE if value is None else value}"
 
 
-def _gain(truth: pa.Array, before: Evaluation, after: Evaluation, confidence: float) -> Interval:
+def _gain(truth: pa.Array | None, before: Evaluation, after: Evaluation, confidence: float) -> Interval:
     metric, gain = before.measured.metric, after.measured.value - before.measured.value
+    if truth is None:
+        return bootstrap.mean(metrics.differences(before.measured, after.measured), confidence)
     if metric == "macro_f1" and not pa.types.is_nested(truth.type):
         one, other = (best(each.predictions.values) for each in (before, after))
         return bootstrap.macro_f1_gain(truth.to_pylist(), one, other, confidence)

@@ -23,6 +23,8 @@ from jobs.evaluation import rows
 from transforms.errors import SpecError
 
 PERPLEXITY = "perplexity"
+# Of answers that are scored by a reward; see jobs/evaluation/rewards.py.
+WIN_RATE, REWARD = "win_rate", "reward"
 ROUGE = ("rouge1", "rouge2", "rougeL", "rougeLsum")
 TEXTS = (*ROUGE, "chrf", "bleu", "exact_match")
 
@@ -53,6 +55,8 @@ class Measured:
         missing: rows without a prediction, counted as wrong.
         notes: one sentence for each thing that a reader should know, such as a label without rows.
         tokens: int64 `(rows,)`, tokens of each row's target; for perplexity only.
+        scores: float64 `(rows,)`, any real numbers, NaN for a row without a prediction: the rewards of the answers.
+            Two versions are then compared by which of them is scored higher.
     """
 
     metric: str
@@ -63,6 +67,21 @@ class Measured:
     missing: int = 0
     notes: Sequence[str] = field(default=())
     tokens: np.ndarray | None = None
+    scores: np.ndarray | None = None
+
+
+def differences(before: Measured, after: Measured) -> np.ndarray:
+    """How much better the second version is on each row, from -1 to 1, float64 `(rows,)`."""
+    if before.scores is None or after.scores is None:
+        return after.correctness - before.correctness
+    return signs(before.scores, after.scores)
+
+
+def signs(before: np.ndarray, after: np.ndarray) -> np.ndarray:
+    """1 where the second score is higher, -1 where the first is, 0 for equal ones; a missing score is the lowest."""
+    one, other = (np.nan_to_num(scores, nan=-np.inf) for scores in (before, after))
+    found: np.ndarray = (other > one).astype(float) - (other < one).astype(float)
+    return found
 
 
 def check_metric(task: str, metric: str | None, key: str = "gate.metric") -> str:

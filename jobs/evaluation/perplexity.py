@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -28,10 +29,40 @@ def measure(prepared: Prepared) -> Measured:
         SpecError: the task writes no texts, or no row has a target.
         ModelError: the model or the adapter does not fit the task.
     """
-    plan, table = prepared.plan, prepared.rows
-    task = plan.spec.task
+    table = prepared.rows
+    task = prepared.plan.spec.task
     check_metric(task, PERPLEXITY)
-    targets = rows.truth(task, table).to_pylist()
+    # A row without a true text does not count.
+    nll, tokens, failed = likelihoods(prepared, [text or None for text in rows.truth(task, table).to_pylist()])
+    if not tokens.sum():
+        raise SpecError(
+            f"no row of the holdout has a text and a {rows.truth_column(task)}, so perplexity cannot be computed"
+        )
+    mean = float(np.nansum(nll) / tokens.sum())
+    correctness = np.nan_to_num(np.exp(-nll / np.maximum(tokens, 1)), nan=0.0)
+    notes = [f"{failed} rows failed and do not count in the perplexity"] if failed else []
+    others = {"nll": mean, "tokens": int(tokens.sum())}
+    return Measured(
+        PERPLEXITY, float(np.exp(mean)), others, correctness, len(table), int(np.isnan(nll).sum()), notes, tokens
+    )
+
+
+def likelihoods(prepared: Prepared, targets: Sequence[str | None]) -> tuple[np.ndarray, np.ndarray, int]:
+    """How probable a version finds given texts.
+
+    Args:
+        prepared: summarize, translate or generate, with rows.
+        targets: a text for each row; None for a row that does not count.
+
+    Returns:
+        Negative log-likelihood of each text, float64 `(rows,)` in nats, NaN where it has none; its tokens, int64
+        `(rows,)`, end token included; and the number of rows that failed.
+
+    Raises:
+        ModelError: the model or the adapter does not fit the task.
+    """
+    plan = prepared.plan
+    task = plan.spec.task
     module = registry.get(task)
     # Imported here because they import torch and transformers, which takes seconds.
     from transforms import device, likelihood
@@ -43,23 +74,11 @@ def measure(prepared: Prepared) -> Measured:
         loaded = models.load(reference, str(module.ARCHITECTURE))
         writer: Any = module.load(plan.spec.options, loaded, plan.spec.max_tokens)
     columns = columns_read(plan.spec.options)
-    found, failed = [], 0
-    done = 0
+    found, done = [], 0
     for batch in prepared.batches():
-        part = likelihood.likelihood(writer, with_fields(batch, columns), targets[done : done + len(batch)])
-        found.append(part)
-        failed += len(part.failures)
+        found.append(likelihood.likelihood(writer, with_fields(batch, columns), targets[done : done + len(batch)]))
         done += len(batch)
-    tokens = np.concatenate([part.tokens for part in found]) if found else np.zeros(0, np.int64)
-    if not tokens.sum():
-        raise SpecError(
-            f"no row of the holdout has a text and a {rows.truth_column(task)}, so perplexity cannot be computed"
-        )
-    nll = np.concatenate([part.nll for part in found])
-    mean = float(np.nansum(nll) / tokens.sum())
-    correctness = np.nan_to_num(np.exp(-nll / np.maximum(tokens, 1)), nan=0.0)
-    notes = [f"{failed} rows failed and do not count in the perplexity"] if failed else []
-    others = {"nll": mean, "tokens": int(tokens.sum())}
-    return Measured(
-        PERPLEXITY, float(np.exp(mean)), others, correctness, len(table), int(np.isnan(nll).sum()), notes, tokens
-    )
+    if not found:
+        return np.zeros(0), np.zeros(0, np.int64), 0
+    nll, tokens = (np.concatenate([getattr(part, name) for part in found]) for name in ("nll", "tokens"))
+    return nll, tokens, sum(len(part.failures) for part in found)

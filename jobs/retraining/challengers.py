@@ -14,18 +14,21 @@ from jobs.evaluation.evaluate import Evaluation
 from jobs.models import hub
 from jobs.registry import Registry, Version
 from jobs.registry.version import Base
+from jobs.training import rewards
 from jobs.training.data import Rows
 from jobs.training.spec import TrainingSpec
 from transforms.checkpoint import fingerprint
 
 LIBRARIES = ("nightscribe", "torch", "transformers", "peft", "trl", "accelerate")
 # Keys of a training file that change what is trained.
-TRAINED = ("task", "base", "method", "objective", "options", "training", "adapter", "reward", "teacher")
+TRAINED = ("task", "base", "method", "objective", "options", "training", "adapter", "reward", "teacher", "stages")
+# Key of a version's training file with what its answers were scored with: commits and hashes, where the file has names.
+REWARDED = "rewarded"
 
 
 def work_folder(registry: Registry, spec: TrainingSpec, rows: Rows) -> Path:
     """Where a training keeps its checkpoints: the same folder for the same training, so that it can continue."""
-    identity = hashlib.sha256(json.dumps([_trained(spec.frozen()), rows.train_hash]).encode()).hexdigest()[:16]
+    identity = hashlib.sha256(json.dumps([_trained(frozen(spec)), rows.train_hash]).encode()).hexdigest()[:16]
     return work_folders(registry) / identity
 
 
@@ -39,7 +42,7 @@ def work_folders(registry: Registry) -> Path:
 
 def made(spec: TrainingSpec, rows: Rows, registry: Registry) -> Version | None:
     """The version that this training file has already made of these rows; None if there is none."""
-    wanted = _trained(spec.frozen())
+    wanted = _trained(frozen(spec))
     same = [v for v in registry.versions() if v.train_hash == rows.train_hash and _trained(v.training) == wanted]
     return same[-1] if same else None
 
@@ -54,7 +57,7 @@ def about(spec: TrainingSpec, rows: Rows, scored: Evaluation) -> Version:
         kind="model" if spec.method == "full" else "adapter",
         base=Base(spec.base.model, pin.commit, fingerprint.of(pin.folder())),
         labels=rows.labels or None,
-        training=spec.frozen(),
+        training=frozen(spec) | hashes(spec, rows),
         train_hash=rows.train_hash,
         holdout_hash=rows.holdout_hash,
         rows_train=len(rows.train) + len(rows.validation),
@@ -67,8 +70,29 @@ def about(spec: TrainingSpec, rows: Rows, scored: Evaluation) -> Version:
     )
 
 
+def frozen(spec: TrainingSpec) -> dict[str, Any]:
+    """The training file as plain JSON, with the commit of its reward model and the hashes of its reward functions.
+
+    Raises:
+        UserError: a reward cannot be used.
+    """
+    found = spec.frozen()
+    if spec.reward is None or not (spec.reward.model or spec.reward.functions):
+        return found
+    return found | {REWARDED: rewards.pin(spec.reward).identity}
+
+
+def hashes(spec: TrainingSpec, rows: Rows) -> dict[str, Any]:
+    """The hash of the training rows of each earlier stage, by its name."""
+    if not spec.stages:
+        return {}
+    earlier = {stage["name"]: own.train_hash for stage, own in zip(spec.stages, rows.earlier, strict=False)}
+    return {"earlier_rows": earlier}
+
+
 def _trained(training: Any) -> dict[str, Any]:
-    return {key: training.get(key) for key in TRAINED}
+    # Versions that were made before there were stages have no such key.
+    return {key: training.get(key) or None for key in (*TRAINED, REWARDED)}
 
 
 def now() -> str:

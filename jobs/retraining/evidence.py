@@ -131,10 +131,8 @@ def _with_night(spec: TrainingSpec, registry: Registry, ring: Ring, night: pa.Ta
     """The ring with the labels of one run."""
     assert ring.challenger is not None
     versions = zip((pair.champion, pair.challenger), pair.scored, strict=True)
-    before, after = (
-        scores.correctness(spec, version, registry, night, rows.holdout, scored) for version, scored in versions
-    )
-    differences = after - before
+    before, after = (scores.correctness(spec, version, registry, night, rows, scored) for version, scored in versions)
+    differences = scores.differences(spec, before, after)
     if ring.weights:
         differences = ClassWeights.from_json(ring.weights).weighted(night.column("label").to_pylist(), differences)
     first = {name: night.column(name)[0].as_py() for name in night.schema.names}

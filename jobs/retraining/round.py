@@ -17,18 +17,18 @@ import pyarrow.parquet as pq
 from jobs.evaluation import latency
 from jobs.evaluation.evaluate import Evaluation, compare
 from jobs.evaluation.labels import ClassWeights
-from jobs.evaluation.metrics import LOWER_IS_BETTER
+from jobs.evaluation.metrics import LOWER_IS_BETTER, REWARD, WIN_RATE
 from jobs.execute.stop import NEVER, StopToken
 from jobs.gate import decision as gates
 from jobs.gate.decision import Decision, Evaluated
 from jobs.gate.ring import Ring
 from jobs.gate.slices import ALL
 from jobs.registry import Registry, Version
-from jobs.retraining import challengers, evidence, mislabelled, report, scores, state, students
+from jobs.retraining import challengers, evidence, mislabelled, report, scores, stage_versions, state, students
 from jobs.retraining.mislabelled import Mislabelled
 from jobs.retraining.outcome import Outcome
 from jobs.store import lease
-from jobs.training import data, train
+from jobs.training import data, stages, train
 from jobs.training.data import Rows
 from jobs.training.spec import TrainingSpec
 from transforms.errors import SinkBusy
@@ -100,10 +100,12 @@ def measure(
     curves: list[Any] = []
     suspects: Mislabelled | None = None
     challenger: Evaluation | None = None
+    made_before: list[str] = []
     if version is None:
         folder = challengers.work_folder(registry, spec, rows)
-        result = train.train(spec, rows, folder, watch, stop)
+        result = stages.run(spec, rows, folder, watch, stop)
         curves = list(result.curves)
+        made_before = stage_versions.keep(spec, rows, folder, registry)
         challenger = scores.score(spec, result.folder, registry, rows)
         version = registry.add(result.folder, challengers.about(spec, rows, challenger))
         if result.losses is not None:
@@ -130,13 +132,13 @@ def measure(
         curves=curves,
         leaked=rows.leaked,
         mislabelled=None if suspects is None else suspects.found,
-        notes=[*_about(spec, rows), *challenger.measured.notes],
+        notes=[*_about(spec, rows), *made_before, *challenger.measured.notes],
     )
     lower = outcome.metric in LOWER_IS_BETTER
+    # A reward is any number, so the floor, which is from 0 to 1, is that of the win rate.
+    floor = WIN_RATE if outcome.metric == REWARD else outcome.metric
     agreement = students.agreement(spec, challenger)
-    evaluated = Evaluated(
-        version.version, outcome.metric, challenger.measured.value, agreement=agreement, lower_is_better=lower
-    )
+    evaluated = Evaluated(version.version, floor, challenger.metrics[floor], agreement=agreement, lower_is_better=lower)
     if champion is not None and students.is_teacher(spec, registry, champion.version):
         evaluated = replace(evaluated, champion=champion.version)
     elif champion is not None:
@@ -148,7 +150,7 @@ def measure(
         evaluated = replace(
             evaluated,
             champion=champion.version,
-            champion_value=best.measured.value,
+            champion_value=best.metrics[floor],
             changed=compared.changed.changed,
             slices={
                 name: tuple(map(float, differences))

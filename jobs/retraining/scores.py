@@ -9,15 +9,18 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from jobs.evaluation import perplexity
+from jobs.evaluation import perplexity, rewards
 from jobs.evaluation.evaluate import Evaluation, evaluate
 from jobs.evaluation.labels import ClassWeights, class_weights
-from jobs.evaluation.metrics import PERPLEXITY, measure
+from jobs.evaluation.metrics import PERPLEXITY, measure, signs
 from jobs.evaluation.predict import predict, prepare
 from jobs.models import hub
 from jobs.models.hub import Pin
 from jobs.registry import Registry, Version
+from jobs.retraining import reward_models
 from jobs.training.data import Rows
+from jobs.training.rewards import Scorer
+from jobs.training.sections import PROMPTED
 from jobs.training.spec import TrainingSpec
 from transforms.errors import SpecError
 
@@ -31,6 +34,8 @@ def score(spec: TrainingSpec, version: Version | Path | None, registry: Registry
         UserError: the metric cannot be computed, or the version cannot be loaded.
     """
     model, adapter = _pins(spec, version, registry)
+    if spec.objective in PROMPTED:
+        return _rewarded(spec, version, registry, rows)
     if spec.objective not in ("supervised", "sft", "distill"):
         raise SpecError(f"objective is {spec.objective}, which cannot be measured")
     scored = evaluate(spec.task, model, adapter, rows.holdout, spec.gate.metric, spec.slices, spec.options, rows.labels)
@@ -46,10 +51,10 @@ def correctness(
     version: Version,
     registry: Registry,
     table: pa.Table,
-    holdout: pa.Table,
+    rows: Rows,
     scored: Evaluation,
 ) -> np.ndarray:
-    """How right a version is on each of some rows, from 0 to 1, float64 `(rows,)`.
+    """How right a version is on each of some rows, from 0 to 1, or the rewards of its answers; float64 `(rows,)`.
 
     The rows are measured together with the holdout, because a metric may not exist for a few rows alone: ten rows
     without an entity have no entity F1.
@@ -59,19 +64,45 @@ def correctness(
         version: the version.
         registry: that it is in.
         table: labelled rows with the canonical columns of the task.
-        holdout: the holdout.
+        rows: the rows of the training file.
         scored: the version on the holdout.
 
     Raises:
         UserError: the version cannot be loaded.
     """
+    if spec.objective in PROMPTED:
+        scorer = Scorer(reward_models.reward_of(spec, rows, registry))
+        return rewards.answers(*_pins(spec, version, registry), table, scorer, spec.options).rewards
     prepared = prepare(spec.task, *_pins(spec, version, registry), table, spec.options)
     if scored.measured.metric == PERPLEXITY:
         return perplexity.measure(prepared).correctness
     names = list(spec.learnt)
+    holdout = rows.holdout
     together = pa.concat_tables([holdout.select(names), table.select(names)], promote_options="permissive")
     values = [scored.predictions.values, predict(prepared).values]
     return measure(spec.task, together, pa.concat_arrays(values), scored.measured.metric).correctness[len(holdout) :]
+
+
+def differences(spec: TrainingSpec, before: np.ndarray, after: np.ndarray) -> np.ndarray:
+    """How much better the second version is on each row, from -1 to 1.
+
+    Args:
+        spec: the training file.
+        before: `correctness` of the first version.
+        after: `correctness` of the second.
+    """
+    return signs(before, after) if spec.objective in PROMPTED else after - before
+
+
+def _rewarded(spec: TrainingSpec, version: Version | Path | None, registry: Registry, rows: Rows) -> Evaluation:
+    """A policy on the prompts of the holdout, beside the base."""
+    metric = rewards.check_metric(spec.gate.metric)
+    scorer = Scorer(reward_models.reward_of(spec, rows, registry))
+    base = rewards.answers(*_pins(spec, None, registry), rows.holdout, scorer, spec.options)
+    own = base
+    if version is not None:
+        own = rewards.answers(*_pins(spec, version, registry), rows.holdout, scorer, spec.options)
+    return rewards.evaluate(own, base, rows.holdout, metric, spec.slices)
 
 
 def _pins(spec: TrainingSpec, version: Version | Path | None, registry: Registry) -> tuple[Pin | str, Pin | str | None]:

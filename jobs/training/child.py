@@ -73,6 +73,8 @@ def learn(folder: Path, request: Request) -> None:
     # A new head and a new adapter are drawn at random: the same ones when the training is continued.
     set_seed(request.arguments.get("seed", 42))
     setup = _setup(request, train)
+    if not setup.validated:
+        train, validation = pa.concat_tables([train, validation]), validation.slice(0, 0)
     network = with_adapter(request, setup)
     trainer = loop.trainer(
         request, setup, network, folder, setup.encode(train), setup.encode(validation) if len(validation) else []
@@ -107,7 +109,7 @@ def _write_result(folder: Path, request: Request, setup: Any, trainer: Any, resu
         {
             "request": request.digest,
             "labels": setup.labels,
-            "curves": [{k: entry[k] for k in ("step", "loss", "eval_loss") if k in entry} for entry in history],
+            "curves": [{"step": entry["step"]} | loop.logged(entry) for entry in history],
             "steps": trainer.state.global_step,
             "best_step": trainer.state.best_global_step,
             "resumed": resumed,
@@ -139,6 +141,10 @@ def _setup(request: Request, train: pa.Table) -> Any:
             from jobs.training import seq2seq
 
             return seq2seq.build(request)
+        case (("rloo" | "grpo"), _):
+            from jobs.training import policy
+
+            return policy.build(request)
     raise ModelError(f"objective {request.objective} cannot be trained")
 
 
@@ -155,7 +161,11 @@ def _save(folder: Path, request: Request, setup: Any, trainer: Any) -> None:
     for old in (made, result):
         shutil.rmtree(old, ignore_errors=True)
     network = trainer.accelerator.unwrap_model(trainer.model)
-    network.save_pretrained(made, state_dict=weights)
+    if request.method == "full":
+        network.save_pretrained(made, state_dict=weights)
+    else:
+        # Policies have a second adapter, the one that they start from.
+        network.save_pretrained(made, state_dict=weights, selected_adapters=["default"])
     base = {"model": request.base_name, "commit": request.base_commit, "fingerprint": request.base_fingerprint}
     if request.method == "full":
         setup.tokenizer.save_pretrained(made)

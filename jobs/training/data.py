@@ -48,7 +48,9 @@ class Rows:
         labels: names of the labels (classify) or of the kinds of entities (ner), sorted; otherwise empty.
         differences: training rows that were drawn for review because two versions differ, with `drawn.COLUMNS`.
         reviewed: labelled rows in the review folder; None without `data.review`.
+        earlier: the rows of the stages before the last one.
         train_hash: hash of the training rows, validation rows included; it does not depend on files or their order.
+            With stages it covers the rows of all of them.
         holdout_hash: the same of the holdout rows.
     """
 
@@ -63,6 +65,7 @@ class Rows:
     labels: tuple[str, ...] = field(default=())
     differences: pa.Table = field(default_factory=lambda: drawn.COLUMNS.empty_table())
     reviewed: int | None = None
+    earlier: tuple[Rows, ...] = ()
 
     @property
     def unlearnt(self) -> tuple[str, ...]:
@@ -72,12 +75,13 @@ class Rows:
 
 
 def load(spec: TrainingSpec) -> Rows:
-    """Read and check the rows of a training file.
+    """Read and check the rows of a training file, and those of its earlier stages.
 
     Raises:
         SpecError: a column, a label or an entity is wrong, or there are too few rows.
         SourceError: a file cannot be read.
     """
+    earlier = tuple(load(stage) for stage in spec.earlier)
     given = spec.data.holdout
     split = isinstance(given, FractionSpec)
     train, dropped = _canonical(spec, spec.data.train, "data.train")
@@ -110,8 +114,15 @@ def load(spec: TrainingSpec) -> Rows:
         )
     labels = _labels(spec, train, holdout, split)
     learnt, validation = _validation(spec, train)
-    hashes = _hash(spec, train), _hash(spec, holdout)
-    return Rows(learnt, validation, holdout, leaked, repeated, dropped, *hashes, labels, differences, count)
+    hashes = _over(earlier, _hash(spec, train)), _hash(spec, holdout)
+    return Rows(learnt, validation, holdout, leaked, repeated, dropped, *hashes, labels, differences, count, earlier)
+
+
+def _over(earlier: Sequence[Rows], own: str) -> str:
+    """A hash of the training rows of all stages."""
+    if not earlier:
+        return own
+    return hashlib.sha256(json.dumps([*(rows.train_hash for rows in earlier), own]).encode()).hexdigest()
 
 
 def _canonical(

@@ -6,6 +6,7 @@ import json
 import math
 import shutil
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,17 @@ LINE_EVERY_S = 0.5
 
 # Written into a checkpoint after all its files, so that a checkpoint that was cut short is not continued.
 COMPLETE = "complete"
+
+
+# What is kept of the trainers' logs, and its name in progress and curves. The loss of a policy is near zero whatever it
+# learns, so its reward is shown instead.
+LOGGED = {
+    "loss": "loss",
+    "eval_loss": "eval_loss",
+    "reward": "reward",
+    "kl": "kl",
+    "completions/mean_length": "length",
+}
 
 
 class Watch(TrainerCallback):
@@ -54,8 +66,8 @@ class Watch(TrainerCallback):
             self.line(state)
 
     def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **_: Any) -> None:
-        """A line with the losses."""
-        losses = {name: (logs or {})[name] for name in ("loss", "eval_loss") if name in (logs or {})}
+        """A line with the losses, or with the reward."""
+        losses = logged(logs or {})
         for name, value in losses.items():
             if not math.isfinite(value):
                 raise RunError(
@@ -80,6 +92,12 @@ class Watch(TrainerCallback):
         content = {"step": state.global_step, "steps": state.max_steps, **more, "seconds": seconds}
         with self.file.open("a", encoding="utf-8") as stream:
             stream.write(json.dumps(content) + "\n")
+
+
+def logged(entry: Mapping[str, Any]) -> dict[str, float]:
+    """What is kept of an entry of the trainer's log."""
+    kept = {name: float(entry[key]) for key, name in LOGGED.items() if key in entry}
+    return {name: value for name, value in kept.items() if name != "loss"} if "reward" in kept else kept
 
 
 def trainer(request: Request, setup: Setup, network: Any, folder: Path, train: list[Any], validation: list[Any]) -> Any:
@@ -107,18 +125,19 @@ def trainer(request: Request, setup: Setup, network: Any, folder: Path, train: l
         lengths = [1] * len(rows) if setup.lengths is None else [len(ids) for ids in rows[setup.lengths]]
         return LengthSampler(lengths, together, seed)
 
-    arguments = arguments_kind(**_arguments(request, setup, folder, len(train), bool(validation)))
+    arguments = arguments_kind(**_arguments(request, setup, folder, len(train) * setup.repeats, bool(validation)))
     watch: list[TrainerCallback] = [Watch(folder, request.parts)]
     if arguments.load_best_model_at_end:
         watch.append(EarlyStoppingCallback(PATIENCE))
     return shared(kind, by_length)(
         model=network,
         args=arguments,
-        data_collator=setup.collator,
         train_dataset=Dataset.from_list(train),
         eval_dataset=Dataset.from_list(validation) if validation else None,
         processing_class=setup.tokenizer,
         callbacks=watch,
+        # Some trainers make their batches themselves and take no collator.
+        **({} if setup.collator is None else {"data_collator": setup.collator}),
         **setup.more,
     )
 

@@ -89,6 +89,8 @@ class Request:
         steps = arguments.pop("gradient_accumulation_steps", 1) * self.processes
         content["arguments"] = arguments
         content["step"] = [None, steps] if rows is None else rows * steps
+        # A reward model is known by its commit, wherever it lies.
+        content["reward"] = {key: value for key, value in self.reward.items() if key not in ("model", "adapter")}
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
     @classmethod

@@ -97,8 +97,11 @@ class DataSpec(Section):
                 return prompt | {"chosen": self.chosen, "rejected": self.rejected}
             case "kto", _:
                 return prompt | answer | {"label": self.label}
+            case (("rloo" | "grpo"), _) if self.messages is not None:
+                return {"messages": self.messages}
             case (("rloo" | "grpo"), _):
-                return prompt
+                # True answers are not learnt; reward functions get them as `reference`.
+                return prompt | (answer if self.completion is not None else {})
             case "distill", "generate":
                 return prompt
             case "distill", _:
@@ -124,6 +127,15 @@ class RewardSpec(Section):
     functions: list[str] = Field(
         default_factory=list,
         description="functions `module:name` that Python can import: prompts, completions and columns -> numbers",
+    )
+    weights: list[float] | None = Field(
+        None, description="weight of each reward, that of the model first; by default 1 for each"
+    )
+    max_kl: float | None = Field(
+        0.3,
+        gt=0,
+        description="largest divergence from the policy that the training starts from, in nats per token of the "
+        "answers: above it the penalty training.beta grows, until the divergence falls; null keeps the penalty",
     )
 
     @pydantic.field_validator("functions")

@@ -27,6 +27,8 @@ class Setup:
         fixed: fields of the arguments class that a training file cannot change.
         more: further arguments of the trainer, such as `reward_funcs`.
         lengths: column of the examples whose lengths decide which rows share a batch; None for the trainer's own order.
+        validated: whether the validation rows decide when to stop; otherwise they are training rows too.
+        repeats: how often a row is in an epoch.
         mislabelled: whether rows that are probably mislabelled are looked for, see `jobs.training.held_out`.
     """
 
@@ -41,6 +43,8 @@ class Setup:
     fixed: dict[str, Any] = field(default_factory=lambda: {"remove_unused_columns": False})
     more: dict[str, Any] = field(default_factory=dict)
     lengths: str | None = "input_ids"
+    validated: bool = True
+    repeats: int = 1
     mislabelled: bool = False
 
 

@@ -16,7 +16,7 @@ from jobs.spec.complaint import keys_of, sentence
 from jobs.spec.content import load, refuse_tokens
 from jobs.spec.schedule import ScheduleSpec, TriggerSpec
 from jobs.spec.section import Section
-from jobs.training import processes, settings, support
+from jobs.training import processes, settings, staged, support
 from jobs.training.sections import BaseSpec, DataSpec, FractionSpec, RewardSpec, TeacherSpec
 from transforms import registry
 from transforms.errors import SpecError
@@ -58,6 +58,11 @@ class TrainingSpec(Section):
     )
     reward: RewardSpec | None = Field(None, description="rloo, grpo: what the written answers are scored with")
     teacher: TeacherSpec | None = Field(None, description="distill: the model whose outputs are learnt")
+    stages: list[dict[str, Any]] = Field(
+        default_factory=list,
+        description="trainings one after another, such as sft, reward, rloo: each has a name, and keys in the place of "
+        "the file's; the version is what the last one makes",
+    )
     registry: str = Field(description="where versions are kept: a folder, an fsspec URL, or hf://org/name")
     gate: GateSpec = GateSpec()
     approval: Literal["none", "prefect"] = Field(
@@ -139,6 +144,12 @@ class TrainingSpec(Section):
         """The section `adapter` with the types of peft's fields."""
         return settings.adapter(self.adapter, self.method)
 
+    @property
+    def earlier(self) -> list[TrainingSpec]:
+        """The stages before the last one, each as a training file; the file itself says what the last one does."""
+        shared = {"registry": self.registry}
+        return [TrainingSpec.model_validate(shared | stage) for stage in self.stages[:-1]]
+
     def frozen(self) -> dict[str, Any]:
         """Plain JSON with every default written out."""
         return self.model_dump(mode="json")
@@ -164,6 +175,8 @@ def parse(content: dict[str, Any], origin: str = "training file") -> TrainingSpe
         SpecError: one sentence that says what is wrong, where, and how to correct it.
     """
     refuse_tokens(content, origin)
+    if content.get("stages"):
+        return _staged(content, origin)
     valid = [*keys_of(TrainingSpec)]
     try:
         spec = TrainingSpec.model_validate(content)
@@ -172,6 +185,18 @@ def parse(content: dict[str, Any], origin: str = "training file") -> TrainingSpe
         prefix = "" if error.title == TrainingSpec.__name__ else "options."
         raise SpecError(f"{origin}: {sentence(error, [*valid, *_option_keys(content)], prefix)}") from error
     return spec
+
+
+def _staged(content: dict[str, Any], origin: str) -> TrainingSpec:
+    """The last stage as a training file, with all stages in it."""
+    every = staged.contents(content, origin)
+    stages = [parse(each, f"{origin}: stage {each['name']}") for each in every]
+    # What belongs to the whole file belongs to the version, which the last stage makes.
+    whole = {key: content[key] for key in ("name", "slices", "gate") if key in content}
+    last = parse(every[-1] | whole, origin)
+    staged.refuse_breaks(stages, origin)
+    frozen = [{key: stage.frozen()[key] for key in ("name", *staged.KEYS)} for stage in stages]
+    return last.model_copy(update={"stages": frozen})
 
 
 def task_options(spec: TrainingSpec) -> Any:

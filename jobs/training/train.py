@@ -10,10 +10,11 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 from filelock import FileLock, Timeout
 from tqdm import tqdm
@@ -21,10 +22,11 @@ from tqdm import tqdm
 from jobs.execute.bar import LINE_EVERY_S
 from jobs.execute.stop import NEVER, StopToken
 from jobs.models import hub
-from jobs.training import processes, support
+from jobs.training import processes, rewards, support
 from jobs.training import request as files
 from jobs.training.data import Rows
 from jobs.training.request import Request
+from jobs.training.rewards import Folders
 from jobs.training.spec import TrainingSpec
 from transforms.errors import ModelError, RunError, Stopped
 
@@ -36,7 +38,28 @@ GRACE_S = 5.0
 # Characters of the child's log in a message about its end.
 LAST_CHARACTERS = 300
 
+# What the progress shows of a line.
+SHOWN = ("loss", "eval_loss", "reward", "kl")
+
 Watch = Callable[[dict[str, Any]], None]
+
+
+@dataclass(frozen=True)
+class Before:
+    """What earlier stages of a training file have made.
+
+    Attributes:
+        start: folder of the policy that the training goes on from; None for a new one.
+        start_hash: hash of everything that the policy was trained from.
+        reward: the reward model of an earlier stage.
+    """
+
+    start: str | None = None
+    start_hash: str | None = None
+    reward: Folders | None = None
+
+
+NOTHING = Before()
 
 
 @dataclass(frozen=True)
@@ -65,7 +88,14 @@ class Result:
     batch: dict[str, int] = field(default_factory=dict)
 
 
-def train(spec: TrainingSpec, rows: Rows, folder: Path, watch: Watch | None = None, stop: StopToken = NEVER) -> Result:
+def train(
+    spec: TrainingSpec,
+    rows: Rows,
+    folder: Path,
+    watch: Watch | None = None,
+    stop: StopToken = NEVER,
+    before: Before = NOTHING,
+) -> Result:
     """Train, or go on with the training that the folder holds.
 
     Args:
@@ -75,6 +105,7 @@ def train(spec: TrainingSpec, rows: Rows, folder: Path, watch: Watch | None = No
             result is returned; otherwise its contents are replaced.
         watch: called with each line of the progress: step, steps, loss, eval_loss or memory (a sentence), seconds.
         stop: ends the training within seconds; checkpoints are kept.
+        before: what earlier stages of the same file have made.
 
     Raises:
         ModelError: the base does not fit the task, or refuses the settings.
@@ -84,7 +115,7 @@ def train(spec: TrainingSpec, rows: Rows, folder: Path, watch: Watch | None = No
     folder.mkdir(parents=True, exist_ok=True)
     try:
         with FileLock(folder / files.LOCK, timeout=0):
-            request = request_of(spec, rows)
+            request = request_of(spec, rows, before)
             _prepare(folder, request, rows)
             if not (folder / files.RESULT_JSON).is_file():
                 while _supervise(folder, watch or (lambda line: None), stop):
@@ -96,8 +127,13 @@ def train(spec: TrainingSpec, rows: Rows, folder: Path, watch: Watch | None = No
         raise RunError(f"another training runs in {str(folder)!r}; wait for its end, or use another folder") from error
 
 
-def request_of(spec: TrainingSpec, rows: Rows) -> Request:
+def request_of(spec: TrainingSpec, rows: Rows, before: Before = NOTHING) -> Request:
     """What the child process is asked to do; the base is downloaded if needed.
+
+    Args:
+        spec: the training file, or one of its stages.
+        rows: its rows.
+        before: what earlier stages have made.
 
     Raises:
         ModelError: there is no such base, it cannot be trained this way, or the machine has not what that needs.
@@ -110,7 +146,8 @@ def request_of(spec: TrainingSpec, rows: Rows) -> Request:
     base = pin.folder()
     if why := support.refusal(spec.method, spec.objective, spec.task, support.architecture(configs.read(base))):
         raise ModelError(f"base.model: {why}")
-    return Request(
+    reward = None if spec.reward is None else rewards.pin(spec.reward, before.reward)
+    request = Request(
         task=spec.task,
         method=spec.method,
         base=base,
@@ -127,7 +164,15 @@ def request_of(spec: TrainingSpec, rows: Rows) -> Request:
         processes=spec.layout.processes,
         mixed_precision=spec.layout.mixed_precision,
         accelerate_config=spec.layout.accelerate_config,
+        reward={} if reward is None else asdict(reward),
+        start=before.start,
+        start_hash=before.start_hash,
     )
+    if reward is not None:
+        from jobs.training import policy
+
+        policy.check(request, pa.concat_tables([rows.train, rows.validation]))
+    return request
 
 
 def _teacher(spec: TrainingSpec) -> dict[str, str]:
@@ -147,6 +192,10 @@ def shown(name: str, quiet: bool = False) -> Iterator[Watch]:
         name: name of the training.
         quiet: show nothing.
     """
+
+    def described(line: dict[str, Any]) -> str:
+        return f"{name}, {line['stage']}" if "stage" in line else name
+
     if quiet:
         yield lambda line: None
     elif sys.stderr.isatty():
@@ -156,7 +205,8 @@ def shown(name: str, quiet: bool = False) -> Iterator[Watch]:
                 bar.total = line["steps"]
                 if "memory" in line:
                     bar.write(f"{name}: {line['memory']}", file=sys.stderr)
-                losses: dict[str, object] = {k: f"{line[k]:.4g}" for k in ("loss", "eval_loss") if k in line}
+                losses: dict[str, object] = {k: f"{line[k]:.4g}" for k in SHOWN if k in line}
+                bar.set_description(described(line))
                 if losses:
                     bar.set_postfix(losses, refresh=False)
                 bar.update(line["step"] - bar.n)
@@ -171,8 +221,10 @@ def shown(name: str, quiet: bool = False) -> Iterator[Watch]:
                 print(f"{name}: {line['memory']}", file=sys.stderr, flush=True)
             if time.monotonic() - shown_at >= LINE_EVERY_S:
                 shown_at = time.monotonic()
-                loss = "".join(f", {key} {line[key]:.4g}" for key in ("loss", "eval_loss") if key in line)
-                print(f"{name}: step {line['step']:,} of {line['steps']:,}{loss}", file=sys.stderr, flush=True)
+                loss = "".join(f", {key} {line[key]:.4g}" for key in SHOWN if key in line)
+                print(
+                    f"{described(line)}: step {line['step']:,} of {line['steps']:,}{loss}", file=sys.stderr, flush=True
+                )
 
         yield print_line
 

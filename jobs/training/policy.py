@@ -1,0 +1,252 @@
+"""Training of a policy by the rewards of the answers that it writes itself: RLOO and GRPO, the last step of RLHF.
+
+RLOO: Ahmadian et al. 2024, arXiv 2402.14740. GRPO: Shao et al. 2024, arXiv 2402.03300. The prompts are the tokens that
+the nightly task makes of them, and the answers are scored as `jobs.training.rewards` scores them everywhere.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from types import SimpleNamespace
+from typing import Any
+
+import pyarrow as pa
+
+from jobs.training.request import Request
+from jobs.training.rewards import Reward, Scorer, examples
+from jobs.training.setup import Setup, window
+from transforms.errors import ModelError, SpecError
+
+# Answers to one prompt that are compared with each other.
+GENERATIONS = {"rloo": 4, "grpo": 8}
+BATCH = 16
+# Ten times as much for adapters as for all weights, as in "LoRA Without Regret" (Schulman et al. 2025).
+LEARNING_RATES = {"full": 1e-6}
+ADAPTER_LEARNING_RATE = 1e-5
+
+
+def build(request: Request) -> Setup:
+    """The network, its prompts, and the trainer with the rewards.
+
+    Raises:
+        ModelError: conversations without a chat template, a prompt that does not fit, or a reward that fails.
+    """
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from trl import GRPOConfig, GRPOTrainer, RLOOConfig, RLOOTrainer
+
+    from jobs.training.kl import limited
+
+    tokenizer: Any = AutoTokenizer.from_pretrained(request.base, padding_side="left")
+    start = request.start if request.method == "full" and request.start else request.base
+    network: Any = AutoModelForCausalLM.from_pretrained(start, dtype="float32")
+    if tokenizer.pad_token is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    count_positions(network)
+    ids_of = encoder(tokenizer, network.config, request.options, request.arguments)
+    reward = Reward(**request.reward)
+    kind, arguments = (RLOOTrainer, RLOOConfig) if request.objective == "rloo" else (GRPOTrainer, GRPOConfig)
+    return Setup(
+        kind=(limited(kind, ids_of, reward.max_kl), arguments),
+        network=network,
+        tokenizer=tokenizer,
+        encode=examples,
+        arguments=defaults(request),
+        fixed={"remove_unused_columns": False, "eval_strategy": "no"},
+        more={"reward_funcs": reward_functions(reward, request.arguments)},
+        lengths=None,
+        validated=False,
+        repeats=generations(request.objective, request.arguments),
+    )
+
+
+def encoder(
+    tokenizer: Any, config: Any, options: Mapping[str, Any], arguments: Mapping[str, Any]
+) -> Callable[[Sequence[Any]], list[list[int]]]:
+    """A function from prompts to their tokens, the same as those of the nightly task.
+
+    Args:
+        tokenizer: of the base.
+        config: of the base.
+        options: of the task, as in a job file.
+        arguments: fields of the arguments class.
+
+    Raises:
+        ModelError: `chat` is always and there is no chat template.
+    """
+    from transforms.generation.prompt import Prompts
+
+    room = (window(tokenizer, config) or 10**9) - answer_length(options, arguments)
+    cut = options.get("long_text", "truncate") == "truncate"
+    parts: Any = SimpleNamespace(tokenizer=tokenizer)
+    plain = Prompts(parts, ["", "prompt", ""], room, options.get("system"), options.get("chat", "auto"), cut)
+
+    def of(prompt: Any) -> list[int]:
+        if isinstance(prompt, str):
+            found = plain([[prompt]])[0]
+            if isinstance(found, ValueError):
+                raise ModelError(f"{found}; lower options.max_new_tokens, or leave the row out with data.train.where")
+            return found
+        if not tokenizer.chat_template:
+            raise ModelError(
+                "the prompts are conversations, which need a tokenizer with a chat template, and this base has none; "
+                "choose another base, or give prompts as texts"
+            )
+        ids: list[int] = tokenizer.apply_chat_template(prompt, add_generation_prompt=True, return_dict=False)
+        if len(ids) > room:
+            raise ModelError(
+                f"a conversation has {len(ids)} tokens, and the window has room for {room} beside the answer; lower "
+                "options.max_new_tokens, or leave the row out with data.train.where"
+            )
+        return ids
+
+    return lambda prompts: [of(prompt) for prompt in prompts]
+
+
+def check(request: Request, table: pa.Table) -> None:
+    """Refuse, before any weights load, prompts that do not fit and numbers that cannot be combined.
+
+    Raises:
+        ModelError: a prompt does not fit, or conversations have no chat template.
+        SpecError: the numbers of answers and batches do not fit together.
+    """
+    from transformers import AutoConfig, AutoTokenizer
+
+    sizes(request.objective, request.arguments, len(table))
+    tokenizer: Any = AutoTokenizer.from_pretrained(request.base)
+    ids_of = encoder(tokenizer, AutoConfig.from_pretrained(request.base), request.options, request.arguments)
+    for row, example in enumerate(examples(table)):
+        try:
+            ids_of([example["prompt"]])
+        except ModelError as error:
+            raise ModelError(f"training row {row}: {error}") from error
+
+
+def answer_length(options: Mapping[str, Any], arguments: Mapping[str, Any]) -> int:
+    """The most tokens of an answer: as many as the nightly task may write."""
+    return int(arguments.get("max_completion_length") or options.get("max_new_tokens") or 256)
+
+
+def generations(objective: str, arguments: Mapping[str, Any]) -> int:
+    """Answers to one prompt: as the file says, else the largest number up to the usual one that divides the batch."""
+    if "num_generations" in arguments:
+        return int(arguments["num_generations"])
+    batch = _generated(arguments)
+    return next((n for n in range(min(GENERATIONS[objective], batch), 1, -1) if batch % n == 0), batch)
+
+
+def sizes(objective: str, arguments: Mapping[str, Any], rows: int, processes: int = 1) -> dict[str, int]:
+    """Fields of the arguments class by which every step has all answers to each of its prompts.
+
+    Args:
+        objective: rloo or grpo.
+        arguments: what the training file sets.
+        rows: prompts.
+        processes: that train together.
+
+    Raises:
+        SpecError: the numbers that the file sets do not fit together; the message says what would.
+    """
+    answers = generations(objective, arguments)
+    if answers < 2:
+        raise SpecError(
+            f"training.num_generations is {answers}, and {objective} compares the answers to one prompt; give 2 or "
+            f"more, by default {GENERATIONS[objective]}"
+            if "num_generations" in arguments
+            else f"training.per_device_train_batch_size is {_generated(arguments)}, and {objective} compares the "
+            "answers to one prompt; give 2 or more, or set training.num_generations too"
+        )
+    found = {"num_generations": answers}
+    batch = _generated(arguments) * processes
+    if batch % answers:
+        given = [key for key in BATCHED if key in arguments]
+        if "gradient_accumulation_steps" not in arguments and len(given) < 2 and given != ["generation_batch_size"]:
+            steps = answers // math.gcd(batch, answers)
+            found["gradient_accumulation_steps"] = steps
+            batch *= steps
+        else:
+            raise SpecError(
+                f"training: a step has {batch} answers ({' x '.join(given)}"
+                f"{f' x {processes} processes' if processes > 1 else ''}), which is no multiple of num_generations "
+                f"({answers}); set training.num_generations to a divisor of {batch}, such as "
+                f"{_divisor(batch, answers)}, or another batch size"
+            )
+    if rows < (prompts := batch // answers):
+        raise SpecError(
+            f"there are {rows} training prompts, and one step needs {prompts} ({batch} answers, {answers} to each "
+            "prompt); lower training.per_device_train_batch_size, or raise training.num_generations"
+        )
+    return found
+
+
+BATCHED = (
+    "per_device_train_batch_size",
+    "gradient_accumulation_steps",
+    "steps_per_generation",
+    "generation_batch_size",
+)
+
+
+def _generated(arguments: Mapping[str, Any]) -> int:
+    """Answers that one process writes at a time."""
+    if (whole := arguments.get("generation_batch_size")) is not None:
+        return int(whole)
+    size = int(arguments.get("per_device_train_batch_size", BATCH))
+    steps = arguments.get("steps_per_generation") or arguments.get("gradient_accumulation_steps", 1)
+    return size * int(steps)
+
+
+def _divisor(batch: int, wanted: int) -> int:
+    return next((n for n in range(min(wanted, batch), 1, -1) if batch % n == 0), batch)
+
+
+def defaults(request: Request) -> dict[str, Any]:
+    """Defaults of the arguments class."""
+    found: dict[str, Any] = {
+        "per_device_train_batch_size": BATCH,
+        "max_completion_length": answer_length(request.options, request.arguments),
+        "learning_rate": LEARNING_RATES.get(request.method, ADAPTER_LEARNING_RATE),
+        "num_train_epochs": 1.0,
+        "beta": 0.05,
+        # Dropout would change the probabilities of an answer between writing and learning it.
+        "disable_dropout": True,
+        "gradient_checkpointing": False,
+    }
+    if request.objective == "rloo":
+        # Then the learning rate does not depend on the unit of the rewards.
+        found["normalize_advantages"] = True
+    rows = 10**9
+    return found | sizes(request.objective, request.arguments, rows)
+
+
+def reward_functions(reward: Reward, arguments: Mapping[str, Any]) -> list[Callable[..., list[float]]]:
+    """The rewards as TRL calls them: one function, whose value is the weighted sum of all."""
+    cpu = arguments.get("use_cpu")
+    scorer = Scorer(reward, "cpu" if cpu else "auto")
+    trls = ("completion_ids", "prompt_ids", "trainer_state", "log_extra", "log_metric", "environments")
+
+    def score(prompts: list[Any], completions: list[Any], **columns: Any) -> list[float]:
+        answers = [each if isinstance(each, str) else each[-1]["content"] for each in completions]
+        return scorer(prompts, answers, {name: values for name, values in columns.items() if name not in trls})
+
+    return [score]
+
+
+def count_positions(network: Any) -> None:
+    """Make a network count the positions of a padded row from its first token.
+
+    TRL pads prompts at their left and gives no positions when it computes probabilities, so that a network with learnt
+    positions (GPT-2, OPT) would see the answers elsewhere than where it writes them.
+    """
+    import inspect
+
+    if "position_ids" not in inspect.signature(network.forward).parameters:
+        return
+
+    def add(_: Any, args: Any, given: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+        ids, mask = given.get("input_ids"), given.get("attention_mask")
+        if given.get("position_ids") is None and ids is not None and mask is not None and mask.shape == ids.shape:
+            given["position_ids"] = (mask.long().cumsum(-1) - 1).clamp(min=0)
+        return args, given
+
+    network.register_forward_pre_hook(add, with_kwargs=True)
