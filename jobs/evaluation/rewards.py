@@ -117,11 +117,26 @@ def evaluate(
     others |= {"base_reward": _mean(base.rewards), "length": _mean(np.array([len(text or "") for text in written]))}
     others |= _distance(version, base, written)
     missing = int(np.isnan(version.rewards).sum())
-    notes = [f"{missing} prompts have no answer, which counts as the lowest reward"] if missing else []
+    notes = [_in_words(values, others)]
+    notes += [f"{missing} prompts have no answer, which counts as the lowest reward"] if missing else []
     if (truth := _truth(version, table)) is not None:
         others["perplexity_of_truth"] = truth
     measured = Measured(metric, _mean(values[metric]), others, won, len(table), missing, notes, scores=version.rewards)
     return Evaluation(version.prepared, version.predictions, measured, _slices(table, slices, values[metric], won))
+
+
+def _in_words(values: Mapping[str, np.ndarray], others: Mapping[str, float]) -> str:
+    """All numbers in one line, for the report."""
+    said = (
+        f"answers: mean reward {_mean(values[REWARD]):.4g} (base {others['base_reward']:.4g}), {others['length']:.1f} "
+    )
+    said += f"characters, {_mean(values[WIN_RATE]):.1%} wins against the base"
+    if "kl" in others:
+        said += f"; {others['kl']:.3f} nats per token from the base, whose perplexity on them is "
+        said += f"{others['perplexity']:.3f}"
+    if "perplexity_of_truth" in others:
+        said += f"; perplexity of the true answers {others['perplexity_of_truth']:.3f}"
+    return said
 
 
 def _distance(version: Answers, base: Answers, written: Sequence[str | None]) -> dict[str, float]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -62,7 +62,7 @@ def markdown(outcome: Outcome, rows_in: str | None = None) -> str:
     if rows_in is not None and outcome.changes.get("changed"):
         lines += ["", f"Rows that the two answer differently: `{rows_in}`"]
     if (png := picture.sheet(curves(outcome.curves))) is not None:
-        lines += ["", f"![loss by step](data:image/png;base64,{base64.b64encode(png).decode()})"]
+        lines += ["", f"![the training by step](data:image/png;base64,{base64.b64encode(png).decode()})"]
     return "\n".join(lines)
 
 
@@ -146,24 +146,40 @@ def differing(outcome: Outcome) -> list[dict[str, str]]:
 
 
 def curves(points: Sequence[Mapping[str, Any]]) -> list[Picture]:
-    """Loss on the training rows and on the validation rows, by step."""
-    named = {"loss": ("training", TONIGHT), "eval_loss": ("validation", BEFORE)}
-    lines = {
-        key: np.array([(point["step"], point[key]) for point in points if point.get(key) is not None], float)
-        for key in named
-    }
-    lines = {key: line for key, line in lines.items() if len(line)}
-    if not lines:
-        return []
+    """Loss on the training rows and on the validation rows by step; of a policy its reward and its divergence."""
+    found = []
+    for stage in dict.fromkeys(point.get("stage") for point in points):
+        own = [point for point in points if point.get("stage") == stage]
+        for title, keys in DRAWN.items():
+            lines = {key: _line(own, key) for key in keys}
+            if any(map(len, lines.values())):
+                found.append(Picture(f"{stage}: {title}" if stage else title, _drawer(lines)))
+    return found
 
+
+# Title of a picture -> what it draws: the key of a point, its name and its colour.
+DRAWN: Mapping[str, Mapping[str, tuple[str, str]]] = {
+    "loss": {"loss": ("training", TONIGHT), "eval_loss": ("validation", BEFORE)},
+    "reward": {"reward": ("reward of the answers", TONIGHT)},
+    "divergence from its start": {"kl": ("nats per token", TONIGHT)},
+}
+NAMED = {key: named for keys in DRAWN.values() for key, named in keys.items()}
+
+
+def _line(points: Sequence[Mapping[str, Any]], key: str) -> np.ndarray:
+    return np.array([(point["step"], point[key]) for point in points if point.get(key) is not None], float)
+
+
+def _drawer(lines: Mapping[str, np.ndarray]) -> Callable[[Axes], None]:
     def draw(axis: Axes) -> None:
         for key, line in lines.items():
-            label, colour = named[key]
-            axis.plot(line[:, 0], line[:, 1], color=colour, label=label, marker="." if len(line) < 20 else None)
+            if len(line):
+                label, colour = NAMED[key]
+                axis.plot(line[:, 0], line[:, 1], color=colour, label=label, marker="." if len(line) < 20 else None)
         axis.set_xlabel("step")
         axis.legend()
 
-    return [Picture("loss", draw)]
+    return draw
 
 
 def _number(value: float | None) -> str:

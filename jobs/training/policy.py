@@ -112,7 +112,7 @@ def check(request: Request, table: pa.Table) -> None:
     """
     from transformers import AutoConfig, AutoTokenizer
 
-    sizes(request.objective, request.arguments, len(table))
+    sizes(request.objective, request.arguments, len(table), request.processes)
     tokenizer: Any = AutoTokenizer.from_pretrained(request.base)
     ids_of = encoder(tokenizer, AutoConfig.from_pretrained(request.base), request.options, request.arguments)
     for row, example in enumerate(examples(table)):
@@ -215,8 +215,8 @@ def defaults(request: Request) -> dict[str, Any]:
     if request.objective == "rloo":
         # Then the learning rate does not depend on the unit of the rewards.
         found["normalize_advantages"] = True
-    rows = 10**9
-    return found | sizes(request.objective, request.arguments, rows)
+    # The number of prompts has been checked.
+    return found | sizes(request.objective, request.arguments, 10**9, request.processes)
 
 
 def reward_functions(reward: Reward, arguments: Mapping[str, Any]) -> list[Callable[..., list[float]]]:

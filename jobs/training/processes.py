@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -133,6 +134,8 @@ def command(request: Request) -> tuple[str, dict[str, str]]:
     # The order of Python's sets is part of what a training does with names of modules.
     found |= {"PYTHONHASHSEED": "0", "TOKENIZERS_PARALLELISM": "true"}
     found[lifetime.PARENT] = str(os.getpid())
+    # Reward functions are found where this process finds them.
+    found["PYTHONPATH"] = os.pathsep.join(path for path in sys.path if path)
     if request.processes == 1 and request.accelerate_config is None:
         # One process is one GPU: the library would copy the network onto all of them.
         found["CUDA_VISIBLE_DEVICES"] = found.get("CUDA_VISIBLE_DEVICES", "0").split(",")[0]
