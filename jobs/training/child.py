@@ -103,6 +103,8 @@ def learn(folder: Path, request: Request) -> None:
 
 
 def _write_result(folder: Path, request: Request, setup: Any, trainer: Any, resumed: bool, seconds: float) -> None:
+    from jobs.training import loop
+
     history = trainer.state.log_history
     write_json(
         folder / RESULT_JSON,
