@@ -140,7 +140,7 @@ def lay(network: PreTrainedModel, adapter: str, missing: set[str]) -> tuple[PreT
         if not network.can_generate():
             virtual_tokens.hide(laid)
         return laid, still
-    return laid.merge_and_unload(), still
+    return _merged(laid), still
 
 
 def applied(network: PreTrainedModel, adapter: str) -> Any:
@@ -180,6 +180,20 @@ def applied(network: PreTrainedModel, adapter: str) -> Any:
     if network.device.type == "meta":
         _check_all_used(laid, adapter)
     return laid
+
+
+def _merged(laid: Any) -> PreTrainedModel:
+    """The base of a PeftModel with the adapter in its weights, and the adapter's head."""
+    from peft.utils import ModulesToSaveWrapper
+
+    # PEFT takes every head for a single layer when it puts it back (peft 0.21.2, all kinds but LoRA), and RoBERTa's is
+    # not: 'RobertaClassificationHead' object has no attribute 'weight'.
+    for name, module in list(laid.named_modules()):
+        if isinstance(module, ModulesToSaveWrapper):
+            own = module.unload_and_optionally_merge_module(merge=True, safe_merge=False, adapter_names=None)
+            laid.set_submodule(name, own)
+    merged: PreTrainedModel = laid.merge_and_unload()
+    return merged
 
 
 def _check_kind(adapter: str, network: PreTrainedModel) -> None:

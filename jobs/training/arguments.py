@@ -68,7 +68,13 @@ def fields(name: str) -> Mapping[str, Any]:
     return {name: type_ for name, type_ in found.items() if not name.startswith("_")}
 
 
-def check(values: Mapping[str, Any], name: str, reserved: Mapping[str, str], section: str) -> dict[str, Any]:
+def check(
+    values: Mapping[str, Any],
+    name: str,
+    reserved: Mapping[str, str],
+    section: str,
+    more: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
     """The values with the types of the class's fields, such as 1e-4 as a number although YAML reads it as text.
 
     Args:
@@ -76,11 +82,12 @@ def check(values: Mapping[str, Any], name: str, reserved: Mapping[str, str], sec
         name: one of CLASSES.
         reserved: field -> why it cannot be set.
         section: name of the section in the training file, for messages.
+        more: further fields with their types.
 
     Raises:
         ValueError: a field does not exist, cannot be set, or its value has a wrong type.
     """
-    known = fields(name)
+    known = {**fields(name), **(more or {})}
     kind = name.rpartition(".")[2]
     checked = {}
     for key, value in values.items():

@@ -9,7 +9,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from trl import SFTConfig, SFTTrainer
 
 from jobs.training.request import Request
-from jobs.training.setup import Setup, window
+from jobs.training.setup import Setup, load, window
 from transforms.errors import ModelError
 
 # As SFTConfig's max_length: longer rows are cut at their beginning, so that the answer stays.
@@ -23,11 +23,11 @@ def build(request: Request) -> Setup:
         ModelError: conversations without a chat template.
     """
     tokenizer: Any = AutoTokenizer.from_pretrained(request.base)
-    network: Any = AutoModelForCausalLM.from_pretrained(request.base, dtype="float32")
+    network: Any = load(request, AutoModelForCausalLM)[0]
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
     given = request.arguments.get("max_length") or LONGEST
-    limit = min(given, window(tokenizer, network.config) or given)
+    limit = min(given, window(tokenizer, network.config, request) or given)
     system, chat = request.options.get("system"), request.options.get("chat", "auto")
     templated = chat != "never" and bool(tokenizer.chat_template)
 

@@ -20,6 +20,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from jobs.training import lifetime, memory, processes
+from jobs.training.methods import qlora
 from jobs.training.request import (
     ERROR,
     LOSSES,
@@ -175,7 +176,7 @@ def _save(folder: Path, request: Request, setup: Any, trainer: Any) -> None:
         (made / "README.md").unlink(missing_ok=True)
         _complete_config(made / "adapter_config.json", request)
         if setup.labels:
-            setup.network.config.save_pretrained(made)
+            qlora.plain(setup.network.config).save_pretrained(made)
     write_json(made / BASE, base)
     made.rename(result)
 
@@ -187,6 +188,8 @@ def _complete_config(file: Path, request: Request) -> None:
         if isinstance(value, list) and all(isinstance(each, str) for each in value):
             content[key] = sorted(value)
     content["base_model_name_or_path"] = request.base_name
+    if content.get("tokenizer_name_or_path"):
+        content["tokenizer_name_or_path"] = request.base_name
     content["revision"] = None if Path(request.base_name).is_dir() else request.base_commit
     file.write_text(json.dumps(content, indent=2, sort_keys=True) + "\n", encoding="utf-8")
 

@@ -36,7 +36,7 @@ def build(request: Request, several: bool) -> Setup:
     if network.config.pad_token_id is None:
         network.config.pad_token_id = tokenizer.pad_token_id
     number = {label: i for i, label in enumerate(labels)}
-    limit = window(tokenizer, network.config)
+    limit = window(tokenizer, network.config, request)
 
     def encode(table: pa.Table) -> list[dict[str, Any]]:
         encoded = tokenizer(table["text"].to_pylist(), truncation=limit is not None, max_length=limit)

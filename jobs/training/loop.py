@@ -14,6 +14,7 @@ import torch
 from transformers import EarlyStoppingCallback, TrainerCallback
 
 from jobs.training import memory, methods, processes
+from jobs.training.methods import virtual
 from jobs.training.request import CHECKPOINTS, PROGRESS, Request
 from jobs.training.sampler import LengthSampler
 from jobs.training.setup import Setup
@@ -45,11 +46,12 @@ class Watch(TrainerCallback):
 
     Args:
         folder: folder of the training.
+        method: how it trains, one of `support.METHODS`.
         parts: into how many parts the rows at once were split because memory was too small.
     """
 
-    def __init__(self, folder: Path, parts: int = 1):
-        self.file = folder / PROGRESS
+    def __init__(self, folder: Path, method: str, parts: int = 1):
+        self.file, self.method = folder / PROGRESS, method
         self.parts = parts
         self.started = time.monotonic()
         self.written = 0.0
@@ -77,11 +79,14 @@ class Watch(TrainerCallback):
         if losses:
             self.line(state, **losses)
 
-    def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+    def on_save(self, args: Any, state: Any, control: Any, **more: Any) -> None:
         """Mark the checkpoint as complete, after the files of all processes."""
         wait()
         if processes.rank() == 0:
-            (Path(args.output_dir) / f"checkpoint-{state.global_step}" / COMPLETE).touch()
+            checkpoint = Path(args.output_dir) / f"checkpoint-{state.global_step}"
+            if self.method in virtual.METHODS:
+                virtual.save(more["model"], checkpoint)
+            (checkpoint / COMPLETE).touch()
 
     def line(self, state: Any, **more: float | str) -> None:
         """Append a line to the file; the first process only."""
@@ -126,9 +131,11 @@ def trainer(request: Request, setup: Setup, network: Any, folder: Path, train: l
         return LengthSampler(lengths, together, seed)
 
     arguments = arguments_kind(**_arguments(request, setup, folder, len(train) * setup.repeats, bool(validation)))
-    watch: list[TrainerCallback] = [Watch(folder, request.parts)]
+    watch: list[TrainerCallback] = [Watch(folder, request.method, request.parts)]
     if arguments.load_best_model_at_end:
         watch.append(EarlyStoppingCallback(PATIENCE))
+    if request.method in virtual.METHODS:
+        kind = virtual.restoring(kind)
     return shared(kind, by_length)(
         model=network,
         args=arguments,
@@ -177,6 +184,7 @@ def _arguments(request: Request, setup: Setup, folder: Path, rows: int, validate
         "save_total_limit": 2,
         "seed": 42,
         **setup.arguments,
+        **methods.arguments(request.method),
     }
     size = {**found, **given}
     rows_at_once, accumulated = memory.at_once(

@@ -35,7 +35,7 @@ def build(request: Request) -> Setup:
     tags = tag_order(request.labels, heads.labels(configs.read(request.base)))
     network, new = load_head(request, AutoModelForTokenClassification, tags)
     number = {tag: i for i, tag in enumerate(tags)}
-    limit = window(tokenizer, network.config)
+    limit = window(tokenizer, network.config, request)
     room = (limit or 10**6) - tokenizer.num_special_tokens_to_add()
     stride = min(request.options.get("stride", 64), room // 2)
 

@@ -15,7 +15,7 @@ from transformers import (
 )
 
 from jobs.training.request import Request
-from jobs.training.setup import Setup, window
+from jobs.training.setup import Setup, load, window
 from transforms.errors import ModelError
 from transforms.generation import languages
 
@@ -28,14 +28,14 @@ def build(request: Request) -> Setup:
     """
     tokenizer: Any = AutoTokenizer.from_pretrained(request.base)
     try:
-        network: Any = AutoModelForSeq2SeqLM.from_pretrained(request.base, dtype="float32")
+        network: Any = load(request, AutoModelForSeq2SeqLM)[0]
     except ValueError as error:
         raise ModelError(
             f"{request.task} trains encoder-decoders such as T5, BART or Marian, and {request.base_name} is none; "
             "choose another base, or task: generate"
         ) from error
     prefix = _prefix(request, network, tokenizer)
-    limit = window(tokenizer, network.config)
+    limit = window(tokenizer, network.config, request)
 
     def encode(table: pa.Table) -> list[dict[str, Any]]:
         texts = [prefix + text for text in table["text"].to_pylist()]

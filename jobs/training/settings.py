@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from jobs.training import arguments, processes
+from jobs.training.methods import qlora
 
 SEQ2SEQ = "transformers.training_args_seq2seq.Seq2SeqTrainingArguments"
 TRAINER = "transformers.training_args.TrainingArguments"
@@ -60,6 +61,14 @@ RESERVED_ADAPTER = {
     "auto_mapping": "PEFT writes it",
     "peft_version": "PEFT writes it",
 }
+SIZE = "it is the base's"
+SIZES = {
+    "token_dim": SIZE,
+    "num_layers": SIZE,
+    "num_attention_heads": SIZE,
+    "num_transformer_submodules": SIZE,
+    "tokenizer_name_or_path": "the tokenizer is the base's",
+}
 
 
 def arguments_class(task: str, objective: str) -> str:
@@ -87,4 +96,11 @@ def adapter(values: Mapping[str, Any], method: str) -> dict[str, Any]:
         if values:
             raise ValueError(f"adapter applies to a method with an adapter, not to {method}; remove it, or set method")
         return {}
-    return arguments.check(values, ADAPTERS[method], RESERVED_ADAPTER, "adapter")
+    more = qlora.KEYS if method == "qlora" else {}
+    found = arguments.check(values, ADAPTERS[method], RESERVED_ADAPTER | SIZES, "adapter", more)
+    if method == "qlora":
+        qlora.check(found)
+    tokens = found.get("num_virtual_tokens", 1)
+    if tokens < 1:
+        raise ValueError(f"adapter.num_virtual_tokens is {tokens}; give 1 or more")
+    return found

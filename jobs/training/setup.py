@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+from jobs.training.methods import qlora, virtual
 from jobs.training.request import Request
 from transforms.checkpoint import pretrained
 
@@ -48,10 +49,18 @@ class Setup:
     mislabelled: bool = False
 
 
-def window(tokenizer: Any, config: Any) -> int | None:
-    """Tokens that fit into the model, as `max_length` of a tokenizer; None without a limit."""
+def window(tokenizer: Any, config: Any, request: Request | None = None) -> int | None:
+    """Tokens that fit into the model, as `max_length` of a tokenizer; None without a limit.
+
+    Args:
+        tokenizer: the tokenizer.
+        config: the configuration of the network.
+        request: the training, whose method may put virtual tokens before each text.
+    """
+    ahead = 0 if request is None else virtual.count(request)
     sizes = [tokenizer.model_max_length]
-    sizes += [getattr(config, name, None) for name in ("max_position_embeddings", "n_positions")]
+    positions = [getattr(config, name, None) for name in ("max_position_embeddings", "n_positions")]
+    sizes += [size - ahead for size in positions if size is not None]
     # T5's n_positions is no limit, and a tokenizer without one has 10^30.
     known = [size for size in sizes if size is not None and 0 < size < 10**7]
     if getattr(config, "position_embedding_type", None) == "relative_key" or config.model_type in ("t5", "mt5"):
@@ -59,18 +68,28 @@ def window(tokenizer: Any, config: Any) -> int | None:
     return min(known) if known else None
 
 
+def load(request: Request, auto: Any, **more: Any) -> tuple[Any, set[str]]:
+    """The base of a training in float32, or quantised for `method: qlora`; and its parameters without weights.
+
+    Args:
+        request: the training.
+        auto: the class that loads it, such as AutoModelForCausalLM.
+        more: further arguments of `from_pretrained`.
+    """
+    return pretrained.load(auto, request.base, **qlora.loading(request, auto, **more), **more)
+
+
 def load_head(request: Request, auto: Any, labels: list[str], **more: Any) -> tuple[Any, list[str]]:
     """A network with a head for some labels, and the modules of it that the base has no weights for.
 
     The head of the base is kept if its labels are these.
     """
-    network, absent = pretrained.load(
+    network, absent = load(
+        request,
         auto,
-        request.base,
         id2label=dict(enumerate(labels)),
         label2id={label: i for i, label in enumerate(labels)},
         ignore_mismatched_sizes=True,
-        dtype="float32",
         **more,
     )
     prefix = network.base_model_prefix

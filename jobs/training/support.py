@@ -54,6 +54,23 @@ def refusal(method: str, objective: str, task: str, architecture: str | None = N
             f"{_a((architecture,))} one; choose another base, or a task of {architecture} models: "
             f"{', '.join(name for name, fitting in OF_TASK.items() if architecture in fitting)}"
         )
+    return _method_refusal(method, task, architecture)
+
+
+def _method_refusal(method: str, task: str, architecture: str | None) -> str | None:
+    """Why PEFT's methods with virtual tokens cannot train a head, in one sentence; None if they can."""
+    if task != "classify" or method not in ("prefix", "prompt", "p-tuning"):
+        return None
+    if architecture == "encoder-decoder":
+        return (
+            f"method {method} cannot train a classifier over an encoder-decoder, whose head looks for the end of the "
+            "text in the tokens, which PEFT replaces; use method: lora, qlora, ia3 or full"
+        )
+    if architecture == "causal" and method != "prefix":
+        return (
+            f"method {method} cannot train a classifier over a causal model, whose head then reads the last position "
+            "of the batch, padding included; use method: prefix, lora, qlora, ia3 or full"
+        )
     return None
 
 

@@ -22,7 +22,7 @@ from tqdm import tqdm
 from jobs.execute.bar import LINE_EVERY_S
 from jobs.execute.stop import NEVER, StopToken
 from jobs.models import hub
-from jobs.training import processes, rewards, support
+from jobs.training import methods, processes, rewards, support
 from jobs.training import request as files
 from jobs.training.data import Rows
 from jobs.training.request import Request
@@ -142,6 +142,8 @@ def request_of(spec: TrainingSpec, rows: Rows, before: Before = NOTHING) -> Requ
     from transforms.checkpoint import fingerprint
 
     processes.refuse(spec.layout, spec.arguments())
+    if why := methods.complaint(spec.method, spec.training):
+        raise ModelError(why)
     pin = hub.pin(spec.base.model, spec.base.revision, "base.model")
     base = pin.folder()
     if why := support.refusal(spec.method, spec.objective, spec.task, support.architecture(configs.read(base))):

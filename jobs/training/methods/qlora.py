@@ -1,0 +1,140 @@
+"""QLoRA: a LoRA adapter is trained over a base whose weights are quantised to 4 or 8 bits by bitsandbytes.
+
+Dettmers et al. 2023, arXiv:2305.14314 (NF4) and 2022, arXiv:2208.07339 (8 bit). Only the training is quantised: the
+adapter is used over the base as it is. It works on a CPU too, with bitsandbytes 0.50.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from transforms.errors import ModelError
+
+if TYPE_CHECKING:
+    from jobs.training.request import Request
+
+# Keys of `adapter` that belong to transformers' BitsAndBytesConfig, with their types; the others are LoraConfig's.
+KEYS: Mapping[str, Any] = {
+    "load_in_4bit": bool,
+    "load_in_8bit": bool,
+    "bnb_4bit_quant_type": str,
+    "bnb_4bit_use_double_quant": bool,
+    "bnb_4bit_compute_dtype": str,
+    "llm_int8_threshold": float,
+    "llm_int8_skip_modules": list[str],
+}
+CHOICES = {"bnb_4bit_quant_type": ("nf4", "fp4"), "bnb_4bit_compute_dtype": ("float32", "bfloat16", "float16")}
+
+
+def complaint() -> str | None:
+    """Why this machine cannot quantise, in one sentence; None if it can."""
+    if importlib.util.find_spec("bitsandbytes") is None:
+        return (
+            "method qlora needs bitsandbytes, which is not installed; pip install 'nightscribe[qlora]', or use "
+            "method: lora"
+        )
+    return None
+
+
+def check(values: Mapping[str, Any]) -> None:
+    """Refuse keys of the quantisation that contradict each other.
+
+    Raises:
+        ValueError: one sentence.
+    """
+    for key, choices in CHOICES.items():
+        if key in values and values[key] not in choices:
+            raise ValueError(f"adapter.{key} is {values[key]!r}; choices: {', '.join(choices)}")
+    eight, four = values.get("load_in_8bit", False), values.get("load_in_4bit")
+    if eight and four:
+        raise ValueError("adapter.load_in_4bit and adapter.load_in_8bit are both true; give one of them")
+    if four is False and not eight:
+        raise ValueError("adapter.load_in_4bit is false; set adapter.load_in_8bit: true, or use method: lora")
+    if eight and (wrong := [key for key in values if key.startswith("bnb_4bit")]):
+        raise ValueError(f"adapter.{wrong[0]} applies to 4 bits only, and adapter.load_in_8bit is true; remove one")
+    if not eight and "llm_int8_threshold" in values:
+        raise ValueError("adapter.llm_int8_threshold applies to 8 bits only; add adapter.load_in_8bit: true")
+
+
+def without_quantisation(values: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields of LoraConfig."""
+    return {key: value for key, value in values.items() if key not in KEYS}
+
+
+def loading(request: Request, auto: Any, **more: Any) -> dict[str, Any]:
+    """The arguments of `from_pretrained` for the base of a training: in float32, quantised for `method: qlora`.
+
+    Args:
+        request: the training.
+        auto: the class that loads it, such as AutoModelForCausalLM.
+        more: further arguments, such as the labels of a head.
+    """
+    if request.method != "qlora":
+        return {"dtype": "float32"}
+    if why := complaint():
+        raise ModelError(why)
+    import torch
+    from transformers import BitsAndBytesConfig
+
+    given = {key: value for key, value in request.adapter.items() if key in KEYS}
+    skipped = [*_unquantised(request, auto, more), *given.pop("llm_int8_skip_modules", ())]
+    if given.get("load_in_8bit"):
+        settings = given
+    else:
+        settings = {"load_in_4bit": True, "bnb_4bit_quant_type": "nf4", "bnb_4bit_compute_dtype": _dtype()} | given
+    quantisation = BitsAndBytesConfig(**settings, llm_int8_skip_modules=skipped)
+    on_gpu = torch.cuda.is_available() and not request.arguments.get("use_cpu", False)
+    where = torch.cuda.current_device() if on_gpu else "cpu"
+    return {"dtype": "float32", "quantization_config": quantisation, "device_map": {"": where}}
+
+
+def prepared(request: Request, network: Any) -> Any:
+    """A quantised base whose weights are fixed; another base as it is.
+
+    Raises:
+        ModelError: no layer of it could be quantised.
+    """
+    if request.method != "qlora":
+        return network
+    from peft import prepare_model_for_kbit_training
+
+    if not any(type(module).__name__ in ("Linear4bit", "Linear8bitLt") for module in network.modules()):
+        raise ModelError(
+            f"method qlora: bitsandbytes can quantise no layer of this {network.config.model_type} model; use "
+            "method: lora"
+        )
+    # The trainer turns gradient checkpointing on itself where it is asked to.
+    return prepare_model_for_kbit_training(network, use_gradient_checkpointing=False)
+
+
+def plain(config: Any) -> Any:
+    """The configuration of a base without what its quantisation has left in it, in place."""
+    for name in ("quantization_config", "_pre_quantization_dtype"):
+        if hasattr(config, name):
+            delattr(config, name)
+    return config
+
+
+def _unquantised(request: Request, auto: Any, more: Mapping[str, Any]) -> list[str]:
+    """Modules that must not be quantised: those that are trained, those without weights, and the language head."""
+    from transforms.checkpoint import config as configs
+    from transforms.checkpoint import network as networks
+    from transforms.checkpoint import weights
+
+    config = configs.read(request.base)
+    for key, value in more.items():
+        if hasattr(config, key):
+            setattr(config, key, value)
+    shapes, absent = networks.build(request.base, config, auto, weights.read(weights.find(request.base)), adapter="")
+    outside = [name for name, _ in shapes.named_children() if name != shapes.base_model_prefix]
+    if len(outside) == len(list(shapes.named_children())):
+        outside = ["lm_head"]
+    return list(dict.fromkeys([*outside, *sorted(key.rpartition(".")[0] for key in absent)]))
+
+
+def _dtype() -> str:
+    import torch
+
+    return "bfloat16" if torch.cuda.is_available() and torch.cuda.is_bf16_supported() else "float32"
