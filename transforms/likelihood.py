@@ -74,19 +74,37 @@ def likelihood(writer: Writer, batch: pa.RecordBatch, targets: Sequence[str | No
         targets: the text that each row should give; an empty one is the end token alone, None is no target.
     """
     sources, failed = _sources(writer, batch)
-    model = writer.model
     rows = [row for row in sources if targets[row] is not None]
-    examples = [_example(writer, *sources[row], str(targets[row])) for row in rows]
+    found = _computed(writer, [_example(writer, *sources[row], str(targets[row])) for row in rows])
+    nll, tokens = np.full(len(batch), np.nan), np.zeros(len(batch), np.int64)
+    nll[rows], tokens[rows] = found[:2]
+    return Likelihood(nll, tokens, failures_of(failed | {rows[i]: error for i, error in found[2].items()}))
+
+
+def of_tokens(writer: Writer, examples: Sequence[Example]) -> Likelihood:
+    """The likelihood of targets that are tokens already.
+
+    Args:
+        writer: the loaded task.
+        examples: targets and what comes before them; together they fit into the window.
+    """
+    nll, tokens, failed = _computed(writer, examples)
+    return Likelihood(nll, tokens, failures_of(failed))
+
+
+def _computed(writer: Writer, examples: Sequence[Example]) -> tuple[np.ndarray, np.ndarray, dict[int, Exception]]:
+    """`nll` and `tokens` of each example, and those that raise."""
+    model = writer.model
     lengths = [len(example.source) + len(example.target) for example in examples]
     budget = max(1, min(writer.max_tokens, MOST_LOGITS // _vocabulary(model)))
     outcome = batches.run(lengths, partial(_compute, model, examples), budget, writer.caps)
-    nll, tokens = np.full(len(batch), np.nan), np.zeros(len(batch), np.int64)
-    for i, row in enumerate(rows):
-        if (value := outcome.outputs[i]) is None:
-            failed[row] = outcome.failures[i]
-        else:
-            nll[row], tokens[row] = float(value), len(examples[i].target) - examples[i].given
-    return Likelihood(nll, tokens, failures_of(failed))
+    nll, tokens = np.full(len(examples), np.nan), np.zeros(len(examples), np.int64)
+    for i, example in enumerate(examples):
+        if (value := outcome.outputs[i]) is not None:
+            # A prompt without tokens has nothing before its first target token, which then cannot count.
+            unread = int(not example.source and not model.config.is_encoder_decoder)
+            nll[i], tokens[i] = float(value), len(example.target) - example.given - unread
+    return nll, tokens, outcome.failures
 
 
 def _sources(writer: Writer, batch: pa.RecordBatch) -> tuple[dict[int, tuple[list[int], str | None]], dict[int, Any]]:

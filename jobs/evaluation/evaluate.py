@@ -32,12 +32,14 @@ class Evaluation:
         predictions: what it gives for each row.
         measured: the metric, the other metrics, and how right each row is.
         slices: the metric for each value of each slice column.
+        truth: what a prediction should be, `(rows,)`; None if the rows have it in the column of the task.
     """
 
     prepared: Prepared
     predictions: Predictions
     measured: Measured
     slices: Sequence[Slice]
+    truth: pa.Array | None = None
 
     @property
     def metrics(self) -> dict[str, float]:
@@ -146,7 +148,9 @@ def compare(
             f"{after.measured.rows} rows, and there are {len(table)} rows; measure both on the same rows"
         )
     differences = metrics.differences(before.measured, after.measured)
-    truth = None if before.measured.scores is not None else rows.truth(task, table)
+    truth = after.truth
+    if truth is None and before.measured.scores is None:
+        truth = rows.truth(task, table)
     if weights is not None and truth is not None:
         differences = weights.weighted(truth.to_pylist(), differences)
     return Comparison(

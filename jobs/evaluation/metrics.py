@@ -6,6 +6,9 @@
     translate   chrf, bleu                                  sacreBLEU; also the ROUGE metrics, exact_match
     generate    exact_match; also chrf, bleu and the ROUGE metrics
 
+Versions that learnt from preferences (objectives dpo, kto, orpo, reward) have preference_accuracy, see
+jobs/evaluation/preferences.py.
+
 All of them are fractions from 0 to 1 (chrF and BLEU are divided by 100), and higher is better. Perplexity needs the
 model's probabilities, so it has a module of its own, jobs/evaluation/perplexity.py; lower is better.
 """
@@ -36,6 +39,11 @@ METRICS: Mapping[str, tuple[str, ...]] = {
     "translate": ("chrf", "bleu", *ROUGE, "exact_match", PERPLEXITY),
     "generate": ("exact_match", "chrf", "bleu", *ROUGE, PERPLEXITY),
 }
+
+PREFERENCE_ACCURACY = "preference_accuracy"
+
+# The metrics of versions that are not measured by a true output of each row; the first is the default.
+BY_OBJECTIVE: Mapping[str, tuple[str, ...]] = dict.fromkeys(("dpo", "kto", "orpo", "reward"), (PREFERENCE_ACCURACY,))
 
 LOWER_IS_BETTER = frozenset({PERPLEXITY})
 
@@ -82,6 +90,25 @@ def signs(before: np.ndarray, after: np.ndarray) -> np.ndarray:
     one, other = (np.nan_to_num(scores, nan=-np.inf) for scores in (before, after))
     found: np.ndarray = (other > one).astype(float) - (other < one).astype(float)
     return found
+
+
+def of_objective(objective: str, metric: str | None, key: str = "gate.metric") -> str:
+    """The metric itself, or the default of an objective.
+
+    Args:
+        objective: one of `BY_OBJECTIVE`.
+        metric: what the file asks for.
+        key: where, for the error.
+
+    Raises:
+        SpecError: the objective does not have the metric.
+    """
+    known = BY_OBJECTIVE[objective]
+    if metric is not None and metric not in known:
+        raise SpecError(
+            f"{key} is {metric!r}, which cannot be computed for objective {objective}; choices: {', '.join(known)}"
+        )
+    return known[0] if metric is None else metric
 
 
 def check_metric(task: str, metric: str | None, key: str = "gate.metric") -> str:

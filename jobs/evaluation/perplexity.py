@@ -61,19 +61,11 @@ def likelihoods(prepared: Prepared, targets: Sequence[str | None]) -> tuple[np.n
     Raises:
         ModelError: the model or the adapter does not fit the task.
     """
-    plan = prepared.plan
-    task = plan.spec.task
-    module = registry.get(task)
-    # Imported here because they import torch and transformers, which takes seconds.
-    from transforms import device, likelihood
-    from transforms import model as models
-    from transforms.checkpoint.loading import explaining
+    writer = load(prepared)
+    # Imported here because it imports torch and transformers, which takes seconds.
+    from transforms import likelihood
 
-    device.check(plan.device)
-    with explaining(reference := plan.reference(), task):
-        loaded = models.load(reference, str(module.ARCHITECTURE))
-        writer: Any = module.load(plan.spec.options, loaded, plan.spec.max_tokens)
-    columns = columns_read(plan.spec.options)
+    columns = columns_read(prepared.plan.spec.options)
     found, done = [], 0
     for batch in prepared.batches():
         found.append(likelihood.likelihood(writer, with_fields(batch, columns), targets[done : done + len(batch)]))
@@ -82,3 +74,21 @@ def likelihoods(prepared: Prepared, targets: Sequence[str | None]) -> tuple[np.n
         return np.zeros(0), np.zeros(0, np.int64), 0
     nll, tokens = (np.concatenate([getattr(part, name) for part in found]) for name in ("nll", "tokens"))
     return nll, tokens, sum(len(part.failures) for part in found)
+
+
+def load(prepared: Prepared) -> Any:
+    """The task of a version that writes texts, with the weights that a job would load.
+
+    Raises:
+        ModelError: the model or the adapter does not fit the task.
+    """
+    plan = prepared.plan
+    module = registry.get(plan.spec.task)
+    from transforms import device
+    from transforms import model as models
+    from transforms.checkpoint.loading import explaining
+
+    device.check(plan.device)
+    with explaining(reference := plan.reference(), plan.spec.task):
+        loaded = models.load(reference, str(module.ARCHITECTURE))
+        return module.load(plan.spec.options, loaded, plan.spec.max_tokens)

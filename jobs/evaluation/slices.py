@@ -82,6 +82,24 @@ def members(table: pa.Table, columns: Sequence[str]) -> dict[tuple[str, str | No
     return found
 
 
+def means(table: pa.Table, columns: Sequence[str], measured: Measured) -> list[Slice]:
+    """A metric that is the mean of the rows' correctness, for each value of each column.
+
+    Args:
+        table: rows with the slice columns.
+        columns: the slice columns.
+        measured: the result over all rows.
+
+    Raises:
+        SpecError: a column cannot be a slice.
+    """
+    found = []
+    for (name, value), indices in members(table, columns).items():
+        own = float(measured.correctness[indices].mean())
+        found.append(Slice(name, value, len(indices), own, own))
+    return found
+
+
 def by_slice(
     task: str,
     table: pa.Table,

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from jobs.evaluation import perplexity, rewards
+from jobs.evaluation import perplexity, preferences, rewards
 from jobs.evaluation.evaluate import Evaluation, evaluate
 from jobs.evaluation.labels import ClassWeights, class_weights
 from jobs.evaluation.metrics import PERPLEXITY, measure, signs
@@ -36,6 +36,8 @@ def score(spec: TrainingSpec, version: Version | Path | None, registry: Registry
     model, adapter = _pins(spec, version, registry)
     if spec.objective in PROMPTED:
         return _rewarded(spec, version, registry, rows)
+    if spec.objective in preferences.OBJECTIVES:
+        return _preferences(spec, (model, adapter), rows.holdout)
     if spec.objective not in ("supervised", "sft", "distill"):
         raise SpecError(f"objective is {spec.objective}, which cannot be measured")
     scored = evaluate(spec.task, model, adapter, rows.holdout, spec.gate.metric, spec.slices, spec.options, rows.labels)
@@ -73,6 +75,8 @@ def correctness(
     if spec.objective in PROMPTED:
         scorer = Scorer(reward_models.reward_of(spec, rows, registry))
         return rewards.answers(*_pins(spec, version, registry), table, scorer, spec.options).rewards
+    if spec.objective in preferences.OBJECTIVES:
+        return _preferences(spec, _pins(spec, version, registry), table).measured.correctness
     prepared = prepare(spec.task, *_pins(spec, version, registry), table, spec.options)
     if scored.measured.metric == PERPLEXITY:
         return perplexity.measure(prepared).correctness
@@ -103,6 +107,13 @@ def _rewarded(spec: TrainingSpec, version: Version | Path | None, registry: Regi
     if version is not None:
         own = rewards.answers(*_pins(spec, version, registry), rows.holdout, scorer, spec.options)
     return rewards.evaluate(own, base, rows.holdout, metric, spec.slices)
+
+
+def _preferences(spec: TrainingSpec, version: preferences.Version, table: pa.Table) -> Evaluation:
+    """A version on held-out preferences."""
+    base = hub.pin(spec.base.model, spec.base.revision, "base.model")
+    slices = [name for name in spec.slices if name in table.schema.names]
+    return preferences.evaluate(spec.objective, version, base, table, spec.gate.metric, slices, spec.options)
 
 
 def _pins(spec: TrainingSpec, version: Version | Path | None, registry: Registry) -> tuple[Pin | str, Pin | str | None]:

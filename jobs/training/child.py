@@ -148,6 +148,14 @@ def _setup(request: Request, train: pa.Table) -> Any:
             from jobs.training import policy
 
             return policy.build(request)
+        case (("dpo" | "kto" | "orpo"), _):
+            from jobs.training import preference
+
+            return preference.build(request)
+        case "reward", _:
+            from jobs.training import reward
+
+            return reward.build(request)
     raise ModelError(f"objective {request.objective} cannot be trained")
 
 

@@ -14,7 +14,8 @@ import pyarrow.compute as pc
 from jobs import source
 from jobs.spec import SourceSpec
 from jobs.spec.complaint import suggest
-from jobs.training import drawn, duplicates, identity, truth
+from jobs.training import answers, drawn, duplicates, identity, truth
+from jobs.training.sections import PAIRED
 from jobs.training.spec import FractionSpec, TrainingSpec
 from transforms.errors import SpecError
 
@@ -112,6 +113,9 @@ def load(spec: TrainingSpec) -> Rows:
             f"data.train has {len(train)} rows without the holdout, {leaked} rows that are in the holdout too and "
             f"{repeated} repeated ones; a training needs {FEWEST_TRAIN} or more"
         )
+    if spec.objective == "kto":
+        for side, place in ((train, "data.train"), (holdout, "the holdout" if split else "data.holdout")):
+            answers.check_both(side["label"].to_pylist(), spec.data.label, place)
     labels = _labels(spec, train, holdout, split)
     learnt, validation = _validation(spec, train)
     hashes = _over(earlier, _hash(spec, train)), _hash(spec, holdout)
@@ -138,14 +142,20 @@ def _canonical(
     """
     roles = spec.columns | dict(named or {})
     wanted = roles | {name: name for name in spec.slices}
-    texts = [column for name, column in roles.items() if name in ("text", "target", "prompt", "completion")]
+    texts = [column for name, column in roles.items() if name in ("text", "target", "prompt", *answers.ANSWERS)]
     planned, shards = source.plan(section, texts=texts)
+    if spec.objective in PAIRED and spec.data.prompt is None and roles["prompt"] not in planned.schema.names:
+        # Chosen and rejected may begin with the prompt.
+        roles, wanted = ({k: v for k, v in names.items() if k != "prompt"} for names in (roles, wanted))
     for role, column in wanted.items():
         if column not in planned.schema.names:
             key = "slices" if role in spec.slices else f"data.{role}"
             raise SpecError(
                 f"column {column!r} ({key}) is not in {place}{suggest(column, planned.schema.names, 'columns')}"
             )
+    if spec.task == "generate" or spec.objective in PAIRED:
+        types = {role: planned.schema.field(column).type for role, column in roles.items()}
+        answers.check_types(spec.objective, types, roles, place)
     for role, column in roles.items():
         type_ = planned.schema.field(column).type
         if role in TRUTH_ROLES:
@@ -178,12 +188,19 @@ def _canonical(
 
 def _checked(spec: TrainingSpec, table: pa.Table, place: str) -> tuple[pa.Table, int]:
     roles = spec.learnt
-    read = [identity.read_text(row) for row in table.select([r for r in roles if r not in TRUTH.values()]).to_pylist()]
+    if spec.objective in PAIRED:
+        for role in ("chosen", "rejected"):
+            truth.require_no_nulls(table.column(role).to_pylist(), roles[role], place)
+        table = answers.with_prompts(table)
+    # A reward model may learn from two texts without a prompt; the other models answer one.
+    unread = {*TRUTH.values(), *(() if spec.objective == "reward" else answers.ANSWERS)}
+    read = [identity.read_text(row) for row in table.select([role for role in roles if role not in unread]).to_pylist()]
     has_text = [bool(text and text.strip()) for text in read]
     table = table.filter(pa.array(has_text, pa.bool_()))
     for role, column in roles.items():
         values = table.column(role).to_pylist()
-        truth.require_no_nulls(values, column, place)
+        if role != "prompt":
+            truth.require_no_nulls(values, column, place)
         if role == "label" and spec.learns_labels:
             names = [truth.label_names(value) for value in values]
             truth.require_names(names, column, place)
@@ -194,6 +211,7 @@ def _checked(spec: TrainingSpec, table: pa.Table, place: str) -> tuple[pa.Table,
                 [[{key: one[key] for key in ("label", "start", "end")} for one in row] for row in values], ENTITIES
             )
             table = table.set_column(table.schema.get_field_index(role), role, same)
+    answers.check(spec.objective, table, roles, place)
     keys = [identity.key(text) for text, kept in zip(read, has_text, strict=True) if text is not None and kept]
     table = table.append_column("key", pa.array(keys, pa.string()))
     return _sorted(spec, table), len(has_text) - len(table)
@@ -229,7 +247,7 @@ def _without_leaks(train: pa.Table, holdout: pa.Table) -> tuple[pa.Table, int]:
 
 
 def _texts(table: pa.Table) -> list[str]:
-    columns = [name for name in ("text", "prompt", "messages") if name in table.schema.names]
+    columns = [name for name in ("text", "prompt", "messages", "chosen") if name in table.schema.names]
     return [str(identity.read_text(row)) for row in table.select(columns).to_pylist()]
 
 

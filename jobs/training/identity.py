@@ -55,6 +55,9 @@ def read_text(row: dict[str, Any]) -> str | None:
         turns = messages[:-1] if len(messages) > 1 else messages
         return "\n".join(str(turn["content"]) for turn in turns)
     prompt = row.get("prompt", row.get("text"))
+    if not prompt and "chosen" in row:
+        # A reward model may learn from two texts that have no prompt in common.
+        prompt = row["chosen"]
     if isinstance(prompt, list):
         return "\n".join(str(turn["content"]) for turn in prompt)
     return prompt

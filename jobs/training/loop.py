@@ -19,7 +19,7 @@ from jobs.training.request import CHECKPOINTS, PROGRESS, Request
 from jobs.training.sampler import LengthSampler
 from jobs.training.setup import Setup
 from jobs.training.shares import shared
-from transforms.errors import RunError
+from transforms.errors import ModelError, RunError
 
 # Evaluations (and checkpoints) of a training, and evaluations without improvement after which it stops.
 EVALUATIONS, PATIENCE = 10, 3
@@ -115,6 +115,9 @@ def trainer(request: Request, setup: Setup, network: Any, folder: Path, train: l
         folder: folder of the training.
         train: examples.
         validation: examples that decide when to stop; may be empty.
+
+    Raises:
+        ModelError: the library refuses a value of the section `training`.
     """
     from datasets import Dataset
 
@@ -127,26 +130,32 @@ def trainer(request: Request, setup: Setup, network: Any, folder: Path, train: l
         given, rows = made.args, made.train_dataset
         together = given.train_batch_size * given.gradient_accumulation_steps * made.accelerator.num_processes
         seed = given.seed if given.data_seed is None else given.data_seed
-        lengths = [1] * len(rows) if setup.lengths is None else [len(ids) for ids in rows[setup.lengths]]
+        column = [1] * len(rows) if setup.lengths is None else rows[setup.lengths]
+        lengths = [value if isinstance(value, int) else len(value) for value in column]
         return LengthSampler(lengths, together, seed)
 
-    arguments = arguments_kind(**_arguments(request, setup, folder, len(train) * setup.repeats, bool(validation)))
     watch: list[TrainerCallback] = [Watch(folder, request.method, request.parts)]
-    if arguments.load_best_model_at_end:
-        watch.append(EarlyStoppingCallback(PATIENCE))
     if request.method in virtual.METHODS:
         kind = virtual.restoring(kind)
-    return shared(kind, by_length)(
-        model=network,
-        args=arguments,
-        train_dataset=Dataset.from_list(train),
-        eval_dataset=Dataset.from_list(validation) if validation else None,
-        processing_class=setup.tokenizer,
-        callbacks=watch,
-        # Some trainers make their batches themselves and take no collator.
-        **({} if setup.collator is None else {"data_collator": setup.collator}),
-        **setup.more,
-    )
+    try:
+        arguments = arguments_kind(**_arguments(request, setup, folder, len(train) * setup.repeats, bool(validation)))
+        if arguments.load_best_model_at_end:
+            watch.append(EarlyStoppingCallback(PATIENCE))
+        return shared(kind, by_length)(
+            model=network,
+            args=arguments,
+            train_dataset=Dataset.from_list(train),
+            eval_dataset=Dataset.from_list(validation) if validation else None,
+            processing_class=setup.tokenizer,
+            callbacks=watch,
+            # Some trainers make their batches themselves and take no collator.
+            **({} if setup.collator is None else {"data_collator": setup.collator}),
+            **setup.more,
+        )
+    # Values that a class of the library refuses: its fields are typed, and their meaning is checked here only.
+    except (ValueError, NotImplementedError) as error:
+        said = " ".join(str(error).split())[:300]
+        raise ModelError(f"training: {kind.__name__} refuses these settings: {said}") from error
 
 
 def last_checkpoint(folder: Path) -> Path | None:

@@ -16,6 +16,7 @@ import pyarrow as pa
 from jobs.models import hub
 from jobs.registry import Registry
 from jobs.training import functions
+from jobs.training.scored_text import scored_text
 from jobs.training.sections import RewardSpec
 from transforms import adapter as adapters
 from transforms import heads
@@ -246,9 +247,6 @@ def text(tokenizer: Any, prompt: Any, answer: str) -> str:
         prompt: a text, or a conversation.
         answer: a text.
     """
-    if isinstance(prompt, str):
-        return prompt + answer
-    messages = [*prompt, {"role": "assistant", "content": answer}]
-    if getattr(tokenizer, "chat_template", None):
-        return str(tokenizer.apply_chat_template(messages, tokenize=False))
-    return "\n".join(str(each["content"]) for each in messages)
+    if isinstance(prompt, str) or getattr(tokenizer, "chat_template", None):
+        return scored_text(tokenizer, prompt, answer)
+    return "\n".join([*(str(turn["content"]) for turn in prompt), answer])

@@ -27,7 +27,8 @@ class Setup:
         arguments: defaults of the arguments class for this objective.
         fixed: fields of the arguments class that a training file cannot change.
         more: further arguments of the trainer, such as `reward_funcs`.
-        lengths: column of the examples whose lengths decide which rows share a batch; None for the trainer's own order.
+        lengths: column of the examples, of lists or of their lengths, that decides which rows share a batch; None for
+            the trainer's own order.
         validated: whether the validation rows decide when to stop; otherwise they are training rows too.
         repeats: how often a row is in an epoch.
         mislabelled: whether rows that are probably mislabelled are looked for, see `jobs.training.held_out`.

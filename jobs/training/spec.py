@@ -10,6 +10,7 @@ from typing import Any, Literal
 import pydantic
 from pydantic import Field
 
+from jobs.evaluation import metrics
 from jobs.gate.spec import GateSpec
 from jobs.spec import options_adapter
 from jobs.spec.complaint import keys_of, sentence
@@ -98,8 +99,20 @@ class TrainingSpec(Section):
     def _fits(self) -> TrainingSpec:
         if why := support.refusal(self.method, self.objective, self.task):
             raise ValueError(why)
-        self.arguments()
+        arguments = self.arguments()
+        if self.objective == "kto" and arguments.get("per_device_train_batch_size", 2) < 2:
+            raise ValueError(
+                "training.per_device_train_batch_size is 1, and kto compares the rows of a batch; give 2 or more"
+            )
         self.peft()
+        try:
+            if self.objective in metrics.BY_OBJECTIVE:
+                metrics.of_objective(self.objective, self.gate.metric)
+            elif self.objective in ("supervised", "sft", "distill"):
+                metrics.check_metric(self.task, self.gate.metric)
+        except SpecError as error:
+            # Pydantic collects the errors of a file from ValueErrors.
+            raise ValueError(str(error)) from error
         for name, objectives in (("reward", ("rloo", "grpo")), ("teacher", ("distill",))):
             given, needed = getattr(self, name) is not None, self.objective in objectives
             if given and not needed:

@@ -138,6 +138,7 @@ def request_of(spec: TrainingSpec, rows: Rows, before: Before = NOTHING) -> Requ
     Raises:
         ModelError: there is no such base, it cannot be trained this way, or the machine has not what that needs.
     """
+    from jobs.training import fit
     from transforms.checkpoint import config as configs
     from transforms.checkpoint import fingerprint
 
@@ -146,8 +147,10 @@ def request_of(spec: TrainingSpec, rows: Rows, before: Before = NOTHING) -> Requ
         raise ModelError(why)
     pin = hub.pin(spec.base.model, spec.base.revision, "base.model")
     base = pin.folder()
-    if why := support.refusal(spec.method, spec.objective, spec.task, support.architecture(configs.read(base))):
+    config = configs.read(base)
+    if why := support.refusal(spec.method, spec.objective, spec.task, support.architecture(config)):
         raise ModelError(f"base.model: {why}")
+    fit.check(spec, rows, base, config)
     reward = None if spec.reward is None else rewards.pin(spec.reward, before.reward)
     request = Request(
         task=spec.task,

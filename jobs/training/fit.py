@@ -1,0 +1,78 @@
+"""Whether the rows fit the base: its chat template and its window, from the files of its tokenizer.
+
+No weights are read, so that a mistake is found before a training starts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from jobs.training.data import Rows
+from jobs.training.exchanges import NO_TEMPLATE, Exchanges, Text
+from jobs.training.scored_text import scored_text
+from jobs.training.sections import PROMPTED
+from jobs.training.setup import window
+from jobs.training.spec import TrainingSpec
+from transforms.errors import ModelError
+
+# Characters of a prompt in a message.
+SHOWN = 60
+
+
+def check(spec: TrainingSpec, rows: Rows, base: str, config: Any) -> None:
+    """Refuse conversations without a chat template, and prompts that leave no room for an answer.
+
+    Args:
+        spec: the training file.
+        rows: its rows.
+        base: folder of the base.
+        config: its configuration.
+
+    Raises:
+        ModelError: one sentence that names the column, a row and the fix.
+    """
+    scores = spec.objective == "reward"
+    # Prompts of rloo and grpo are checked with the room that their answers need, by `policy.check`.
+    if spec.objective in PROMPTED or not (scores or spec.task == "generate"):
+        return
+    from transformers import AutoTokenizer
+
+    tokenizer: Any = AutoTokenizer.from_pretrained(base)
+    limit = window(tokenizer, config)
+    exchanges = None if scores else Exchanges(tokenizer, spec.options)
+    for place, prompt, answer in _rows(rows):
+        talks = isinstance(prompt, list) or isinstance(answer, list)
+        if talks and not (tokenizer.chat_template and (exchanges is None or exchanges.chat)):
+            raise ModelError(NO_TEMPLATE)
+        # A token has one byte or more, so that most rows need not be counted.
+        if limit is None or len(_text(prompt).encode()) < limit // 2:
+            continue
+        if exchanges is None:
+            tokens = len(tokenizer(scored_text(tokenizer, prompt, "" if isinstance(answer, str) else []))["input_ids"])
+        else:
+            tokens = len(exchanges.prompt_ids([prompt])[0])
+        if tokens >= limit:
+            column = spec.columns.get("messages" if spec.data.messages else "prompt", "prompt")
+            text = " ".join(_text(prompt).split())
+            shown = text if len(text) <= SHOWN else f"{text[:SHOWN]}…"
+            raise ModelError(
+                f"a prompt in column {column!r} of {place} has {tokens:,} tokens ({shown!r}), and base.model has a "
+                f"window of {limit:,} for prompt and answer together; shorten it, leave such rows out, or choose a "
+                "base with a longer window"
+            )
+
+
+def _rows(rows: Rows) -> Iterator[tuple[str, Text, Text | None]]:
+    """Place, prompt and an answer of each row."""
+    for place, table in (("data.train", rows.train), ("data.train", rows.validation), ("the holdout", rows.holdout)):
+        names = [name for name in ("prompt", "messages", "chosen", "completion") if name in table.schema.names]
+        for row in table.select(names).to_pylist():
+            if "messages" in row:
+                yield place, row["messages"][:-1], None
+            else:
+                yield place, row["prompt"] or "", row.get("chosen", row.get("completion"))
+
+
+def _text(prompt: Text) -> str:
+    return prompt if isinstance(prompt, str) else " ".join(str(turn["content"]) for turn in prompt)
