@@ -155,7 +155,7 @@ def trainer(request: Request, setup: Setup, network: Any, folder: Path, train: l
     # Values that a class of the library refuses: its fields are typed, and their meaning is checked here only.
     except (ValueError, NotImplementedError) as error:
         said = " ".join(str(error).split())[:300]
-        raise ModelError(f"training: {kind.__name__} refuses these settings: {said}") from error
+        raise ModelError(f"training: {arguments_kind.__name__} refuses these settings: {said}") from error
 
 
 def last_checkpoint(folder: Path) -> Path | None:

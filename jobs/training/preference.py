@@ -118,8 +118,7 @@ def _with_reference(kind: Any, arguments: Any) -> Callable[[bool], tuple[Any, An
     """A trainer with a reference model, and its arguments class."""
 
     def of(new: bool) -> tuple[Any, Any]:
-        # The base is chosen by the objective, which mypy cannot follow.
-        class Trainer(kind):  # type: ignore[misc]
+        class Trainer(kind):
             """The trainer, for rows that are tokens already."""
 
             def __init__(self, *args: Any, **more: Any):
@@ -138,7 +137,7 @@ def _with_reference(kind: Any, arguments: Any) -> Callable[[bool], tuple[Any, An
 
 
 def _orpo(new: bool) -> tuple[Any, Any]:
-    class Trainer(ORPOTrainer):  # type: ignore[misc]
+    class Trainer(ORPOTrainer):
         """The trainer, for rows that are tokens already."""
 
         def tokenize_row(self, feature: dict[str, Any], model: Any = None) -> dict[str, Any]:
@@ -151,7 +150,8 @@ def _orpo(new: bool) -> tuple[Any, Any]:
                 outputs.logits = outputs.logits[:, -ids.shape[1] :]
                 return outputs
 
-            return super().concatenated_forward(without_virtual, batch)
+            called: Any = without_virtual
+            return super().concatenated_forward(called, batch)
 
     return Trainer, ORPOConfig
 

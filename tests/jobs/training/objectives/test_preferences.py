@@ -87,7 +87,7 @@ def test_a_round_promotes_the_first_version_and_not_a_shuffled_challenger(tmp_pa
     [
         ("dpo", {"rejected": lambda row: row["chosen"]}, r"same answer in 'chosen' and 'rejected', so that neither is"),
         ("orpo", {"chosen": lambda row: " "}, r"row 0 of data.train has an empty answer in 'chosen' \(24 of 24 rows"),
-        ("dpo", {"rejected": lambda row: None}, r"has no rejected"),
+        ("dpo", {"rejected": lambda row: " x" if "cat" in row["prompt"] else None}, r"of data.train has no rejected"),
         ("kto", {"completion": lambda row: ""}, r"has an empty answer in 'completion'"),
         ("kto", {"label": lambda row: "yes"}, r"column 'label' of data.train is string, and kto needs bool there"),
         ("kto", {"label": lambda row: True}, r"rows of data.train are true in column 'label'; kto needs desirable and"),
@@ -131,7 +131,7 @@ def test_values_that_trl_refuses_are_one_sentence(tmp_path, causal_model):
         "dpo",
         training=preferred.FAST | {"loss_type": ["exo_pair"]},
     )
-    with pytest.raises(ModelError, match="training: DPOTrainer refuses these settings: Label smoothing must be"):
+    with pytest.raises(ModelError, match="training: DPOConfig refuses these settings: Label smoothing must be"):
         train.train(spec, data.load(spec), tmp_path / "work")
 
 
