@@ -6,6 +6,7 @@ No weights are read, so that a mistake is found before a training starts.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from types import SimpleNamespace
 from typing import Any
 
 from jobs.training.data import Rows
@@ -39,7 +40,9 @@ def check(spec: TrainingSpec, rows: Rows, base: str, config: Any) -> None:
     from transformers import AutoTokenizer
 
     tokenizer: Any = AutoTokenizer.from_pretrained(base)
-    limit = window(tokenizer, config)
+    # What the window needs to know of the training.
+    training: Any = SimpleNamespace(method=spec.method, adapter=spec.peft())
+    limit = window(tokenizer, config, training)
     exchanges = None if scores else Exchanges(tokenizer, spec.options)
     for place, prompt, answer in _rows(rows):
         talks = isinstance(prompt, list) or isinstance(answer, list)

@@ -23,7 +23,7 @@ from trl.experimental.orpo import ORPOConfig, ORPOTrainer
 from trl.trainer.kto_trainer import DataCollatorForUnpairedPreference
 
 from jobs.training import methods
-from jobs.training.causal import load, longest
+from jobs.training.causal import longest, parts
 from jobs.training.exchanges import Exchanges, fitted
 from jobs.training.request import Request
 from jobs.training.setup import Setup
@@ -41,7 +41,7 @@ def build(request: Request) -> Setup:
     Raises:
         ModelError: conversations without a chat template.
     """
-    tokenizer, network = load(request)
+    tokenizer, network = parts(request)
     limit, exchanges = longest(request, tokenizer, network.config), Exchanges(tokenizer, request.options)
     answers, example, kind = FORMS[request.objective]
 

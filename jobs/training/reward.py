@@ -31,7 +31,7 @@ def build(request: Request) -> Setup:
     network, new = load_head(request, AutoModelForSequenceClassification, [LABEL], problem_type="regression")
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
-    limit = window(tokenizer, network.config)
+    limit = window(tokenizer, network.config, request)
 
     def encode(table: pa.Table) -> list[dict[str, Any]]:
         rows = table.to_pylist()

@@ -69,7 +69,8 @@ def test_a_job_gives_the_reward_of_the_training(tmp_path, causal_model, models, 
     rows = preferred.talks(preferred.pairs()) if family == "chat" else preferred.pairs()
     # The tokens of the encoder are letters, not words.
     slow = {"num_train_epochs": 8, "learning_rate": 5e-3} if family == "mlm" else {}
-    spec = file(tmp_path, base, rows, training=preferred.FAST | slow)
+    wide = WIDE | ({"r": 16, "lora_alpha": 32} if family == "mlm" else {})
+    spec = file(tmp_path, base, rows, training=preferred.FAST | slow, adapter=wide)
     loaded = data.load(spec)
     result = train.train(spec, loaded, tmp_path / "work")
     losses = [line["loss"] for line in result.curves if "loss" in line]
