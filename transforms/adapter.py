@@ -129,8 +129,13 @@ def lay(network: PreTrainedModel, adapter: str, missing: set[str]) -> tuple[PreT
     Raises:
         ModelError: the adapter does not fit the network, or lacks weights.
     """
-    from transforms import virtual_tokens
+    from transforms import device, virtual_tokens
 
+    if elsewhere := device.kept_elsewhere(network):
+        raise ModelError(
+            f"the model does not fit on the GPUs here, and adapter {adapter!r} cannot be applied to layers that are "
+            f"kept in memory or on disk ({elsewhere}); write a whole model with `nightscribe adapters merge` first"
+        )
     saved = set(read(adapter).get("modules_to_save") or ())
     laid = applied(network, adapter)
     still = {key for key in missing if not saved.intersection(key.split("."))}
@@ -155,6 +160,7 @@ def applied(network: PreTrainedModel, adapter: str) -> Any:
     """
     from peft import PeftModel
 
+    from transforms import device as devices
     from transforms import virtual_tokens
 
     weights.read(weights.find(adapter, weights.ADAPTER_NAMES, "adapter"))
@@ -177,7 +183,7 @@ def applied(network: PreTrainedModel, adapter: str) -> Any:
             first = re.search(r"'([^']+)'", said)
             what = first.group(1) if first else "some of its layers"
             raise ModelError(f"adapter {adapter!r} lacks weights, such as {what}; copy its file again")
-    if network.device.type == "meta":
+    if devices.of(network).type == "meta":
         _check_all_used(laid, adapter)
     return laid
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from functools import cache
+from typing import Any
 
 import torch
 
@@ -24,6 +25,37 @@ def choose_device(device: str) -> torch.device:
     if torch.cuda.is_available():
         return torch.device("cuda")
     return torch.device("cpu")
+
+
+def is_spread(network: Any) -> bool:
+    """Whether a network's layers are on several devices, or were placed as if there were several (`device_map`)."""
+    return getattr(network, "hf_device_map", None) is not None
+
+
+def of(network: Any) -> torch.device:
+    """The device of a network's inputs; if its layers are spread, the first one that computes."""
+    if not is_spread(network):
+        return torch.device(network.device)
+    # Layers that are kept in memory or on disk are copied to a GPU when they compute, if there is one.
+    places = [place for place in network.hf_device_map.values() if place not in ("cpu", "disk")]
+    return torch.device(places[0]) if places else torch.device("cpu")
+
+
+def kept_elsewhere(network: Any) -> str | None:
+    """The first part of a network that is kept in memory or on disk until it computes; None if all are in place."""
+    if not is_spread(network):
+        return None
+    # Without a GPU the CPU is the place where everything computes.
+    elsewhere = ("disk",) if of(network).type == "cpu" else ("cpu", "disk")
+    return next((f"{name} on {place}" for name, place in network.hf_device_map.items() if place in elsewhere), None)
+
+
+def computing(network: Any) -> list[torch.device]:
+    """Every device that computes a part of a network."""
+    if not is_spread(network):
+        return [of(network)]
+    places = {str(torch.device(place)) for place in network.hf_device_map.values() if place not in ("cpu", "disk")}
+    return [torch.device(place) for place in sorted(places)] or [torch.device("cpu")]
 
 
 def check(device: str) -> None:

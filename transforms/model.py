@@ -17,6 +17,7 @@ import torch
 from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from transforms import adapter as adapters
+from transforms import device as devices
 from transforms import engines, filler, padding, soft_prompt, virtual_tokens
 from transforms.architecture import WRITERS, resolve
 from transforms.batches import MAX_TOKENS, Caps, padded
@@ -106,15 +107,17 @@ def load(ref: ModelRef, architecture: str | type) -> Model:
     dtype = DTYPES["float32" if name == "int8" else name]
     config = read_config(ref)
     tokenizer = tokenizers.read(tokenizer_folder(ref), config, ref.trusted)
-    # An adapter is merged in float32 and rounded once.
     loader = resolve(architecture)
+    # An adapter is merged in float32 and rounded once; a network that needs several devices has no room for that.
+    first = torch.float32 if (ref.adapter or ref.adapters) and ref.device_map is None else dtype
     network, missing = pretrained.load(
         loader,
         ref.path,
         config=config,
-        dtype=torch.float32 if ref.adapter or ref.adapters else dtype,
+        dtype=first,
         ignore_mismatched_sizes=ref.adapter is not None or bool(ref.adapters),
         **({"trust_remote_code": True} if ref.trusted else {}),
+        **({"device_map": ref.device_map} if ref.device_map else {}),
     )
     if ref.adapter is not None:
         network, missing = adapters.lay(network, ref.adapter, missing)
@@ -123,7 +126,10 @@ def load(ref: ModelRef, architecture: str | type) -> Model:
         by_row, missing = loading.lay(network, ref, loader, missing, tokenizer), set()
         by_row.selection.device = device
     require_all(missing, ref, loader.__name__)
-    network = network.to(device).eval()
+    spread = devices.is_spread(network)
+    if spread:
+        device = devices.of(network)
+    network = (network if spread else network.to(device)).eval()
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
     head = loader.__name__
@@ -133,15 +139,17 @@ def load(ref: ModelRef, architecture: str | type) -> Model:
     budget = MAX_TOKENS["int8" if name == "int8" else device.type]
     model = Model(tokenizer, network, network.config, device, window, budget, names, network, adapters=by_row)
     if head in WRITERS:
-        cast(network, dtype)
+        if not spread:
+            cast(network, dtype)
         model = replace(model, network=virtual_tokens.base_of(network), soft_prompt=soft_prompt.of(network))
         return _tried(_prepared(model, ref, name, head), head, name)
     model = replace(model, filler=filler.choose(network, tokenizer, head == "AutoModelForSequenceClassification"))
     exact = None
-    if name != "float32" and network.num_parameters() <= EXACT_TRIAL:
+    if name != "float32" and not spread and network.num_parameters() <= EXACT_TRIAL:
         with in_float32(network):
             exact = padding.settle(model, forward, head, "float32").padding
-    cast(network, dtype)
+    if not spread:
+        cast(network, dtype)
     return _tried(padding.settle(_prepared(model, ref, name, head), forward, head, name, exact), head, name)
 
 

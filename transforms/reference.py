@@ -25,6 +25,7 @@ class ModelRef:
         device: auto, cpu, cuda, cuda:N or mps.
         engine: torch or onnx.
         trusted: whether code that the folder brings along may be run.
+        device_map: auto, balanced or sequential, to spread the layers over all devices; None for one device.
     """
 
     path: str
@@ -34,6 +35,7 @@ class ModelRef:
     engine: str = "torch"
     trusted: bool = False
     adapters: tuple[str | None, ...] = ()
+    device_map: str | None = None
 
 
 def read_config(ref: ModelRef) -> PretrainedConfig:

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from transformers import DynamicCache, EncoderDecoderCache
 
-from transforms import virtual_tokens
+from transforms import device, virtual_tokens
 from transforms.errors import ModelError
 
 Layer = tuple[torch.Tensor, torch.Tensor]
@@ -112,7 +112,7 @@ def _layers(cache: Any, dtype: torch.dtype) -> tuple[Layer, ...]:
 
 def _check(laid: Any, base: Any, found: SoftPrompt) -> None:
     """Compare the logits of a short row with PEFT's."""
-    ids = torch.arange(7, 13, device=base.device)[None] % base.config.get_text_config().vocab_size
+    ids = torch.arange(7, 13, device=device.of(base))[None] % base.config.get_text_config().vocab_size
     mask = torch.ones_like(ids)
     want = laid(input_ids=ids, attention_mask=mask).logits[:, -1].float()
     try:

@@ -117,7 +117,8 @@ class TaskPlan:
                 pin = self.adapters[name]
                 found[number] = None if pin is None else pin.folder(weights)
         model = self.model.folder(weights)
-        return ModelRef(model, adapter, self.dtype, self.device, self.engine, self.model.code, tuple(found.values()))
+        rows, spread = tuple(found.values()), self.spec.device_map
+        return ModelRef(model, adapter, self.dtype, self.device, self.engine, self.model.code, rows, spread)
 
     @property
     def _versions(self) -> dict[str, str | None]:

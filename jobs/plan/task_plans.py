@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
+import importlib.util
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -199,6 +200,7 @@ def choose(task: TaskPlan, i: int, is_here: bool) -> TaskPlan:
 
 def _pinned(item: TaskSpec, i: int) -> TaskPlan:
     assert item.model is not None
+    _check_device_map(item, i)
     model = hub.pin(item.model, item.revision, f"tasks.{i}.model", item.task)
     try:
         model = replace(model, code=code.require(model.commit, item.trust_remote_code))
@@ -232,6 +234,23 @@ def holds_names(type_: pa.DataType) -> bool:
     """Whether a column of that Arrow type can name adapters."""
     value = type_.value_type if pa.types.is_dictionary(type_) else type_
     return _holds(type_, "text") or pa.types.is_integer(value) or pa.types.is_boolean(value)
+
+
+def _check_device_map(item: TaskSpec, i: int) -> None:
+    """Refuse keys that contradict `device_map`, and a machine without the library that places the layers."""
+    if item.device_map is None:
+        return
+    key = f"tasks.{i}.device_map is {item.device_map!r}"
+    if item.adapters:
+        raise SpecError(f"{key}, and adapters by row (adapters) need the whole model on one device; use adapter")
+    if item.device != "auto":
+        raise SpecError(f"{key}, which uses all GPUs, and device is {item.device!r}; leave out one of the two")
+    if item.engine == "onnx":
+        raise SpecError(f"{key}, and engine onnx computes on one device; use engine: auto")
+    if item.dtype == "int8":
+        raise SpecError(f"{key}, and int8 computes on a CPU; use dtype: auto, bfloat16, float16 or float32")
+    if importlib.util.find_spec("accelerate") is None:
+        raise SpecError(f"{key}, which needs accelerate, and it is not installed here; pip install accelerate")
 
 
 def _columns(fields: Iterable[pa.Field], above: str = "") -> Iterator[tuple[str, pa.DataType]]:

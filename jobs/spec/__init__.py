@@ -58,7 +58,7 @@ class TaskSpec(BaseModel):
     trust_remote_code: str | None = Field(
         None,
         pattern="^[0-9a-f]{40}$",
-        description="commit of the model whose own code may be run, after you have read it; by default none is",
+        description="commit of the model whose own code may be run, after you have read it",
     )
     dtype: Dtype = Field(
         "auto",
@@ -76,6 +76,11 @@ class TaskSpec(BaseModel):
         "auto",
         pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$",
         description="device of the computation: auto (a GPU if there is one), cpu, mps, cuda, or cuda:1, a second GPU",
+    )
+    device_map: Literal["auto", "balanced", "sequential"] | None = Field(
+        None,
+        description="spread a model that is too large for one GPU over all of them, then memory, then disk: auto and "
+        "balanced fill the GPUs evenly, sequential one after the other; by default it is on one device",
     )
     max_tokens: int | None = Field(
         None,

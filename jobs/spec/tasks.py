@@ -25,6 +25,7 @@ FOR_MODELS = (
     "min_agreement",
     "engine",
     "device",
+    "device_map",
     "max_tokens",
 )
 

@@ -192,4 +192,4 @@ def _narrowed(body: torch.nn.Module, inputs: Any, output: Any) -> Any:
 
 def _gather(states: torch.Tensor, places: torch.Tensor) -> torch.Tensor:
     """`(batch, seq, width)` at `(batch, n)` places -> `(batch, n, width)`."""
-    return states.gather(1, places.unsqueeze(-1).expand(-1, -1, states.shape[-1]))
+    return states.gather(1, places.to(states.device).unsqueeze(-1).expand(-1, -1, states.shape[-1]))

@@ -74,8 +74,12 @@ def prepare(
     Returns:
         A function from keyword tensors on the host to a ModelOutput.
     """
+    from transforms import device
     from transforms.engines import encoder, int8, onnx, unpadded
 
+    if device.is_spread(network):
+        # Each layer has hooks that bring its weights and inputs to its device; another layer would have none.
+        return _as_is(network)
     fused = encoder.fuse(network, first_token=head == "AutoModelForSequenceClassification")
     if engine == "onnx" and selection is not None:
         raise ModelError(NO_ROWS)
@@ -87,9 +91,17 @@ def prepare(
         return unpadded.unpad(network, selection)
     elif network.device.type == "cpu":
         _pack(network, checked=not fused and head not in WRITERS)
+    return _as_is(network)
+
+
+def _as_is(network: Any) -> Callable[..., Any]:
+    from transforms import device
+    from transforms.engines import unpadded
+
+    where = device.of(network)
 
     def compute(**inputs: torch.Tensor) -> Any:
-        return network(**{name: unpadded.to_device(tensor, network.device) for name, tensor in inputs.items()})
+        return network(**{name: unpadded.to_device(tensor, where) for name, tensor in inputs.items()})
 
     return compute
 

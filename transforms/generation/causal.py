@@ -20,6 +20,7 @@ import psutil
 import torch
 from transformers import GenerationConfig
 
+from transforms import device as devices
 from transforms.batches import Caps, device_is_lost, padded
 from transforms.generation.choice import Choice, RowInFlight
 from transforms.generation.guide import Guide
@@ -238,8 +239,9 @@ class Batch:
         widths = [row.limit for row in self.rows]
         width = max([*widths, *(_width(self.work.requests[index]) for index in list(self.waiting)[:1])])
         width += self.work.ahead
-        device = self.work.model.device
-        room = min(ROWS[device.type], _free_bytes(device) // (width * token_bytes(self.work.model.network)))
+        network = self.work.model.network
+        free = min(map(_free_bytes, devices.computing(network)))
+        room = min(ROWS[self.work.model.device.type], free // (width * token_bytes(network)))
         if (cap := self.work.caps.rows(width)) is not None:
             room = min(room, cap)
         return max(1, len(self.rows), min(room, len(self.rows) + len(self.waiting))), width

@@ -63,13 +63,12 @@ class Columns:
         width = waiting.own[0][0].shape[2]
         self._reserve(waiting)
         new = slice(self.rows, self.rows + len(picks))
-        index = torch.tensor(picks, device=waiting.own[0][0].device)
         for buffers, layer in zip(self.own, waiting.own, strict=True):
             for buffer, tensor in zip(buffers, layer, strict=True):
-                buffer[new, :, self.end - width : self.end] = tensor[index]
+                buffer[new, :, self.end - width : self.end] = tensor[list(picks)]
         for buffers, layer in zip(self.cross, waiting.cross, strict=True):
             for buffer, tensor in zip(buffers, layer, strict=True):
-                buffer[new, :, : tensor.shape[2]] = tensor[index]
+                buffer[new, :, : tensor.shape[2]] = tensor[list(picks)]
         self.start[new] = self.end - width
         self.sources[new] = waiting.sources[picks]
         self.rows += len(picks)

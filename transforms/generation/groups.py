@@ -211,6 +211,8 @@ def attend(
     found, at = [], 0
     for keys, values, mask in zip(key.tensors, value.tensors, key.masks, strict=True):
         rows = query[at : at + len(keys)]
+        # The masks are made once for all layers, which may be on several devices.
+        mask = None if mask is None else mask.to(keys.device)
         if position_bias is not None:
             # In self-attention the columns of all groups end together; a bias over the source is equal for all columns.
             bias = position_bias[..., -keys.shape[2] :]

@@ -20,6 +20,7 @@ import torch
 from torch import nn
 from transformers import PreTrainedModel
 
+from transforms.device import is_spread
 from transforms.engines import int8
 from transforms.engines.packed import PackedLinear
 
@@ -186,7 +187,7 @@ def _install(network: Any) -> Head | None:
     linear: Any = getattr(network, "lm_head", None)
     if type(linear) not in (nn.Linear, PackedLinear) or linear.bias is not None:
         return None
-    if network.dtype != torch.float32 or network.device.type != "cpu" or not supported():
+    if network.dtype != torch.float32 or network.device.type != "cpu" or is_spread(network) or not supported():
         return None
     if linear.in_features * linear.out_features < SMALLEST:
         return None

@@ -18,6 +18,7 @@ import torch
 from transformers import PretrainedConfig, PreTrainedModel
 from transformers.cache_utils import Cache, CacheLayerMixin
 
+from transforms import device as devices
 from transforms.batches import is_out_of_memory
 
 log = logging.getLogger(__name__)
@@ -169,13 +170,13 @@ def forward(network: Any, lanes: Lanes, first: int, ids: np.ndarray, columns: np
         ids: token ids, int64 `(rows, tokens)`.
         columns: position of each token in its row, int64 `(rows, tokens)`.
     """
-    device = next(network.parameters()).device
+    device = devices.of(network)
     positions = torch.tensor(columns, device=device)
     width = int(columns.max()) + 1
     lanes.place.rows, lanes.place.columns, lanes.place.width = (first, first + len(ids)), positions, width
     return network(
         input_ids=torch.from_numpy(ids).to(device),
-        attention_mask=_mask(network.config, positions, width, next(network.parameters()).dtype),
+        attention_mask=_mask(network.config, positions, width, network.dtype),
         position_ids=positions,
         past_key_values=lanes,
         use_cache=True,
@@ -227,12 +228,14 @@ def fits(network: PreTrainedModel) -> bool:
     It does not if it keeps a state instead of keys and values (Mamba), or computes positions from the attention mask
     (BLOOM).
     """
-    if network.device.type == "meta":
+    if devices.of(network).type == "meta":
         raise NotImplementedError("a network on the meta device has no logits to compare")
     if network not in _fitting:
         config = network.config.get_text_config(decoder=True)
         # `_mask` does not implement them, and a short trial would not notice.
         known = set(getattr(config, "layer_types", None) or ()) <= {"full_attention", "sliding_attention"}
+        # Layers that are brought from memory or disk come with the whole network, and prompts are read by its body.
+        known = known and devices.kept_elsewhere(network) is None
         if not known or any(getattr(config, name, None) for name in UNKNOWN_WINDOWS):
             _fitting[network] = False
             return False

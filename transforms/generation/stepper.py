@@ -104,7 +104,7 @@ class Stepper:
         if self.table is None:
             yield
             return
-        embedded = self.table[torch.from_numpy(positions[:, None]).to(self.model.device)]
+        embedded = self.table[torch.from_numpy(positions[:, None]).to(self.table.device)]
         handle = self.positions.register_forward_hook(lambda *_: embedded)
         try:
             yield

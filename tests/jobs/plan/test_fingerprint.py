@@ -12,7 +12,7 @@ from jobs.plan import Plan, planning
 from jobs.plan.fingerprint import Fingerprint
 from tests import lake
 from transforms import device
-from transforms.errors import ModelError, RunError
+from transforms.errors import ModelError, RunError, SpecError
 
 
 def plan_of(tmp_path, models, tasks=None, **source):
@@ -95,6 +95,26 @@ def test_a_damaged_plan_is_refused_in_one_sentence(tmp_path, models, files):
     for content in ("", "[]", "null", "{}", text[: len(text) // 2], *missing, *other):
         with pytest.raises(RunError, match=r"^the plan is damaged; plan again$"):
             Plan.from_json(content)
+
+
+def test_a_device_map_changes_no_fingerprint_and_reaches_the_loader(tmp_path, models, files):
+    one = plan_of(tmp_path, models, [task(models)])
+    spread = plan_of(tmp_path, models, [task(models, device_map="auto")])
+    assert one.fingerprint == spread.fingerprint
+    assert Plan.from_json(spread.to_json()).tasks[0].reference().device_map == "auto"
+
+
+@pytest.mark.parametrize(
+    ("more", "sentence"),
+    [
+        ({"device": "cuda:1"}, r"device_map is 'auto', which uses all GPUs, and device is 'cuda:1'; leave out one"),
+        ({"engine": "onnx"}, r"device_map is 'auto', and engine onnx computes on one device; use engine: auto"),
+        ({"dtype": "int8"}, r"device_map is 'auto', and int8 computes on a CPU; use dtype: auto, bfloat16"),
+    ],
+)
+def test_keys_that_contradict_a_device_map_are_refused(tmp_path, models, files, more, sentence):
+    with pytest.raises(SpecError, match=rf"tasks\.0\.{sentence}"):
+        plan_of(tmp_path, models, [task(models, device_map="auto", **more)])
 
 
 def test_a_worker_without_the_device_of_the_plan_refuses_it(tmp_path, models, files):
