@@ -1,15 +1,17 @@
-"""`nightscribe adapters`: look at a registry, move its champion, copy, check and merge its versions."""
+"""`nightscribe adapters`: look at a registry, move its champion, copy, check, merge and export its versions."""
 
 from __future__ import annotations
 
 import argparse
 import getpass
 import json
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from jobs.commands import diff
+from jobs.models.export import ENGINES
 from transforms.errors import SpecError
 
 if TYPE_CHECKING:
@@ -23,7 +25,7 @@ def register(commands: Any) -> None:
     """Add the command to the `nightscribe` parser."""
     parser = commands.add_parser(
         "adapters",
-        help="versions of trained adapters: list, show, diff, promote, rollback, push, pull, merge, verify",
+        help="versions of trained adapters: list, show, diff, promote, rollback, push, pull, merge, export, verify",
         description="Versions of trained adapters in a registry, and the champion among them.",
     )
     actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
@@ -42,6 +44,7 @@ def register(commands: Any) -> None:
     pushed = add("push", push, "copy a version into another registry, such as one on the Hub")
     pulled = add("pull", pull, "copy a version from another registry, such as one on the Hub")
     merged = add("merge", merge, "write a version and its base as one model folder")
+    exported = add("export", export, "write a version as vLLM, TGI, llama.cpp or peft expects an adapter")
     verified = add("verify", verify, "derive the decision about the champion again from its receipt")
 
     for action in (listed, shown):
@@ -66,6 +69,10 @@ def register(commands: Any) -> None:
     merged.add_argument("version", metavar="VERSION", help="its name, the first digits of it, or champion")
     merged.add_argument("folder", metavar="FOLDER", type=Path, help="where to write; must not exist or be empty")
     merged.add_argument("--base", help="where the base is now, if it was moved after the training")
+    exported.add_argument("version", metavar="VERSION", help="its name, the first digits of it, or champion")
+    exported.add_argument("folder", metavar="FOLDER", type=Path, help="where to write; must not exist or be empty")
+    exported.add_argument("--for", required=True, choices=ENGINES, dest="engine", help="what will read the folder")
+    exported.add_argument("--base", help="name or folder of the base for adapter_config.json, if it was moved")
     verified.add_argument("version", metavar="VERSION", nargs="?", default="champion", help="default: the champion")
 
 
@@ -187,6 +194,18 @@ def merge(arguments: argparse.Namespace) -> None:
     registry = _open(arguments)
     merge_version(registry, registry.named(arguments.version), arguments.folder, arguments.base)
     print(arguments.folder)
+
+
+def export(arguments: argparse.Namespace) -> None:
+    """Write a version as vLLM, TGI, llama.cpp's converter or peft expects the folder of an adapter."""
+    from jobs.models.export import export as export_version
+
+    registry = _open(arguments)
+    version = registry.named(arguments.version)
+    rank = export_version(registry, version, arguments.folder, arguments.engine, arguments.base)
+    print(arguments.folder)
+    if arguments.engine == "vllm":
+        print(f"start vLLM with --enable-lora --max-lora-rank of at least {rank}", file=sys.stderr)
 
 
 def verify(arguments: argparse.Namespace) -> int:
