@@ -14,7 +14,7 @@ from jobs.evaluation.evaluate import Evaluation
 from jobs.models import hub
 from jobs.registry import Registry, Version
 from jobs.registry.version import Base
-from jobs.training import rewards
+from jobs.training import processes, rewards
 from jobs.training.data import Rows
 from jobs.training.spec import TrainingSpec
 from transforms.checkpoint import fingerprint
@@ -92,7 +92,8 @@ def hashes(spec: TrainingSpec, rows: Rows) -> dict[str, Any]:
 
 def _trained(training: Any) -> dict[str, Any]:
     # Versions that were made before there were stages have no such key.
-    return {key: training.get(key) or None for key in (*TRAINED, REWARDED)}
+    found = {key: training.get(key) or None for key in (*TRAINED, REWARDED)}
+    return found | {"training": processes.learnt(training.get("training") or {})}
 
 
 def now() -> str:

@@ -208,6 +208,9 @@ def _arguments(request: Request, setup: Setup, folder: Path, rows: int, validate
     logged = logged if logged >= 1 else max(1, math.ceil(logged * steps))
     every = math.ceil(max(1, steps / EVALUATIONS) / logged) * int(logged)
     found |= {"save_steps": every, "logging_steps": logged}
+    # A network may have weights that its loss does not need: without this the second step of several processes fails.
+    checkpointed = size.get("gradient_checkpointing") or size.get("activation_checkpointing")
+    found["ddp_find_unused_parameters"] = not checkpointed
     if validated:
         found |= {"eval_strategy": "steps", "eval_steps": given.get("save_steps", every)}
         # The best of the checkpoints, unless the file decides itself when to evaluate or to save.

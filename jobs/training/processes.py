@@ -8,13 +8,15 @@ import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import yaml
 
 from jobs.training import lifetime
-from jobs.training.request import Request
 from transforms.errors import ModelError
+
+if TYPE_CHECKING:
+    from jobs.training.request import Request
 
 PRECISIONS = ("no", "fp16", "bf16")
 
@@ -70,6 +72,23 @@ def split(training: Mapping[str, Any]) -> tuple[Layout, dict[str, Any]]:
         fields[precision] = True
     path = None if config is None else str(Path(training["accelerate_config"]).absolute())
     return Layout(given or 1, precision, path), fields
+
+
+def learnt(training: Mapping[str, Any]) -> dict[str, Any]:
+    """What the section `training` says about what is learnt: the rows of a step, and not who computes them.
+
+    Args:
+        training: the section, also of a file on another machine.
+    """
+    if training.get("accelerate_config") is not None:
+        # How many processes there are is in a file that may not be here.
+        return dict(training)
+    fields = {key: value for key, value in training.items() if key not in OWN}
+    if (precision := training.get("mixed_precision")) in PRECISIONS[1:]:
+        fields[precision] = True
+    rows = fields.pop("per_device_train_batch_size", None)
+    batches = fields.pop("gradient_accumulation_steps", 1) * (training.get("processes") or 1)
+    return fields | {"step": [rows, batches] if rows is None else rows * batches}
 
 
 def refuse(layout: Layout, fields: Mapping[str, Any]) -> None:

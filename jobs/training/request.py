@@ -10,6 +10,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from jobs.training import processes
+
 REQUEST = "request.json"
 TRAIN, VALIDATION = "train.parquet", "validation.parquet"
 PROGRESS = "progress.jsonl"
@@ -84,11 +86,7 @@ class Request:
         The rows of a step are part of it, and not how many processes compute them, or how many at once.
         """
         content = {key: value for key, value in asdict(self).items() if key not in NOT_IN_DIGEST}
-        arguments = dict(self.arguments)
-        rows = arguments.pop("per_device_train_batch_size", None)
-        steps = arguments.pop("gradient_accumulation_steps", 1) * self.processes
-        content["arguments"] = arguments
-        content["step"] = [None, steps] if rows is None else rows * steps
+        content["arguments"] = processes.learnt(self.arguments | {"processes": self.processes})
         # A reward model is known by its commit, wherever it lies.
         content["reward"] = {key: value for key, value in self.reward.items() if key not in ("model", "adapter")}
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()

@@ -12,6 +12,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from jobs.registry import Registry
+from jobs.retraining import challengers
 from jobs.training import child, data, processes, train
 from jobs.training.request import RESULT_JSON, Request
 from tests.jobs.training import made
@@ -200,3 +202,13 @@ def test_the_digest_counts_the_rows_of_a_step_and_not_who_computes_them(tmp_path
     if processes.cores() > 1:
         assert digest(per_device_train_batch_size=4, processes=2) == same
         assert digest(per_device_train_batch_size=8, processes=2) != same
+
+
+def test_another_number_of_processes_goes_on_in_the_same_folder(tmp_path, models):
+    def folder(**training):
+        spec = made.file(tmp_path, "classify", models / "mlm", made.labelled(40), training=training)
+        return challengers.work_folder(Registry(spec.registry), spec, data.load(spec)).name
+
+    same = folder(per_device_train_batch_size=8, bf16=True)
+    assert folder(per_device_train_batch_size=4, processes=2, mixed_precision="bf16") == same
+    assert folder(per_device_train_batch_size=8, processes=2, mixed_precision="bf16") != same
