@@ -70,6 +70,7 @@ def learn(folder: Path, request: Request) -> None:
     from jobs.training import held_out, loop
     from jobs.training.methods import with_adapter
 
+    processes.take_gpu(request.arguments)
     train, validation = pq.read_table(folder / TRAIN), pq.read_table(folder / VALIDATION)
     # A new head and a new adapter are drawn at random: the same ones when the training is continued.
     set_seed(request.arguments.get("seed", 42))

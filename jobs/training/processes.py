@@ -143,6 +143,18 @@ def world() -> int:
     return int(os.environ.get("WORLD_SIZE", 1))
 
 
+def take_gpu(fields: Mapping[str, Any]) -> None:
+    """Make the GPU of this process the current one before a network is loaded; accelerate does so later.
+
+    Args:
+        fields: of the library's arguments class.
+    """
+    if world() > 1 and gpus(fields):
+        import torch
+
+        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
+
+
 def command(request: Request) -> tuple[str, dict[str, str]]:
     """The module that trains, or that starts several processes, and its environment.
 

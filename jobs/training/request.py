@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
 import os
@@ -110,9 +109,14 @@ def write_json(file: Path, content: Any) -> None:
 def write_first(file: Path, content: Any) -> None:
     """Write JSON unless another process was first."""
     temporary = _temporary(file, content)
-    with contextlib.suppress(FileExistsError):
+    try:
         os.link(temporary, file)
-    temporary.unlink()
+        temporary.unlink()
+    except FileExistsError:
+        temporary.unlink()
+    except OSError:
+        # Some file systems have no links; there the last error stays.
+        os.replace(temporary, file)
 
 
 def _temporary(file: Path, content: Any) -> Path:
