@@ -1,5 +1,7 @@
 """Preferences are learnt by dpo, kto and orpo, measured on held-out rows, and served by nightly jobs."""
 
+import shutil
+
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -135,6 +137,25 @@ def test_values_that_trl_refuses_are_one_sentence(tmp_path, causal_model):
     )
     with pytest.raises(ModelError, match="training: DPOConfig refuses these settings: Label smoothing must be"):
         train.train(spec, data.load(spec), tmp_path / "work")
+
+
+@pytest.mark.usefixtures("in_process")
+@pytest.mark.parametrize("objective", ["dpo", "kto"])
+def test_a_training_that_goes_on_from_a_checkpoint_gives_the_same_adapter(tmp_path, causal_model, objective):
+    kept = preferred.FAST | {"save_strategy": "steps", "save_steps": 4, "save_total_limit": 9, "num_train_epochs": 1}
+    spec = file(tmp_path, causal_model("llama"), ROWS[objective](), objective, training=kept)
+    loaded = data.load(spec)
+    whole = train.train(spec, loaded, tmp_path / "whole")
+    shutil.copytree(tmp_path / "whole", tmp_path / "again")
+    shutil.rmtree(tmp_path / "again" / "result")
+    (tmp_path / "again" / "result.json").unlink()
+    for checkpoint in (tmp_path / "again" / "checkpoints").glob("checkpoint-*"):
+        if checkpoint.name != "checkpoint-4":
+            shutil.rmtree(checkpoint)
+    again = train.train(spec, loaded, tmp_path / "again")
+    assert again.resumed
+    name = "adapter_model.safetensors"
+    assert (again.folder / name).read_bytes() == (whole.folder / name).read_bytes()
 
 
 def test_prompts_may_be_a_part_of_both_answers(tmp_path):
