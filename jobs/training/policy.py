@@ -15,7 +15,7 @@ import pyarrow as pa
 
 from jobs.training.request import Request
 from jobs.training.rewards import Reward, Scorer, examples
-from jobs.training.setup import Setup, window
+from jobs.training.setup import Setup, load, window
 from transforms.errors import ModelError, SpecError
 
 # Answers to one prompt that are compared with each other.
@@ -38,8 +38,7 @@ def build(request: Request) -> Setup:
     from jobs.training.kl import limited
 
     tokenizer: Any = AutoTokenizer.from_pretrained(request.base, padding_side="left")
-    start = request.start if request.method == "full" and request.start else request.base
-    network: Any = AutoModelForCausalLM.from_pretrained(start, dtype="float32")
+    network: Any = load(request, AutoModelForCausalLM)[0]
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
     count_positions(network)

@@ -77,7 +77,9 @@ def load(request: Request, auto: Any, **more: Any) -> tuple[Any, set[str]]:
         auto: the class that loads it, such as AutoModelForCausalLM.
         more: further arguments of `from_pretrained`.
     """
-    return pretrained.load(auto, request.base, **qlora.loading(request, auto, **more), **more)
+    # With all weights trained, what a stage goes on from is a whole model.
+    folder = request.start if request.method == "full" and request.start else request.base
+    return pretrained.load(auto, folder, **qlora.loading(request, auto, **more), **more)
 
 
 def load_head(request: Request, auto: Any, labels: list[str], **more: Any) -> tuple[Any, list[str]]:

@@ -5,7 +5,10 @@ The table in the README is written from this module, and a test compares the two
 
 from __future__ import annotations
 
+import ast
+import importlib.util
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 METHODS = ("lora", "qlora", "prefix", "prompt", "p-tuning", "ia3", "full")
@@ -72,6 +75,41 @@ def _method_refusal(method: str, task: str, architecture: str | None) -> str | N
             "of the batch, padding included; use method: prefix, lora, qlora, ia3 or full"
         )
     return None
+
+
+def base_refusal(method: str, config: Any) -> str | None:
+    """Why a method cannot train a base of this kind, in one sentence; None if it can.
+
+    Args:
+        method: one of METHODS.
+        config: the configuration of the base, a PretrainedConfig.
+    """
+    if method == "prefix" and not _takes_past(config.model_type):
+        return (
+            f"method prefix gives each layer keys and values, and the layers of {config.model_type} models take none; "
+            "use method: prompt, p-tuning, lora, qlora, ia3 or full"
+        )
+    return None
+
+
+def _takes_past(kind: str) -> bool:
+    """Whether the body of a kind of model takes `past_key_values`, read from its source text without torch."""
+    from transformers.models.auto.modeling_auto import MODEL_MAPPING_NAMES
+
+    names = MODEL_MAPPING_NAMES.get(kind, ())
+    names = (names,) if isinstance(names, str) else names
+    package = importlib.util.find_spec(f"transformers.models.{kind.replace('-', '_')}")
+    if not names or package is None or package.origin is None:
+        # Code of the model's own folder, for example; peft says so when it is tried.
+        return True
+    source = Path(package.origin).with_name(f"modeling_{kind.replace('-', '_')}.py")
+    if not source.is_file():
+        return True
+    for node in ast.parse(source.read_text(encoding="utf-8")).body:
+        if isinstance(node, ast.ClassDef) and node.name in names:
+            forward = next((f for f in node.body if isinstance(f, ast.FunctionDef) and f.name == "forward"), None)
+            return forward is None or "past_key_values" in [each.arg for each in forward.args.args]
+    return True
 
 
 def architecture(config: Any) -> str:

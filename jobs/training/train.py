@@ -148,7 +148,9 @@ def request_of(spec: TrainingSpec, rows: Rows, before: Before = NOTHING) -> Requ
     pin = hub.pin(spec.base.model, spec.base.revision, "base.model")
     base = pin.folder()
     config = configs.read(base)
-    if why := support.refusal(spec.method, spec.objective, spec.task, support.architecture(config)):
+    kind = support.architecture(config)
+    why = support.refusal(spec.method, spec.objective, spec.task, kind) or support.base_refusal(spec.method, config)
+    if why:
         raise ModelError(f"base.model: {why}")
     fit.check(spec, rows, base, config)
     reward = None if spec.reward is None else rewards.pin(spec.reward, before.reward)

@@ -130,8 +130,7 @@ def restoring(kind: type) -> type:
         kind: the library's trainer.
     """
 
-    # The class is chosen by the objective, which mypy cannot follow.
-    class Restoring(kind):  # type: ignore[valid-type, misc]
+    class Restoring(kind):
         def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
             restore(self.model if model is None else model, Path(resume_from_checkpoint))
 
