@@ -45,7 +45,7 @@ def tokenizer() -> PreTrainedTokenizerFast:
     )
 
 
-def save(folder: Path, steps: int = 150) -> Path:
+def save(folder: Path, steps: int = 120) -> Path:
     """Train and save the model with its tokenizer."""
     torch.manual_seed(4)
     words, rng = tokenizer(), random.Random(3)

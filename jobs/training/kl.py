@@ -16,7 +16,7 @@ from transformers import TrainerCallback
 from transformers.trainer_callback import ExportableState
 
 # How much the penalty may change from one batch of answers to the next.
-FASTEST = {"up": 0.5, "down": -0.2}
+FASTEST = {"up": 1.0, "down": -0.2}
 MOST = 1000.0
 
 

@@ -15,7 +15,7 @@ import pyarrow as pa
 
 from jobs.training.request import Request
 from jobs.training.rewards import Reward, Scorer, examples
-from jobs.training.setup import Setup, load, window
+from jobs.training.setup import Setup, window
 from transforms.errors import ModelError, SpecError
 
 # Answers to one prompt that are compared with each other.
@@ -38,7 +38,7 @@ def build(request: Request) -> Setup:
     from jobs.training.kl import limited
 
     tokenizer: Any = AutoTokenizer.from_pretrained(request.base, padding_side="left")
-    network: Any = load(request, AutoModelForCausalLM)[0]
+    network: Any = AutoModelForCausalLM.from_pretrained(request.weights, dtype="float32")
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
     count_positions(network)
@@ -206,7 +206,8 @@ def defaults(request: Request) -> dict[str, Any]:
         "max_completion_length": answer_length(request.options, request.arguments),
         "learning_rate": LEARNING_RATES.get(request.method, ADAPTER_LEARNING_RATE),
         "num_train_epochs": 1.0,
-        "beta": 0.05,
+        # In rloo a whole answer's divergence in standard deviations of the reward; in grpo that of a token in the loss.
+        "beta": {"rloo": 0.2, "grpo": 0.1}[request.objective],
         # Dropout would change the probabilities of an answer between writing and learning it.
         "disable_dropout": True,
         "gradient_checkpointing": False,

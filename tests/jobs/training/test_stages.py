@@ -19,9 +19,9 @@ from tests.jobs.training.test_train import children, nightly, wait_for
 from transforms.errors import RunError, SpecError
 
 STAGES = [
-    {"name": "sft", "objective": "sft", "data": "demos", "training": {"learning_rate": 3e-3, "max_steps": 12}},
-    {"name": "rewards", "objective": "reward", "data": "pairs", "training": {"learning_rate": 1e-2, "max_steps": 60}},
-    {"name": "policy", "objective": "rloo", "data": "prompts", "training": {"learning_rate": 1e-2, "max_steps": 40}},
+    {"name": "sft", "objective": "sft", "data": "demos", "training": {"learning_rate": 3e-3, "max_steps": 4}},
+    {"name": "rewards", "objective": "reward", "data": "pairs", "training": {"learning_rate": 1e-2, "max_steps": 40}},
+    {"name": "policy", "objective": "rloo", "data": "prompts", "training": {"learning_rate": 1e-2, "max_steps": 32}},
 ]
 
 
@@ -33,7 +33,7 @@ def base(tmp_path_factory):
 def content(folder, base, every=STAGES, **more):
     """A training file with rows for each stage: of two answers the one with fewer clauses is preferred."""
     rng = random.Random(0)
-    asked = tiny_talker.prompts(240)
+    asked = tiny_talker.prompts(160)
     counts = [sorted(rng.sample(range(1, 6), 2)) for _ in asked]
     tables = {
         "demos": {"prompt": asked, "completion": [tiny_talker.answer(rng) for _ in asked]},
@@ -72,6 +72,7 @@ def steps_of(folder):
     }
 
 
+@pytest.mark.timeout(900)
 def test_preferences_for_short_answers_become_a_reward_model_and_a_policy_that_gives_them(base, tmp_path):
     """One file; killed inside its second and its third stage, it repeats no finished stage and no saved step."""
     parsed = spec.parse(content(tmp_path / "files", base))
@@ -91,8 +92,8 @@ def test_preferences_for_short_answers_become_a_reward_model_and_a_policy_that_g
         thread = threading.Thread(target=run)
         thread.start()
         if stage is not None:
-            folder = wait_for(lambda stage=stage: list(work.glob(f"*/{stage}")), timeout=240)[0]
-            wait_for(lambda folder=folder: list(folder.glob("checkpoints/checkpoint-*/complete")), timeout=240)
+            folder = wait_for(lambda stage=stage: list(work.glob(f"*/{stage}")), timeout=400)[0]
+            wait_for(lambda folder=folder: list(folder.glob("checkpoints/checkpoint-*/complete")), timeout=400)
             children(folder)[0].send_signal(signal.SIGKILL)
         thread.join()
         assert ("SIGKILL" in str(errors[0])) if stage is not None else not errors
@@ -152,7 +153,7 @@ def test_each_stage_has_the_keys_of_the_file_and_its_own_in_their_place(base, tm
 def test_rows_of_every_stage_are_a_part_of_the_identity(base, tmp_path):
     one = data.load(spec.parse(content(tmp_path, base)))
     pairs = pq.read_table(tmp_path / "pairs.parquet")
-    pq.write_table(pairs.slice(0, 200), tmp_path / "pairs.parquet")
+    pq.write_table(pairs.slice(0, 140), tmp_path / "pairs.parquet")
     content_of = content(tmp_path / "other", base)
     content_of["stages"][1]["data"]["train"]["path"] = str(tmp_path / "pairs.parquet")
     other = data.load(spec.parse(content_of))
