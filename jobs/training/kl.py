@@ -17,7 +17,7 @@ from transformers.trainer_callback import ExportableState
 
 # How much the penalty may change from one batch of answers to the next.
 FASTEST = {"up": 1.0, "down": -0.2}
-MOST = 1000.0
+MOST = 100.0
 
 
 class Penalty(TrainerCallback, ExportableState):

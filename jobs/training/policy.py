@@ -13,10 +13,13 @@ from typing import Any
 
 import pyarrow as pa
 
+from jobs.training.exchanges import Exchanges
 from jobs.training.request import Request
 from jobs.training.rewards import Reward, Scorer, examples
 from jobs.training.setup import Setup, window
+from transforms import template
 from transforms.errors import ModelError, SpecError
+from transforms.generation.prompt import Prompts
 
 # Answers to one prompt that are compared with each other.
 GENERATIONS = {"rloo": 4, "grpo": 8}
@@ -32,17 +35,15 @@ def build(request: Request) -> Setup:
     Raises:
         ModelError: conversations without a chat template, a prompt that does not fit, or a reward that fails.
     """
-    from transformers import AutoModelForCausalLM, AutoTokenizer
     from trl import GRPOConfig, GRPOTrainer, RLOOConfig, RLOOTrainer
 
+    from jobs.training import causal
     from jobs.training.kl import limited
 
-    tokenizer: Any = AutoTokenizer.from_pretrained(request.base, padding_side="left")
-    network: Any = AutoModelForCausalLM.from_pretrained(request.weights, dtype="float32")
-    if tokenizer.pad_token is None:
-        tokenizer.pad_token = tokenizer.eos_token
+    tokenizer, network = causal.parts(request)
+    tokenizer.padding_side = "left"
     count_positions(network)
-    ids_of = encoder(tokenizer, network.config, request.options, request.arguments)
+    ids_of = encoder(request, tokenizer, network.config)
     reward = Reward(**request.reward)
     kind, arguments = (RLOOTrainer, RLOOConfig) if request.objective == "rloo" else (GRPOTrainer, GRPOConfig)
     return Setup(
@@ -59,45 +60,31 @@ def build(request: Request) -> Setup:
     )
 
 
-def encoder(
-    tokenizer: Any, config: Any, options: Mapping[str, Any], arguments: Mapping[str, Any]
-) -> Callable[[Sequence[Any]], list[list[int]]]:
+def encoder(request: Request, tokenizer: Any, config: Any) -> Callable[[Sequence[Any]], list[list[int]]]:
     """A function from prompts to their tokens, the same as those of the nightly task.
 
     Args:
+        request: the training.
         tokenizer: of the base.
         config: of the base.
-        options: of the task, as in a job file.
-        arguments: fields of the arguments class.
 
     Raises:
-        ModelError: `chat` is always and there is no chat template.
+        ModelError: there is no room for an answer, or `chat` is always and there is no chat template.
     """
-    from transforms.generation.prompt import Prompts
-
-    room = (window(tokenizer, config) or 10**9) - answer_length(options, arguments)
+    options = request.options
+    room = (window(tokenizer, config, request) or 10**9) - answer_length(options, request.arguments)
     cut = options.get("long_text", "truncate") == "truncate"
-    parts: Any = SimpleNamespace(tokenizer=tokenizer)
-    plain = Prompts(parts, ["", "prompt", ""], room, options.get("system"), options.get("chat", "auto"), cut)
+    model: Any = SimpleNamespace(tokenizer=tokenizer)
+    parts = template.parse(options["prompt"]) if options.get("prompt") else ["", "prompt", ""]
+    plain = Prompts(model, parts, room, options.get("system"), options.get("chat", "auto"), cut)
+    conversations = Exchanges(tokenizer, options)
 
     def of(prompt: Any) -> list[int]:
-        if isinstance(prompt, str):
-            found = plain([[prompt]])[0]
-            if isinstance(found, ValueError):
-                raise ModelError(f"{found}; lower options.max_new_tokens, or leave the row out with data.train.where")
-            return found
-        if not tokenizer.chat_template:
-            raise ModelError(
-                "the prompts are conversations, which need a tokenizer with a chat template, and this base has none; "
-                "choose another base, or give prompts as texts"
-            )
-        ids: list[int] = tokenizer.apply_chat_template(prompt, add_generation_prompt=True, return_dict=False)
-        if len(ids) > room:
-            raise ModelError(
-                f"a conversation has {len(ids)} tokens, and the window has room for {room} beside the answer; lower "
-                "options.max_new_tokens, or leave the row out with data.train.where"
-            )
-        return ids
+        found = plain([[prompt]])[0] if isinstance(prompt, str) else conversations.prompt_ids([prompt])[0]
+        if isinstance(found, ValueError) or len(found) > room:
+            tokens = found if isinstance(found, ValueError) else f"a conversation has {len(found)} tokens, not {room}"
+            raise ModelError(f"{tokens}; lower options.max_new_tokens, or leave the row out with data.train.where")
+        return found
 
     return lambda prompts: [of(prompt) for prompt in prompts]
 
@@ -113,7 +100,7 @@ def check(request: Request, table: pa.Table) -> None:
 
     sizes(request.objective, request.arguments, len(table), request.processes)
     tokenizer: Any = AutoTokenizer.from_pretrained(request.base)
-    ids_of = encoder(tokenizer, AutoConfig.from_pretrained(request.base), request.options, request.arguments)
+    ids_of = encoder(request, tokenizer, AutoConfig.from_pretrained(request.base))
     for row, example in enumerate(examples(table)):
         try:
             ids_of([example["prompt"]])

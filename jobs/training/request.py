@@ -79,11 +79,6 @@ class Request:
     parts: int = 1
 
     @property
-    def weights(self) -> str:
-        """Folder of the weights that the network begins with: those of the stage before, if all of them are trained."""
-        return self.start if self.start is not None and self.method == "full" else self.base
-
-    @property
     def digest(self) -> str:
         """A hash of everything that changes the trained weights; checkpoints of another one are not continued.
 

@@ -214,7 +214,9 @@ class Scorer:
     def by_model(self, prompts: Sequence[Any], completions: Sequence[str]) -> list[float]:
         """The output of the reward model for each answer."""
         assert self.annotator is not None
-        texts = [text(self.tokenizer, prompt, answer) for prompt, answer in zip(prompts, completions, strict=True)]
+        texts = [
+            scored_text(self.tokenizer, prompt, answer) for prompt, answer in zip(prompts, completions, strict=True)
+        ]
         found: list[float] = []
         for first in range(0, len(texts), CHUNK_ROWS):
             batch = pa.record_batch({"text": pa.array(texts[first : first + CHUNK_ROWS], pa.string())})
@@ -237,16 +239,3 @@ class Scorer:
         loaded.network.config.problem_type = "regression"
         self.tokenizer = loaded.tokenizer
         self.annotator = classify.load(classify.Options(column="text"), loaded)
-
-
-def text(tokenizer: Any, prompt: Any, answer: str) -> str:
-    """What a reward model reads: the prompt with its answer.
-
-    Args:
-        tokenizer: that of the reward model; its chat template renders conversations.
-        prompt: a text, or a conversation.
-        answer: a text.
-    """
-    if isinstance(prompt, str) or getattr(tokenizer, "chat_template", None):
-        return scored_text(tokenizer, prompt, answer)
-    return "\n".join([*(str(turn["content"]) for turn in prompt), answer])

@@ -25,6 +25,9 @@ HERE = "tests.jobs.training.objectives.my_rewards"
 FAST = {"learning_rate": 1e-2, "max_steps": 32, "use_cpu": True}
 
 
+pytestmark = pytest.mark.timeout(900)
+
+
 @pytest.fixture(scope="module")
 def base(tmp_path_factory):
     return tiny_talker.save(tmp_path_factory.mktemp("talker"))
