@@ -101,4 +101,13 @@ def _continued(request: Request, network: Any) -> Any:
             f"{wanted.value} one; set the method of that adapter, or begin anew"
         )
     virtual.check_start(config)
-    return PeftModel.from_pretrained(network, request.start, is_trainable=True, config=config)
+    if not config.is_prompt_learning:
+        return PeftModel.from_pretrained(network, request.start, is_trainable=True, config=config)
+    # PEFT loads virtual tokens for inference only, so a new adapter gets those of the old one.
+    from peft import get_peft_model
+    from peft.utils import load_peft_weights, set_peft_model_state_dict
+
+    config.inference_mode = False
+    begun = get_peft_model(network, config)
+    set_peft_model_state_dict(begun, load_peft_weights(request.start, device="cpu"))
+    return begun
