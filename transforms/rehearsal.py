@@ -6,6 +6,7 @@ is computed.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -46,6 +47,11 @@ def rehearse(ref: ModelRef, name: str, options: Any) -> None:
     task = registry.get(name)
     if task.ARCHITECTURE is None or (model := load(ref, task.ARCHITECTURE)) is None:
         return
+    _set_up(task, name, options, model, ref)
+
+
+def _set_up(task: Any, name: str, options: Any, model: Model, ref: ModelRef) -> None:
+    """Construct a task with a model without weights."""
     try:
         task.load(options, model, MAX_TOKENS["cpu"])
     except UserError:
@@ -60,8 +66,10 @@ def rehearse(ref: ModelRef, name: str, options: Any) -> None:
 
 def _rehearse_rows(ref: ModelRef, name: str, options: Any) -> None:
     """The same for a model whose rows have adapters of their own; adapters that differ in numbers only, once."""
-    loader = resolve(registry.get(name).ARCHITECTURE or "")
+    task = registry.get(name)
+    loader = resolve(task.ARCHITECTURE or "")
     reader = loading.reader_of(ref, loader)
+    models: dict[int | None, Model | None] = {}
     seen: set[Any] = set()
     tokenizer = tokenizers.read(ref.path, read_config(ref), ref.trusted)
     for each in loading.references(ref):
@@ -70,9 +78,11 @@ def _rehearse_rows(ref: ModelRef, name: str, options: Any) -> None:
         if each.adapter is not None:
             kind.check(each.adapter)
         shape = None if each.adapter is None else id(reader.structure(each.adapter))
-        if (shape, labels) not in seen:
-            seen.add((shape, labels))
-            rehearse(each, name, options)
+        if shape not in models:
+            models[shape] = load(each, loader)
+        if (model := models[shape]) is not None and labels not in seen:
+            seen.add(labels)
+            _set_up(task, name, options, replace(model, config=config), each)
         loading.check(each, set(), loader.__name__, tokenizer)
 
 

@@ -84,15 +84,8 @@ def _output_type(task_plan: TaskPlan) -> pa.DataType:
     options, module = task_plan.spec.options, registry.get(task_plan.spec.task)
     if not task_plan.adapters:
         return module.output_type(options, configured(task_plan))
-    types: dict[str, pa.DataType] = {}
-    for name, pin in task_plan.adapters.items():
-        alone = replace(task_plan, adapter=pin, adapters={})
-        try:
-            if pin is not None:
-                kind.check(str(alone.reference(weights=False).adapter))
-            types[name] = module.output_type(options, configured(alone))
-        except UserError as error:
-            raise type(error)(f"adapters.{name}: {error}") from error
+    configs = zip(task_plan.adapters, configurations(task_plan), strict=True)
+    types = {name: module.output_type(options, config) for name, config in configs}
     first, *others = types
     if odd := [name for name in others if types[name] != types[first]]:
         raise SpecError(
@@ -100,6 +93,26 @@ def _output_type(task_plan: TaskPlan) -> pa.DataType:
             "type; give them to tasks with different columns"
         )
     return types[first]
+
+
+def configurations(task_plan: TaskPlan) -> list[PretrainedConfig]:
+    """The configuration of a task's model with the labels of each of its adapters, in their order; one without any.
+
+    Raises:
+        UserError: the model or an adapter does not fit the task, or adapters by row are no plain LoRA.
+    """
+    if not task_plan.adapters:
+        return [configured(task_plan)]
+    found = []
+    for name, pin in task_plan.adapters.items():
+        alone = replace(task_plan, adapter=pin, adapters={})
+        try:
+            if pin is not None:
+                kind.check(str(alone.reference(weights=False).adapter))
+            found.append(configured(alone))
+        except UserError as error:
+            raise type(error)(f"adapters.{name}: {error}") from error
+    return found
 
 
 def configured(task_plan: TaskPlan) -> PretrainedConfig:

@@ -6,7 +6,7 @@ from collections import Counter
 
 from jobs.plan import Plan, TaskPlan
 from jobs.plan.hub_requests import expected
-from jobs.report.shown import count
+from jobs.report.shown import adapters, count
 
 
 def lines(plan: Plan, asked: int = 0) -> list[tuple[str, str]]:
@@ -47,6 +47,8 @@ def task_text(task: TaskPlan) -> str:
     """A task in one line: `into sentiment, org/model version 9a91c0de, precision float32`."""
     parts = [f"into {task.spec.into}"]
     parts += [f"{pin.name} version {pin.commit[:12]}" for pin in (task.model, task.adapter) if pin is not None]
+    if task.adapters:
+        parts.append(adapters(str(task.spec.adapter_column), task.to_json()["adapters"]))
     if task.model is not None:
         chosen = task.spec.dtype == "auto" != task.dtype
         parts.append(f"precision {task.dtype}" + (" (chosen for this machine)" if chosen else ""))

@@ -63,7 +63,9 @@ def _commits(sink: Store, plan: str) -> list[str]:
     """The commits of all models and adapters of a plan."""
     try:
         tasks = json.loads(sink.get(plan))["tasks"]
-        return [task[key]["commit"] for task in tasks for key in ("model", "adapter") if task[key]]
+        # Plans of earlier versions have no adapters by row.
+        pins = [pin for task in tasks for pin in (task["model"], task["adapter"], *task.get("adapters", {}).values())]
+        return [pin["commit"] for pin in pins if pin]
     except (ValueError, KeyError, TypeError) as error:
         raise UnreadableSink(
             f"{sink.url}/{plan} is damaged ({error}); restore it, or delete it: part files name their models too"

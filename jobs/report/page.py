@@ -16,7 +16,7 @@ from jobs.plan.text import lines
 from jobs.report import FINISHED, accuracy, drift, picture
 from jobs.report.findings import Findings
 from jobs.report.history import FOLDER, Kept
-from jobs.report.shown import clock, count, duration, nothing_new, size, were
+from jobs.report.shown import adapters, clock, count, duration, nothing_new, size, were
 from jobs.store.names import REJECTED, STAGED_REJECTED
 
 if TYPE_CHECKING:
@@ -85,6 +85,9 @@ def task_line(task: Mapping[str, Any]) -> tuple[str, str]:
     for what in ("model", "adapter"):
         if pin := task[what]:
             words.append(f"{what} {pin['name']}, version {pin['commit'][:12]}")
+    # Reports of earlier versions do not have the key.
+    if by_row := task.get("adapters"):
+        words.append(adapters(spec["adapter_column"], by_row))
     if task["model"]:
         words.append(f"precision {task['dtype']}")
     if task.get("agreement") is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -10,6 +11,8 @@ from zoneinfo import ZoneInfo
 # Characters of a text or a value that a report shows.
 CHARACTERS = 240
 ITEMS = 8
+# Adapters by row that a report names; the others are counted.
+ADAPTERS = 3
 
 
 def shown(value: Any, characters: int = CHARACTERS) -> str | None:
@@ -73,6 +76,21 @@ def clock(time: datetime, timezone: str = "UTC") -> str:
     """
     local = time.astimezone(ZoneInfo(timezone))
     return f"{local:%Y-%m-%d %H:%M %Z}"
+
+
+def adapters(column: str, by_name: Mapping[str, Any]) -> str:
+    """Adapters by row in a few words, however many: `60 adapters by customer (acme: ./acme version 9a91c0; 59 more)`.
+
+    Args:
+        column: the column that names them.
+        by_name: name -> its pin as JSON, or None for the model without an adapter.
+    """
+    named = [
+        f"{name}: {pin['name']} version {pin['commit'][:12]}" if pin else f"{name}: the model without one"
+        for name, pin in list(by_name.items())[:ADAPTERS]
+    ]
+    rest = [f"{len(by_name) - ADAPTERS} more"] if len(by_name) > ADAPTERS else []
+    return f"{count(len(by_name), 'adapter')} by {column} ({'; '.join([*named, *rest])})"
 
 
 def _text(value: Any) -> str:

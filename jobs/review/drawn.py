@@ -18,8 +18,10 @@ from jobs.review.challenger import Differences, Waiting
 from jobs.review.draw import UNIFORM_SHARE, draw
 from jobs.review.population import Population
 from jobs.sink.folder import FolderSink
+from jobs.spec import DEFAULT
 from jobs.spec.review import ReviewSpec
 from transforms.errors import NightscribeError
+from transforms.options import with_fields
 
 LOG = logging.getLogger(__name__)
 
@@ -63,7 +65,7 @@ def draw_rows(plan: Plan, sink: FolderSink, task: TaskPlan, population: Populati
         probability[len(chosen) - len(differences.rows) :] = differences.probability
     table = populations.take(plan, sink, population, chosen)
     text = populations.texts(task, table)
-    origin = _origin(plan, task, population, chosen)
+    origin = _origin(plan, task, population, chosen) | {"review_adapter": _adapters(task, table)}
     values: dict[str, Any] = (
         origin
         | _difference(waiting, differences, len(chosen))
@@ -91,7 +93,6 @@ def _origin(plan: Plan, task: TaskPlan, population: Population, chosen: np.ndarr
         "review_job": plan.spec.name,
         "review_run": plan.run_id,
         "review_model": _named(task.model),
-        "review_adapter": _named(task.adapter),
     }
     return {name: [value] * len(chosen) for name, value in same.items()} | {
         "review_file": [entry.key for entry in entries],
@@ -113,6 +114,16 @@ def _difference(waiting: Waiting | None, found: Differences | None, rows: int) -
         "review_others": [found.others] * count,
     }
     return {name: [None] * (rows - count) + mine for name, mine in values.items()}
+
+
+def _adapters(task: TaskPlan, rows: pa.Table) -> list[str | None]:
+    """NAME@COMMIT of the adapter that computed each row; None for the model without one."""
+    if task.spec.adapter_column is None:
+        return [_named(task.adapter)] * len(rows)
+    table: Any = rows
+    column = with_fields(table, [task.spec.adapter_column]).column(task.spec.adapter_column)
+    default = task.adapters.get(DEFAULT)
+    return [_named(task.adapters.get(name, default)) for name in column.cast(pa.string()).to_pylist()]
 
 
 def _named(pin: Pin | None) -> str | None:

@@ -53,8 +53,10 @@ def of(task: TaskPlan) -> Question:
     name = task.spec.task
     if name not in ("classify", "ner"):
         return Question(name)
-    config = task_plans.configured(task)
-    names = heads.labels(config)
+    configs = task_plans.configurations(task)
+    config = configs[0]
+    # Adapters by row may have labels of their own.
+    names = list(dict.fromkeys(label for each in configs for label in heads.labels(each)))
     if name == "ner":
         names = [kind for kind in dict.fromkeys(Scheme(names).names) if kind != "O"]
     return Question(name, tuple(names), getattr(config, "problem_type", None) == "multi_label_classification")

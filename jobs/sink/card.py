@@ -19,7 +19,7 @@ from datasets.utils.metadata import MetadataConfigs
 from huggingface_hub import CardData, DatasetCard
 
 from jobs.plan import Plan
-from jobs.report.shown import count
+from jobs.report.shown import adapters, count
 from jobs.sink.part import readable
 from jobs.sink.published import Published
 from jobs.sink.repository import CARD, Mirror
@@ -231,6 +231,8 @@ def _provenance(plan: Plan) -> list[tuple[str, str]]:
     for task in plan.tasks:
         pins = [("model", task.model), ("adapter", task.adapter)]
         named = [f"{what} `{pin.name}` at `{pin.commit}`" for what, pin in pins if pin is not None]
+        if task.adapters:
+            named.append(adapters(f"`{task.spec.adapter_column}`", task.to_json()["adapters"]))
         rows.append((f"{task.spec.task} into `{task.spec.into}`", ", ".join(named) or "no model"))
     return [*rows, ("run", f"`{plan.run_id}`"), ("date", f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC")]
 

@@ -210,7 +210,7 @@ def _footer(plan: Plan, shard: Shard) -> dict[str, str]:
     metadata = {"nightscribe.fingerprint": plan.fingerprint.digest, SOURCE: shard.key}
     metadata["nightscribe.source_version"] = shard.version
     for i, task in enumerate(plan.tasks):
-        commits = [f"{pin.name}@{pin.commit}" for pin in (task.model, task.adapter) if pin is not None]
+        commits = [f"{pin.name}@{pin.commit}" for pin in task.pins]
         computed = [task.dtype, task.device] if task.model is not None else []
         computed += [task.engine] if task.engine != "torch" else []
         computed += [f"agreement {task.agreement:g}"] if task.agreement is not None else []

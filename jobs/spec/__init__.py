@@ -94,9 +94,9 @@ class TaskSpec(BaseModel):
         if not isinstance(given, dict):
             return given
         if not given:
-            raise ValueError("is empty; give at least one name with its adapter")
+            raise ValueError("no adapter is named; give at least one name with its adapter, such as default: base")
         if nameless := [name for name, adapter in given.items() if adapter is None]:
-            raise ValueError(f"has no adapter for {nameless[0]}; write {nameless[0]}: {BASE} for the model without one")
+            raise ValueError(f"{nameless[0]} has no adapter; write {nameless[0]}: {BASE} for the model without one")
         # YAML reads 17 and yes as a number and a boolean.
         return {_as_text(name): adapter for name, adapter in given.items()}
 
