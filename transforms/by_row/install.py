@@ -10,34 +10,20 @@ from torch import nn
 from transforms.by_row.layers import LowRankEmbedding, OwnModule, linear
 from transforms.by_row.selection import Selection
 from transforms.by_row.terms import Adapter
-from transforms.errors import ModelError
 
 
-def install(network: Any, adapters: Sequence[Adapter | None], names: Sequence[str], selection: Selection) -> None:
+def install(network: Any, adapters: Sequence[Adapter | None], selection: Selection) -> None:
     """Replace the layers that the adapters change, in place.
 
     Args:
         network: the base in float32, before any of its layers is packed or fused.
         adapters: its adapters, by number; None for the base alone.
-        names: the folder of each, for messages.
         selection: the adapters of the current forward pass.
-
-    Raises:
-        ModelError: an adapter changes weights that several layers of the base share.
     """
     known = [adapter for adapter in adapters if adapter is not None]
     own = sorted({name for adapter in known for name in adapter.own})
     linears = sorted({name for adapter in known for name in adapter.terms})
     embeddings = sorted({name for adapter in known for name in adapter.embeddings})
-    shared = _shared(network)
-    for name in (*linears, *embeddings):
-        module = network.get_submodule(name)
-        if id(module.weight) in shared:
-            folder = next(n for n, a in zip(names, adapters, strict=True) if a and {*a.terms, *a.embeddings} & {name})
-            raise ModelError(
-                f"adapter {folder!r} changes {name}, whose weights the base uses in several layers, and adapters by "
-                "row leave those as they are; use `adapter:` in a task of its own for it"
-            )
     for name in linears:
         terms = [None if adapter is None else adapter.terms.get(name) for adapter in adapters]
         _put(network, name, linear(network.get_submodule(name), terms, selection))
@@ -52,13 +38,3 @@ def install(network: Any, adapters: Sequence[Adapter | None], names: Sequence[st
 def _put(network: nn.Module, name: str, module: nn.Module) -> None:
     parent, _, last = name.rpartition(".")
     setattr(network.get_submodule(parent), last, module)
-
-
-def _shared(network: nn.Module) -> set[int]:
-    """The ids of weights that more than one module holds, such as those of the embeddings and the language head."""
-    seen: set[int] = set()
-    shared: set[int] = set()
-    for module in network.modules():
-        for parameter in module.parameters(recurse=False):
-            (shared if id(parameter) in seen else seen).add(id(parameter))
-    return shared

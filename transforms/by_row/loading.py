@@ -62,7 +62,7 @@ def lay(network: Any, ref: ModelRef, loader: Any, missing: set[str], tokenizer: 
         check(each, missing, loader.__name__, tokenizer)
         found.append(None if each.adapter is None else reader.read(each.adapter))
     selection = Selection()
-    install(network, found, [folder or ref.path for folder in ref.adapters], selection)
+    install(network, found, selection)
     return Adapters(selection, tuple(map(read_config, references(ref))))
 
 

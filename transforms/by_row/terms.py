@@ -142,7 +142,7 @@ def _ask(network: Any, adapter: str) -> Structure:
     from peft.tuners.lora import layer as lora
     from peft.utils import AuxiliaryTrainingWrapper, ModulesToSaveWrapper
 
-    embedding = network.get_input_embeddings()
+    embedding, shared = network.get_input_embeddings(), _shared(network)
     laid: Any = adapters.applied(network, adapter)
     layers: dict[str, Layer] = {}
     own: dict[str, nn.Module] = {}
@@ -159,6 +159,11 @@ def _ask(network: Any, adapter: str) -> Structure:
                 f"adapter {adapter!r} trains {name} in a way that adapters by row cannot share a batch with"
             )
         elif isinstance(module, lora.LoraLayer):
+            if id(getattr(module.get_base_layer(), "weight", None)) in shared:
+                raise ModelError(
+                    f"adapter {adapter!r} changes {name}, whose weights the base uses in several layers, and adapters "
+                    "by row leave those as they are; use `adapter:` in a task of its own for it"
+                )
             layers[name] = _layer(adapter, name, module, lora)
     shapes = {key: tuple(tensor.shape) for key, tensor in get_peft_model_state_dict(laid).items()}
     return Structure(layers, own, shapes)
@@ -175,3 +180,13 @@ def _layer(adapter: str, name: str, module: Any, lora: Any) -> Layer:
         f"adapter {adapter!r} changes {name}, a {kind}, and adapters by row may change linear layers and embeddings "
         "only; use `adapter:` in a task of its own for it"
     )
+
+
+def _shared(network: nn.Module) -> set[int]:
+    """The ids of weights that more than one module holds, such as those of the embeddings and the language head."""
+    seen: set[int] = set()
+    shared: set[int] = set()
+    for module in network.modules():
+        for parameter in module.parameters(recurse=False):
+            (shared if id(parameter) in seen else seen).add(id(parameter))
+    return shared
