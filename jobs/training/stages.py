@@ -45,7 +45,9 @@ def run(spec: TrainingSpec, rows: Rows, folder: Path, watch: Watch | None = None
     every = zip(names, [*spec.earlier, spec], [*rows.earlier, rows], strict=True)
     for number, (name, stage, own) in enumerate(every):
         place = stage_folder(folder, number, name)
-        result = train.train(stage, own, place, _named(watch, name), stop, before)
+        # A reward model is no policy: it begins with its base.
+        start = Before() if stage.objective == "reward" else before
+        result = train.train(stage, own, place, _named(watch, name), stop, start)
         before = _after(before, stage, Request.read(place), result)
         curves += [entry | {"stage": name} for entry in result.curves]
         seconds += result.seconds

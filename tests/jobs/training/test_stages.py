@@ -92,8 +92,14 @@ def test_preferences_for_short_answers_become_a_reward_model_and_a_policy_that_g
         thread = threading.Thread(target=run)
         thread.start()
         if stage is not None:
-            folder = wait_for(lambda stage=stage: list(work.glob(f"*/{stage}")), timeout=400)[0]
-            wait_for(lambda folder=folder: list(folder.glob("checkpoints/checkpoint-*/complete")), timeout=400)
+            folder = wait_for(lambda stage=stage, errors=errors: list(work.glob(f"*/{stage}")) or errors, timeout=400)[
+                0
+            ]
+            wait_for(
+                lambda folder=folder, errors=errors: errors or list(folder.glob("checkpoints/checkpoint-*/complete")),
+                timeout=400,
+            )
+            assert not errors
             children(folder)[0].send_signal(signal.SIGKILL)
         thread.join()
         assert ("SIGKILL" in str(errors[0])) if stage is not None else not errors
