@@ -39,9 +39,9 @@ def train_command(arguments: argparse.Namespace) -> None:
     # Imports take seconds; a mistake in the file is reported before them.
     from jobs.execute import stop
     from jobs.retraining import round as rounds
-    from jobs.training import train
+    from jobs.training import shown
 
-    with stop.on_signals() as stopped, train.shown(parsed.name, arguments.quiet) as watch:
+    with stop.on_signals() as stopped, shown.shown(parsed.name, arguments.quiet) as watch:
         outcome = rounds.run(parsed, watch, stopped)
     print(outcome.to_json())
 

@@ -12,7 +12,8 @@ import pyarrow as pa
 
 from jobs.models import code, hub
 from jobs.plan import Plan, TaskPlan, fingerprint
-from jobs.spec import BASE, JobSpec, TaskSpec
+from jobs.spec import JobSpec
+from jobs.spec.task import BASE, TaskSpec
 from transforms import adapter as adapters
 from transforms import registry
 from transforms.by_row import kind

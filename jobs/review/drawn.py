@@ -18,8 +18,8 @@ from jobs.review.challenger import Differences, Waiting
 from jobs.review.draw import UNIFORM_SHARE, draw
 from jobs.review.population import Population
 from jobs.sink.folder import FolderSink
-from jobs.spec import DEFAULT
 from jobs.spec.review import ReviewSpec
+from jobs.spec.task import DEFAULT
 from transforms.errors import NightscribeError
 from transforms.options import with_fields
 

@@ -14,7 +14,7 @@ import torch
 from transformers import EarlyStoppingCallback, TrainerCallback
 
 from jobs.training import memory, methods, processes
-from jobs.training.methods import virtual
+from jobs.training.methods import qlora, virtual
 from jobs.training.request import CHECKPOINTS, PROGRESS, Request
 from jobs.training.sampler import LengthSampler
 from jobs.training.setup import Setup
@@ -141,7 +141,7 @@ def trainer(request: Request, setup: Setup, network: Any, folder: Path, train: l
         arguments = arguments_kind(**_arguments(request, setup, folder, len(train) * setup.repeats, bool(validation)))
         if arguments.load_best_model_at_end:
             watch.append(EarlyStoppingCallback(PATIENCE))
-        return shared(kind, by_length)(
+        made = shared(kind, by_length)(
             model=network,
             args=arguments,
             train_dataset=Dataset.from_list(train),
@@ -152,6 +152,9 @@ def trainer(request: Request, setup: Setup, network: Any, folder: Path, train: l
             **({} if setup.collator is None else {"data_collator": setup.collator}),
             **setup.more,
         )
+        if request.method == "qlora":
+            qlora.in_float32(made.model)
+        return made
     # Values that a class of the library refuses: its fields are typed, and their meaning is checked here only.
     except (ValueError, NotImplementedError) as error:
         said = " ".join(str(error).split())[:300]

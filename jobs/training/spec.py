@@ -12,11 +12,11 @@ from pydantic import Field
 
 from jobs.evaluation import metrics
 from jobs.gate.spec import GateSpec
-from jobs.spec import options_adapter
 from jobs.spec.complaint import keys_of, sentence
 from jobs.spec.content import load, refuse_tokens
 from jobs.spec.schedule import ScheduleSpec, TriggerSpec
 from jobs.spec.section import Section
+from jobs.spec.task import options_adapter
 from jobs.training import processes, settings, staged, support
 from jobs.training.sections import BaseSpec, DataSpec, FractionSpec, RewardSpec, TeacherSpec
 from transforms import registry

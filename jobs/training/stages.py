@@ -17,7 +17,8 @@ from jobs.training.data import Rows
 from jobs.training.request import Request
 from jobs.training.rewards import Folders
 from jobs.training.spec import TrainingSpec
-from jobs.training.train import Before, Result, Watch
+from jobs.training.supervise import Watch
+from jobs.training.train import Before, Result
 
 
 def run(spec: TrainingSpec, rows: Rows, folder: Path, watch: Watch | None = None, stop: StopToken = NEVER) -> Result:

@@ -1,15 +1,9 @@
-"""Trains in a child process: its progress, its errors as one sentence, and an end within seconds when asked."""
+"""Trains what a training file asks for, in a process of its own, and goes on where the folder of the training is."""
 
 from __future__ import annotations
 
-import contextlib
 import json
 import shutil
-import signal
-import subprocess
-import sys
-import time
-from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -17,31 +11,17 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 from filelock import FileLock, Timeout
-from tqdm import tqdm
 
-from jobs.execute.bar import LINE_EVERY_S
 from jobs.execute.stop import NEVER, StopToken
 from jobs.models import hub
-from jobs.training import methods, processes, rewards, support
+from jobs.training import methods, processes, rewards, supervise, support
 from jobs.training import request as files
 from jobs.training.data import Rows
 from jobs.training.request import Request
 from jobs.training.rewards import Folders
 from jobs.training.spec import TrainingSpec
-from transforms.errors import ModelError, RunError, Stopped
-
-POLL_S = 0.2
-
-# Seconds that the child has to end after SIGTERM.
-GRACE_S = 5.0
-
-# Characters of the child's log in a message about its end.
-LAST_CHARACTERS = 300
-
-# What the progress shows of a line.
-SHOWN = ("loss", "eval_loss", "reward", "kl")
-
-Watch = Callable[[dict[str, Any]], None]
+from jobs.training.supervise import Watch
+from transforms.errors import ModelError, RunError
 
 
 @dataclass(frozen=True)
@@ -118,7 +98,7 @@ def train(
             request = request_of(spec, rows, before)
             _prepare(folder, request, rows)
             if not (folder / files.RESULT_JSON).is_file():
-                while _supervise(folder, watch or (lambda line: None), stop):
+                while supervise.supervise(folder, watch or (lambda line: None), stop):
                     # Memory was too small: all processes again, with half the rows at once.
                     request = Request.read(folder)
                     replace(request, parts=request.parts * 2).write(folder)
@@ -191,51 +171,6 @@ def _teacher(spec: TrainingSpec) -> dict[str, str]:
     return found
 
 
-@contextlib.contextmanager
-def shown(name: str, quiet: bool = False) -> Iterator[Watch]:
-    """Give a function that shows the progress on stderr: a bar on a terminal, a line every 30 s in a log.
-
-    Args:
-        name: name of the training.
-        quiet: show nothing.
-    """
-
-    def described(line: dict[str, Any]) -> str:
-        return f"{name}, {line['stage']}" if "stage" in line else name
-
-    if quiet:
-        yield lambda line: None
-    elif sys.stderr.isatty():
-        with tqdm(unit=" steps", desc=name, delay=0.5) as bar:
-
-            def redraw(line: dict[str, Any]) -> None:
-                bar.total = line["steps"]
-                if "memory" in line:
-                    bar.write(f"{name}: {line['memory']}", file=sys.stderr)
-                losses: dict[str, object] = {k: f"{line[k]:.4g}" for k in SHOWN if k in line}
-                bar.set_description(described(line))
-                if losses:
-                    bar.set_postfix(losses, refresh=False)
-                bar.update(line["step"] - bar.n)
-
-            yield redraw
-    else:
-        shown_at = time.monotonic()
-
-        def print_line(line: dict[str, Any]) -> None:
-            nonlocal shown_at
-            if "memory" in line:
-                print(f"{name}: {line['memory']}", file=sys.stderr, flush=True)
-            if time.monotonic() - shown_at >= LINE_EVERY_S:
-                shown_at = time.monotonic()
-                loss = "".join(f", {key} {line[key]:.4g}" for key in SHOWN if key in line)
-                print(
-                    f"{described(line)}: step {line['step']:,} of {line['steps']:,}{loss}", file=sys.stderr, flush=True
-                )
-
-        yield print_line
-
-
 def _prepare(folder: Path, request: Request, rows: Rows) -> None:
     """Write what the child reads; remove what another training left in the folder."""
     if (folder / files.REQUEST).is_file() and (before := Request.read(folder)).digest == request.digest:
@@ -248,81 +183,6 @@ def _prepare(folder: Path, request: Request, rows: Rows) -> None:
     pq.write_table(rows.train, folder / files.TRAIN)
     pq.write_table(rows.validation, folder / files.VALIDATION)
     request.write(folder)
-
-
-def _supervise(folder: Path, watch: Watch, stop: StopToken) -> bool:
-    """Train to the end; returns whether it has to be started again with fewer rows at once."""
-    for name in (files.ERROR, files.ENDED):
-        (folder / name).unlink(missing_ok=True)
-    module, environment = processes.command(Request.read(folder))
-    command = [sys.executable, "-m", module, str(folder)]
-    lines = _new_lines(folder / files.PROGRESS)
-    with (folder / files.LOG).open("ab") as log:
-        child = subprocess.Popen(command, stdout=log, stderr=log, stdin=subprocess.DEVNULL, env=environment)
-        try:
-            while child.poll() is None:
-                if stop.is_set():
-                    raise Stopped("the training was asked to stop; its checkpoints are kept, run again to continue")
-                for line in next(lines):
-                    watch(line)
-                time.sleep(POLL_S)
-        finally:
-            _end(child)
-    for line in next(lines):
-        watch(line)
-    if child.returncode and _memory_was_too_small(folder):
-        return True
-    if child.returncode:
-        raise _failure(folder, child.returncode)
-    return False
-
-
-def _end(child: subprocess.Popen[bytes]) -> None:
-    if child.poll() is None:
-        child.terminate()
-        try:
-            child.wait(GRACE_S)
-        except subprocess.TimeoutExpired:
-            child.kill()
-            child.wait()
-
-
-def _new_lines(file: Path) -> Iterator[list[dict[str, Any]]]:
-    """Whole lines that were added to the file since the last look; those of an earlier process are skipped."""
-    place = file.stat().st_size if file.is_file() else 0
-    rest = b""
-    while True:
-        found = b""
-        if file.is_file():
-            with file.open("rb") as stream:
-                stream.seek(place)
-                found = stream.read()
-        place += len(found)
-        *whole, rest = (rest + found).split(b"\n")
-        yield [json.loads(line) for line in whole if line]
-
-
-def _memory_was_too_small(folder: Path) -> bool:
-    error = folder / files.ERROR
-    return error.is_file() and json.loads(error.read_text(encoding="utf-8"))["kind"] == "memory"
-
-
-def _failure(folder: Path, code: int) -> Exception:
-    if (folder / files.ERROR).is_file():
-        content = json.loads((folder / files.ERROR).read_text(encoding="utf-8"))
-        return (ModelError if content["kind"] == "user" else RunError)(content["message"])
-    which = "the training process"
-    if (folder / files.ENDED).is_file():
-        ended = json.loads((folder / files.ENDED).read_text(encoding="utf-8"))
-        which, code = f"process {ended['process'] + 1} of the training", ended["code"]
-    how = f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
-    hint = " (often too little memory)" if code == -signal.SIGKILL else ""
-    said = (folder / files.LOG).read_text(encoding="utf-8", errors="replace").splitlines()
-    last = " | ".join(line.strip() for line in said if line.strip())[-LAST_CHARACTERS:] if said else "nothing"
-    return RunError(
-        f"{which} {how}{hint}; run again to continue from its last checkpoint; its log "
-        f"({folder / files.LOG}) ends with: {last}"
-    )
 
 
 def _result(folder: Path) -> Result:

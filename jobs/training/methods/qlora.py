@@ -109,6 +109,19 @@ def prepared(request: Request, network: Any) -> Any:
     return prepare_model_for_kbit_training(network, use_gradient_checkpointing=False)
 
 
+def in_float32(network: Any) -> None:
+    """Train the weights of the adapter in float32, in place.
+
+    TRL's trainers round those over a quantised base to bfloat16. A trained head then does not fit its float32 inputs,
+    and the adapter that is saved has lost the small updates of its weights.
+    """
+    import torch
+
+    for weight in network.parameters():
+        if weight.requires_grad and weight.dtype == torch.bfloat16:
+            weight.data = weight.data.float()
+
+
 def plain(config: Any) -> Any:
     """The configuration of a base without what its quantisation has left in it, in place."""
     for name in ("quantization_config", "_pre_quantization_dtype"):

@@ -163,7 +163,15 @@ def test_merge_writes_a_model_that_gives_the_rows_of_base_and_adapter(call, regi
     merged = lake.job(source, tmp_path / "out-merged", models)
     merged["tasks"][0]["model"] = str(tmp_path / "merged")
     lake.execute(merged)
-    assert lake.read(tmp_path / "out-merged").equals(lake.read(tmp_path / "out"))
+    rows, same = (lake.read(tmp_path / name) for name in ("out", "out-merged"))
+    assert same.drop_columns("sentiment").equals(rows.drop_columns("sentiment"))
+    for one_row, other in zip(rows["sentiment"].to_pylist(), same["sentiment"].to_pylist(), strict=True):
+        # Matrix products of some processors depend on where in memory the weights lie.
+        assert one_row is None or (one_row["label"], one_row["score"]) == (
+            other["label"],
+            pytest.approx(other["score"]),
+        )
+        assert (one_row is None) == (other is None)
 
     code, _, err = call("merge", "champion", tmp_path / "merged")
     assert code == 2

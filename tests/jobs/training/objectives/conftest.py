@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from jobs.training import child, train
+from jobs.training import child, supervise
 from jobs.training.request import Request
 
 
@@ -12,6 +12,6 @@ def in_process(monkeypatch):
     """Train in this process, with one thread: two of them wait for each other at every small product."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
-    monkeypatch.setattr(train, "_supervise", lambda folder, watch, stop: child.learn(folder, Request.read(folder)))
+    monkeypatch.setattr(supervise, "supervise", lambda folder, watch, stop: child.learn(folder, Request.read(folder)))
     yield
     torch.set_num_threads(threads)
