@@ -65,9 +65,14 @@ def _method_refusal(method: str, task: str, architecture: str | None) -> str | N
     if task != "classify" or method not in ("prefix", "prompt", "p-tuning"):
         return None
     if architecture == "encoder-decoder":
+        why = (
+            "because PEFT lengthens the encoder's mask by the prefix, which only the decoder has"
+            if method == "prefix"
+            else "whose head looks for the end of the text in the tokens, which PEFT replaces by embeddings"
+        )
         return (
-            f"method {method} cannot train a classifier over an encoder-decoder, whose head looks for the end of the "
-            "text in the tokens, which PEFT replaces; use method: lora, qlora, ia3 or full"
+            f"method {method} cannot train a classifier over an encoder-decoder, {why}; use method: lora, qlora, ia3 "
+            "or full"
         )
     if architecture == "causal" and method != "prefix":
         return (
