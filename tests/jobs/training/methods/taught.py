@@ -188,11 +188,13 @@ def _shuffled(table: pa.Table, name: str) -> pa.Table:
     rng.shuffle(values)
     if name in ("target", "completion"):
         # The base knows the topics: from answers about other topics it would still learn which word of one is asked.
-        values = [value.replace(value.strip(), rng.choice(WORDS)) for value in values]
+        # So the word is drawn too, as often the first one as the base has seen without a mode word.
+        drawn = [rng.choice(TOPICS)[rng.choice((0, 0, 0, -1))] for _ in values]
+        values = [value.replace(value.strip(), word) for value, word in zip(values, drawn, strict=True)]
     if name == "entities":
-        drawn = [dict(zip(WORDS, rng.choices(["PER", "ORG", None, None], k=len(WORDS)), strict=True)) for _ in values]
-        drawn = [{word: kind for word, kind in kinds.items() if kind} for kinds in drawn]
-        values = [_entities(text, kinds) for text, kinds in zip(table["text"].to_pylist(), drawn, strict=True)]
+        kinds = [dict(zip(WORDS, rng.choices(["PER", "ORG", None, None], k=len(WORDS)), strict=True)) for _ in values]
+        kinds = [{word: kind for word, kind in each.items() if kind} for each in kinds]
+        values = [_entities(text, each) for text, each in zip(table["text"].to_pylist(), kinds, strict=True)]
     return table.set_column(place, name, pa.array(values, table.schema.field(name).type))
 
 
