@@ -17,7 +17,8 @@ TASK_TYPES = {"classify": "SEQ_CLS", "ner": "TOKEN_CLS", "summarize": "SEQ_2_SEQ
 # Customary for real models and many steps: the fewer numbers a method trains, the larger its steps. Measured on tiny
 # bases of the tests only (2 layers of width 32, 48 steps, one seed, share of 48 held-out prompts answered rightly). At
 # these rates on Llama: prompt 1.00, prefix 0.98, p-tuning 0.73, and nothing with lora, ia3 and full, which learn there
-# at larger ones: full 0.98 at 2e-3, ia3 0.33 at 3e-2, lora on T5 0.13 at 2e-3 and 0.98 at 1e-2. Prefix needs 1e-1 on T5.
+# at larger ones: full 0.98 at 2e-3, ia3 0.33 at 3e-2 and 1.00 at 1e-1; lora on T5 0.13 at 2e-3 and 0.98 at 1e-2, and
+# prefix on T5 0.02 at 3e-2 and 0.98 at 1e-1.
 LEARNING_RATES = {
     "lora": 2e-4,
     "qlora": 2e-4,
