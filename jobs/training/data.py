@@ -129,6 +129,13 @@ def _over(earlier: Sequence[Rows], own: str) -> str:
     return hashlib.sha256(json.dumps([*(rows.train_hash for rows in earlier), own]).encode()).hexdigest()
 
 
+def _conversations(spec: TrainingSpec, names: Sequence[str]) -> str:
+    """How to read conversations, for rows that have them and not the columns that are missing."""
+    other = spec.data.model_copy(update={"messages": "messages"})
+    fits = "messages" in other.columns(spec.task, spec.objective) and {spec.data.prompt, spec.data.completion} == {None}
+    return "; for conversations write data.messages: messages" if fits and "messages" in names else ""
+
+
 def _canonical(
     spec: TrainingSpec, section: SourceSpec, place: str, named: Mapping[str, str] | None = None
 ) -> tuple[pa.Table, int]:
@@ -152,6 +159,7 @@ def _canonical(
             key = "slices" if role in spec.slices else f"data.{role}"
             raise SpecError(
                 f"column {column!r} ({key}) is not in {place}{suggest(column, planned.schema.names, 'columns')}"
+                f"{_conversations(spec, planned.schema.names)}"
             )
     if spec.task == "generate" or spec.objective in PAIRED:
         types = {role: planned.schema.field(column).type for role, column in roles.items()}

@@ -11,6 +11,7 @@ from typing import Any
 
 from jobs.training.data import Rows
 from jobs.training.exchanges import NO_TEMPLATE, Exchanges, Text
+from jobs.training.methods import virtual
 from jobs.training.scored_text import scored_text
 from jobs.training.sections import PROMPTED
 from jobs.training.setup import window
@@ -22,7 +23,7 @@ SHOWN = 60
 
 
 def check(spec: TrainingSpec, rows: Rows, base: str, config: Any) -> None:
-    """Refuse conversations without a chat template, and prompts that leave no room for an answer.
+    """Refuse virtual tokens and prompts that leave no room, and conversations without a chat template.
 
     Args:
         spec: the training file.
@@ -33,6 +34,9 @@ def check(spec: TrainingSpec, rows: Rows, base: str, config: Any) -> None:
     Raises:
         ModelError: one sentence that names the column, a row and the fix.
     """
+    # What the window needs to know of the training.
+    training: Any = SimpleNamespace(method=spec.method, adapter=spec.peft())
+    _fits_ahead(training, base, config)
     scores = spec.objective == "reward"
     # Prompts of rloo and grpo are checked with the room that their answers need, by `policy.check`.
     if spec.objective in PROMPTED or not (scores or spec.task == "generate"):
@@ -40,8 +44,6 @@ def check(spec: TrainingSpec, rows: Rows, base: str, config: Any) -> None:
     from transformers import AutoTokenizer
 
     tokenizer: Any = AutoTokenizer.from_pretrained(base)
-    # What the window needs to know of the training.
-    training: Any = SimpleNamespace(method=spec.method, adapter=spec.peft())
     limit = window(tokenizer, config, training)
     exchanges = None if scores else Exchanges(tokenizer, spec.options)
     for place, prompt, answer in _rows(rows):
@@ -64,6 +66,20 @@ def check(spec: TrainingSpec, rows: Rows, base: str, config: Any) -> None:
                 f"window of {limit:,} for prompt and answer together; shorten it, leave such rows out, or choose a "
                 "base with a longer window"
             )
+
+
+def _fits_ahead(training: Any, base: str, config: Any) -> None:
+    """Refuse virtual tokens that fill the window: no text would be left, and the library fails with an index."""
+    if not (ahead := virtual.count(training)):
+        return
+    from transformers import AutoTokenizer
+
+    limit = window(AutoTokenizer.from_pretrained(base), config)
+    if limit is not None and ahead >= limit:
+        raise ModelError(
+            f"adapter.num_virtual_tokens is {ahead}, and base.model has a window of {limit:,} tokens for them and the "
+            f"text together; lower it, for example to {min(virtual.VIRTUAL_TOKENS, max(1, limit // 4))}"
+        )
 
 
 def _rows(rows: Rows) -> Iterator[tuple[str, Text, Text | None]]:

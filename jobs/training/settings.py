@@ -23,6 +23,8 @@ BY_OBJECTIVE = {
     "grpo": "trl.trainer.grpo_config.GRPOConfig",
 }
 
+COUNTS = ("per_device_train_batch_size", "per_device_eval_batch_size", "gradient_accumulation_steps")
+
 # The class whose fields `adapter` sets, by method; `full` has no adapter.
 ADAPTERS = {
     "lora": "peft.tuners.lora.config.LoraConfig",
@@ -83,7 +85,11 @@ def training(values: Mapping[str, Any], task: str, objective: str) -> dict[str, 
         ValueError: a field does not exist, cannot be set, or its value has a wrong type.
     """
     fields = processes.split(values)[1]
-    return arguments.check(fields, arguments_class(task, objective), RESERVED, "training")
+    found = arguments.check(fields, arguments_class(task, objective), RESERVED, "training")
+    # The library divides by them.
+    if wrong := [name for name in COUNTS if found.get(name, 1) < 1]:
+        raise ValueError(f"training.{wrong[0]} is {found[wrong[0]]}; give 1 or more")
+    return found
 
 
 def adapter(values: Mapping[str, Any], method: str) -> dict[str, Any]:

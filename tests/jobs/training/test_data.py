@@ -170,6 +170,15 @@ def test_entities_that_do_not_fit_their_text_are_refused(tmp_path, entity, messa
     assert message in str(raised.value)
 
 
+def test_rows_with_conversations_and_no_prompt_are_told_of_the_key(tmp_path):
+    talk = [{"role": "user", "content": "hi"}, {"role": "assistant", "content": "hello"}]
+    rows = pa.table({"messages": [talk] * 4})
+    with pytest.raises(SpecError, match=r"'prompt' \(data.prompt\) is not in .*write data.messages: messages"):
+        data.load(training(tmp_path, rows, task="generate", objective="sft"))
+    with pytest.raises(SpecError, match=r"\(data.chosen\) is not in data.train; columns: messages$"):
+        data.load(training(tmp_path, rows, task="generate", objective="dpo"))
+
+
 def test_seed_labels_and_labels_of_reviews_are_read_together(tmp_path):
     review = tmp_path / "review"
     section = {"review": str(review), "holdout": {"fraction": 0.5}}

@@ -44,6 +44,8 @@ def test_a_training_file_is_read_and_its_values_get_the_types_of_the_library(fil
     [
         ("training.lerning_rate=3", "training.lerning_rate is not a field of TrainingArguments; did you mean learning"),
         ("training.learning_rate=fast", "training.learning_rate is 'fast'; input should be a valid number"),
+        ("training.gradient_accumulation_steps=0", "training.gradient_accumulation_steps is 0; give 1 or more"),
+        ("training.per_device_train_batch_size=0", "training.per_device_train_batch_size is 0; give 1 or more"),
         ("training.output_dir=x", "training.output_dir cannot be set here: Nightscribe chooses the folder"),
         ("adapter.rr=3", "adapter.rr is not a field of LoraConfig; did you mean r?"),
         ("adapter.task_type=SEQ_CLS", "adapter.task_type cannot be set here"),

@@ -43,6 +43,9 @@ def test_what_a_machine_or_a_base_lacks_is_said_before_weights_load(tmp_path, ba
         plan(tmp_path / "b", base("bert"), "prefix", training={"gradient_checkpointing": True})
     with pytest.raises(ModelError, match="method prompt cannot train a classifier over a causal model"):
         plan(tmp_path / "c", base("gpt2"), "prompt")
+    # Its window has 64 tokens.
+    with pytest.raises(ModelError, match=r"adapter\.num_virtual_tokens is 64, and base\.model has a window of 64"):
+        plan(tmp_path / "e", base("bert"), "prompt", adapter={"num_virtual_tokens": 64})
     found = importlib.util.find_spec
     monkeypatch.setattr(qlora.importlib.util, "find_spec", lambda name: None if name == "bitsandbytes" else found(name))
     with pytest.raises(ModelError, match=r"needs bitsandbytes, which is not installed; pip install 'nightscribe\[ql"):
