@@ -7,13 +7,13 @@ and must give the same columns each time.
 from __future__ import annotations
 
 import hashlib
-import importlib
 import inspect
 from collections.abc import Callable
 from types import ModuleType
 
 import pyarrow as pa
 
+from jobs import user_code
 from jobs.source import rows
 from transforms.errors import NightscribeError, SourceError, SpecError
 
@@ -75,11 +75,9 @@ def apply(
         result = prepare(batch)
     except (Exception, SystemExit) as error:
         # A function of the user may raise any exception.
-        told = (str(error).strip().splitlines() or ["no message"])[0]
-        line = _line(error)
+        said = f"{type(error).__name__}: {user_code.told(error)}{user_code.line(error)}"
         raise wrong(
-            f"source.prepare {reference!r} failed on {place}: {type(error).__name__}: {told}{line}; correct the "
-            f"function and run again"
+            f"source.prepare {reference!r} failed on {place}: {said}; correct the function and run again"
         ) from error
     if not isinstance(result, pa.RecordBatch):
         raise wrong(
@@ -111,19 +109,4 @@ def _module(reference: str) -> ModuleType:
     module, colon, name = reference.partition(":")
     if not (module and colon and name):
         raise SpecError(f"source.prepare {reference!r} is not module:function, such as my_pkg.clean:strip_html")
-    try:
-        return importlib.import_module(module)
-    except (Exception, SystemExit) as error:
-        # Importing runs the module, which may raise anything.
-        told = (str(error).strip().splitlines() or ["no message"])[0]
-        kind = "" if isinstance(error, ImportError) else f"{type(error).__name__}: "
-        raise SpecError(f"source.prepare {reference!r} cannot be imported: {kind}{told}{_line(error)}") from error
-
-
-def _line(error: BaseException) -> str:
-    """Where in the user's code an error was raised."""
-    if isinstance(error, SyntaxError):
-        return f" ({error.filename}, line {error.lineno})"
-    frames = inspect.getinnerframes(error.__traceback__) if error.__traceback__ else []
-    own = [f for f in frames if f.filename != __file__ and "importlib" not in f.filename]
-    return f" ({own[-1].filename}, line {own[-1].lineno})" if own else ""
+    return user_code.module(reference, "source.prepare")

@@ -7,7 +7,6 @@ rows; and it returns one number for each answer.
 from __future__ import annotations
 
 import hashlib
-import importlib
 import inspect
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -16,6 +15,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from jobs import user_code
 from transforms.errors import ModelError, SpecError
 
 KEY = "reward.functions"
@@ -82,11 +82,8 @@ def call(
         result = function(**given)
     # A function of the user may raise any exception.
     except (Exception, SystemExit) as error:
-        told = (str(error).strip().splitlines() or ["no message"])[0]
-        raise ModelError(
-            f"{KEY}: {reference!r} failed: {type(error).__name__}: {told}{_line(error)}; correct the function and run "
-            "again"
-        ) from error
+        said = f"{type(error).__name__}: {user_code.told(error)}{user_code.line(error)}"
+        raise ModelError(f"{KEY}: {reference!r} failed: {said}; correct the function and run again") from error
     if hasattr(result, "tolist"):
         result = result.tolist()
     if not isinstance(result, list | tuple):
@@ -114,22 +111,6 @@ def _takes_all(function: Callable[..., Any]) -> bool:
 
 
 def _module(reference: str) -> ModuleType:
-    try:
-        return importlib.import_module(reference.partition(":")[0])
-    except (Exception, SystemExit) as error:
-        # Importing runs the module, which may raise anything.
-        told = (str(error).strip().splitlines() or ["no message"])[0]
-        kind = "" if isinstance(error, ImportError) else f"{type(error).__name__}: "
-        raise SpecError(
-            f"{KEY}: {reference!r} cannot be imported: {kind}{told}{_line(error)}; the module must be in the folder "
-            "where the command runs, or be installed"
-        ) from error
-
-
-def _line(error: BaseException) -> str:
-    """Where in the user's code an error was raised."""
-    if isinstance(error, SyntaxError):
-        return f" ({error.filename}, line {error.lineno})"
-    frames = inspect.getinnerframes(error.__traceback__) if error.__traceback__ else []
-    own = [f for f in frames if f.filename != __file__ and "importlib" not in f.filename]
-    return f" ({own[-1].filename}, line {own[-1].lineno})" if own else ""
+    return user_code.module(
+        reference, f"{KEY}:", "; the module must be in the folder where the command runs, or be installed"
+    )
