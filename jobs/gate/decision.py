@@ -27,6 +27,8 @@ __all__ = ["Decision", "Evaluated", "decide", "verify"]
 
 Kind = Literal["promoted", "refused", "waiting", "nothing new"]
 FORMAT = 2
+# The metric of answers beside those of the base; a tie counts half.
+WIN_RATE = "win_rate"
 # Numbers that are derived again on another machine may differ by rounding.
 ROUNDING = 1e-6
 
@@ -159,6 +161,8 @@ def _below_floor(gate: GateSpec, evaluated: Evaluated) -> tuple[Kind, str] | Non
         return "refused", f"{evaluated.metric} is not a number"
     if value < gate.floor:
         return "refused", f"{name} is {value:.4f}, below the floor of {gate.floor}"
+    if evaluated.metric == WIN_RATE and value <= 0.5:
+        return "refused", f"{name} is {value:.4f}, so that its answers earn no more than those of the base"
     if evaluated.agreement is not None and evaluated.agreement < gate.min_agreement:
         return (
             "refused",

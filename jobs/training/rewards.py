@@ -17,7 +17,7 @@ from jobs.models import hub
 from jobs.registry import Registry
 from jobs.training import functions
 from jobs.training.scored_text import scored_text
-from jobs.training.sections import RewardSpec
+from jobs.training.sections import NO_REWARD, RewardSpec
 from transforms import adapter as adapters
 from transforms import heads
 from transforms.errors import ModelError, SpecError
@@ -97,10 +97,7 @@ def pin(spec: RewardSpec, made: Folders | None = None) -> Reward:
     elif made is not None:
         found = made
     if not found.model and not spec.functions:
-        raise SpecError(
-            "reward has neither a model nor functions; name a reward model (reward.model: ./rewards@champion), "
-            "functions (reward.functions: [my_rewards:short]), or both"
-        )
+        raise SpecError(NO_REWARD)
     count = bool(found.model) + len(spec.functions)
     weights = [1.0] * count if spec.weights is None else spec.weights
     if len(weights) != count:

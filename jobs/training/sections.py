@@ -17,6 +17,12 @@ PAIRED = ("dpo", "orpo", "reward")
 PROMPTED = ("rloo", "grpo")
 
 
+NO_REWARD = (
+    "reward has neither a model nor functions; name a reward model (reward.model: ./rewards@champion), functions "
+    "(reward.functions: [my_rewards:short]), or both"
+)
+
+
 class BaseSpec(Section):
     """The model that is trained further."""
 

@@ -89,6 +89,8 @@ def training(values: Mapping[str, Any], task: str, objective: str) -> dict[str, 
     # The library divides by them.
     if wrong := [name for name in COUNTS if found.get(name, 1) < 1]:
         raise ValueError(f"training.{wrong[0]} is {found[wrong[0]]}; give 1 or more")
+    if found.get("num_train_epochs", 1) <= 0 and found.get("max_steps", -1) <= 0:
+        raise ValueError(f"training.num_train_epochs is {found['num_train_epochs']}, with which nothing is trained")
     return found
 
 

@@ -18,7 +18,7 @@ from jobs.spec.schedule import ScheduleSpec, TriggerSpec
 from jobs.spec.section import Section
 from jobs.spec.task import options_adapter
 from jobs.training import processes, settings, staged, support
-from jobs.training.sections import BaseSpec, DataSpec, FractionSpec, RewardSpec, TeacherSpec
+from jobs.training.sections import NO_REWARD, BaseSpec, DataSpec, FractionSpec, RewardSpec, TeacherSpec
 from transforms import registry
 from transforms.errors import SpecError
 
@@ -181,8 +181,13 @@ def read(path: str | Path, overrides: Sequence[str] = ()) -> TrainingSpec:
     return parse(load(path, overrides, "training file", list(TrainingSpec.model_fields), EXAMPLE), str(path))
 
 
-def parse(content: dict[str, Any], origin: str = "training file") -> TrainingSpec:
+def parse(content: dict[str, Any], origin: str = "training file", rewarded: bool = False) -> TrainingSpec:
     """Validate the content of a training file.
+
+    Args:
+        content: the keys.
+        origin: its name, for errors.
+        rewarded: whether an earlier stage makes the reward model.
 
     Raises:
         SpecError: one sentence that says what is wrong, where, and how to correct it.
@@ -197,16 +202,19 @@ def parse(content: dict[str, Any], origin: str = "training file") -> TrainingSpe
     except pydantic.ValidationError as error:
         prefix = "" if error.title == TrainingSpec.__name__ else "options."
         raise SpecError(f"{origin}: {sentence(error, [*valid, *_option_keys(content)], prefix)}") from error
+    if spec.reward is not None and not (rewarded or spec.reward.model or spec.reward.functions):
+        raise SpecError(f"{origin}: {NO_REWARD}")
     return spec
 
 
 def _staged(content: dict[str, Any], origin: str) -> TrainingSpec:
     """The last stage as a training file, with all stages in it."""
     every = staged.contents(content, origin)
-    stages = [parse(each, f"{origin}: stage {each['name']}") for each in every]
+    made = [any(each.get("objective") == "reward" for each in every[:number]) for number in range(len(every))]
+    stages = [parse(each, f"{origin}: stage {each['name']}", has) for each, has in zip(every, made, strict=True)]
     # What belongs to the whole file belongs to the version, which the last stage makes.
     whole = {key: content[key] for key in ("name", "slices", "gate") if key in content}
-    last = parse(every[-1] | whole, origin)
+    last = parse(every[-1] | whole, origin, made[-1])
     staged.refuse_breaks(stages, origin)
     frozen = [{key: stage.frozen()[key] for key in ("name", *staged.KEYS)} for stage in stages]
     return last.model_copy(update={"stages": frozen})

@@ -41,6 +41,22 @@ def test_the_first_version_needs_the_floor_only():
     assert (found.decision, found.reason) == ("refused", "macro_f1 is 0.7000, below the floor of 0.8")
 
 
+def test_a_first_version_whose_answers_earn_as_much_as_those_of_the_base_is_refused():
+    gate, tie = GateSpec(), {"champion_value": None, "changed": None, "metric": "win_rate"}
+    found = decide(gate, evaluated(**tie, value=0.5), Ring())
+    assert found.decision == "refused"
+    assert found.reason == "win_rate is 0.5000, so that its answers earn no more than those of the base"
+    assert decide(gate, evaluated(**tie, value=0.51), Ring()).decision == "promoted"
+
+
+def test_a_student_has_to_agree_with_its_teacher():
+    gate, first = GateSpec(min_agreement=0.9), {"champion_value": None, "changed": None}
+    refused = decide(gate, evaluated(**first, agreement=0.85), Ring())
+    assert (refused.decision, "0.8500, and 0.9 is needed" in refused.reason) == ("refused", True)
+    accepted = decide(gate, evaluated(**first, agreement=0.92), Ring())
+    assert (accepted.decision, decision.verify(accepted.receipt)) == ("promoted", [])
+
+
 def test_a_proven_gain_is_promoted():
     found = decide(GATE, evaluated(), ring(better=40, worse=10))
     assert found.decision == "promoted"

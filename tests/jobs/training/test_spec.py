@@ -58,6 +58,7 @@ def test_a_training_file_is_read_and_its_values_get_the_types_of_the_library(fil
             "train a reward model with objective: reward, and then a policy with objective: rloo or grpo",
         ),
         ("objective=dpo", "objective dpo trains versions for task generate, not for classify"),
+        ("training.num_train_epochs=0", "training.num_train_epochs is 0.0, with which nothing is trained"),
         ("objective=distill", "teacher is missing; objective distill needs it"),
         ("reward={model: x}", "reward applies to objective rloo and grpo only, not supervised"),
         ("adaptr=3", "adaptr is not a key; did you mean adapter?"),

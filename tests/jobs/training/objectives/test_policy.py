@@ -92,12 +92,12 @@ def test_the_reward_rises_and_the_divergence_stays_near_its_limit(learnt):
     assert np.mean([point["kl"] for point in result.curves[-8:]]) < 0.9
 
 
-def weakened(folder, target):
-    """The adapter with half of its effect."""
+def weakened(folder, target, share=0.1):
+    """The adapter with a part of its effect."""
     shutil.copytree(folder, target)
     weights = load_file(target / "adapter_model.safetensors")
-    halved = {name: value * 0.5 if "lora_B" in name else value for name, value in weights.items()}
-    save_file(halved, target / "adapter_model.safetensors", metadata={"format": "pt"})
+    weaker = {name: value * share if "lora_B" in name else value for name, value in weights.items()}
+    save_file(weaker, target / "adapter_model.safetensors", metadata={"format": "pt"})
     return target
 
 
@@ -107,9 +107,7 @@ def test_the_gate_promotes_a_policy_with_higher_rewards_and_not_one_that_learnt_
 ):
     spec, rows, _ = learnt["short"]
     registry = Registry(str(tmp_path / "registry"))
-    folders = [learnt["noise"][2].folder, learnt[challenger][2].folder]
-    if challenger == "noise":
-        folders[1] = weakened(folders[1], tmp_path / "weakened")
+    folders = [weakened(learnt["short"][2].folder, tmp_path / "weakened"), learnt[challenger][2].folder]
     outcomes = []
     for seed, folder in enumerate(folders):
         # The round finds a version of its file, and only measures and decides.
@@ -251,4 +249,4 @@ def test_bases_and_prompts_that_do_not_fit_are_refused_before_weights_load(objec
     talk = pa.table({"prompt": [[{"role": "user", "content": text}] for text in asked["prompt"].to_pylist()]})
     refused("chat template", rows=talk)
     long = pa.table({"prompt": [text * 20 for text in asked["prompt"].to_pylist()[:40]]})
-    refused("window", rows=long, options={"max_new_tokens": 8, "long_text": "reject"})
+    refused("data.train.where, or set options.long_text: truncate", rows=long, options={"max_new_tokens": 8})
