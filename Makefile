@@ -11,6 +11,10 @@ TORCH_INDEX ?=
 # Number of processes that run the tests; each runs one file at a time.
 PROCESSES ?= 1
 SPREAD := $(if $(filter-out 1,$(PROCESSES)),-n $(PROCESSES) --dist loadfile)
+# Two processes whose products have two threads each take three times as long on two cores.
+ifneq ($(PROCESSES),1)
+export OMP_NUM_THREADS := 1
+endif
 
 # Prefect and its libraries send usage data unless these are set.
 export PREFECT_SERVER_ANALYTICS_ENABLED := false

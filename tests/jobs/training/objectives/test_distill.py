@@ -42,7 +42,7 @@ def file(folder, teacher, rows, name="students", **more):
         "objective": "distill",
         "method": "full",
         "base": {"model": str(student)},
-        "teacher": {"model": str(teacher)},
+        "teacher": teacher if isinstance(teacher, dict) else {"model": str(teacher)},
         "data": {"train": {"path": str(folder / "lake.parquet")}, "holdout": {"fraction": 0.3}},
         "training": FULL,
         "registry": str(folder / "registry"),
@@ -67,6 +67,42 @@ def test_a_student_of_one_layer_agrees_with_its_teacher_and_is_promoted(tmp_path
     assert rounds.run(stricter).decision == "refused"
 
 
+@pytest.mark.usefixtures("in_process")
+def test_the_champion_of_a_registry_teaches_and_is_replaced_only_by_a_student_that_agrees(tmp_path):
+    base = tiny.bert(tmp_path / "base", "classify", ["good", "bad"], initializer_range=0.05)
+    adapter = {"r": 8, "target_modules": "all-linear"}
+    large = made.file(
+        tmp_path / "large",
+        "classify",
+        base,
+        made.labelled(240),
+        training=FULL | {"learning_rate": 1e-2},
+        adapter=adapter,
+    )
+    taught = rounds.run(large)
+    assert taught.value > 0.9
+    champion = taught.version
+    gate = {"min_agreement": 0.8}
+    # Students in a registry of their own, of the champion of another one.
+    named = {"model": str(base), "adapter": f"{large.registry}@champion"}
+    own = rounds.run(file(tmp_path / "own", named, unlabelled(), gate=gate))
+    assert (own.decision, own.champion_before) == ("promoted", None), own.reason
+    # A student takes the place of its teacher, which no student can beat at agreeing with itself; the registry wants
+    # the rows on which its champion was measured.
+    named["adapter"] = f"{large.registry}@{champion}"
+    held = pa.concat_tables([data.load(large).holdout.select(["text"]), made.labelled(120, seed=9).select(["text"])])
+    pq.write_table(held, tmp_path / "held.parquet")
+    places = {
+        "train": {"path": str(tmp_path / "own" / "lake.parquet")},
+        "holdout": {"path": str(tmp_path / "held.parquet")},
+    }
+    more = {"registry": large.registry, "gate": gate, "data": places}
+    same = rounds.run(file(tmp_path / "same", named, unlabelled(), **more))
+    assert (same.decision, same.approved, same.champion_before) == ("promoted", True, champion), same.reason
+    assert "agreement with the teacher" in same.reason
+
+
+@pytest.mark.usefixtures("in_process")
 def test_a_student_that_has_learnt_shuffled_answers_is_refused(tmp_path, teacher, monkeypatch):
     answered = distill.answered
 
