@@ -10,6 +10,7 @@ from transforms.annotators import summarize as annotator
 from transforms.annotators.summarize import INSTRUCTION
 from transforms.contract import Annotation
 from transforms.errors import ModelError
+from transforms.generation import writer
 from transforms.model import ModelRef, load
 from transforms.tasks import summarize
 
@@ -92,8 +93,8 @@ def test_a_long_text_is_summarised_by_windows_until_the_summaries_fit(writers):
 def test_summaries_that_never_shrink_are_truncated_in_the_end(writers, monkeypatch):
     monkeypatch.setattr(annotator, "ROUNDS", 3)
     rounds = []
-    whole = annotator.write
-    monkeypatch.setattr(annotator, "write", lambda *a: rounds.append(len(a[1])) or whole(*a))
+    whole = writer.write
+    monkeypatch.setattr(writer, "write", lambda *a: rounds.append(len(a[1])) or whole(*a))
     got = annotate(writers("bart"), ["word " * 60], max_new_tokens=30, min_new_tokens=30)
     assert len(rounds) == 3
     assert rounds[-1] == 1
