@@ -24,6 +24,7 @@ from flows import events, form, gpu, names
 from flows.enrich import enrich
 from jobs import run, spec
 from jobs.execute import pipeline
+from jobs.spec import task
 from tests import lake
 from transforms.errors import SinkError, SpecError, TooManyRejects
 
@@ -252,6 +253,6 @@ def test_a_failed_run_emits_an_event(tmp_path, models, monkeypatch):
 
 
 def test_the_choices_in_the_form_are_those_of_a_job_file():
-    assert get_args(form.DtypeChoice) == (form.UNCHANGED, *get_args(spec.Dtype))
+    assert get_args(form.DtypeChoice) == (form.UNCHANGED, *get_args(task.Dtype))
     kept = spec.SinkSpec.model_fields["on_model_change"].annotation
     assert get_args(form.RefreshChoice) == (form.UNCHANGED, *get_args(kept))
