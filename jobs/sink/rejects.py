@@ -8,6 +8,7 @@ from typing import Any
 import pyarrow as pa
 
 from jobs.source import BadRow
+from jobs.source.formats.cells import ERRORS
 from transforms.contract import Failure
 
 # Columns that a rejected file has after those of the source.
@@ -75,7 +76,7 @@ def _value(values: pa.RecordBatch | None, field: pa.Field) -> pa.Array | None:
         return None
     try:
         return values.column(i).cast(field.type)
-    except (pa.ArrowInvalid, pa.ArrowNotImplementedError, pa.ArrowTypeError):
+    except ERRORS:
         return None
 
 

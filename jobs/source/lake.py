@@ -13,7 +13,7 @@ import pyarrow as pa
 from fsspec import AbstractFileSystem
 from fsspec.implementations.local import LocalFileSystem
 
-from jobs.source import local, types
+from jobs.source import local, type_names, types
 from jobs.source.files import File, check_sink, find, partition
 from jobs.source.formats import arrow, csv, jsonl, parquet
 from jobs.source.kind import Found, check_columns
@@ -71,7 +71,7 @@ def of_files(
     folders = [name for file in files for name in partition(file.key)]
     partition_columns = tuple(name for name in dict.fromkeys(folders) if name not in names)
     check_columns(spec, [*names, *partition_columns], place)
-    schema, said = types.unify(files, layouts, types.parse(spec.types), pinned, texts, spec.columns, stated or {})
+    schema, said = types.unify(files, layouts, type_names.parse(spec.types), pinned, texts, spec.columns, stated or {})
     if spec.columns is not None:
         schema = pa.schema([schema.field(name) for name in spec.columns if name in schema.names])
         partition_columns = tuple(name for name in partition_columns if name in spec.columns)

@@ -18,30 +18,19 @@ A value that does not fit its column's type is a rejected row.
 
 from __future__ import annotations
 
-import re
-import zoneinfo
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import reduce
 
 import pyarrow as pa
 
+from jobs.source import type_names
 from jobs.source.files import File
-from jobs.source.formats import json_merge
+from jobs.source.formats import cells, json_merge
 from jobs.source.formats.json_marks import any_text, is_any, unmarked
 from jobs.source.shard import Layout
 from jobs.spec import SourceSpec
 from transforms.errors import SpecError, UnreadableSource
-
-VALID = (
-    "string, bool, int8 to int64, uint8 to uint64, float, double, date32, timestamp[us], timestamp[us, UTC], "
-    "time32[s], time64[us], decimal128(10, 2), binary"
-)
-NAMED = {str(name): pa.type_for_alias(name) for name in (
-    "string", "large_string", "bool", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64",
-    "float", "float32", "double", "float64", "date32", "binary", "large_binary",
-    "time32[s]", "time32[ms]", "time64[us]", "time64[ns]",
-)} | {"date32[day]": pa.date32()}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -67,15 +56,6 @@ class Found:
     def is_guess(self) -> bool:
         """Whether the file does not declare the type."""
         return self.format == "csv" or pa.types.is_null(self.type) or is_any(self.field)
-
-
-def parse(types: Mapping[str, str] | None) -> dict[str, pa.DataType]:
-    """The Arrow types that `source.types` names.
-
-    Raises:
-        SpecError: a name is not a type.
-    """
-    return {column: _parse(column, name) for column, name in (types or {}).items()}
 
 
 def unify(
@@ -141,7 +121,7 @@ def with_types(schema: pa.Schema, spec: SourceSpec) -> pa.Schema:
     Raises:
         SpecError: it names a column that does not exist, or a type that a column does not convert to without loss.
     """
-    for name, type_ in parse(spec.types).items():
+    for name, type_ in type_names.parse(spec.types).items():
         if name not in schema.names:
             raise SpecError(f"source.types: {name!r} is not in {spec.dataset}; columns: {', '.join(schema.names)}")
         check_cast(name, schema.field(name).type, type_, str(spec.dataset))
@@ -195,7 +175,7 @@ def _has_cast(found: pa.DataType, wanted: pa.DataType) -> bool:
     """Whether values of one type can be converted to another at all; a value that does not fit is a rejected row."""
     try:
         pa.nulls(0, found).cast(wanted)
-    except (pa.ArrowInvalid, pa.ArrowNotImplementedError, pa.ArrowTypeError):
+    except cells.ERRORS:
         return False
     return True
 
@@ -300,22 +280,3 @@ def _as_json_reads(field: pa.Field, found: list[Found]) -> pa.Field:
 
 def _is_text(type_: pa.DataType) -> bool:
     return bool(pa.types.is_string(type_) or pa.types.is_large_string(type_) or pa.types.is_string_view(type_))
-
-
-def _parse(column: str, name: str) -> pa.DataType:
-    compact = re.sub(r"\s", "", name)
-    try:
-        if compact in NAMED:
-            return NAMED[compact]
-        if match := re.fullmatch(r"timestamp\[(s|ms|us|ns)(?:,(?:tz=)?(.+))?\]", compact):
-            unit, zone = match.groups()
-            if zone is not None and not re.fullmatch(r"[+-]\d\d:\d\d", zone):
-                zoneinfo.ZoneInfo(zone)
-            return pa.timestamp(unit, zone)
-        if match := re.fullmatch(r"decimal(128|256)\((\d+)(?:,(\d+))?\)", compact):
-            make = pa.decimal128 if match[1] == "128" else pa.decimal256
-            if int(match[3] or 0) <= int(match[2]):
-                return make(int(match[2]), int(match[3] or 0))
-    except (ValueError, zoneinfo.ZoneInfoNotFoundError):
-        pass
-    raise SpecError(f"source.types.{column} is {name!r}, which is not a type of a column; types: {VALID}")

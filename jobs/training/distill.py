@@ -14,6 +14,7 @@ import pyarrow as pa
 
 from jobs.evaluation.predict import predict, prepare
 from jobs.models import hub
+from jobs.training.canonical import ENTITIES
 from jobs.training.spec import TrainingSpec
 from transforms.errors import ModelError
 
@@ -44,7 +45,6 @@ def answered(spec: TrainingSpec, table: pa.Table) -> pa.Table:
     """
     assert spec.teacher is not None
     teacher = spec.teacher
-    # Also a long text has an answer here; the student reads its own window of it.
     column = "prompt" if spec.task == "generate" else "text"
     has_text = [bool(text and text.strip()) for text in table.column(column).to_pylist()]
     table = table.filter(pa.array(has_text, pa.bool_()))
@@ -66,7 +66,7 @@ def answered(spec: TrainingSpec, table: pa.Table) -> pa.Table:
             return _with_labels(table, found, several=_has_several(prepared))
         case "ner":
             kept = [[{key: entity[key] for key in ENTITY} for entity in row] for row in found.to_pylist()]
-            return table.append_column("entities", pa.array(kept, _entities()))
+            return table.append_column("entities", pa.array(kept, ENTITIES))
         case "generate":
             return table.append_column("completion", found)
     return table.append_column("target", found)
@@ -115,7 +115,3 @@ def _has_several(prepared: Any) -> bool:
     if problem == "regression":
         raise ModelError("teacher.model gives a number and no labels; distill from a model with labels")
     return bool(problem == "multi_label_classification")
-
-
-def _entities() -> pa.DataType:
-    return pa.list_(pa.struct([("label", pa.string()), ("start", pa.int64()), ("end", pa.int64())]))
