@@ -38,8 +38,6 @@ def score(spec: TrainingSpec, version: Version | Path | None, registry: Registry
         return _rewarded(spec, version, registry, rows)
     if spec.objective in preferences.OBJECTIVES:
         return _preferences(spec, (model, adapter), rows.holdout)
-    if spec.objective not in ("supervised", "sft", "distill"):
-        raise SpecError(f"objective is {spec.objective}, which cannot be measured")
     scored = evaluate(spec.task, model, adapter, rows.holdout, spec.gate.metric, spec.slices, spec.options, rows.labels)
     if not rows.unlearnt:
         return scored

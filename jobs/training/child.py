@@ -153,11 +153,9 @@ def _setup(request: Request, train: pa.Table) -> Any:
             from jobs.training import preference
 
             return preference.build(request)
-        case "reward", _:
-            from jobs.training import reward
+    from jobs.training import reward
 
-            return reward.build(request)
-    raise ModelError(f"objective {request.objective} cannot be trained")
+    return reward.build(request)
 
 
 def _save(folder: Path, request: Request, setup: Any, trainer: Any) -> None:

@@ -141,16 +141,14 @@ def _labels(spec: TrainingSpec, train: pa.Table, holdout: pa.Table, split: bool)
     if spec.task == "classify":
         sides = train["label"].to_pylist(), holdout["label"].to_pylist()
         return truth.check_labels(*sides, spec.data.label, split)
-    if spec.task == "ner":
-        kinds = [
-            [sorted({entity["label"] for entity in row}) for row in table["entities"].to_pylist()]
-            for table in (train, holdout)
-        ]
-        found = truth.check_labels(kinds[0], kinds[1], spec.data.entities, split)
-        if not found:
-            raise SpecError(f"no training row has an entity in column {spec.data.entities!r}; check data.entities")
-        return found
-    return ()
+    kinds = [
+        [sorted({entity["label"] for entity in row}) for row in table["entities"].to_pylist()]
+        for table in (train, holdout)
+    ]
+    found = truth.check_labels(kinds[0], kinds[1], spec.data.entities, split)
+    if not found:
+        raise SpecError(f"no training row has an entity in column {spec.data.entities!r}; check data.entities")
+    return found
 
 
 def _labels_in(table: pa.Table) -> Iterator[str]:

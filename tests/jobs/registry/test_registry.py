@@ -135,21 +135,6 @@ def test_a_torn_champion_is_named_and_left_alone(registry, add):
     assert registry.store.get("champion.json") == b'{"version": "'
 
 
-def test_a_file_that_was_changed_or_deleted_later_is_found(tmp_path):
-    registry = Registry(str(tmp_path / "registry"))
-    folder = tmp_path / "adapter"
-    folder.mkdir()
-    (folder / "weights").write_text("one")
-    name = registry.add(folder, about()).version
-    file = tmp_path / "registry" / "versions" / name / "files" / "weights"
-    file.write_text("two")
-    with pytest.raises(ModelError, match=f"weights of version {name} in .* was changed after"):
-        registry.folder(name)
-    file.unlink()
-    with pytest.raises(ModelError, match="is missing"):
-        registry.folder(name)
-
-
 def test_references_name_the_champion_or_a_version(registry, add):
     one = add("one")
     with pytest.raises(SpecError, match="the registry has no champion yet; train one, or promote a version"):
@@ -204,39 +189,6 @@ def test_adding_a_damaged_version_again_mends_it(registry, add):
     assert registry.champion() is None
     assert add("one") == name
     assert (registry.folder(name) / "weights").read_text() == "one"
-
-
-def test_a_damaged_copy_in_the_cache_is_made_again(tmp_path, monkeypatch):
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    registry = Registry(f"memory://{tmp_path.name}-cached")
-    folder = tmp_path / "adapter"
-    folder.mkdir()
-    (folder / "weights").write_text("one")
-    name = registry.add(folder, about()).version
-    copy = registry.folder(name)
-    assert copy.is_relative_to(tmp_path / "cache")
-    (copy / "weights").write_text("torn")
-    assert (registry.folder(name) / "weights").read_text() == "one"
-    registry.store.delete(f"versions/{name}/files/weights")
-    assert (registry.folder(name) / "weights").read_text() == "one"
-    (copy / "weights").unlink()
-    with pytest.raises(ModelError, match=r"weights of version .* is missing"):
-        registry.folder(name)
-
-
-def test_several_threads_may_copy_a_version_into_the_cache_at_once(tmp_path, monkeypatch):
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    folder = tmp_path / "adapter"
-    folder.mkdir()
-    (folder / "weights").write_text("one")
-    with s3.server():
-        registry = Registry("s3://lake/adapters/shared")
-        name = registry.add(folder, about()).version
-        with ThreadPoolExecutor(8) as threads:
-            found = set(threads.map(registry.folder, [name] * 16))
-    assert len(found) == 1
-    assert (found.pop() / "weights").read_text() == "one"
-    assert len(list((tmp_path / "cache" / "nightscribe" / "registry").iterdir())) == 1
 
 
 def test_two_writers_of_the_same_content_agree(registry, tmp_path):

@@ -1,11 +1,15 @@
 """Small training files and rows for the tests of training."""
 
 import random
+import time
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+import pytest
 
+from jobs.execute.stop import StopToken
 from jobs.training import data, spec, train
+from transforms.errors import Stopped
 
 WORDS = [f"{a}{b}" for a in ("ka", "lo", "mi", "nu", "pe", "ri", "so", "tu") for b in ("ba", "de", "fi", "gol", "hum")]
 FAST = {"per_device_train_batch_size": 8, "learning_rate": 1e-3, "num_train_epochs": 1}
@@ -62,3 +66,17 @@ def trained(folder, task, model, rows, **more):
     read = file(folder, task, model, rows, **more)
     loaded = data.load(read)
     return loaded, train.train(read, loaded, folder / "work")
+
+
+def seconds_to_stop(spec, folder):
+    """Ask a training to stop at its first line of progress; the seconds until it has ended."""
+    stop, asked = StopToken(str(folder / "stop")), []
+
+    def watch(line):
+        if not asked:
+            stop.set()
+            asked.append(time.monotonic())
+
+    with pytest.raises(Stopped, match="run again to continue"):
+        train.train(spec, data.load(spec), folder / "work", watch, stop)
+    return time.monotonic() - asked[0]

@@ -3,18 +3,15 @@
 import signal
 import subprocess
 import sys
-import time
 
 import psutil
 import pytest
 
-from jobs.execute.stop import StopToken
 from jobs.training import child, data, processes, train
 from jobs.training.request import Request
 from tests.jobs.training import made
 from tests.jobs.training.test_processes import curves, without_dropout
 from tests.jobs.training.test_train import started, wait_for
-from transforms.errors import Stopped
 
 pytestmark = pytest.mark.skipif(processes.cores() < 2, reason="two processes need two cores")
 
@@ -89,14 +86,5 @@ def test_whichever_process_is_killed_all_end_and_another_number_of_them_goes_on(
 
 def test_two_processes_that_are_asked_to_stop_end_within_seconds(tmp_path, models):
     spec = training_file(tmp_path, models / "mlm", processes=2, max_steps=100_000)
-    stop, asked = StopToken(str(tmp_path / "stop")), []
-
-    def watch(line):
-        if not asked:
-            stop.set()
-            asked.append(time.monotonic())
-
-    with pytest.raises(Stopped, match="run again to continue"):
-        train.train(spec, data.load(spec), tmp_path / "work", watch, stop)
-    assert time.monotonic() - asked[0] < 10
+    assert made.seconds_to_stop(spec, tmp_path) < 10
     assert not of_training(tmp_path / "work")

@@ -11,11 +11,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from jobs.execute.stop import StopToken
 from jobs.training import data, train
 from tests import lake, tiny
 from tests.jobs.training import made
-from transforms.errors import ModelError, RunError, Stopped
+from transforms.errors import ModelError, RunError
 
 
 def contents(folder):
@@ -128,17 +127,7 @@ def test_a_loss_that_is_not_a_number_stops_the_training_with_a_sentence(tmp_path
 
 def test_a_training_that_is_asked_to_stop_ends_within_seconds(tmp_path, models):
     spec = made.file(tmp_path, "classify", models / "mlm", made.labelled(), training=made.FAST | {"max_steps": 100_000})
-    stop = StopToken(str(tmp_path / "stop"))
-    asked = []
-
-    def watch(line):
-        if not asked:
-            stop.set()
-            asked.append(time.monotonic())
-
-    with pytest.raises(Stopped, match="run again to continue"):
-        train.train(spec, data.load(spec), tmp_path / "work", watch, stop)
-    assert time.monotonic() - asked[0] < 10
+    assert made.seconds_to_stop(spec, tmp_path) < 10
     assert not children(tmp_path / "work")
 
 
