@@ -165,8 +165,9 @@ def command(request: Request) -> tuple[str, dict[str, str]]:
     # The order of Python's sets is part of what a training does with names of modules.
     found |= {"PYTHONHASHSEED": "0", "TOKENIZERS_PARALLELISM": "true"}
     found[lifetime.PARENT] = str(os.getpid())
-    # Reward functions are found where this process finds them.
-    found["PYTHONPATH"] = os.pathsep.join(path for path in sys.path if path)
+    # Reward functions are found where this process finds them, after what the environment names.
+    paths = [*found.get("PYTHONPATH", "").split(os.pathsep), *sys.path]
+    found["PYTHONPATH"] = os.pathsep.join(dict.fromkeys(filter(None, paths)))
     if request.processes == 1 and request.accelerate_config is None:
         # One process is one GPU: the library would copy the network onto all of them.
         found["CUDA_VISIBLE_DEVICES"] = found.get("CUDA_VISIBLE_DEVICES", "0").split(",")[0]
