@@ -56,7 +56,7 @@ def task_text(task: TaskPlan) -> str:
 
 
 def _origin(plan: Plan) -> str:
-    path = plan.spec.source.path or plan.spec.source.dataset
+    path = plan.spec.source.path or plan.spec.source.table or plan.spec.source.dataset
     return ", ".join(path) if isinstance(path, list) else str(path)
 
 

@@ -37,6 +37,8 @@ class Entry:
         findings: statistics collected while its rows were written (`jobs.report.findings`), or None.
         reused: columns that were taken from an older part file of the shard.
         lease: number of the lease on the sink under which it was written; 0 if unknown.
+        rows_reused: rows of which at least one column was not computed again.
+        first_row: its first row in the part file, which several shards of a table share.
     """
 
     # A key that is unknown is from another version, which may mean other things by the known ones.
@@ -63,16 +65,13 @@ class Entry:
     findings: dict[str, Any] | None = None
     reused: tuple[str, ...] = ()
     lease: int = 0
+    rows_reused: int = 0
+    first_row: int = 0
 
     @property
     def files(self) -> list[str]:
         """Its files, below the sink."""
         return [self.part] + ([self.rejected] if self.rejected is not None else [])
-
-    @property
-    def rows_reused(self) -> int:
-        """Number of rows with at least one column that was not computed again."""
-        return self.rows_out if self.reused else 0
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import functools
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 
 from jobs.sink.entry import Entry
@@ -62,6 +62,13 @@ class Ledger:
     def write(self, entry: Entry) -> None:
         """Write an entry atomically; it replaces any older one of its slot."""
         self.store.put(self._name(entry.slot), json.dumps(entry.to_json(), sort_keys=True).encode())
+
+    def update(self, put: Iterable[Entry], gone: Iterable[str] = ()) -> None:
+        """Write and delete several entries; their files are not touched."""
+        for entry in put:
+            self.write(entry)
+        for slot in gone:
+            self.forget(slot)
 
     def forget(self, slot: str) -> None:
         """Delete an entry and leave its files."""

@@ -14,6 +14,7 @@ from pydantic import TypeAdapter
 
 from jobs.source.urls import open_url, shown
 from jobs.spec import JobSpec, SourceSpec
+from jobs.spec.table import delta_folder
 from jobs.store import Store, names
 from transforms.errors import SpecError, UnreadableSink, UserError
 
@@ -186,6 +187,9 @@ def _roots(spec: SourceSpec) -> tuple[str, ...]:
     if spec.dataset is not None:
         name = os.path.abspath(spec.dataset) if os.path.isdir(spec.dataset) else spec.dataset
         return (f"{name} {spec.config or 'default'}/{spec.split}",)
+    if spec.table is not None:
+        folder = delta_folder(spec.table)
+        return (spec.table if folder is None else f"delta://{_root(folder)}",)
     paths = [spec.path] if isinstance(spec.path, str) else spec.path or []
     return tuple(sorted({_root(path) for path in paths}))
 

@@ -150,11 +150,12 @@ class PartWriter:
         self.tokens += tokens
         self.padded_tokens += padded_tokens
 
-    def stage(self, reused: tuple[str, ...] = ()) -> Entry:
+    def stage(self, reused: tuple[str, ...] = (), rows_reused: int | None = None) -> Entry:
         """Move the files to the staged files and write the entry to the staged ledger.
 
         Args:
-            reused: columns that were taken from an older part file.
+            reused: columns that were taken from an older part file for all rows.
+            rows_reused: rows of which at least one column was not computed; by default all, if there are such columns.
         """
         self.rows.close()
         rejected_name = None
@@ -187,6 +188,7 @@ class PartWriter:
             findings=self.observer.findings().to_json(),
             reused=reused,
             lease=self.plan.lease,
+            rows_reused=rows_reused if rows_reused is not None else self.rows.rows if reused else 0,
         )
         self.staged.write(entry)
         self._clear()

@@ -26,7 +26,7 @@ __all__ = ["BadRow", "Shard", "Source", "count", "plan", "read"]
 
 # Keys of the section that do not change the rows of a file at one version: the location of the files or the dataset,
 # and which rows are read (each shard records its own range). All other keys, including future ones, are part of it.
-NOT_IDENTITY = {"path", "dataset", "revision", "data_files", "limit"}
+NOT_IDENTITY = {"path", "table", "version", "timestamp", "dataset", "revision", "data_files", "limit"}
 
 # Increased whenever a new version reads other rows from the same files.
 VERSION = 1

@@ -17,7 +17,7 @@ from jobs.spec import SourceSpec
 from transforms.errors import SpecError
 
 # Key of `source` -> module of its kind; imported when used, because datasets takes most of a second to import.
-KINDS = {"path": "jobs.source.lake", "dataset": "jobs.source.dataset"}
+KINDS = {"path": "jobs.source.lake", "table": "jobs.source.table", "dataset": "jobs.source.dataset"}
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ import pydantic
 from pydantic import Field
 
 from jobs.spec.section import Section
+from jobs.spec.table import check_table, delta_folder
 
 DEFAULT_CONFIG, DEFAULT_SPLIT = "default", "train"
 
@@ -21,11 +22,29 @@ _SPLIT = re.compile(r"\w+(\.\w+)*", re.ASCII)
 
 
 class SinkSpec(Section):
-    """Where the enriched rows go: a folder (`path`), or a dataset of the Hub (`dataset`)."""
+    """Where the enriched rows go: a folder (`path`), a table (`table`), or a dataset of the Hub (`dataset`)."""
 
-    # Empty only until it is validated; with a dataset it is the folder in which the rows are before they are published.
+    # Empty only until it is validated; with a dataset it is the folder in which the rows are before they are published,
+    # and with a table the table's location.
     path: str = Field(
-        "", description="folder or fsspec URL of a folder; for a dataset by default in ~/.local/share/nightscribe"
+        "",
+        description="folder or fsspec URL of a folder; of an Iceberg table its location; for a dataset by default in "
+        "~/.local/share/nightscribe",
+    )
+    table: str | None = Field(
+        None, description="a Delta Lake table, delta://FOLDER or delta://s3://..., or iceberg://catalog/namespace.name"
+    )
+    partition_by: list[str] | None = Field(
+        None, description="partition columns of a new table; by default those of the source"
+    )
+    key: list[str] | None = Field(
+        None, description="columns that identify a row of the table: rows with the same key are replaced (upsert)"
+    )
+    mode: Literal["replace", "append"] = Field(
+        "replace", description="rows of a changed source file replace its old rows in the table, or are added to them"
+    )
+    part_mb: int = Field(
+        128, gt=0, description="shards of small files share part files of a table up to this size, in MiB"
     )
     dataset: str | None = Field(None, description="Hub dataset org/name; each run publishes its rows in one commit")
     config: str = Field(DEFAULT_CONFIG, description="configuration of the dataset")
@@ -36,6 +55,11 @@ class SinkSpec(Section):
     )
     on_model_change: Literal["redo", "keep"] = Field(
         "redo", description="whether finished rows are enriched again when a model, adapter or option changes"
+    )
+    reuse: Literal["rows", "files"] = Field(
+        "rows",
+        description="results are taken over for rows that a changed file still has (rows), or for unchanged files only "
+        "(files)",
     )
     take_over_from: str | None = Field(
         None, description="name of the job that owns the sink, to make this job the owner"
@@ -67,25 +91,49 @@ class SinkSpec(Section):
 
     @pydantic.model_validator(mode="after")
     def _has_a_place(self) -> SinkSpec:
+        if self.dataset is not None and self.table is not None:
+            raise ValueError("give either table or dataset, and not both")
         if self.dataset is None and not self.path:
-            raise ValueError("path is missing; give a folder, or dataset: org/name for a dataset of the Hub")
+            if self.table is not None:
+                raise ValueError("path is missing; give the location of the Iceberg table, a folder or URL")
+            raise ValueError(
+                "path is missing; give a folder, table: delta://... or iceberg://..., or dataset: org/name for a "
+                "dataset of the Hub"
+            )
         fields = type(self).model_fields
+        only = ("partition_by", "key", "mode", "part_mb")
+        if self.table is None and (found := [key for key in only if getattr(self, key) != fields[key].default]):
+            raise ValueError(f"{found[0]} needs table, which is not given; remove {found[0]}, or set table")
         wrong = [key for key in ("config", "split", "private") if getattr(self, key) != fields[key].default]
         if self.dataset is None and wrong:
             raise ValueError(f"{wrong[0]} needs dataset, which is not given; remove {wrong[0]}, or set dataset")
         return self
 
+    @pydantic.field_validator("table")
+    @classmethod
+    def _is_a_table(cls, value: str | None) -> str | None:
+        return check_table(value)
+
     @pydantic.model_validator(mode="before")
     @classmethod
-    def _path_of_a_dataset(cls, content: Any) -> Any:
-        if not isinstance(content, dict) or not content.get("dataset") or content.get("path"):
+    def _default_path(cls, content: Any) -> Any:
+        if not isinstance(content, dict):
+            return content
+        table = content.get("table")
+        if isinstance(table, str) and (found := delta_folder(table)):
+            if (given := content.get("path")) and given != found:
+                raise ValueError(f"path is {given!r}, but the table is at {found!r}; remove path")
+            return content | {"path": found}
+        if not content.get("dataset") or content.get("path"):
             return content
         config, split = content.get("config") or DEFAULT_CONFIG, content.get("split") or DEFAULT_SPLIT
         return content | {"split": split, "path": str(folder(str(content["dataset"]), str(config), str(split)))}
 
     @property
     def shown(self) -> str:
-        """The place for a person: the folder, or `org/name (default/train) on https://huggingface.co`."""
+        """The place for a person: the folder, the table, or `org/name (default/train) on https://huggingface.co`."""
+        if self.table is not None:
+            return self.table
         return self.path if self.dataset is None else f"{self.dataset} ({self.config}/{self.split}) on {endpoint()}"
 
 

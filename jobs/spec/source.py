@@ -3,25 +3,43 @@
 from __future__ import annotations
 
 import re
+from datetime import datetime
 from typing import Literal
 
 import pydantic
 from pydantic import Field
 
 from jobs.spec.section import Section
+from jobs.spec.table import check_table
 
 Format = Literal["parquet", "csv", "jsonl", "arrow"]
 
 # The dialect of a CSV file; a key that is not given is detected or has the usual default.
 DIALECT = ("delimiter", "quote", "escape", "comment", "header", "encoding")
+# Key that says what kind of source it is -> keys that need it.
+KINDS = {
+    "path": ("format",),
+    "table": ("version", "timestamp"),
+    "dataset": ("config", "revision", "split", "data_files"),
+}
 EXAMPLES = {"delimiter": '";" or "\\t"', "quote": '"\'"', "escape": r"'\'", "comment": '"#"'}
 
 
 class SourceSpec(Section):
-    """Where the rows come from: files (`path`) or a Hub or local dataset (`dataset`)."""
+    """Where the rows come from: files (`path`), a table (`table`), or a Hub or local dataset (`dataset`)."""
 
     path: str | list[str] | None = Field(None, description="file, folder, glob, list of them, or any fsspec URL")
     format: Format | None = Field(None, description="format of the files; by default from their ending")
+    table: str | None = Field(
+        None, description="a Delta Lake table, delta://FOLDER or delta://s3://..., or iceberg://catalog/namespace.name"
+    )
+    version: int | None = Field(
+        None,
+        description="version of a Delta table, or id of a snapshot of an Iceberg table; by default the newest",
+    )
+    timestamp: datetime | None = Field(
+        None, description="the table as it was at this time; times without a zone are in UTC"
+    )
     dataset: str | None = Field(None, description="a Hub dataset org/name, or a local dataset folder")
     config: str | None = Field(None, description="dataset configuration")
     split: str = Field("train", description="dataset split")
@@ -61,15 +79,24 @@ class SourceSpec(Section):
 
     @pydantic.model_validator(mode="after")
     def _one_source(self) -> SourceSpec:
-        if (self.path is None) == (self.dataset is None):
-            raise ValueError("give either path (files) or dataset (a Hub or local dataset), and not both")
-        only = ("config", "revision", "split", "data_files") if self.path is not None else ("format",)
-        if wrong := [key for key in only if getattr(self, key) != type(self).model_fields[key].default]:
-            kind = "dataset" if self.path is not None else "path"
-            raise ValueError(f"{wrong[0]} needs {kind}, which is not given; remove {wrong[0]}, or set {kind}")
-        if (wrong := self.dialect_keys()) and self.format not in (None, "csv"):
+        if len([kind for kind in KINDS if getattr(self, kind) is not None]) != 1:
+            raise ValueError(
+                "give one of path (files), table (Delta Lake, Iceberg) and dataset (a Hub or local dataset)"
+            )
+        for kind, keys in KINDS.items():
+            wrong = [key for key in keys if getattr(self, key) != type(self).model_fields[key].default]
+            if wrong and getattr(self, kind) is None:
+                raise ValueError(f"{wrong[0]} needs {kind}, which is not given; remove {wrong[0]}, or set {kind}")
+        if self.version is not None and self.timestamp is not None:
+            raise ValueError("version and timestamp are both given; remove one of them")
+        if (wrong := self.dialect_keys()) and (self.format not in (None, "csv") or self.table is not None):
             raise ValueError(f"{wrong[0]} applies to CSV files only; remove it")
         return self
+
+    @pydantic.field_validator("table")
+    @classmethod
+    def _is_a_table(cls, value: str | None) -> str | None:
+        return check_table(value)
 
     @pydantic.field_validator("split")
     @classmethod

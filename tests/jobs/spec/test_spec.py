@@ -48,7 +48,7 @@ def test_a_job_file_is_read_with_the_options_of_its_tasks():
         ("source.limit=0", "job.yaml: source.limit is 0; input should be greater than 0"),
         ("source.limit=many", "job.yaml: source.limit is 'many'; input should be a valid integer"),
         ("source.format=orc", "job.yaml: source.format is 'orc'; choices: 'parquet', 'csv', 'jsonl' or 'arrow'"),
-        ("source.dataset=org/x", "job.yaml: source: give either path (files) or dataset"),
+        ("source.dataset=org/x", "job.yaml: source: give one of path (files), table"),
         (
             "source.revision=main",
             "job.yaml: source: revision needs dataset, which is not given; remove revision, or set dataset",
