@@ -7,6 +7,7 @@ import gc
 import logging
 import os
 import sys
+import uuid
 import warnings
 from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
@@ -14,8 +15,11 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
+from tests import minio as minio_server
+from tests import s3
 from tests.hub import tokens
 from tests.hub.local import HOME, HUB, Hub
+from tests.minio import Minio
 
 os.environ["PREFECT_SERVER_ANALYTICS_ENABLED"] = "false"
 os.environ["DO_NOT_TRACK"] = "1"
@@ -125,3 +129,17 @@ def noop_task(monkeypatch: pytest.MonkeyPatch) -> None:
     from transforms import tasks
 
     monkeypatch.setattr(tasks, "__path__", [*tasks.__path__, str(Path(__file__).parent / "bench" / "tasks")])
+
+
+@pytest.fixture(scope="session")
+def minio(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Minio]:
+    """A MinIO server, started when it is first asked for; the libraries are pointed to it by `tests.s3.pointed_to`."""
+    with minio_server.running(tmp_path_factory.mktemp("minio")) as server:
+        yield server
+
+
+@pytest.fixture
+def minio_bucket(minio: Minio) -> Iterator[str]:
+    """The URL of a new bucket on the MinIO server, to which the S3 libraries are pointed."""
+    with s3.pointed_to(minio.address, minio_server.USER, minio_server.PASSWORD):
+        yield minio.make_bucket(f"lake-{uuid.uuid4().hex}")
