@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import gc
 import importlib.metadata
+import json
 import logging
 import os
 import sys
@@ -67,6 +68,7 @@ def _parser() -> argparse.ArgumentParser:
         )
     run.add_argument("--quiet", action="store_true", help="show no progress and no remarks")
     plan.add_argument("--json", action="store_true", help="print the whole plan as JSON")
+    plan.add_argument("--why", action="store_true", help="give a reason for each shard that is to do")
     run.set_defaults(call=run_command)
     plan.set_defaults(call=plan_command)
 
@@ -120,17 +122,29 @@ def run_command(arguments: argparse.Namespace) -> None:
 
 
 def plan_command(arguments: argparse.Namespace) -> None:
-    """Show what a run would do: pinned revisions, finished shards. Loads no weights, writes nothing."""
+    """Show what a run would do: pinned revisions, finished shards. Loads no weights, writes nothing.
+
+    With --why there is a line for each shard that is to do: its file, its range, and what changed since it was done.
+    """
     from jobs import spec
 
     job = spec.read(arguments.spec, arguments.overrides)
     # Imports take seconds; a mistake in the job file is reported before them.
     from jobs.hub import session
-    from jobs.plan import planning
+    from jobs.plan import planning, why
     from jobs.plan.text import text
 
-    planned = planning.make(job)
-    print(planned.to_json() if arguments.json else text(planned, session.taken().requests))
+    planned, sink = planning.against_sink(job)
+    reasons = why.of(planned, sink) if arguments.why else []
+    if arguments.json:
+        content = planned.to_json()
+        if arguments.why:
+            content = json.dumps(json.loads(content) | {"why": [each.to_json() for each in reasons]}, indent=1)
+        print(content)
+        return
+    print(text(planned, session.taken().requests))
+    if reasons:
+        print(f"\n{why.table(reasons)}")
 
 
 def report_command(arguments: argparse.Namespace) -> None:

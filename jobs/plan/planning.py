@@ -36,6 +36,11 @@ def make(spec: JobSpec) -> Plan:
         UserError: the job file does not fit the source, the models or the sink.
         SourceError: a source file cannot be read.
     """
+    return against_sink(spec)[0]
+
+
+def against_sink(spec: JobSpec) -> tuple[Plan, FolderSink]:
+    """A plan as `make` makes it, and the sink whose ledger it was compared with."""
     sink = open_sink(spec.sink)
     try:
         owned = owner.check(spec, sink.store)
@@ -83,7 +88,7 @@ def make(spec: JobSpec) -> Plan:
     )
     plan = refresh(plan, sink)
     fit.check(plan)
-    return plan
+    return plan, sink
 
 
 def refresh(plan: Plan, sink: Sink) -> Plan:

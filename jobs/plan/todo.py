@@ -14,6 +14,7 @@ from transforms.errors import SpecError
 
 NEW = "new file"
 CHANGED = "changed file"
+REST = "rest of a file"
 LIMITED = "another source.limit"
 
 
@@ -28,8 +29,10 @@ def subtract(plan: Plan, ledger: Mapping[str, Entry]) -> Plan:
         SpecError: the run would leave fewer rows of a source file than are published.
     """
     shards = [replace(shard, limit=None) for shard in plan.shards]
-    keys = {entry.key for entry in ledger.values()}
-    reasons = {shard.slot: why for shard in shards if (why := _reason(plan, shard, ledger, keys)) is not None}
+    versions: dict[str, set[str]] = {}
+    for entry in ledger.values():
+        versions.setdefault(entry.key, set()).add(entry.version)
+    reasons = {shard.slot: why for shard in shards if (why := _reason(plan, shard, ledger, versions)) is not None}
     if plan.spec.source.limit is not None:
         shards, reasons = _limited(plan, shards, reasons, ledger)
     copied = {s.slot for s in shards if s.slot not in reasons and ledger[s.slot].version != s.version}
@@ -39,10 +42,14 @@ def subtract(plan: Plan, ledger: Mapping[str, Entry]) -> Plan:
     return found
 
 
-def _reason(plan: Plan, shard: Shard, ledger: Mapping[str, Entry], keys: Collection[str]) -> str | None:
-    """The reason why a shard must be computed; None if it is done. `keys` are the source files of the ledger."""
+def _reason(
+    plan: Plan, shard: Shard, ledger: Mapping[str, Entry], versions: Mapping[str, Collection[str]]
+) -> str | None:
+    """The reason why a shard must be computed; None if it is done. `versions`: of the ledger by source file."""
     if (entry := ledger.get(shard.slot)) is None:
-        return CHANGED if shard.key in keys else NEW
+        if shard.key not in versions:
+            return NEW
+        return REST if shard.version in versions[shard.key] else CHANGED
     if entry.version != shard.version:
         if not _is_copy(entry, shard):
             return CHANGED
@@ -72,7 +79,7 @@ def _limited(
         rows = entry.rows_in if entry is not None and done else source.count(plan.source, shard, left + 1)
         if rows > left and not done:
             shard = replace(shard, limit=left)
-            if _reason(plan, shard, ledger, {shard.key}) is None:
+            if _reason(plan, shard, ledger, {}) is None:
                 del reasons[shard.slot]
         kept.append(shard)
         left -= min(rows, left)
