@@ -7,15 +7,20 @@ files of one version from the table's log or manifests, so that no folder is lis
 from __future__ import annotations
 
 import importlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, Protocol, cast
+from typing import Any, BinaryIO, Protocol, cast
 
+import numpy as np
 import pyarrow as pa
 
 from jobs.spec.table import delta_folder
+from jobs.table.columns import Column
 from transforms.errors import SpecError
+
+# No row of a file is deleted.
+NONE_DELETED = np.array([], np.int64)
 
 
 @dataclass(frozen=True)
@@ -28,8 +33,10 @@ class DataFile:
         url: path or URL to open it with.
         size: bytes.
         rows: its rows that are not deleted; None if the log does not say so.
-        partition: partition column -> value, as the table gives it.
-        deletes: identity of the deletes that apply to it (a deletion vector, delete files); empty if there are none.
+        partition: partition column -> value, in Python's types; of Iceberg those that are partitioned by identity.
+        deletes: identity of its deleted rows (by a deletion vector or delete files); empty if there are none.
+        deleted: positions of its deleted rows, from 0, in order.
+        bounds: column -> (least, greatest) value in the file, or beyond them; only of whole numbers and dates.
     """
 
     name: str
@@ -39,6 +46,8 @@ class DataFile:
     rows: int | None
     partition: Mapping[str, Any] = field(default_factory=dict)
     deletes: str = ""
+    deleted: np.ndarray = field(default_factory=lambda: NONE_DELETED, repr=False, compare=False)
+    bounds: Mapping[str, tuple[Any, Any]] = field(default_factory=dict, repr=False, compare=False)
 
 
 @dataclass(frozen=True)
@@ -52,6 +61,8 @@ class Snapshot:
         partition_columns: columns by which the files are divided, in order.
         files: the data files, by key.
         location: path or URL of the table's folder.
+        columns: how the columns of `schema` are found in data files, in the same order.
+        ids: path of a field -> id, for data files without ids of fields (Iceberg).
     """
 
     id: str
@@ -60,6 +71,8 @@ class Snapshot:
     partition_columns: tuple[str, ...]
     files: Sequence[DataFile]
     location: str
+    columns: tuple[Column, ...] = ()
+    ids: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -95,13 +108,11 @@ class Table(Protocol):
         """
         ...
 
-    def read(
-        self, file: DataFile, snapshot: Snapshot, columns: Sequence[str], batch_rows: int
-    ) -> Iterator[pa.RecordBatch]:
-        """The rows of a data file that are not deleted, in order, with columns of the snapshot's schema.
+    def open(self, file: DataFile) -> BinaryIO:
+        """Open a data file for reading.
 
         Raises:
-            SourceError: it cannot be read, or has deletes that cannot be honoured.
+            OSError: it no longer exists, or its store does not answer.
         """
         ...
 

@@ -27,14 +27,17 @@ def inspect(fs: AbstractFileSystem, path: str, spec: SourceSpec) -> Layout:
     """
     with _opened(fs, path) as (_, file):
         metadata, schema = file.metadata, file.schema_arrow
-    ranges: list[tuple[int, int, int | None]] = []
+    return Layout(plain_schema(without_repeated(schema, path, spec)), [*ranges(metadata)] or [(0, 0, 0)])
+
+
+def ranges(metadata: pq.FileMetaData) -> Iterator[tuple[int, int, int]]:
+    """Ranges of row groups with `SHARD_ROWS` rows or more each: (first, one past the last, rows)."""
     start = rows = 0
     for group in range(metadata.num_row_groups):
         rows += metadata.row_group(group).num_rows
         if rows >= SHARD_ROWS or group == metadata.num_row_groups - 1:
-            ranges.append((start, group + 1, rows))
+            yield start, group + 1, rows
             start, rows = group + 1, 0
-    return Layout(plain_schema(without_repeated(schema, path, spec)), ranges or [(0, 0, 0)])
 
 
 def read(
@@ -49,19 +52,31 @@ def read(
         columns = [name for name in schema.names if name in file.schema_arrow.names]
         if hasattr(stream, "prefetch"):
             stream.prefetch(chunks(file.metadata, range(start, stop), columns))
-        first = sum(file.metadata.row_group(group).num_rows for group in range(start)) + 1
-        batches = file.iter_batches(batch_rows, row_groups=list(range(start, stop)), columns=columns)
-        while True:
-            try:
-                batch = next(batches, None)
-            except (pa.ArrowException, OSError) as error:
-                if isinstance(error, OSError) and error.errno is not None:
-                    raise
-                raise _damaged(file, path, range(start, stop), columns) from error
-            if batch is None:
-                return
-            yield from checked(batch, schema, first)
-            first += len(batch)
+        for first, batch in batches(file, path, range(start, stop), columns, batch_rows):
+            yield from checked(batch, schema, first + 1)
+
+
+def batches(
+    file: pq.ParquetFile, path: str, groups: range, columns: Sequence[str], batch_rows: int
+) -> Iterator[tuple[int, pa.RecordBatch]]:
+    """The rows of row groups: (number of the first row in the file, from 0; rows).
+
+    Raises:
+        SourceError: a row group is damaged.
+    """
+    first = sum(file.metadata.row_group(group).num_rows for group in range(groups.start))
+    found = file.iter_batches(batch_rows, row_groups=list(groups), columns=list(columns))
+    while True:
+        try:
+            batch = next(found, None)
+        except (pa.ArrowException, OSError) as error:
+            if isinstance(error, OSError) and error.errno is not None:
+                raise
+            raise _damaged(file, path, groups, columns) from error
+        if batch is None:
+            return
+        yield first, batch
+        first += len(batch)
 
 
 def without_repeated(schema: pa.Schema, path: str, spec: SourceSpec) -> pa.Schema:
@@ -100,12 +115,17 @@ def _opened(fs: AbstractFileSystem, path: str) -> Iterator[tuple[Any, pq.Parquet
     """Open a file, and read its footer, which some filesystems know already."""
     # What a filesystem has that reads parts of files over a network: see `jobs.hub.files`.
     tail = fs.footer(path) if hasattr(fs, "footer") else None
-    with fs.open(path, "rb") if tail is None else fs.open_parts(path) as stream, _file(stream, path, tail) as file:
+    with fs.open(path, "rb") if tail is None else fs.open_parts(path) as stream, open_file(stream, path, tail) as file:
         yield stream, file
 
 
-def _file(stream: BinaryIO, path: str, tail: bytes | None) -> pq.ParquetFile:
-    """The file with its footer.
+def open_file(stream: BinaryIO, path: str, tail: bytes | None = None) -> pq.ParquetFile:
+    """Open a file, and read its footer.
+
+    Args:
+        stream: the file.
+        path: its name, for errors.
+        tail: the end of the file with the footer, if it is known.
 
     Raises:
         UnreadableSource: the file is encrypted.

@@ -1,0 +1,274 @@
+"""Iceberg tables, by the package `pyiceberg`: a snapshot is read from manifests, without listing a folder.
+
+Catalogs are configured as for every program with that package: `.pyiceberg.yaml`, or variables such as
+`PYICEBERG_CATALOG__LAKE__URI`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta
+from functools import reduce
+from typing import Any, BinaryIO, cast
+
+import numpy as np
+import pyarrow as pa
+from pyiceberg import types
+from pyiceberg.catalog import load_catalog
+from pyiceberg.conversions import from_bytes
+from pyiceberg.exceptions import NoSuchNamespaceError, NoSuchTableError
+from pyiceberg.io import pyarrow as arrow_io
+from pyiceberg.manifest import DataFile as Listed
+from pyiceberg.manifest import DataFileContent, FileFormat
+from pyiceberg.schema import Schema
+from pyiceberg.table import FileScanTask, Table
+from pyiceberg.transforms import IdentityTransform
+from pyiceberg.utils.config import Config
+
+from jobs.source.urls import reason
+from jobs.spec.table import iceberg_name
+from jobs.table import NONE_DELETED, DataFile, Snapshot
+from jobs.table.columns import FIELD_ID, Column, inside, plain
+from jobs.table.rows import identity
+from transforms.errors import NightscribeError, SourceError, SpecError
+
+# Delete files that are read concurrently.
+THREADS = 16
+
+EPOCH = date(1970, 1, 1)
+
+
+@dataclass(frozen=True)
+class Iceberg:
+    """An Iceberg table.
+
+    Attributes:
+        catalog: name of its catalog.
+        name: namespace.name
+        key: the key of the job file that names it.
+    """
+
+    catalog: str
+    name: str
+    key: str
+
+    def snapshot(self, version: int | None = None, timestamp: datetime | None = None) -> Snapshot | None:
+        """A version of the table: see `jobs.table.Table`."""
+        table = self.load()
+        if table is None:
+            return None
+        try:
+            if timestamp is not None:
+                version = self._at(table, timestamp)
+            return self._snapshot(table, version)
+        except NightscribeError:
+            raise
+        except Exception as error:
+            # Catalogs and stores raise errors of their own libraries.
+            if "equality deletes" in str(error):
+                raise SpecError(
+                    f"{self.key} {self.url!r} has equality deletes, which cannot be read; compact it with the engine "
+                    f"that wrote them, such as Spark's rewrite_data_files"
+                ) from error
+            raise SourceError(f"{self.key} {self.url!r} cannot be read: {reason(error)}") from error
+
+    def open(self, file: DataFile) -> BinaryIO:
+        """Open a data file for reading."""
+        table = self.load()
+        if table is None:
+            raise FileNotFoundError(f"table {self.url} no longer exists")
+        return cast(BinaryIO, table.io.new_input(file.url).open())
+
+    @property
+    def url(self) -> str:
+        """The table as in a job file."""
+        return f"iceberg://{self.catalog}/{self.name}"
+
+    def load(self) -> Table | None:
+        """The handle of the newest version of the table; None if the table does not exist.
+
+        Raises:
+            SpecError: the catalog is not configured.
+            SourceError: the catalog does not answer.
+        """
+        try:
+            # The package reads the environment once, when it is imported.
+            config = Config().get_catalog_config(self.catalog) or {}
+            return load_catalog(self.catalog, **cast(dict[str, str], config)).load_table(self.name)
+        except (NoSuchTableError, NoSuchNamespaceError):
+            return None
+        except Exception as error:
+            # Each catalog raises errors of its own library: of HTTP, a database, a cloud.
+            variable = f"PYICEBERG_CATALOG__{self.catalog.upper()}__URI"
+            if not Config().get_catalog_config(self.catalog):
+                raise SpecError(
+                    f"{self.key} {self.url!r}: catalog {self.catalog!r} is not configured; give it in "
+                    f"~/.pyiceberg.yaml, or set {variable}"
+                ) from error
+            raise SourceError(
+                f"{self.key} {self.url!r}: catalog {self.catalog!r} does not answer: {reason(error)}; check {variable} "
+                f"or ~/.pyiceberg.yaml, then run again"
+            ) from error
+
+    def _at(self, table: Table, timestamp: datetime) -> int:
+        """The snapshot that was the newest at a time.
+
+        Raises:
+            SpecError: there is none, or it has expired.
+        """
+        when = timestamp.replace(tzinfo=UTC) if timestamp.tzinfo is None else timestamp
+        found = table.snapshot_as_of_timestamp(int(when.timestamp() * 1000))
+        if found is None:
+            oldest = min((each.timestamp_ms for each in table.snapshots()), default=None)
+            known = "it has none" if oldest is None else f"the oldest is of {_time(oldest)}"
+            raise SpecError(
+                f"source.timestamp {timestamp.isoformat()} is before every snapshot of {self.url!r} that has not "
+                f"expired; {known}"
+            )
+        return found.snapshot_id
+
+    def _snapshot(self, table: Table, version: int | None) -> Snapshot:
+        found = table.current_snapshot() if version is None else table.snapshot_by_id(version)
+        if found is None and version not in (None, -1):
+            known = [f"{each.snapshot_id} of {_time(each.timestamp_ms)}" for each in table.snapshots()[-5:]]
+            raise SpecError(
+                f"source.version {version} is not a snapshot of {self.url!r}, or has expired; the newest are: "
+                f"{', '.join(known) or 'none'}"
+            )
+        schema = table.schema()
+        if found is not None and found != table.current_snapshot() and found.schema_id is not None:
+            schema = table.schemas()[found.schema_id]
+        tasks = [] if found is None else list(table.scan(snapshot_id=found.snapshot_id).plan_files())
+        gone = self._deleted(table, tasks)
+        columns = tuple(_column(field, schema) for field in arrow_io.schema_to_pyarrow(schema))
+        partitioned = [field for field in table.spec().fields if isinstance(field.transform, IdentityTransform)]
+        location = table.location().rstrip("/")
+        files = [_file(task.file, table, schema, location, gone) for task in tasks]
+        return Snapshot(
+            id=str(table.metadata.table_uuid),
+            version=-1 if found is None else found.snapshot_id,
+            schema=pa.schema([column.field for column in columns]),
+            partition_columns=tuple(
+                name for field in partitioned if (name := schema.find_column_name(field.source_id)) is not None
+            ),
+            files=sorted(files, key=lambda file: file.key),
+            location=_path(location),
+            columns=columns,
+            ids=_ids(table),
+        )
+
+    def _deleted(self, table: Table, tasks: Sequence[FileScanTask]) -> Mapping[str, np.ndarray]:
+        """Location of a data file -> positions of its deleted rows.
+
+        Raises:
+            SpecError: the deletes are not by position.
+        """
+        wanted: dict[str, Listed] = {}
+        for task in tasks:
+            if task.file.file_format != FileFormat.PARQUET:
+                raise SpecError(
+                    f"{self.key} {self.url!r} has data files of the format {task.file.file_format.value}, which cannot "
+                    f"be read; rewrite them as Parquet"
+                )
+            for each in task.delete_files:
+                if each.content == DataFileContent.EQUALITY_DELETES:
+                    raise NotImplementedError("equality deletes")
+                wanted[each.file_path] = each
+        with ThreadPoolExecutor(THREADS) as threads:
+            files = threads.map(lambda each: arrow_io._read_deletes(table.io, each), wanted.values())
+            read = dict(zip(wanted, files, strict=True))
+        found = {}
+        for task in tasks:
+            path = task.file.file_path
+            positions = [read[each.file_path].get(path) for each in task.delete_files]
+            arrays = [each.to_numpy() for each in positions if each is not None]
+            if arrays:
+                found[path] = reduce(np.union1d, arrays, NONE_DELETED).astype(np.int64)
+        return found
+
+
+def open_table(url: str, key: str) -> Iceberg:
+    """The table of that name, which need not exist."""
+    return Iceberg(*iceberg_name(url), key)
+
+
+def _file(listed: Listed, table: Table, schema: Schema, location: str, deleted: Mapping[str, np.ndarray]) -> DataFile:
+    path = listed.file_path
+    gone = deleted.get(path, NONE_DELETED)
+    below = f"{_path(location)}/"
+    at = _path(path)
+    return DataFile(
+        name=path,
+        key=at.removeprefix(below).lstrip("/"),
+        url=path,
+        size=listed.file_size_in_bytes,
+        rows=listed.record_count - len(gone),
+        partition=_partition(listed, table, schema),
+        deletes=identity(gone),
+        deleted=gone,
+        bounds=_bounds(listed, schema),
+    )
+
+
+def _partition(listed: Listed, table: Table, schema: Schema) -> dict[str, Any]:
+    """Column -> the value that all rows of the file have, by the partition spec that the file was written with."""
+    found = {}
+    for i, field in enumerate(table.specs()[listed.spec_id].fields):
+        name = schema.find_column_name(field.source_id)
+        if isinstance(field.transform, IdentityTransform) and name is not None:
+            found[name] = _value(listed.partition[i], schema.find_type(name))
+    return found
+
+
+def _bounds(listed: Listed, schema: Schema) -> dict[str, tuple[Any, Any]]:
+    """Column -> (least, greatest) value; only of types whose statistics are never cut short."""
+    found = {}
+    for field in schema.fields:
+        least = (listed.lower_bounds or {}).get(field.field_id)
+        greatest = (listed.upper_bounds or {}).get(field.field_id)
+        # Of a column that was widened the file has the bytes of the old type.
+        width = {types.IntegerType(): 4, types.LongType(): 8, types.DateType(): 4}.get(field.field_type)
+        if least is not None and greatest is not None and len(least) == len(greatest) == width:
+            pair = (from_bytes(field.field_type, each) for each in (least, greatest))
+            found[field.name] = cast(tuple[Any, Any], tuple(_value(each, field.field_type) for each in pair))
+    return found
+
+
+def _value(value: Any, type_: Any) -> Any:
+    """A value of a manifest in Python's types: manifests have dates and times as numbers."""
+    if not isinstance(value, int) or isinstance(value, bool):
+        return value
+    if isinstance(type_, types.DateType):
+        return EPOCH + timedelta(days=value)
+    if isinstance(type_, types.TimestampType | types.TimestamptzType):
+        zone = UTC if isinstance(type_, types.TimestamptzType) else None
+        return datetime(1970, 1, 1, tzinfo=zone) + timedelta(microseconds=value)
+    if isinstance(type_, types.TimeType):
+        return (datetime(1970, 1, 1) + timedelta(microseconds=value)).time()
+    return value
+
+
+def _column(field: pa.Field, schema: Schema) -> Column:
+    """A column by the ids of its fields, which stay when a column is renamed."""
+    number = int(field.metadata[FIELD_ID])
+    default = schema.find_field(number).initial_default
+    children = tuple(_column(each, schema) for each in inside(field.type))
+    return Column(pa.field(field.name, plain(field.type)), number, children, default)
+
+
+def _ids(table: Table) -> dict[str, int]:
+    """Path of a field -> id, of a table with files that other programs wrote."""
+    mapping = table.name_mapping()
+    named = {} if mapping is None else mapping._field_by_name
+    return {name: field.field_id for name, field in named.items() if field.field_id is not None}
+
+
+def _path(location: str) -> str:
+    """A location as other code opens it: a local one without its scheme."""
+    return location.removeprefix("file://") if location.startswith("file:///") else location
+
+
+def _time(milliseconds: int) -> str:
+    return datetime.fromtimestamp(milliseconds / 1000, UTC).isoformat(timespec="seconds")
