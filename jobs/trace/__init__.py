@@ -1,0 +1,89 @@
+"""Trace rows of a sink to what made them: source file and version, run, models and adapters, options.
+
+Published rows only, so that a sink can be searched while a run writes it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+from typing import BinaryIO
+
+from jobs.sink import owner
+from jobs.sink.entry import Entry
+from jobs.sink.folder import FolderSink
+from jobs.source.files import partition
+from jobs.store import names
+from jobs.trace.files import File
+from jobs.trace.origin import Origin, origins
+from jobs.trace.search import matches
+from transforms.errors import SinkError, SpecError
+
+# A run that publishes meanwhile replaces files.
+ATTEMPTS = 3
+
+
+@dataclass(frozen=True)
+class Traced:
+    """The rows that meet a condition.
+
+    Attributes:
+        rows: the first of them, by source file.
+        more: how many there are besides.
+    """
+
+    rows: list[Origin]
+    more: int
+
+
+def trace(sink: FolderSink, condition: str, limit: int) -> Traced:
+    """Find rows, published or rejected, and say where they come from.
+
+    Args:
+        sink: the sink; a run may be writing to it.
+        condition: SQL as in `source.where`.
+        limit: maximum number of rows.
+
+    Raises:
+        SpecError: the condition is wrong, or the folder is no sink.
+        UnreadableSink: a file is damaged.
+        SinkError: the files of the sink were replaced again and again.
+    """
+    for _ in range(ATTEMPTS):
+        try:
+            if not (files := _files(sink)):
+                if owner.read(sink.store) is None:
+                    raise SpecError(
+                        f"{sink.store.url!r} is no sink: it has no {names.LEDGER}; give the folder, the URL or the "
+                        f"table that a job wrote to, or its job file with --job"
+                    )
+                return Traced([], 0)
+            found, more = matches(files, condition, limit)
+            traced = map(origins(sink.store), found)
+            return Traced([origin for origin in traced if origin is not None], more)
+        except FileNotFoundError:
+            continue
+    raise SinkError(f"the files of {sink.store.url!r} are being replaced by a run; run the command again")
+
+
+def _files(sink: FolderSink) -> list[File]:
+    """The published files of a sink, by source file and range."""
+    entries = sorted(sink.published.read().values(), key=lambda entry: (entry.key, entry.start))
+    shards: dict[str, list[Entry]] = {}
+    for entry in entries:
+        shards.setdefault(entry.part, []).append(entry)
+    found = []
+    for part, owners in shards.items():
+        # Of a table that has other partitions than its source, the part's own folders say so.
+        folders = partition(owners[0].key) | partition(part)
+        found.append(File(part, tuple(owners), False, folders, partial(_open, sink, owners[0])))
+    for entry in entries:
+        if (name := entry.rejected) is not None:
+            folders = partition(entry.key)
+            found.append(File(name, (entry,), True, folders, partial(sink.store.open, name)))
+    return found
+
+
+def _open(sink: FolderSink, entry: Entry) -> BinaryIO:
+    """The part file; of a dataset it may be on the Hub only."""
+    return sink.store.open(entry.part) if sink.mirror is None else sink.open(entry)
