@@ -18,10 +18,8 @@ from jobs.report.shown import CHARACTERS, count, cut
 from jobs.sink import Entry
 from jobs.sink.folder import FolderSink
 from jobs.source import NOT_IDENTITY, Shard
+from jobs.source.shard import shown_range
 from jobs.store import Store, names
-
-# Format -> what the start and the stop of a shard count.
-UNITS = {"parquet": "row groups", "arrow": "record batches", "csv": "bytes", "jsonl": "bytes"}
 
 # Keys of a task that cannot change its output, or whose meaning is in the pinned versions.
 _NO_SETTINGS = {
@@ -73,7 +71,7 @@ def of(plan: Plan, sink: FolderSink) -> list[Why]:
     for shard in sorted(plan.shards_todo, key=lambda shard: (shard.key, shard.start)):
         reason = plan.todo[shard.slot]
         text = _text(plan, shard, reason, ledger.get(shard.slot), by_file.get(shard.key, []), earlier)
-        part = _range(shard) if shards[shard.key] > 1 else ""
+        part = shown_range(shard.format, shard.start, shard.stop) if shards[shard.key] > 1 else ""
         found.append(Why(shard.key, shard.start, shard.stop, part, reason, text))
     return found
 
@@ -85,16 +83,6 @@ def table(reasons: Sequence[Why]) -> str:
     return "\n".join(
         "  ".join([*(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=False)), row[-1]]) for row in cells
     )
-
-
-def _range(shard: Shard) -> str:
-    unit = UNITS.get(shard.format, "shards")
-    if not shard.stop:
-        return f"{unit} from {shard.start:,}"
-    # The stop is one past the last.
-    if shard.stop == shard.start + 1:
-        return f"{unit.removesuffix('s')} {shard.start:,}"
-    return f"{unit} {shard.start:,} to {shard.stop - 1:,}"
 
 
 def _text(plan: Plan, shard: Shard, reason: str, entry: Entry | None, of_file: list[Entry], earlier: _Earlier) -> str:

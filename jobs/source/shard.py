@@ -7,6 +7,14 @@ from dataclasses import dataclass
 
 import pyarrow as pa
 
+# Format -> what the start and the stop of a shard count.
+UNITS = {
+    "parquet": ("row group", "row groups"),
+    "arrow": ("record batch", "record batches"),
+    "csv": ("byte", "bytes"),
+    "jsonl": ("byte", "bytes"),
+}
+
 
 @dataclass(frozen=True)
 class Shard:
@@ -79,6 +87,14 @@ class Layout:
     schema: pa.Schema
     ranges: list[tuple[int, int, int | None]]
     about_rows: int | None = None
+
+
+def shown_range(format_: str, start: int, stop: int) -> str:
+    """The range of a shard for a person, such as `row groups 0 to 3`; its stop is one past the last."""
+    one, several = UNITS.get(format_, ("shard", "shards"))
+    if not stop:
+        return f"{several} from {start:,}" if start else "the whole file"
+    return f"{one} {start:,}" if stop == start + 1 else f"{several} {start:,} to {stop - 1:,}"
 
 
 def _hash(*parts: object) -> str:

@@ -85,8 +85,8 @@ def matches(files: Sequence[File], condition: str, limit: int) -> tuple[list[Mat
                     _check(files[number], [name for name in named if name in group.schema.names])
                 said = str(error).splitlines()[0]
                 raise SpecError(
-                    f"{KEY} {condition!r} cannot be computed for every row: {said}; TRY_CAST gives null for a value that "
-                    f"cannot be converted"
+                    f"{KEY} {condition!r} cannot be computed for every row: {said}; TRY_CAST gives null for a value "
+                    f"that cannot be converted"
                 ) from error
             found += [Match(files[numbered.number(file)], row) for file, row in rows]
     return found, more

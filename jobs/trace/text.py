@@ -6,6 +6,8 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from jobs.report.shown import count, cut, shown
+from jobs.source import files
+from jobs.source.shard import shown_range
 from jobs.trace import Traced
 from jobs.trace.origin import Column, Origin
 
@@ -49,7 +51,9 @@ def _lines(origin: Origin) -> Iterator[tuple[str, str]]:
 
 
 def _range(origin: Origin) -> str:
-    return f"from {origin.start:,} to {origin.stop - 1:,}" if origin.stop else f"from {origin.start:,} to the end"
+    """The range of the shard; the ending of the file says what it counts."""
+    ending = files.DATA.search(origin.source)
+    return shown_range(files.FORMATS[ending.group(1).lower()] if ending else "", origin.start, origin.stop)
 
 
 def _column(column: Column) -> Iterator[str]:
