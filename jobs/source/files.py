@@ -57,6 +57,7 @@ class File:
         key: its path below the root of the source.
         version: a value that changes when the content does.
         format: parquet, csv, jsonl or arrow.
+        size: in bytes, if the listing of an object store said it.
     """
 
     fs: AbstractFileSystem
@@ -65,6 +66,7 @@ class File:
     key: str
     version: str
     format: str
+    size: int | None = None
 
 
 @dataclass(frozen=True)
@@ -79,6 +81,7 @@ class _Place:
     entry: str
     identity: str
     linked: bool = False
+    size: int | None = None
 
 
 def find(paths: str | Sequence[str], format_: str | None) -> list[File]:
@@ -106,6 +109,7 @@ def find(paths: str | Sequence[str], format_: str | None) -> list[File]:
             posixpath.join(prefix, posixpath.relpath(place.path, root)),
             place.version,
             format_ or format_of(place.path, place.entry),
+            place.size,
         )
         for place in once.values()
         for root, prefix in [roots[place.fs]]
@@ -225,7 +229,7 @@ def _places(entry: str, format_: str | None) -> list[_Place]:
             raise SourceError(f"source.path {shown(entry)!r} cannot be listed: {reason(error)}") from error
         url_of = urls.url_of(fs, entry, next(iter(infos), path))
         places = [
-            _Place(fs, name, url, root, version(info, url), entry, url)
+            _Place(fs, name, url, root, version(info, url), entry, url, size=info.get("size"))
             for name, info in infos.items()
             for url in [url_of(name)]
         ]

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from types import ModuleType
+from typing import Any
 
 import pyarrow as pa
 from fsspec import AbstractFileSystem
@@ -17,9 +18,11 @@ from jobs.source import local, type_names, types
 from jobs.source.files import File, check_sink, find, partition
 from jobs.source.formats import arrow, csv, jsonl, parquet
 from jobs.source.kind import Found, check_columns
+from jobs.source.remote import RemoteFile
 from jobs.source.shard import BadRow, Layout, Shard
 from jobs.source.urls import open_url, reason, shown
 from jobs.spec import SourceSpec
+from jobs.store.conditional import is_object_store
 from transforms.errors import NightscribeError, SourceError, SpecError, UnreadableSource
 
 FORMATS: dict[str, ModuleType] = {"parquet": parquet, "csv": csv, "jsonl": jsonl, "arrow": arrow}
@@ -81,14 +84,22 @@ def of_files(
 
 def read(spec: SourceSpec, shard: Shard, schema: pa.Schema, batch_rows: int) -> Iterator[pa.RecordBatch | BadRow]:
     """The rows of a range of one file."""
+    fs: Any
     fs, path = open_url(shard.file)
-    if isinstance(fs, LocalFileSystem) and _local_version(path, shard) != shard.version:
+    if is_object_store(fs):
+        fs = RemoteFile(fs, path, shard.version)
+    elif isinstance(fs, LocalFileSystem) and _local_version(path, shard) != shard.version:
         raise SourceError(f"{shard.file} has changed since the run was planned; run again")
     yield from rows(fs, path, spec, shard, schema, batch_rows)
 
 
 def rows(
-    fs: AbstractFileSystem, path: str, spec: SourceSpec, shard: Shard, schema: pa.Schema, batch_rows: int
+    fs: AbstractFileSystem | RemoteFile,
+    path: str,
+    spec: SourceSpec,
+    shard: Shard,
+    schema: pa.Schema,
+    batch_rows: int,
 ) -> Iterator[pa.RecordBatch | BadRow]:
     """The rows of a range of one file, which has been opened.
 
@@ -111,8 +122,11 @@ def layout(file: File, spec: SourceSpec) -> Layout:
         SourceError: it cannot be read.
         UnreadableSource: it cannot be read as it is.
     """
+    fs: Any = file.fs
+    if is_object_store(fs):
+        fs = RemoteFile(fs, file.path, file.version, file.size)
     try:
-        found: Layout = FORMATS[file.format].inspect(file.fs, file.path, spec)
+        found: Layout = FORMATS[file.format].inspect(fs, file.path, spec)
     except NightscribeError:
         raise
     except PermissionError as error:

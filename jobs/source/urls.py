@@ -9,12 +9,13 @@ from collections.abc import Callable
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
-import fsspec
 from fsspec import AbstractFileSystem
 from fsspec.implementations.local import LocalFileSystem
 
 from jobs.secrets import shown
 from jobs.source.local import MAGIC
+from jobs.store.conditional import is_object_store
+from jobs.store.filesystem import open_filesystem
 from transforms.errors import SpecError
 
 # Characters of a library's message that are shown.
@@ -35,7 +36,7 @@ def open_url(url: str) -> tuple[AbstractFileSystem, str]:
     if plain != url or os.path.lexists(plain) or "://" not in url:
         return LocalFileSystem(), os.path.abspath(plain)
     try:
-        fs, path = fsspec.core.url_to_fs(url)
+        fs, path = open_filesystem(url)
     except ImportError as error:
         raise SpecError(f"source.path {shown(url)!r} needs a package: {reason(error)}") from error
     except Exception as error:
@@ -63,13 +64,16 @@ def expand(
         return posixpath.dirname(path), {path: fs.info(path)}
     if fs.isdir(path):
         root = path.rstrip("/")
-        names = [name for name in fs.find(root) if is_data.search(name)]
+        found = {name: info for name, info in fs.find(root, detail=True).items() if is_data.search(name)}
     elif MAGIC.search(path):
         root = posixpath.dirname(MAGIC.split(path)[0])
-        names = [name for name in fs.glob(path) if fs.isfile(name)]
+        found = fs.glob(path, detail=True)
     else:
         return posixpath.dirname(path), {}
-    return root, {name: fs.info(name) for name in names if not is_hidden(posixpath.relpath(name, root or "."))}
+    # Of an object store the listing is enough; other filesystems may say less there, such as no checksum.
+    seen = {name: info for name, info in found.items() if not is_hidden(posixpath.relpath(name, root or "."))}
+    infos = seen if is_object_store(fs) else {name: fs.info(name) for name in seen}
+    return root, {name: info for name, info in infos.items() if info["type"] == "file"}
 
 
 def url_of(fs: AbstractFileSystem, entry: str, name: str) -> Callable[[str], str]:
@@ -88,7 +92,7 @@ def url_of(fs: AbstractFileSystem, entry: str, name: str) -> Callable[[str], str
     for way in ways:
         # A URL of the wrong form can raise any exception; then the next form is tried.
         try:
-            same_fs, path = fsspec.core.url_to_fs(way(name))
+            same_fs, path = open_filesystem(way(name))
         except Exception:
             continue
         if same_fs == fs and path == name:

@@ -15,11 +15,11 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO, ClassVar, cast
 
-import fsspec
 from fsspec.implementations.local import LocalFileSystem
 
-from jobs.store import conditional, names
+from jobs.store import conditional, names, s3
 from jobs.store.complaint import explain
+from jobs.store.filesystem import open_filesystem
 from transforms.errors import NightscribeError, SpecError
 
 __all__ = ["Content", "Store", "check", "explain"]
@@ -56,9 +56,7 @@ class Store:
         try:
             # A name with `::` is a chain of filesystems to fsspec; a local folder may be called so.
             is_url = "://" in self.url
-            self.fs, self.root = (
-                fsspec.core.url_to_fs(self.url) if is_url else (LocalFileSystem(), os.path.abspath(self.url))
-            )
+            self.fs, self.root = open_filesystem(self.url) if is_url else (LocalFileSystem(), os.path.abspath(self.url))
         except (ImportError, ValueError) as error:
             raise SpecError(
                 f"{key} {url!r} cannot be opened: {error}; give a local folder, or a URL such as "
@@ -229,7 +227,7 @@ class Store:
         if not self.local:
             with self._explained():
                 try:
-                    self.fs.put_file(str(temporary), target)
+                    self._upload(temporary, target)
                 except FileNotFoundError as error:
                     raise explain(error, self.url, self.key) from error
             return
@@ -263,6 +261,15 @@ class Store:
         if self.local:
             for name in self.names(names.TEMPORARY):
                 Path(self.path(name)).unlink(missing_ok=True)
+
+    def _upload(self, temporary: Path, target: str) -> None:
+        """Write an object in one request, or a large one in parts, of which nothing is seen before the last request."""
+        try:
+            self.fs.put_file(str(temporary), target)
+        except FileNotFoundError as error:
+            if not s3.is_lost_upload(error):
+                raise
+            self.fs.put_file(str(temporary), target)
 
     @contextmanager
     def _explained(self) -> Iterator[None]:

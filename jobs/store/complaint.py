@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 
+from jobs.secrets import shown
 from transforms.errors import SinkError
 
 
@@ -31,7 +32,7 @@ def explain(error: Exception, url: str, key: str = "sink.path") -> SinkError:
     }.get(number or 0)
     if fix is None:
         fix = _library_fix(error, remote)
-    return SinkError(f"{key} {url!r} cannot be {'used' if remote else 'written'}: {fix}")
+    return SinkError(f"{key} {shown(url)!r} cannot be {'used' if remote else 'written'}: {fix}")
 
 
 # Words in the name of a library's exception or in its message -> the fix. Names are those of botocore, aiohttp,
@@ -41,6 +42,10 @@ _FIXES = {
         "no valid credentials were found; set them as the store's library expects (for S3 AWS_ACCESS_KEY_ID and "
         "AWS_SECRET_ACCESS_KEY, or a profile)"
     ),
+    ("reduce your request rate", "slowdown", "toomanyrequests", "too many requests"): (
+        "the store refuses requests because there are too many of them; run again later, or with fewer workers, "
+        "finished shards are kept"
+    ),
     ("connection", "connector", "timeout", "timed out", "serverdisconnected", "gaierror", "cannot connect"): (
         "the store cannot be reached or does not answer in time; check the network and the endpoint, then run again, "
         "finished shards are kept"
@@ -49,7 +54,7 @@ _FIXES = {
 
 
 def _library_fix(error: Exception, remote: bool) -> str:
-    said = " ".join(str(error).split())[:200]
+    said = shown(" ".join(str(error).split())[:200])
     if remote and isinstance(error, PermissionError):
         return "access denied; check the credentials of this process and their permission to list, read and write"
     if remote and isinstance(error, FileNotFoundError):

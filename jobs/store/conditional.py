@@ -18,9 +18,9 @@ from typing import Any
 
 from filelock import FileLock
 
+from jobs.store.s3 import PROTOCOLS as S3
 from transforms.errors import SinkError
 
-S3 = frozenset({"s3", "s3a"})
 GOOGLE = frozenset({"gs", "gcs"})
 AZURE = frozenset({"abfs", "abfss", "az"})
 MEMORY = frozenset({"memory"})
@@ -32,6 +32,11 @@ _MEMORY_LOCK = threading.Lock()
 def is_supported(fs: Any) -> bool:
     """Whether a filesystem has an exclusive create; a lease needs nothing else."""
     return bool(_protocols(fs) & (S3 | GOOGLE | AZURE | MEMORY))
+
+
+def is_object_store(fs: Any) -> bool:
+    """Whether a filesystem is an object store, whose listings say of an object what a request for it alone says."""
+    return bool(_protocols(fs) & (S3 | GOOGLE | AZURE))
 
 
 def put_if_absent(fs: Any, path: str, content: bytes) -> bool:
