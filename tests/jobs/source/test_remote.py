@@ -1,4 +1,4 @@
-"""Parquet on a real object store: only footers while planning, only the wanted columns after, whatever the network does."""
+"""Parquet on an object store: only footers while planning, only wanted columns after, also on a bad network."""
 
 from __future__ import annotations
 
