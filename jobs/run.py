@@ -126,6 +126,8 @@ def holding(plan: Plan, stop: StopToken = NEVER) -> Iterator[Held]:
             except Exception as error:
                 night.record_unfinished(plan, store, sink.entries(), held.timeline.samples, _asked(held), error)
                 raise
+            finally:
+                store.clear_temporary()
     except OSError as error:
         raise explain(error, store.url) from error
     finally:

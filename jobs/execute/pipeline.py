@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
@@ -21,6 +22,7 @@ from jobs.execute.progress import Heartbeat
 from jobs.execute.stop import NEVER, StopToken
 from jobs.models.pool import ModelPool
 from jobs.plan import Plan, task_plans
+from jobs.reuse.rows import OlderRows
 from jobs.sink import open_sink
 from jobs.source import Shard, prepare
 from jobs.spec import RunnerSpec
@@ -73,13 +75,15 @@ class _ExecuteDoFn(beam.DoFn):
         # One copy of the weights per process, however many threads or partitions run this DoFn.
         self.models = self.shared.acquire(ModelPool)
         self.sink = open_sink(self.plan.spec.sink)
+        self.older = OlderRows(self.plan, self.sink, self.stop)
         self.heartbeat = Heartbeat(self.sink.store, self.plan.run_id)
         self.rows = Metrics.counter("nightscribe", "rows")
         self.rejected = Metrics.counter("nightscribe", "rejected")
         self.tokens = Metrics.counter("nightscribe", "tokens")
 
     def process(self, shard: Shard) -> Iterator[str]:
-        entry = shards.execute_shard(self.plan, shard, self.models, self.sink, self.stop, self.heartbeat.add)
+        watch = self.heartbeat.add
+        entry = shards.execute_shard(self.plan, shard, self.models, self.sink, self.stop, watch, self.older)
         self.rows.inc(entry.rows_in)
         self.rejected.inc(entry.rows_rejected)
         self.tokens.inc(entry.tokens)
@@ -90,6 +94,12 @@ class _ExecuteDoFn(beam.DoFn):
             self.heartbeat.write()
         except OSError as error:
             raise explain(error, self.sink.store.url) from error
+
+    def teardown(self) -> None:
+        self.older.close()
+        if not self.sink.store.local:
+            # This machine may never run the command that clears it otherwise.
+            shutil.rmtree(self.sink.store.scratch(self.plan.run_id), ignore_errors=True)
 
 
 def runner(spec: RunnerSpec) -> Any:

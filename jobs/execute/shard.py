@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from functools import reduce
 
+import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from jobs import source
-from jobs.execute import reuse
 from jobs.execute.progress import Progress
 from jobs.execute.stop import NEVER, StopToken
 from jobs.models.pool import ModelPool
-from jobs.plan import Plan
+from jobs.plan import Plan, TaskPlan
+from jobs.reuse import columns
+from jobs.reuse.rows import WINDOW_ROWS, Known, OlderRows
 from jobs.sink import Entry, Sink, rejects
 from jobs.source import BadRow, Shard
 from jobs.store import explain
-from transforms.contract import Annotator
-from transforms.errors import NightscribeError, Stopped, Unexpected
+from transforms.contract import Annotation
+from transforms.errors import NightscribeError, Unexpected
 
 Watch = Callable[[Progress], None]
 
@@ -31,17 +36,30 @@ class Chunk:
         rejected: rejected rows; None if none.
         tokens: real tokens computed for it.
         padded_tokens: token positions computed for it, including padding.
+        known: results of the rows that older part files have.
     """
 
     batch: pa.RecordBatch
     rejected: pa.RecordBatch | None = None
     tokens: int = 0
     padded_tokens: int = 0
+    known: tuple[Known, ...] = ()
 
     @property
     def rows_rejected(self) -> int:
         """Rows in `rejected`."""
         return 0 if self.rejected is None else len(self.rejected)
+
+    @property
+    def rows_known(self) -> int:
+        """Rows in `batch` with a result that was not computed."""
+        masks = [known.mask for known in self.known]
+        return int(pc.sum(reduce(pc.or_, masks)).as_py() or 0) if masks else 0
+
+    def slice(self, start: int, rows: int) -> Chunk:
+        """Some of its rows; the first of them come with the rejected ones."""
+        known = tuple(each.slice(start, rows) for each in self.known)
+        return Chunk(self.batch.slice(start, rows), None if start else self.rejected, known=known)
 
 
 def execute_shard(
@@ -51,19 +69,21 @@ def execute_shard(
     sink: Sink,
     stop: StopToken = NEVER,
     watch: Watch | None = None,
+    older: OlderRows | None = None,
 ) -> Entry:
     """Read a shard, annotate it with every task of the plan, stage its part file.
 
-    A shard that another worker has finished since the plan was made is skipped. Columns that have the same values in an
-    older part file of the shard are read from that file.
+    A shard that another worker has finished since the plan was made is skipped. Results that older part files have are
+    read from there: whole columns of the same rows, or those of rows that a changed file still has.
 
     Args:
         plan: the run.
         shard: one of its shards.
-        models: loaded tasks of this process; missing ones are loaded and added.
+        models: loaded tasks of this process; those that are needed and missing are loaded and added.
         sink: the sink that the part file is written to.
         stop: checked between two chunks.
         watch: called with every chunk.
+        older: the rows that results can be taken from, shared by the shards of this process.
 
     Returns:
         The entry that makes the shard done.
@@ -76,19 +96,22 @@ def execute_shard(
     before = sink.entry(shard.slot)
     if before is not None and before.shard == shard.id and before.fingerprint == plan.fingerprint:
         return before
-    reused = reuse.find(plan, shard, before)
-    annotators = [(task.spec, models.annotator(task)) for task in plan.tasks if task.spec.into not in reused]
+    older = older or OlderRows(plan, sink, stop)
+    reused = columns.find(plan, shard, before)
+    tasks = [task for task in plan.tasks if task.spec.into not in reused]
     writer = sink.writer(plan, shard)
+    rows_reused = 0
     try:
-        with reuse.reading(before, reused, sink, plan.schema) as reused_columns:
-            for chunk in read(plan, shard, stop):
+        with columns.reading(before, reused, sink, plan.schema) as reused_columns:
+            for chunk in chunks(plan, shard, tasks, older, stop):
                 chunk = with_columns(chunk, reused_columns(len(chunk.batch)))
-                for task, annotator in annotators:
-                    chunk = annotate(chunk, annotator, task.task, task.into, plan)
+                for task in tasks:
+                    chunk = annotate(chunk, task, models, plan)
                 writer.write(chunk.batch, chunk.rejected, chunk.tokens, chunk.padded_tokens)
+                rows_reused += len(chunk.batch) if reused else chunk.rows_known
                 if watch is not None:
                     watch(_progress(chunk))
-        entry = writer.stage(tuple(reused))
+        entry = writer.stage(tuple(reused), rows_reused)
     except NightscribeError:
         raise
     except OSError as error:
@@ -102,17 +125,44 @@ def execute_shard(
     return entry
 
 
-def read(plan: Plan, shard: Shard, stop: StopToken = NEVER) -> Iterator[Chunk]:
+def chunks(plan: Plan, shard: Shard, tasks: list[TaskPlan], older: OlderRows, stop: StopToken) -> Iterator[Chunk]:
+    """A shard as chunks with the results that are known; each has at most `plan.chunk_rows` rows to compute.
+
+    Raises:
+        SourceError: the file has changed since it was planned.
+        Stopped: the run was asked to stop.
+    """
+    wanted = [task.spec.into for task in tasks]
+    if not older.can_have(wanted):
+        yield from read(plan, shard, plan.chunk_rows, stop)
+        return
+    for window in read(plan, shard, max(WINDOW_ROWS, plan.chunk_rows), stop):
+        window = replace(window, known=older.find(window.batch, wanted))
+        of = {into: np.asarray(known.mask) for known in window.known for into in known.values}
+        nothing = np.zeros(len(window.batch), np.bool_)
+        complete = np.logical_and.reduce([of.get(into, nothing) for into in wanted])
+        ends = np.flatnonzero(~complete)[plan.chunk_rows :: plan.chunk_rows].tolist()
+        for start, end in itertools.pairwise([0, *ends, len(window.batch)]):
+            stop.check()
+            yield window.slice(start, end - start)
+
+
+def read(plan: Plan, shard: Shard, rows: int, stop: StopToken = NEVER) -> Iterator[Chunk]:
     """A shard as chunks, each with the bad rows that came before it; none for a shard without rows.
+
+    Args:
+        plan: the run.
+        shard: one of its shards.
+        rows: rows of a chunk; fewer if they are large.
+        stop: checked between two chunks.
 
     Raises:
         SourceError: the file has changed since it was planned.
         Stopped: the run was asked to stop.
     """
     bad: list[BadRow] = []
-    for item in source.read(plan.source, shard, plan.chunk_rows):
-        if stop.is_set():
-            raise Stopped("the run was asked to stop; run again to continue with the first unfinished shard")
+    for item in source.read(plan.source, shard, rows):
+        stop.check()
         if isinstance(item, BadRow):
             bad.append(item)
             continue
@@ -132,16 +182,40 @@ def with_columns(chunk: Chunk, columns: pa.RecordBatch) -> Chunk:
     return replace(chunk, batch=batch)
 
 
-def annotate(chunk: Chunk, annotator: Annotator, name: str, into: str, plan: Plan) -> Chunk:
-    """The chunk with one more column; rows that break the task are moved to the rejected."""
-    annotation = annotator(chunk.batch)
-    batch = chunk.batch.append_column(into, annotation.values)
+def annotate(chunk: Chunk, task: TaskPlan, models: ModelPool, plan: Plan) -> Chunk:
+    """The chunk with the column of a task; rows that break the task are moved to the rejected."""
+    into = task.spec.into
+    annotation = _annotation(chunk, task, models)
+    batch, known = chunk.batch.append_column(into, annotation.values), chunk.known
     rejected = chunk.rejected
-    if (broken := rejects.broken(batch, annotation.failures, name, plan.source.schema)) is not None:
+    if (broken := rejects.broken(batch, annotation.failures, task.spec.task, plan.source.schema)) is not None:
         rejected = broken if rejected is None else pa.concat_batches([rejected, broken])
         gone = {failure.row for failure in annotation.failures}
-        batch = batch.filter(pa.array([row not in gone for row in range(len(batch))], pa.bool_()))
-    return Chunk(batch, rejected, chunk.tokens + annotation.tokens, chunk.padded_tokens + annotation.padded_tokens)
+        kept = pa.array([row not in gone for row in range(len(batch))], pa.bool_())
+        batch, known = batch.filter(kept), tuple(each.filter(kept) for each in known)
+    tokens, padded = chunk.tokens + annotation.tokens, chunk.padded_tokens + annotation.padded_tokens
+    return Chunk(batch, rejected, tokens, padded, known)
+
+
+def _annotation(chunk: Chunk, task: TaskPlan, models: ModelPool) -> Annotation:
+    """The results of a task for every row: those that are known, and the others computed.
+
+    The model is loaded when the first row has to be computed.
+    """
+    into, batch = task.spec.into, chunk.batch
+    known = next((each for each in chunk.known if into in each.values), None)
+    if known is None:
+        return models.annotator(task)(batch)
+    mask = np.asarray(known.mask)
+    if mask.all():
+        return Annotation(known.values[into])
+    missing = np.flatnonzero(~mask)
+    computed = models.annotator(task)(batch.take(pa.array(missing)))
+    at = np.arange(len(batch))
+    at[missing] = len(batch) + np.arange(len(missing))
+    values = pa.concat_arrays([known.values[into], computed.values]).take(pa.array(at))
+    failures = [replace(failure, row=int(missing[failure.row])) for failure in computed.failures]
+    return Annotation(values, failures, computed.tokens, computed.padded_tokens)
 
 
 def _progress(chunk: Chunk) -> Progress:

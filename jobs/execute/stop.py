@@ -14,6 +14,7 @@ from pathlib import Path
 import psutil
 
 from jobs.execute import worker
+from transforms.errors import Stopped
 
 
 @dataclass(frozen=True)
@@ -30,6 +31,15 @@ class StopToken:
         """Ask the run to stop. Safe in a signal handler."""
         if self.path is not None:
             Path(self.path).touch()
+
+    def check(self) -> None:
+        """Raise if the run was asked to stop.
+
+        Raises:
+            Stopped: it was.
+        """
+        if self.is_set():
+            raise Stopped("the run was asked to stop; run again to continue with the first unfinished shard")
 
     def is_set(self) -> bool:
         """Whether the run was asked to stop."""

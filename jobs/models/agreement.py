@@ -117,7 +117,7 @@ def _sample(plan: Plan) -> pa.RecordBatch:
     """The first rows that are to do, their texts no longer than `TEXT_LENGTH`."""
     batches: list[pa.RecordBatch] = []
     for shard in plan.shards_todo:
-        for chunk in shards.read(plan, shard):
+        for chunk in shards.read(plan, shard, plan.chunk_rows):
             batches.append(chunk.batch)
             if sum(map(len, batches)) >= SAMPLE_ROWS:
                 break

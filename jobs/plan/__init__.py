@@ -22,7 +22,7 @@ from transforms.errors import RunError
 from transforms.reference import ModelRef
 
 # Increased whenever an older version would misread a plan file of this version, or the reverse.
-FORMAT = 4
+FORMAT = 5
 
 
 @dataclass(frozen=True)
@@ -143,6 +143,7 @@ class Plan:
         lease: number of the lease on the sink under which it is executed; 0 before the sink is held.
         copied: slots of finished shards; their files have a new modification time and the same content.
         chunk_rows: rows that are sorted and batched together.
+        donors: slots of published entries whose rows the shards to do may take results from.
     """
 
     run_id: str
@@ -158,6 +159,7 @@ class Plan:
     copied: frozenset[str] = frozenset()
     removals: Mapping[str, int] = field(default_factory=dict)
     lease: int = 0
+    donors: tuple[str, ...] = ()
 
     @property
     def shards_todo(self) -> list[Shard]:
@@ -197,6 +199,7 @@ class Plan:
             "copied": sorted(self.copied),
             "removals": dict(self.removals),
             "lease": self.lease,
+            "donors": list(self.donors),
         }
         return json.dumps(data, indent=1)
 
@@ -234,4 +237,5 @@ class Plan:
             copied=frozenset(data["copied"]),
             removals=data["removals"],
             lease=data["lease"],
+            donors=tuple(data["donors"]),
         )

@@ -13,6 +13,7 @@ from jobs import source
 from jobs.models import fit
 from jobs.plan import Plan, TaskPlan, fingerprint, task_plans, todo
 from jobs.plan.fingerprint import Fingerprint
+from jobs.reuse import donors
 from jobs.review import place
 from jobs.sink import Sink, open_sink, owner, repository
 from jobs.sink.folder import FolderSink
@@ -99,6 +100,7 @@ def refresh(plan: Plan, sink: Sink) -> Plan:
         ModelError: an engine is not installed, or cannot compute the dtype.
     """
     plan = todo.subtract(plan, sink.entries(plan))
+    plan = replace(plan, donors=donors.find(plan, sink.published_entries() if plan.todo else {}))
     if plan.todo:
         is_here = plan.spec.runner.name == "local"
         tasks = tuple(task_plans.choose(task, i, is_here) for i, task in enumerate(plan.tasks))

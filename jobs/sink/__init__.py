@@ -21,10 +21,20 @@ __all__ = ["Entry", "PartWriter", "Sink", "open_sink"]
 
 
 class Sink(Protocol):
-    """Takes shards one by one and publishes them together."""
+    """Takes shards one by one and publishes them together.
+
+    Attributes:
+        store: the folder with its files.
+    """
+
+    store: Store
 
     def entries(self, plan: Plan | None = None) -> dict[str, Entry]:
         """The entries of finished shards by slot, published or staged; of both, the one that fits the plan."""
+        ...
+
+    def published_entries(self) -> dict[str, Entry]:
+        """The entries of the shards that readers see, by slot."""
         ...
 
     def entry(self, slot: str) -> Entry | None:

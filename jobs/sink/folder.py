@@ -88,13 +88,17 @@ class FolderSink:
             plan: if only the published entry of a slot fits this plan, it has precedence. So a stopped run with other
                 options does not make the next run redo published shards.
         """
-        published, staged = self._published(), self.staged.read() | self._committing()
+        published, staged = self.published_entries(), self.staged.read() | self._committing()
         shards = {} if plan is None else {shard.slot: shard for shard in plan.shards}
         for slot in published.keys() & staged.keys() & shards.keys():
             assert plan is not None
             if _belongs(published[slot], shards[slot], plan) and not _belongs(staged[slot], shards[slot], plan):
                 del staged[slot]
         return published | staged
+
+    def published_entries(self) -> dict[str, Entry]:
+        """The entries of the shards that readers see, by slot."""
+        return self.changes.applied(self.published.read())
 
     def entry(self, slot: str) -> Entry | None:
         """The entry of one slot."""
@@ -132,7 +136,7 @@ class FolderSink:
         versions = {shard.key: shard.version for shard in plan.shards}
         limited = plan.spec.source.limit is not None
         gone = []
-        for entry in self._published().values():
+        for entry in self.published_entries().values():
             if entry.slot in slots:
                 continue
             if entry.key in versions:
@@ -204,9 +208,6 @@ class FolderSink:
         with ThreadPoolExecutor(1 if self.store.local else THREADS) as threads:
             list(threads.map(commit_file, sorted(steps)))
         self.store.delete(names.COMMIT)
-
-    def _published(self) -> dict[str, Entry]:
-        return self.changes.applied(self.published.read())
 
     def _publish(self, entry: Entry) -> None:
         before = self.published.get(entry.slot)

@@ -6,6 +6,7 @@ Writes that depend on the existing file are in `conditional`.
 
 from __future__ import annotations
 
+import hashlib
 import os
 import shutil
 import tempfile
@@ -217,9 +218,13 @@ class Store:
         """A path for a file to be published later: on the same disk where the store is local."""
         if not self.local:
             return Path(tempfile.gettempdir()) / f"nightscribe-{uuid.uuid4().hex}"
-        folder = Path(self.path(names.TEMPORARY))
+        folder = self._temporary_folder()
         folder.mkdir(parents=True, exist_ok=True)
         return folder / uuid.uuid4().hex
+
+    def scratch(self, run_id: str) -> Path:
+        """A folder on this machine for files that a run needs until it ends; `clear_temporary` deletes it."""
+        return self._temporary_folder() / run_id
 
     def publish(self, temporary: Path, name: str) -> None:
         """Move a finished local file to its place atomically, replacing any older version."""
@@ -257,10 +262,21 @@ class Store:
                 self.fs.rm_file(self.path(name))
 
     def clear_temporary(self) -> None:
-        """Delete temporary files of killed runs; only the holder of the lease may call this."""
+        """Delete temporary files of this machine's runs; only the holder of the lease may call this."""
+        with suppress(FileNotFoundError):
+            for path in self._temporary_folder().iterdir():
+                if path.is_dir():
+                    shutil.rmtree(path, ignore_errors=True)
+                else:
+                    path.unlink(missing_ok=True)
+
+    def _temporary_folder(self) -> Path:
+        """Where files of runs into this store are until they are published, or until the run ends."""
         if self.local:
-            for name in self.names(names.TEMPORARY):
-                Path(self.path(name)).unlink(missing_ok=True)
+            return Path(self.path(names.TEMPORARY))
+        # Of this store and user alone, because every file in it is deleted by the next run.
+        name = hashlib.sha256(f"{self.url} {Path.home()}".encode()).hexdigest()[:16]
+        return Path(tempfile.gettempdir()) / f"nightscribe-{name}"
 
     def _upload(self, temporary: Path, target: str) -> None:
         """Write an object in one request, or a large one in parts, of which nothing is seen before the last request."""

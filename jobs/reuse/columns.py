@@ -1,4 +1,4 @@
-"""Reads unchanged columns of a shard from its older part file, so that they are not computed again."""
+"""Whole columns of a shard that did not change, from its older part file."""
 
 from __future__ import annotations
 
@@ -51,14 +51,17 @@ def reading(before: Entry | None, columns: Mapping[str, str], sink: Sink, schema
         return
     fields = [schema.field(into) for into in columns]
     wanted = list(dict.fromkeys(columns.values()))
+    before_first = before.first_row
     with sink.open(before) as stream, pq.ParquetFile(stream) as file:
         batches = file.iter_batches(columns=wanted)
         waiting = file.schema_arrow.empty_table().select(wanted)
 
         def take(rows: int) -> pa.RecordBatch:
-            nonlocal waiting
-            while len(waiting) < rows:
+            nonlocal waiting, before_first
+            while len(waiting) < before_first + rows:
                 waiting = pa.concat_tables([waiting, pa.Table.from_batches([next(batches)])])
+                skipped = min(before_first, len(waiting))
+                waiting, before_first = waiting.slice(skipped), before_first - skipped
             piece, waiting = waiting.slice(0, rows), waiting.slice(rows)
             # Parquet holds a fixed-size list as a list.
             arrays = [

@@ -1,0 +1,201 @@
+"""The part files that rows are taken from: their rows as hashes, and results of single rows.
+
+A row is named by one number: the number of its entry times 2**32, plus its row in the part file.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import OrderedDict
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, BinaryIO
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from jobs.execute.stop import StopToken
+from jobs.plan import Plan
+from jobs.reuse import digest
+from jobs.reuse.donors import Group
+from jobs.reuse.index import Numbers
+from jobs.sink import Entry, Sink
+from jobs.source.files import partition
+from transforms.options import with_fields
+
+LOG = logging.getLogger(__name__)
+
+# Decoded results that are kept; rows in the order of the older file need those of one row group at a time.
+CACHE_BYTES = 256 << 20
+
+# Part files that are kept open.
+FILES = 16
+
+_BITS = np.uint64(32)
+_ROW = np.uint64((1 << 32) - 1)
+
+
+class Parts:
+    """The part files of some entries.
+
+    Args:
+        plan: the run; its columns.
+        sink: where the files are.
+        entries: the entries.
+        stop: checked between two row groups while hashing.
+    """
+
+    def __init__(self, plan: Plan, sink: Sink, entries: Sequence[Entry], stop: StopToken):
+        self.plan, self.sink, self.entries, self.stop = plan, sink, entries, stop
+        self.numbers = {entry.slot: i for i, entry in enumerate(entries)}
+        self.files: OrderedDict[int, tuple[BinaryIO, pq.ParquetFile]] = OrderedDict()
+        self.missing: set[int] = set()
+        self.cache: OrderedDict[tuple[int, int, tuple[str, ...]], pa.RecordBatch] = OrderedDict()
+        self.cached = 0
+
+    def hashes(self, group: Group) -> Iterator[tuple[np.ndarray[Any, Any], Numbers]]:
+        """The rows of a group's entries, row group by row group: (hashes over the columns that it reads, names).
+
+        Raises:
+            Stopped: the run was asked to stop.
+        """
+        for slot in group.donors:
+            number = self.numbers[slot]
+            if (file := self._file(number)) is None or (columns := self._columns(group, number, file)) is None:
+                continue
+            for i, start, first, last in _row_groups(file, self.entries[number]):
+                self.stop.check()
+                batch = self._read(file, number, i, columns).slice(first - start, last - first)
+                batch = with_fields(batch, group.reads)
+                hashes = digest.rows([batch.column(column) for column in group.reads])
+                yield hashes, np.arange(first, last, dtype=np.uint64) + (np.uint64(number) << _BITS)
+
+    def are_there(self, names: Numbers) -> np.ndarray[Any, np.dtype[np.bool_]]:
+        """Whether the part file of each of these rows still exists."""
+        numbers = (names >> _BITS).astype(np.int64)
+        for number in np.unique(numbers).tolist():
+            self._file(number)
+        return ~np.isin(numbers, list(self.missing))
+
+    def take(self, group: Group, names: Numbers) -> dict[str, pa.Array]:
+        """The results of these rows: the column of a task -> a value for each row, in its type in the plan.
+
+        Args:
+            group: tasks of the plan.
+            names: names of rows, in any order, any number of times.
+        """
+        schema = pa.schema([self.plan.schema.field(into) for into in group.tasks])
+        order = np.argsort(names, kind="stable")
+        numbers, rows = (names[order] >> _BITS).astype(np.int64), (names[order] & _ROW).astype(np.int64)
+        pieces = [pa.RecordBatch.from_arrays([pa.nulls(0, field.type) for field in schema], schema=schema)]
+        for number in np.unique(numbers).tolist():
+            own = rows[numbers == number]
+            file = self._file(number)
+            assert file is not None, "the part file was there when `are_there` was called"
+            for i, start, first, last in _row_groups(file, self.entries[number]):
+                low, high = np.searchsorted(own, [first, last])
+                if low < high:
+                    pieces.append(self._results(group, number, i, schema).take(pa.array(own[low:high] - start)))
+        found = pa.concat_batches(pieces)
+        back = np.empty(len(order), np.int64)
+        back[order] = np.arange(len(order))
+        found = found.take(pa.array(back))
+        return dict(zip(group.tasks, found.columns, strict=True))
+
+    def close(self) -> None:
+        """Close the files."""
+        while self.files:
+            self._close_one()
+
+    def _file(self, number: int) -> pq.ParquetFile | None:
+        """The part file of an entry; None if it does not exist or is no Parquet, and its rows must be computed."""
+        if number in self.files:
+            self.files.move_to_end(number)
+            return self.files[number][1]
+        if number in self.missing:
+            return None
+        entry = self.entries[number]
+        try:
+            stream = self.sink.open(entry)
+            file = pq.ParquetFile(stream)
+        except (FileNotFoundError, pa.ArrowInvalid) as error:
+            LOG.warning("nothing is taken over from %s: %s", entry.part, error)
+            self.missing.add(number)
+            return None
+        self.files[number] = stream, file
+        if len(self.files) > FILES:
+            self._close_one()
+        return file
+
+    def _close_one(self) -> None:
+        stream, file = self.files.popitem(last=False)[1]
+        file.close()
+        stream.close()
+
+    def _columns(self, group: Group, number: int, file: pq.ParquetFile) -> Mapping[str, str | None] | None:
+        """The columns to hash, each with its value where only the folder has it (None: in the file, or null there).
+
+        None if the file lacks one of them.
+        """
+        source = self.plan.source
+        folders = partition(self.entries[number].key)
+        found: dict[str, str | None] = {}
+        for column in group.reads:
+            name = column if column in source.schema.names else column.split(".")[0]
+            # What `prepare` has made of the value of a folder is not known any more.
+            if name in file.schema_arrow.names:
+                found[name] = None
+            elif name in source.partition_columns and source.prepare_version is None:
+                found[name] = folders.get(name)
+            else:
+                return None
+        return found
+
+    def _read(self, file: pq.ParquetFile, number: int, i: int, columns: Mapping[str, str | None]) -> pa.RecordBatch:
+        """Columns of a row group, in the types of the source."""
+        there = [name for name in columns if name in file.schema_arrow.names]
+        table = file.read_row_group(i, columns=there)
+        rows = file.metadata.row_group(i).num_rows
+        types = {name: self.plan.source.schema.field(name).type for name in columns}
+        arrays = [
+            _whole(table.column(name)).cast(type_)
+            if name in there
+            else pa.repeat(pa.scalar(columns[name], type_), rows)
+            for name, type_ in types.items()
+        ]
+        return pa.RecordBatch.from_arrays(arrays, list(columns))
+
+    def _results(self, group: Group, number: int, i: int, schema: pa.Schema) -> pa.RecordBatch:
+        """The results of the tasks for a row group."""
+        key = number, i, group.tasks
+        if key in self.cache:
+            self.cache.move_to_end(key)
+            return self.cache[key]
+        file = self._file(number)
+        assert file is not None
+        columns = {value: into for into, value in self.entries[number].fingerprint.tasks}
+        names = [columns[value] for value in group.hashes]
+        table = file.read_row_group(i, columns=names)
+        # Parquet holds a fixed-size list as a list.
+        arrays = [_whole(table.column(name)).cast(field.type) for name, field in zip(names, schema, strict=True)]
+        batch = pa.RecordBatch.from_arrays(arrays, schema=schema)
+        self.cache[key] = batch
+        self.cached += batch.nbytes
+        while self.cached > CACHE_BYTES and len(self.cache) > 1:
+            self.cached -= self.cache.popitem(last=False)[1].nbytes
+        return batch
+
+
+def _row_groups(file: pq.ParquetFile, entry: Entry) -> Iterator[tuple[int, int, int, int]]:
+    """The row groups of an entry: (number, its first row in the file, first and one past the last row of the entry)."""
+    start = 0
+    for i in range(file.metadata.num_row_groups):
+        stop = start + file.metadata.row_group(i).num_rows
+        first, last = max(start, entry.first_row), min(stop, entry.first_row + entry.rows_out)
+        if first < last:
+            yield i, start, first, last
+        start = stop
+
+
+def _whole(column: pa.ChunkedArray) -> pa.Array:
+    return column.combine_chunks()
