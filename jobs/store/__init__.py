@@ -87,12 +87,23 @@ class Store:
                 return []
         return sorted(f"{folder}/{name.rstrip('/').rsplit('/', 1)[-1]}" for name in found)
 
-    def find(self, ending: str | tuple[str, ...]) -> list[str]:
-        """Names of all files below the store that end like this, or like one of these, sorted."""
+    def versions(self, folder: str) -> dict[str, str]:
+        """The files in a folder by name, each with a version that changes with its content: one request."""
+        with self._explained():
+            self.fs.invalidate_cache()
+            try:
+                found = self.fs.ls(self.path(folder), detail=True)
+            except (FileNotFoundError, NotADirectoryError):
+                return {}
+        files = sorted((each for each in found if each["type"] == "file"), key=lambda each: each["name"])
+        return {f"{folder}/{each['name'].rsplit('/', 1)[-1]}": conditional.listed_version(each) for each in files}
+
+    def find(self, ending: str | tuple[str, ...], folder: str = "") -> list[str]:
+        """Names of all files below the store, or below a folder of it, that end like this or one of these, sorted."""
         prefix = self.root.rstrip("/") + "/"
         with self._explained():
             self.fs.invalidate_cache()
-            found = self.fs.find(self.root)
+            found = self.fs.find(self.path(folder).rstrip("/"))
         return sorted(name[len(prefix) :] for name in found if name.endswith(ending))
 
     def exists(self, name: str) -> bool:
@@ -128,6 +139,14 @@ class Store:
             self.publish(temporary, name)
         finally:
             temporary.unlink(missing_ok=True)
+
+    def append(self, name: str, content: bytes) -> None:
+        """Add to a file of a local store, which is made if need be; what is added survives a crash of the machine."""
+        with self._explained():
+            os.makedirs(os.path.dirname(self.path(name)), exist_ok=True)
+            with open(self.path(name), "ab", buffering=0) as stream:
+                stream.write(content)
+                os.fsync(stream.fileno())
 
     def put_if_absent(self, name: str, content: bytes) -> bool:
         """Write a small file unless it exists; of several concurrent writers one succeeds.

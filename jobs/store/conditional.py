@@ -110,6 +110,12 @@ def get_versioned(fs: Any, path: str) -> tuple[bytes, str] | None:
         return None
 
 
+def listed_version(info: dict[str, Any]) -> str:
+    """A version of a file as a listing has it: its size, with its ETag, generation or time of the last change."""
+    keys = ("ETag", "etag", "generation", "mtime", "LastModified", "last_modified", "created")
+    return f"{info.get('size')}-{next((info[key] for key in keys if info.get(key)), '')}"
+
+
 def content_version(content: bytes) -> str:
     """A version that changes with the content."""
     return hashlib.blake2b(content, digest_size=16).hexdigest()
