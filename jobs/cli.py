@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from jobs import GC_THRESHOLD
-from jobs.commands import adapters, forget, hub, labels, trace, train
+from jobs.commands import adapters, forget, hub, labels, publish, trace, train
 from transforms.errors import NightscribeError, SpecError, Unexpected, UserError
 
 DESCRIPTION = "Bulk enrichment of text in data lakes: one YAML file is one job."
@@ -94,6 +94,7 @@ def _parser() -> argparse.ArgumentParser:
     labels.register(commands)
     adapters.register(commands)
     forget.register(commands)
+    publish.register(commands)
     trace.register(commands)
     hub.register(commands)
     # Commands that need Prefect register themselves, so that jobs/ never imports flows/.

@@ -169,12 +169,18 @@ def finish(held: Held) -> Report:
         held: the run, executed.
 
     Raises:
-        RunError: the row counts do not add up, too many rows were rejected, or the Hub does not take the rows.
+        RunError: the row counts do not add up, too many rows were rejected, the audit holds the rows back, or the Hub
+            does not take them.
     """
     plan, sink = held.plan, held.sink
 
     def check(entries: Mapping[str, Entry]) -> None:
         account(plan, entries)
+        if plan.spec.sink.audit is not None:
+            # Imported here, because most jobs have no audit.
+            from jobs.audit.check import check as audit
+
+            audit(plan, sink, entries)
         held.lease.check()
 
     if plan.spec.review is None:

@@ -12,6 +12,7 @@ NightscribeError
     │   └── UnreadableSink  a damaged file of the sink's own, so that a rerun cannot succeed: also a UserError, exit 2
     ├── UnreadableRegistry  a damaged file of a registry, so that a rerun cannot succeed: also a UserError, exit 2
     ├── TooManyRejects more rows rejected than `errors.max_fraction` allows
+    ├── HeldBack       a limit of `sink.audit` is passed: the rows stay staged until a person publishes them
     ├── Stopped        SIGTERM or Ctrl-C: finished shards are kept
     └── Unexpected     an exception that the code does not expect: a bug here or in a library
 
@@ -67,6 +68,10 @@ class UnreadableRegistry(RunError, UserError):
 
 class TooManyRejects(RunError):
     """More rows were rejected than `errors.max_fraction` allows."""
+
+
+class HeldBack(RunError):
+    """A limit of `sink.audit` is passed: the rows of the night stay staged until a person publishes them."""
 
 
 class Stopped(RunError):

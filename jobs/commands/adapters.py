@@ -126,7 +126,7 @@ def promote(arguments: argparse.Namespace) -> None:
     expected: str | None = ANY
     if arguments.expected is not None:
         expected = None if arguments.expected == "none" else registry.version(arguments.expected).version
-    move = registry.promote(arguments.version, _who(arguments), arguments.reason, expected)
+    move = registry.promote(arguments.version, who(arguments), arguments.reason, expected)
     print(f"champion: {move.version}, before: {move.before or 'none'}")
 
 
@@ -142,7 +142,7 @@ def rollback(arguments: argparse.Namespace) -> None:
         from jobs.registry import used
 
         store = used.open_sink(sink, "--job" if arguments.job is not None else "--sink")
-    move = registry.rollback(_who(arguments), arguments.reason)
+    move = registry.rollback(who(arguments), arguments.reason)
     assert move.before is not None
     print(f"champion: {move.version}, taken back: {move.before}")
     if sink is not None:
@@ -172,7 +172,7 @@ def _copy(arguments: argparse.Namespace, source: Registry, target: Registry) -> 
     """Copy a version, and make it the champion of the target if that was asked for."""
     from jobs.registry.copy import copy
 
-    by = _who(arguments) if arguments.promote else ""
+    by = who(arguments) if arguments.promote else ""
     copied = copy(source, arguments.version, target)
     version, files = copied.version.version, len(copied.version.files)
     print(f"{version}: copied to {target.url}, {files} files" if copied.is_new else f"{version}: is in {target.url}")
@@ -258,7 +258,8 @@ def _open(arguments: argparse.Namespace) -> Registry:
     return registry
 
 
-def _who(arguments: argparse.Namespace) -> str:
+def who(arguments: argparse.Namespace) -> str:
+    """The person who approves: `--by`, or the user of this process."""
     if arguments.by is not None:
         return str(arguments.by)
     try:

@@ -75,8 +75,7 @@ def against_sink(spec: JobSpec) -> tuple[Plan, FolderSink]:
         card.check_columns(schema)
         card.check(seen.card, schema, sink.mirror)
     plan = Plan(
-        # With microseconds, because several short runs can start within a second and must sort in order.
-        run_id=f"{datetime.now(UTC):%Y%m%dT%H%M%S%f}-{secrets.token_hex(3)}",
+        run_id=new_run_id(),
         spec=spec,
         source=planned_source,
         tasks=tuple(planned_tasks),
@@ -112,6 +111,12 @@ def refresh(plan: Plan, sink: Sink) -> Plan:
         if entry.key not in keys:
             removals[entry.key] += entry.rows_out
     return replace(plan, removals=dict(removals))
+
+
+def new_run_id() -> str:
+    """The name of a run."""
+    # With microseconds, because several short runs can start within a second and must sort in order.
+    return f"{datetime.now(UTC):%Y%m%dT%H%M%S%f}-{secrets.token_hex(3)}"
 
 
 def _fingerprint(planned: Source, planned_tasks: list[TaskPlan], schema: pa.Schema) -> Fingerprint:

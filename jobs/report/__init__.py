@@ -21,9 +21,10 @@ if TYPE_CHECKING:
 LIBRARIES = ("apache-beam", "datasets", "peft", "pyarrow", "torch", "transformers")
 
 
-Status = Literal["finished", "failed", "stopped"]
+Status = Literal["finished", "failed", "stopped", "held"]
 FINISHED: Status = "finished"
 STOPPED: Status = "stopped"
+HELD: Status = "held"
 
 
 @dataclass(frozen=True)
@@ -41,7 +42,7 @@ class Report:
         seconds: from plan to published, of all attempts.
         run_id: names the plan and the report below `_nightscribe/`.
         output: folder of the enriched rows; for a dataset of the Hub the one from which they are published.
-        status: how this run ended: finished, failed or stopped.
+        status: how this run ended: finished, failed, stopped, or held back by its audit.
         attempts: runs since the last one that finished, this one included.
         shards_done: shards that these attempts enriched.
         rows_reused: rows whose values were taken from older part files.

@@ -31,7 +31,7 @@ class Drift:
     Attributes:
         what: name of the distribution, such as `labels of sentiment`.
         psi: population stability index.
-        threshold: above this it counts as moved: MOVED, or more if there are few rows.
+        threshold: above this it counts as moved: the limit, or more if there are few rows.
         largest: the bin with the largest change of its share, with both shares.
     """
 
@@ -46,19 +46,25 @@ class Drift:
         return self.psi > self.threshold
 
 
-def compare(tonight: Findings, before: Sequence[Findings]) -> list[Drift]:
-    """Every distribution that this run and the last nights both have, the largest change first."""
+def compare(tonight: Findings, before: Sequence[Findings], limit: float = MOVED) -> list[Drift]:
+    """Every distribution that this run and the last nights both have, the largest change first.
+
+    Args:
+        tonight: findings of this run.
+        before: those of the last nights, which are added up.
+        limit: threshold of a night with many rows.
+    """
     found = []
     for name, labels in tonight.labels.items():
         earlier: Counter[str] = Counter()
         for night in before:
             earlier.update(night.labels.get(name, {}))
-        found.append(_drift(f"labels of {name}", labels, earlier))
+        found.append(_drift(f"labels of {name}", labels, earlier, limit))
     for name, scores in tonight.scores.items():
         nights = [night.scores[name] for night in before if name in night.scores]
-        found.append(_drift(f"scores of {name}", *_binned(scores, nights, SCORE_EDGES)))
+        found.append(_drift(f"scores of {name}", *_binned(scores, nights, SCORE_EDGES), limit))
     lengths = [night.lengths for night in before]
-    found.append(_drift("text lengths", *_binned(tonight.lengths, lengths, LENGTH_EDGES)))
+    found.append(_drift("text lengths", *_binned(tonight.lengths, lengths, LENGTH_EDGES), limit))
     return sorted((drift for drift in found if drift is not None), key=lambda drift: -drift.psi)
 
 
@@ -70,7 +76,7 @@ def _binned(
     return dict(zip(names, tonight, strict=True)), dict(zip(names, sums.tolist(), strict=True))
 
 
-def _drift(what: str, tonight: Mapping[str, int], before: Mapping[str, int]) -> Drift | None:
+def _drift(what: str, tonight: Mapping[str, int], before: Mapping[str, int], limit: float) -> Drift | None:
     bins = sorted({name for counts in (tonight, before) for name, count in counts.items() if count})
     p, q = (np.array([counts.get(name, 0) for name in bins], float) for counts in (tonight, before))
     n, m = p.sum(), q.sum()
@@ -83,4 +89,4 @@ def _drift(what: str, tonight: Mapping[str, int], before: Mapping[str, int]) -> 
     noise = (freedom + SIGMAS * np.sqrt(2 * freedom)) * (1 / n + 1 / m)
     largest = int(np.argmax(np.abs(p - q)))
     change = f"{bins[largest]}: {q[largest]:.1%} to {p[largest]:.1%}"
-    return Drift(what, round(psi, 4), round(max(MOVED, float(noise)), 4), change)
+    return Drift(what, round(psi, 4), round(max(limit, float(noise)), 4), change)

@@ -39,6 +39,8 @@ class Findings:
         parts: part files looked at.
         labels: new column -> label -> how often.
         scores: new column -> counts by SCORE_EDGES.
+        inputs: new column -> rows that have something in all columns that its task reads.
+        empty: new column -> those of them whose result is null or an empty text.
         lengths: texts by LENGTH_EDGES, those of the column that the first task reads.
         rejects: `task: error type` -> rows.
         partitions: new column -> partition folder such as `lang=en` -> label -> how often.
@@ -51,6 +53,8 @@ class Findings:
     parts: int = 0
     labels: dict[str, dict[str, int]] = field(default_factory=dict)
     scores: dict[str, list[int]] = field(default_factory=dict)
+    inputs: dict[str, int] = field(default_factory=dict)
+    empty: dict[str, int] = field(default_factory=dict)
     lengths: list[int] = field(default_factory=lambda: [0] * (len(LENGTH_EDGES) - 1))
     rejects: dict[str, int] = field(default_factory=dict)
     partitions: dict[str, dict[str, dict[str, int]]] = field(default_factory=dict)
@@ -84,6 +88,8 @@ class Findings:
             parts=sum(each.parts for each in every),
             labels={name: most_common(counts) for name, counts in _summed(each.labels for each in every).items()},
             scores=_added(each.scores for each in every),
+            inputs=dict(sum((Counter(each.inputs) for each in every), Counter())),
+            empty=dict(sum((Counter(each.empty) for each in every), Counter())),
             lengths=np.sum([cls().lengths, *(each.lengths for each in every)], axis=0, dtype=int).tolist(),
             rejects=dict(_summed({"": each.rejects} for each in every).get("", Counter()).most_common()),
             partitions={name: _partitions(each.partitions.get(name, {}) for each in every) for name in columns},

@@ -10,6 +10,7 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
+from jobs.audit.record import Audit
 from jobs.report import FINISHED, Report
 from jobs.report.drift import NIGHTS
 from jobs.report.findings import Findings
@@ -79,6 +80,7 @@ class _Numbers(Report):
     timezone: str = "UTC"
     finished: datetime | None = None
     message: str | None = None
+    audit: Audit | None = None
     attempts_made: list[_Attempt] = field(default_factory=list)
 
 

@@ -13,10 +13,11 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
+from jobs.audit import record as audits
 from jobs.hub.session import Counted
-from jobs.report import FINISHED, STOPPED, Report, Status, details, history
+from jobs.report import FINISHED, HELD, STOPPED, Report, Status, details, history
 from jobs.report.observer import look
-from transforms.errors import NightscribeError, Stopped
+from transforms.errors import HeldBack, NightscribeError, Stopped
 
 if TYPE_CHECKING:
     from jobs.plan import Plan
@@ -74,7 +75,7 @@ def record(
         publication: what was published to a dataset of the Hub; None for other sinks.
         error: the error that ended the run; None for a run that finished.
     """
-    status: Status = FINISHED if error is None else STOPPED if isinstance(error, Stopped) else "failed"
+    status = _status(error)
     earlier = history.unfinished(store, plan.run_id)
     since = history.last_finished(store, plan.run_id)
     own = [entry for entry in entries.values() if since is None or entry.run_id > since]
@@ -109,6 +110,7 @@ def record(
     kept = details(plan, report, look(plan, own, store), _joined(timeline, attempts, earlier))
     kept |= {"attempts_made": [asdict(attempt) for attempt in attempts]}
     kept |= {"message": str(error)} if error is not None else {}
+    kept |= {"audit": audit.to_json()} if (audit := audits.read(store, plan.run_id)) is not None else {}
     store.put(f"{history.FOLDER}/{plan.run_id}.json", json.dumps(kept, indent=1).encode())
     LOG.info("run %s %s: %d rows out, %d rejected", plan.run_id, status, report.rows_out, report.rows_rejected)
     return report
@@ -127,6 +129,12 @@ def record_unfinished(
         record(plan, store, entries, timeline, asked=asked, error=error)
     except (OSError, NightscribeError) as second:
         LOG.warning("the report of run %s could not be written: %s", plan.run_id, second)
+
+
+def _status(error: BaseException | None) -> Status:
+    if error is None:
+        return FINISHED
+    return STOPPED if isinstance(error, Stopped) else HELD if isinstance(error, HeldBack) else "failed"
 
 
 def _attempts(run_id: str, status: Status, own: Sequence[Entry], earlier: Sequence[history.Kept]) -> list[Attempt]:

@@ -25,7 +25,7 @@ from jobs.report.shown import CHARACTERS, cut, shown
 from jobs.source.files import partition
 from jobs.spec import TaskSpec
 from jobs.store import Store
-from transforms.options import columns_read
+from transforms.options import columns_read, with_fields
 
 if TYPE_CHECKING:
     from jobs.plan import Plan
@@ -45,13 +45,15 @@ class Observer:
 
     def __init__(self, specs: Sequence[TaskSpec], key: str):
         self.columns = [spec.into for spec in specs]
-        read = (column for spec in specs for column in columns_read(spec.options))
-        self.text = next(read, None)
+        self.reads = {spec.into: columns_read(spec.options) for spec in specs}
+        self.text = next((column for columns in self.reads.values() for column in columns), None)
         self.key = key
         self.folder = "/".join(f"{name}={'null' if value is None else value}" for name, value in partition(key).items())
         self.rows = 0
         self.labels: dict[str, Counter[str]] = {}
         self.scores: dict[str, np.ndarray] = {}
+        self.inputs: Counter[str] = Counter()
+        self.empty: Counter[str] = Counter()
         self.lengths = np.zeros(len(LENGTH_EDGES) - 1, int)
         self.rejects: Counter[str] = Counter()
         self.examples: list[dict[str, Any]] = []
@@ -69,6 +71,7 @@ class Observer:
         for name in self.columns:
             if name in batch.schema.names:
                 self._count(name, batch)
+                self._count_empty(name, batch)
         if self.text in batch.schema.names and _is_text(batch.schema.field(self.text).type):
             lengths = pc.utf8_length(batch[self.text].cast(pa.string())).drop_null()
             self.lengths += np.histogram(lengths.to_numpy(zero_copy_only=False), LENGTH_EDGES)[0]
@@ -85,6 +88,8 @@ class Observer:
             parts=1,
             labels=labels,
             scores={name: counts.tolist() for name, counts in self.scores.items()},
+            inputs=dict(self.inputs),
+            empty=dict(self.empty),
             lengths=self.lengths.tolist(),
             rejects=dict(self.rejects.most_common()),
             partitions={name: {self.folder: counts} for name, counts in labels.items()} if self.folder else {},
@@ -114,6 +119,17 @@ class Observer:
                 spans = "start" in names
                 scores = _by_row(scores, rows, len(batch), lowest=spans)
             self._keep_least_certain(name, scores, batch)
+
+    def _count_empty(self, name: str, batch: pa.RecordBatch) -> None:
+        """Count the rows with an input, and those of them without a result."""
+        # A partition column is in the folder only, and so has a value for every row.
+        there = set(batch.schema.names)
+        written = [column for column in self.reads[name] if {column, column.split(".")[0]} & there]
+        given = np.ones(len(batch), bool)
+        for column in written:
+            given &= ~_is_empty(with_fields(batch, [column]).column(column))
+        self.inputs[name] += int(given.sum())
+        self.empty[name] += int((given & _is_empty(batch.column(name))).sum())
 
     def _keep_least_certain(self, name: str, scores: np.ndarray, batch: pa.RecordBatch) -> None:
         """Keep the rows with the lowest of the scores, one per row, NaN where a row has none."""
@@ -208,6 +224,14 @@ def _values(batch: pa.RecordBatch, name: str | None) -> list[Any]:
 
 def _last(names: Sequence[str], ending: str) -> str:
     return next((name for name in reversed(names) if name.endswith(ending)), ending)
+
+
+def _is_empty(values: pa.Array) -> np.ndarray:
+    """Which values are null or a text of no characters."""
+    empty = pc.is_null(values)
+    if _is_text(values.type):
+        empty = pc.or_(empty, pc.fill_null(pc.equal(pc.utf8_length(values.cast(pa.large_string())), 0), False))
+    return np.asarray(empty.to_numpy(zero_copy_only=False), bool)
 
 
 def _is_text(type_: pa.DataType) -> bool:

@@ -11,9 +11,10 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
+from jobs.audit.record import Audit
 from jobs.plan import Plan
 from jobs.plan.text import lines
-from jobs.report import FINISHED, accuracy, drift, picture
+from jobs.report import FINISHED, HELD, STOPPED, accuracy, drift, picture
 from jobs.report.findings import Findings
 from jobs.report.history import FOLDER, Kept
 from jobs.report.shown import adapters, clock, count, duration, nothing_new, size, were
@@ -21,6 +22,10 @@ from jobs.store.names import REJECTED, STAGED_REJECTED
 
 if TYPE_CHECKING:
     from jobs.review.accuracy import NightAccuracy
+
+
+# Head of the table of an audit.
+AUDIT = ("limit", "found", "value", "verdict")
 
 
 def headline(kept: Kept) -> str:
@@ -109,7 +114,7 @@ def markdown(kept: Kept, before: Sequence[Kept], measured: Sequence[NightAccurac
     drifts = drift.compare(found, nights)
     parts = [f"# {numbers['name']}", headline(kept)]
     if (status := numbers.get("status", "finished")) != "finished":
-        parts.append(f"> **The run {'was stopped' if status == 'stopped' else status}.** Run it again to continue.")
+        parts.append(f"> **{_ended(str(status))}")
     parts += [f"> **{item.what} moved**: {item.largest} (PSI {item.psi:.2f})" for item in drifts if item.moved]
     parts += _pictured("Speed", picture.throughput(kept.timeline), "tokens/s and finished rows, over time")
     if labels := picture.labels(found, nights):
@@ -121,6 +126,8 @@ def markdown(kept: Kept, before: Sequence[Kept], measured: Sequence[NightAccurac
         ]
         table = [accuracy.HEAD, *accuracy.rows(measured, numbers.get("timezone", "UTC"))]
         parts += [accuracy.NOTE, _table(table)]
+    if found_audit := audited(numbers):
+        parts += ["## Audit", audit_note(numbers), _table([AUDIT, *found_audit])]
     if drifts:
         parts += ["## Drift", drift_note(len(nights)), _drift_table(drifts)]
     parts += ["## Summary", _table([("", ""), *((what, _code(what, value)) for what, value in summary(kept))])]
@@ -166,6 +173,38 @@ def drift_note(nights: int) -> str:
         f"Population stability index (PSI) compared with {runs}. Above {drift.MOVED:g} counts as moved; with few rows "
         f"the threshold is higher, because chance alone moves them."
     )
+
+
+def audited(numbers: Mapping[str, Any]) -> list[tuple[str, str, str, str]]:
+    """The measures of the audit as a table with the head AUDIT; empty if the run was not audited."""
+    if (content := numbers.get("audit")) is None:
+        return []
+    return [
+        (
+            each.key,
+            each.text,
+            f"{each.limit:g}" if each.value is None else f"{each.value:g} of {each.limit:g}",
+            each.verdict,
+        )
+        for each in Audit.from_json(content).measures
+    ]
+
+
+def audit_note(numbers: Mapping[str, Any]) -> str:
+    """Who has published the night in spite of its audit, or what became of it; empty if the run was not audited."""
+    if (content := numbers.get("audit")) is None:
+        return ""
+    audit = Audit.from_json(content)
+    if (approval := audit.approval) is not None:
+        time = clock(datetime.fromisoformat(approval.time), numbers.get("timezone", "UTC"))
+        return f"Over a limit, and published by {approval.by} at {time}: {approval.reason}"
+    return "Held back: nothing was published." if audit.held else "Within all limits."
+
+
+def _ended(status: str) -> str:
+    if status == HELD:
+        return "The night is held back.** Nothing was published; a person can publish it with `nightscribe publish`."
+    return f"The run {'was stopped' if status == STOPPED else status}.** Run it again to continue."
 
 
 def _listed(task: Mapping[str, Any]) -> bool:

@@ -10,6 +10,7 @@ from typing import Any, Literal
 import pydantic
 from pydantic import Field
 
+from jobs.spec.audit import AuditSpec
 from jobs.spec.section import Section
 from jobs.spec.table import check_table, delta_folder
 
@@ -66,6 +67,10 @@ class SinkSpec(Section):
     )
     allow_fewer_rows: bool = Field(
         False, description="whether the run may remove published rows because of source.where, prepare or limit"
+    )
+
+    audit: AuditSpec | None = Field(
+        None, description="limits of a night; past one of them its rows are held back until a person publishes them"
     )
 
     @pydantic.field_validator("dataset")

@@ -21,6 +21,8 @@ REPOSITORY = f"{FOLDER}/repository.jsonl"
 RESTORED = f"{FOLDER}/restored.json"
 PLANS = f"{FOLDER}/plans"
 REPORTS = f"{FOLDER}/reports"
+# Nights held against `sink.audit`, and who published them in spite of it.
+AUDITS = f"{FOLDER}/audits"
 PROGRESS = f"{FOLDER}/progress"
 AGREEMENT = f"{FOLDER}/agreement"
 # Rows drawn for review, until their run is committed.
