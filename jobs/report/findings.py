@@ -88,8 +88,8 @@ class Findings:
             parts=sum(each.parts for each in every),
             labels={name: most_common(counts) for name, counts in _summed(each.labels for each in every).items()},
             scores=_added(each.scores for each in every),
-            inputs=dict(sum((Counter(each.inputs) for each in every), Counter())),
-            empty=dict(sum((Counter(each.empty) for each in every), Counter())),
+            inputs=_totals(each.inputs for each in every),
+            empty=_totals(each.empty for each in every),
             lengths=np.sum([cls().lengths, *(each.lengths for each in every)], axis=0, dtype=int).tolist(),
             rejects=dict(_summed({"": each.rejects} for each in every).get("", Counter()).most_common()),
             partitions={name: _partitions(each.partitions.get(name, {}) for each in every) for name in columns},
@@ -108,6 +108,13 @@ def _summed(found: Iterable[Mapping[str, Mapping[str, int]]]) -> dict[str, Count
         for name, counts in each.items():
             sums.setdefault(name, Counter()).update(counts)
     return sums
+
+
+def _totals(found: Iterable[Mapping[str, int]]) -> dict[str, int]:
+    total: Counter[str] = Counter()
+    for each in found:
+        total.update(each)
+    return dict(total)
 
 
 def _added(found: Iterable[Mapping[str, Sequence[int]]]) -> dict[str, list[int]]:

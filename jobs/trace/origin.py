@@ -58,9 +58,9 @@ class Column:
         task: the task; None if the plan is gone and the file is of version 0.1.0.
         settings: what computed it; None if the plan of the run is gone.
         footer: what the file itself says about it.
-        taken_over: `all` if the shard's column was taken from an older part file, which had the same fingerprint;
-            `some` if that is so for some rows of the shard; `none` otherwise. Which run computed such a value is not
-            recorded.
+        taken_over: `all` if the column was taken from older files for every row of the shard, under the same
+            fingerprint; `some` if that may be so for some of its rows; `none` otherwise. Which run computed such a
+            value is not recorded.
     """
 
     name: str
@@ -100,6 +100,7 @@ class Origin:
         start: where the shard's range of it begins: a row group, a record batch or a byte.
         stop: one past its end; 0 is the end of a file that cannot be split.
         shard_rows: rows of that range that were read.
+        rows_reused: rows of the shard of which at least one result was taken over from an older file.
         file: the file of the sink that has the row.
         file_row: the row's number there, counted from 0.
         run_id: the run that wrote it.
@@ -114,6 +115,7 @@ class Origin:
     start: int
     stop: int
     shard_rows: int
+    rows_reused: int
     file: str
     file_row: int
     run_id: str
@@ -164,6 +166,7 @@ def _origin(match: Match, entry: Entry, tasks: Mapping[str, Any]) -> Origin:
         start=entry.start,
         stop=entry.stop,
         shard_rows=entry.rows_in,
+        rows_reused=entry.rows_reused,
         file=match.file.name,
         file_row=match.row,
         run_id=entry.run_id,
@@ -190,8 +193,13 @@ def _column(
         task=task["spec"]["task"] if task is not None else said.split(" + ")[0] if said else None,
         settings=None if task is None else _settings(task, row),
         footer=said,
-        taken_over="all" if name in entry.reused else "some" if entry.rows_reused else "none",
+        taken_over=_taken_over(entry, name),
     )
+
+
+def _taken_over(entry: Entry, name: str) -> str:
+    every_row = entry.rows_reused == entry.rows_out and len(entry.fingerprint.tasks) == 1
+    return "none" if not entry.rows_reused else "all" if name in entry.reused or every_row else "some"
 
 
 def _settings(task: Mapping[str, Any], row: Mapping[str, Any]) -> Settings:

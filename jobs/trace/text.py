@@ -43,7 +43,7 @@ def _lines(origin: Origin) -> Iterator[tuple[str, str]]:
         record = "" if found.record is None else f" (record {found.record:,} of the source file)"
         yield "rejected", f"{found.task}: {found.error_type}: {found.message}{record}"
     for column in origin.columns:
-        lines = list(_column(column))
+        lines = list(_column(column, origin))
         if origin.rejected is None:
             lines.insert(0, shown(column.value) or "null")
         for i, line in enumerate(lines):
@@ -56,7 +56,7 @@ def _range(origin: Origin) -> str:
     return shown_range(files.FORMATS[ending.group(1).lower()] if ending else "", origin.start, origin.stop)
 
 
-def _column(column: Column) -> Iterator[str]:
+def _column(column: Column, origin: Origin) -> Iterator[str]:
     if (settings := column.settings) is None:
         yield f"{column.footer or 'unknown'} (the plan of the run is gone, and its options with it)"
     else:
@@ -80,8 +80,9 @@ def _column(column: Column) -> Iterator[str]:
         )
     elif column.taken_over == "some":
         yield (
-            f"some rows of this shard were taken over from older files, computed with the same model, adapter and "
-            f"options ({column.fingerprint}); whether this one was is not recorded"
+            f"{origin.rows_reused:,} of the {count(origin.shard_rows, 'row')} of this shard took results over from "
+            f"older files, computed with the same model, adapter and options ({column.fingerprint}); whether this one "
+            f"did is not recorded"
         )
 
 

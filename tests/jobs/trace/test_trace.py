@@ -13,7 +13,8 @@ from jobs import cli, spec
 from jobs.registry import Registry
 from jobs.sink import open_sink
 from jobs.store import names
-from jobs.trace import place, trace
+from jobs.trace import Traced, place, trace
+from jobs.trace.text import text
 from tests import lake
 from tests.jobs.registry import versions
 from tests.lake import execute
@@ -75,6 +76,15 @@ def test_a_renamed_column_is_traced_to_the_file_it_was_taken_over_from(finished)
     (column,) = origin.columns
     assert (column.name, column.taken_over) == ("mood", "all")
     assert column.fingerprint
+
+
+def test_a_row_that_may_be_taken_over_is_told_with_the_rows_of_its_shard(tmp_path, finished):
+    more = pa.concat_tables([lake.rows(60, start=1000), lake.rows(1, start=9000, seed=7)])
+    pq.write_table(more, tmp_path / "in/lang=de/part-0.parquet")
+    assert execute(finished).rows_reused == 60
+    (origin,) = rows(finished, "id = 'r1003'")
+    assert (origin.rows_reused, origin.columns[0].taken_over) == (60, "some")
+    assert "60 of the 61 rows of this shard took results over" in text(Traced([origin], 0))
 
 
 def test_the_models_of_a_run_whose_plan_was_deleted_come_from_the_footer(tmp_path, finished):
@@ -173,10 +183,10 @@ def test_shards_that_share_a_part_file_have_their_own_rows(tmp_path, finished):
 def test_the_command_prints_text_or_json_and_says_what_is_no_sink(tmp_path, finished, capsys):
     out = str(tmp_path / "out")
     assert cli.main(["trace", out, "--where", "id = 'r1003'"]) == 0
-    text = capsys.readouterr().out
-    assert "row        id=r1003" in text
-    assert "source     lang=de/part-0.parquet, version " in text
-    assert f"classify, model {finished['tasks'][0]['model']} (" in text
+    printed = capsys.readouterr().out
+    assert "row        id=r1003" in printed
+    assert "source     lang=de/part-0.parquet, version " in printed
+    assert f"classify, model {finished['tasks'][0]['model']} (" in printed
     job = lake.write_job(tmp_path, finished)
     assert cli.main(["trace", "--job", str(job), "--where", "stars >= 0", "--json", "--limit", "2"]) == 0
     printed = capsys.readouterr()
