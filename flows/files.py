@@ -197,7 +197,7 @@ def _starts(parsed: JobSpec | TrainingSpec) -> str:
 
 
 def _paths(source: SourceSpec) -> str:
-    found = source.path or source.dataset
+    found = source.path or source.table or source.dataset
     return found if isinstance(found, str) else ", ".join(found or [])
 
 

@@ -104,7 +104,6 @@ def holding(plan: Plan, stop: StopToken = NEVER) -> Iterator[Held]:
     models = ModelPool()
     try:
         with lease.hold(store) as leased:
-            sink.claim(leased.number)
             sink.recover()
             if sink.mirror is not None:
                 repository.follow(plan.spec, sink.mirror, sink.published)
@@ -199,9 +198,7 @@ def finish(held: Held) -> Report:
     asked = _asked(held)
     for name in sink.store.names(progress.folder(plan.run_id)):
         sink.store.delete(name)
-    report = night.record(plan, sink.store, sink.entries(), held.timeline.samples, removed, drawn, asked, publication)
-    sink.tidy()
-    return report
+    return night.record(plan, sink.store, sink.entries(), held.timeline.samples, removed, drawn, asked, publication)
 
 
 def _asked(held: Held) -> Counted:

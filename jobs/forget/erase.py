@@ -82,8 +82,7 @@ def forget(
         registries = list({each.url: (spec, each) for spec, each in known if registry.is_there(each)}.values())
         if not dry_run:
             for _, folder in sinks:
-                held_sink = stack.enter_context(lease.hold(folder.store))
-                folder.claim(held_sink.number)
+                stack.enter_context(lease.hold(folder.store))
                 folder.recover()
                 folder.store.clear_temporary()
             for training, held in registries:

@@ -74,6 +74,6 @@ def _others(section: SourceSpec, texts: Texts) -> Iterator[Other]:
     named: dict[str, list[Shard]] = {}
     for shard in shards:
         if shard.format != "parquet":
-            named.setdefault(shard.file if section.dataset is None else section.dataset, []).append(shard)
+            named.setdefault(section.dataset or section.table or shard.file, []).append(shard)
     for name, mine in named.items():
         yield Other(name, (type(section).__name__, name), texts, planned, mine)

@@ -139,11 +139,13 @@ class Plan:
         prepare_version: hash of the module that `source.prepare` names, or None.
         shards: every shard of the source, in order.
         todo: slot of each shard to do -> the reason.
-        removals: deleted source file -> its published rows, which the run removes (`on_vanished: remove`).
+        removals: deleted source file -> its published rows, which the run removes (always those of a table,
+            else with `on_vanished: remove`).
         lease: number of the lease on the sink under which it is executed; 0 before the sink is held.
         copied: slots of finished shards; their files have a new modification time and the same content.
         chunk_rows: rows that are sorted and batched together.
         donors: slots of published entries whose rows the shards to do may take results from.
+        left_out: source files without a shard: after `source.limit`, or ruled out by what a table's log says.
     """
 
     run_id: str
@@ -160,6 +162,7 @@ class Plan:
     removals: Mapping[str, int] = field(default_factory=dict)
     lease: int = 0
     donors: tuple[str, ...] = ()
+    left_out: frozenset[str] = frozenset()
 
     @property
     def shards_todo(self) -> list[Shard]:
@@ -200,6 +203,7 @@ class Plan:
             "removals": dict(self.removals),
             "lease": self.lease,
             "donors": list(self.donors),
+            "left_out": sorted(self.left_out),
         }
         return json.dumps(data, indent=1)
 
@@ -238,4 +242,5 @@ class Plan:
             removals=data["removals"],
             lease=data["lease"],
             donors=tuple(data["donors"]),
+            left_out=frozenset(data["left_out"]),
         )

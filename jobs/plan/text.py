@@ -18,9 +18,10 @@ def lines(plan: Plan, asked: int = 0) -> list[tuple[str, str]]:
     """
     files = len({shard.key for shard in plan.shards})
     done = len(plan.shards) - len(plan.todo)
+    pruned = f", {count(plan.source.pruned, 'file')} ruled out by source.where" if plan.source.pruned else ""
     shown = [
         ("job", plan.spec.name),
-        ("source", f"{_origin(plan)}: {count(files, 'file')} in {count(len(plan.shards), 'shard')}"),
+        ("source", f"{_origin(plan)}: {count(files, 'file')} in {count(len(plan.shards), 'shard')}{pruned}"),
         ("columns", ", ".join(f"{field.name} ({field.type})" for field in plan.schema)),
     ]
     shown += [(f"task {task.spec.task}", task_text(task)) for task in plan.tasks]
@@ -56,7 +57,9 @@ def task_text(task: TaskPlan) -> str:
 
 
 def _origin(plan: Plan) -> str:
-    path = plan.spec.source.path or plan.spec.source.table or plan.spec.source.dataset
+    if plan.spec.source.table is not None:
+        return f"{plan.spec.source.table} at version {plan.source.spec.version}"
+    path = plan.spec.source.path or plan.spec.source.dataset
     return ", ".join(path) if isinstance(path, list) else str(path)
 
 

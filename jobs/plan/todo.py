@@ -32,11 +32,13 @@ def subtract(plan: Plan, ledger: Mapping[str, Entry]) -> Plan:
     versions: dict[str, set[str]] = {}
     for entry in ledger.values():
         versions.setdefault(entry.key, set()).add(entry.version)
+    shards = [shard for shard in shards if not shard.pruned or shard.key in versions]
     reasons = {shard.slot: why for shard in shards if (why := _reason(plan, shard, ledger, versions)) is not None}
     if plan.spec.source.limit is not None:
         shards, reasons = _limited(plan, shards, reasons, ledger)
     copied = {s.slot for s in shards if s.slot not in reasons and ledger[s.slot].version != s.version}
-    found = replace(plan, shards=tuple(shards), todo=reasons, copied=frozenset(copied))
+    left_out = plan.left_out | {shard.key for shard in plan.shards} - {shard.key for shard in shards}
+    found = replace(plan, shards=tuple(shards), todo=reasons, copied=frozenset(copied), left_out=left_out)
     if not plan.spec.sink.allow_fewer_rows:
         _refuse_fewer_rows(found, ledger)
     return found

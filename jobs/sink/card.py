@@ -223,9 +223,11 @@ def _about(plan: Plan, now: Published, mirror: Mirror) -> str:
 
 def _provenance(plan: Plan) -> list[tuple[str, str]]:
     spec = plan.source.spec
-    paths = spec.path if isinstance(spec.path, list) else [str(spec.path or spec.dataset)]
+    paths = spec.path if isinstance(spec.path, list) else [str(spec.path or spec.table or spec.dataset)]
     source = ", ".join(map(shown, paths))
     rows = [("job", plan.spec.name), ("source", f"`{source}`")]
+    if spec.table is not None:
+        rows.append(("version of the table", f"`{spec.version}`"))
     if spec.revision is not None:
         rows.append(("commit of the source", f"`{spec.revision}`"))
     for task in plan.tasks:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any, ClassVar, cast
+from dataclasses import asdict, dataclass
+from typing import Any, ClassVar
 
-import orjson
 from pydantic import ConfigDict, TypeAdapter
 
 from jobs.plan.fingerprint import Fingerprint
@@ -76,8 +75,7 @@ class Entry:
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON."""
-        # Twenty times as fast as `asdict`.
-        return cast(dict[str, Any], orjson.loads(orjson.dumps(self)))
+        return asdict(self)
 
     @classmethod
     def from_json(cls, data: Any) -> Entry:

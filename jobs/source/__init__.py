@@ -38,7 +38,14 @@ MAX_BATCH_BYTES = 16 << 20
 FIRST_ROWS = 64
 
 # The unit of `Shard.start`, by format.
-UNITS = {"parquet": "row group", "arrow": "record batch", "csv": "byte", "jsonl": "byte", "dataset": "dataset shard"}
+UNITS = {
+    "parquet": "row group",
+    "arrow": "record batch",
+    "csv": "byte",
+    "jsonl": "byte",
+    "table": "row group",
+    "dataset": "dataset shard",
+}
 
 
 @dataclass(frozen=True)
@@ -52,6 +59,8 @@ class Source:
         partition_columns: Hive columns (string) that only folder names have; `where`, `prepare` and tasks see them.
         schema: columns that the tasks get, after prepare.
         prepare_version: hash of the module that `prepare` names, or None.
+        divided_by: columns by which the files are divided: those of folders, or partition columns of a table.
+        pruned: files of a table that `where` rules out by what the table's log says of them.
     """
 
     spec: SourceSpec
@@ -59,6 +68,8 @@ class Source:
     partition_columns: tuple[str, ...]
     schema: pa.Schema
     prepare_version: str | None = None
+    divided_by: tuple[str, ...] = ()
+    pruned: int = 0
 
     @property
     def identity(self) -> dict[str, Any]:
@@ -80,6 +91,8 @@ class Source:
             "partition_columns": list(self.partition_columns),
             "schema": base64.b64encode(self.schema.serialize()).decode(),
             "prepare_version": self.prepare_version,
+            "divided_by": list(self.divided_by),
+            "pruned": self.pruned,
         }
 
     @classmethod
@@ -90,7 +103,10 @@ class Source:
         )
         columns: Any = data["partition_columns"]
         version: Any = data["prepare_version"]
-        return cls(SourceSpec.model_validate(data["spec"]), file_schema, tuple(columns), schema, version)
+        divided_by: Any = data["divided_by"]
+        pruned: Any = data["pruned"]
+        spec = SourceSpec.model_validate(data["spec"])
+        return cls(spec, file_schema, tuple(columns), schema, version, tuple(divided_by), pruned)
 
 
 def plan(
@@ -122,7 +138,9 @@ def plan(
     spec = spec.model_copy(update=changes)
     labels.check(spec.labels or {}, found.schema)
     version = None if spec.prepare is None else prepare.version(spec.prepare)
-    source = Source(spec, found.schema, found.partition_columns, found.schema, version)
+    pruned = len({shard.key for shard in found.shards if shard.pruned})
+    divided_by = found.partition_columns or found.divided_by
+    source = Source(spec, found.schema, found.partition_columns, found.schema, version, divided_by, pruned)
     return replace(source, schema=types.as_tasks_see(_tried(source, found.shards))), found.shards
 
 

@@ -31,6 +31,7 @@ class Found:
         types: columns that CSV text is converted to, although it need not print back identically: those of
             `source.types`, and those that other files declare.
         labels: path of a column that holds numbers of labels -> their names, as `source.labels`.
+        divided_by: columns of `schema` by which the files of a table are divided.
         changes: other keys of the section that are known now, such as the delimiter that a dataset states.
     """
 
@@ -39,6 +40,7 @@ class Found:
     shards: list[Shard]
     types: Mapping[str, pa.DataType] = field(default_factory=dict)
     labels: Mapping[str, list[str]] = field(default_factory=dict)
+    divided_by: tuple[str, ...] = ()
     changes: Mapping[str, Any] = field(default_factory=dict)
 
 

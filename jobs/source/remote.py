@@ -30,11 +30,11 @@ class RemoteFile:
     Args:
         fs: its filesystem.
         path: its path there.
-        planned: its version when it was listed.
+        planned: its version when it was listed; None for a file that never changes.
         size: in bytes, if that is known.
     """
 
-    def __init__(self, fs: AbstractFileSystem, path: str, planned: str, size: int | None = None):
+    def __init__(self, fs: AbstractFileSystem, path: str, planned: str | None, size: int | None = None):
         self._fs, self._path, self._planned, self._size = fs, path, planned, size
         self._tail: bytes | None = None
 
@@ -68,7 +68,7 @@ class RemoteFile:
         """At least so many bytes of its end, or the whole file."""
         if self._tail is None:
             if s3.is_s3(self._fs):
-                content, self._size, found = s3.tail(self._fs, self._path, count) or (b"", 0, self._planned)
+                content, self._size, found = s3.tail(self._fs, self._path, count) or (b"", 0, self._planned or "")
                 self._check(version({"ETag": found}, self._path))
                 self._tail = content
             else:
@@ -87,7 +87,7 @@ class RemoteFile:
         self._size = int(info["size"])
 
     def _check(self, found: str) -> None:
-        if found != self._planned:
+        if self._planned is not None and found != self._planned:
             raise SourceError(f"{shown(self._path)} has changed since the run was planned; run again")
 
     def _fetch(self, start: int, stop: int) -> bytes:

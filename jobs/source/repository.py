@@ -82,7 +82,7 @@ def plan(
     place = f"{spec.dataset}/{spec.split}"
     found = lake.of_files(files, spec, place, texts, pinned, look, stated)
     wanted = {path: names for path, names in named.items() if path.split(".")[0] in found.schema.names}
-    return Found(found.schema, found.partition_columns, found.shards, found.types, wanted, changes)
+    return Found(found.schema, found.partition_columns, found.shards, found.types, wanted, changes=changes)
 
 
 def read(spec: SourceSpec, shard: Shard, schema: pa.Schema, batch_rows: int) -> Iterator[pa.RecordBatch | BadRow]:

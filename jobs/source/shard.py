@@ -7,9 +7,13 @@ from dataclasses import dataclass
 
 import pyarrow as pa
 
+# The format of the data files of tables, which only the code of their tables reads.
+TABLE = "table"
+
 # Format -> what the start and the stop of a shard count.
 UNITS = {
     "parquet": ("row group", "row groups"),
+    "table": ("row group", "row groups"),
     "arrow": ("record batch", "record batches"),
     "csv": ("byte", "bytes"),
     "jsonl": ("byte", "bytes"),
@@ -24,12 +28,13 @@ class Shard:
         file: path or URL to open.
         key: the file's name below the source's root; it stays the same when a lake is moved.
         version: size and modification time, ETag, checksum or commit; it changes when the content does.
-        format: parquet, csv, jsonl, arrow or dataset.
-        start: first row group (parquet), record batch (arrow), byte (csv, jsonl) or dataset shard.
+        format: parquet, csv, jsonl, arrow, table or dataset.
+        start: first row group (parquet, table), record batch (arrow), byte (csv, jsonl) or dataset shard.
         stop: one past the last; 0 means the end of a file that cannot be split.
         rows: number of rows in the range before any filter; None if the format does not state it.
         limit: maximum number of rows to return, if `source.limit` ends within this shard.
         about_rows: an estimate of `rows` if they are unknown before reading; only for progress, never for row counts.
+        pruned: it has no row that meets `source.where`, by what the table's log says; it is not opened.
     """
 
     file: str
@@ -41,6 +46,7 @@ class Shard:
     rows: int | None = None
     limit: int | None = None
     about_rows: int | None = None
+    pruned: bool = False
 
     @property
     def id(self) -> str:

@@ -116,15 +116,16 @@ def unify(
 
 
 def with_types(schema: pa.Schema, spec: SourceSpec) -> pa.Schema:
-    """The columns of a dataset with the types of `source.types`.
+    """The columns of a dataset or table with the types of `source.types`.
 
     Raises:
         SpecError: it names a column that does not exist, or a type that a column does not convert to without loss.
     """
+    place = str(spec.dataset or spec.table)
     for name, type_ in type_names.parse(spec.types).items():
         if name not in schema.names:
-            raise SpecError(f"source.types: {name!r} is not in {spec.dataset}; columns: {', '.join(schema.names)}")
-        check_cast(name, schema.field(name).type, type_, str(spec.dataset))
+            raise SpecError(f"source.types: {name!r} is not in {place}; columns: {', '.join(schema.names)}")
+        check_cast(name, schema.field(name).type, type_, place)
         schema = schema.set(schema.get_field_index(name), pa.field(name, type_))
     return schema
 

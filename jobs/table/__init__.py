@@ -63,6 +63,8 @@ class Snapshot:
         location: path or URL of the table's folder.
         columns: how the columns of `schema` are found in data files, in the same order.
         ids: path of a field -> id, for data files without ids of fields (Iceberg).
+        renamed: the columns whose names stand for other fields of the files than once; empty if there are none. It
+            changes when a column of the same name has other values in the same files.
     """
 
     id: str
@@ -73,6 +75,7 @@ class Snapshot:
     location: str
     columns: tuple[Column, ...] = ()
     ids: Mapping[str, int] = field(default_factory=dict)
+    renamed: str = ""
 
 
 @dataclass(frozen=True)
@@ -98,6 +101,15 @@ class Conflict(Exception):
 
 class Table(Protocol):
     """One table; each call sees its newest version."""
+
+    def version(self, version: int | None = None, timestamp: datetime | None = None) -> int | None:
+        """The number of a version, by default of the newest; None if the table does not exist.
+
+        Raises:
+            SpecError: there is no such version.
+            SourceError: its store or catalog does not answer.
+        """
+        ...
 
     def snapshot(self, version: int | None = None, timestamp: datetime | None = None) -> Snapshot | None:
         """A version of the table, by default the newest; None if the table does not exist.

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import hashlib
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -53,6 +54,15 @@ def inside(type_: pa.DataType) -> list[pa.Field]:
     if pa.types.is_map(type_):
         return [type_.key_field, type_.item_field]
     return [type_.value_field] if pa.types.is_list(type_) or pa.types.is_large_list(type_) else []
+
+
+def renamed(names: Collection[str]) -> str:
+    """A hash of the columns whose names stand for other fields than once; empty if there are none.
+
+    Args:
+        names: each with the field that it stands for now.
+    """
+    return hashlib.blake2b("\0".join(sorted(names)).encode(), digest_size=8).hexdigest() if names else ""
 
 
 def names(columns: Sequence[Column], schema: pa.Schema, ids: Mapping[str, int]) -> dict[str, str]:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, BinaryIO, cast
@@ -14,10 +15,12 @@ import pyarrow as pa
 from deltalake import DeltaTable
 from deltalake.exceptions import DeltaError, DeltaProtocolError, TableNotFoundError
 
+from jobs.source.remote import RemoteFile
 from jobs.source.urls import open_url, reason
 from jobs.spec.table import delta_folder
+from jobs.store.conditional import is_object_store
 from jobs.table import NONE_DELETED, DataFile, Snapshot
-from jobs.table.columns import Column, inside, plain
+from jobs.table.columns import Column, inside, plain, renamed
 from jobs.table.rows import identity
 from transforms.errors import SourceError, SpecError
 
@@ -48,24 +51,26 @@ class Delta:
     location: str
     key: str
 
+    def version(self, version: int | None = None, timestamp: datetime | None = None) -> int | None:
+        """The number of a version: see `jobs.table.Table`."""
+        with self._explained():
+            table = self._at(version, timestamp)
+            return None if table is None else table.version()
+
     def snapshot(self, version: int | None = None, timestamp: datetime | None = None) -> Snapshot | None:
         """A version of the table: see `jobs.table.Table`."""
-        try:
-            table = self.load(version)
+        with self._explained():
+            table = self._at(version, timestamp)
             if table is None:
                 return None
-            if timestamp is not None:
-                self._travel(table, timestamp)
             self._check(table)
             return self._snapshot(table)
-        except DeltaProtocolError as error:
-            raise SpecError(f"{self.key} 'delta://{self.location}' cannot be read: {reason(error)}") from error
-        except (DeltaError, OSError) as error:
-            raise SourceError(f"{self.key} 'delta://{self.location}' cannot be read: {reason(error)}") from error
 
     def open(self, file: DataFile) -> BinaryIO:
         """Open a data file for reading."""
         fs, path = open_url(file.url)
+        if is_object_store(fs):
+            return RemoteFile(fs, path, None, file.size).open_parts(path)
         return cast(BinaryIO, fs.open(path, "rb"))
 
     def load(self, version: int | None = None) -> DeltaTable | None:
@@ -87,6 +92,21 @@ class Delta:
                     f"source.version {version} of 'delta://{self.location}' cannot be read; versions up to "
                     f"{table.version()} exist, if their log was not cleaned up: {reason(error)}"
                 ) from error
+        return table
+
+    @contextmanager
+    def _explained(self) -> Iterator[None]:
+        try:
+            yield
+        except DeltaProtocolError as error:
+            raise SpecError(f"{self.key} 'delta://{self.location}' cannot be read: {reason(error)}") from error
+        except (DeltaError, OSError) as error:
+            raise SourceError(f"{self.key} 'delta://{self.location}' cannot be read: {reason(error)}") from error
+
+    def _at(self, version: int | None, timestamp: datetime | None) -> DeltaTable | None:
+        table = self.load(version)
+        if table is not None and timestamp is not None:
+            self._travel(table, timestamp)
         return table
 
     def _travel(self, table: DeltaTable, timestamp: datetime) -> None:
@@ -164,6 +184,7 @@ class Delta:
             files=sorted(files, key=lambda file: file.key),
             location=self.location,
             columns=columns,
+            renamed=renamed([*_renamed(columns)]),
         )
 
     def _url(self, name: str) -> str:
@@ -195,6 +216,14 @@ def _column(field: pa.Field) -> Column:
     return Column(
         pa.field(field.name, plain(field.type)), physical, tuple(_column(each) for each in inside(field.type))
     )
+
+
+def _renamed(columns: Sequence[Column], above: str = "") -> Iterator[str]:
+    """Columns whose names differ from those in data files, with both."""
+    for column in columns:
+        if column.key != column.field.name:
+            yield f"{above}{column.field.name}={column.key}"
+        yield from _renamed(column.children, f"{above}{column.field.name}.")
 
 
 def _bounds(actions: pa.Table, columns: tuple[Column, ...]) -> dict[str, list[tuple[Any, Any]]]:

@@ -6,8 +6,9 @@ Catalogs are configured as for every program with that package: `.pyiceberg.yaml
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from functools import reduce
@@ -24,13 +25,14 @@ from pyiceberg.manifest import DataFile as Listed
 from pyiceberg.manifest import DataFileContent, FileFormat
 from pyiceberg.schema import Schema
 from pyiceberg.table import FileScanTask, Table
+from pyiceberg.table.snapshots import Snapshot as Version
 from pyiceberg.transforms import IdentityTransform
 from pyiceberg.utils.config import Config
 
 from jobs.source.urls import reason
 from jobs.spec.table import iceberg_name
 from jobs.table import NONE_DELETED, DataFile, Snapshot
-from jobs.table.columns import FIELD_ID, Column, inside, plain
+from jobs.table.columns import FIELD_ID, Column, inside, plain, renamed
 from jobs.table.rows import identity
 from transforms.errors import NightscribeError, SourceError, SpecError
 
@@ -54,25 +56,20 @@ class Iceberg:
     name: str
     key: str
 
+    def version(self, version: int | None = None, timestamp: datetime | None = None) -> int | None:
+        """The id of a snapshot: see `jobs.table.Table`; -1 for a table without one."""
+        with self._explained():
+            if (table := self.load()) is None:
+                return None
+            found = self._at(table, version, timestamp)
+            return -1 if found is None else found.snapshot_id
+
     def snapshot(self, version: int | None = None, timestamp: datetime | None = None) -> Snapshot | None:
         """A version of the table: see `jobs.table.Table`."""
-        table = self.load()
-        if table is None:
-            return None
-        try:
-            if timestamp is not None:
-                version = self._at(table, timestamp)
-            return self._snapshot(table, version)
-        except NightscribeError:
-            raise
-        except Exception as error:
-            # Catalogs and stores raise errors of their own libraries.
-            if "equality deletes" in str(error):
-                raise SpecError(
-                    f"{self.key} {self.url!r} has equality deletes, which cannot be read; compact it with the engine "
-                    f"that wrote them, such as Spark's rewrite_data_files"
-                ) from error
-            raise SourceError(f"{self.key} {self.url!r} cannot be read: {reason(error)}") from error
+        with self._explained():
+            if (table := self.load()) is None:
+                return None
+            return self._snapshot(table, self._at(table, version, timestamp))
 
     def open(self, file: DataFile) -> BinaryIO:
         """Open a data file for reading."""
@@ -112,31 +109,42 @@ class Iceberg:
                 f"or ~/.pyiceberg.yaml, then run again"
             ) from error
 
-    def _at(self, table: Table, timestamp: datetime) -> int:
-        """The snapshot that was the newest at a time.
+    @contextmanager
+    def _explained(self) -> Iterator[None]:
+        try:
+            yield
+        except NightscribeError:
+            raise
+        except Exception as error:
+            # Catalogs and stores raise errors of their own libraries.
+            if "equality deletes" in str(error):
+                raise SpecError(
+                    f"{self.key} {self.url!r} has equality deletes, which cannot be read; compact it with the engine "
+                    f"that wrote them, such as Spark's rewrite_data_files"
+                ) from error
+            raise SourceError(f"{self.key} {self.url!r} cannot be read: {reason(error)}") from error
+
+    def _at(self, table: Table, version: int | None, timestamp: datetime | None) -> Version | None:
+        """A snapshot by its id, or the newest at a time; None for the newest of a table without one.
 
         Raises:
             SpecError: there is none, or it has expired.
         """
-        when = timestamp.replace(tzinfo=UTC) if timestamp.tzinfo is None else timestamp
-        found = table.snapshot_as_of_timestamp(int(when.timestamp() * 1000))
+        if timestamp is None and version in (None, -1):
+            return table.current_snapshot() if version is None else None
+        if timestamp is not None:
+            when = timestamp.replace(tzinfo=UTC) if timestamp.tzinfo is None else timestamp
+            found = table.snapshot_as_of_timestamp(int(when.timestamp() * 1000))
+            asked = f"source.timestamp {timestamp.isoformat()} is before every snapshot"
+        else:
+            found = table.snapshot_by_id(cast(int, version))
+            asked = f"source.version {version} is not a snapshot"
         if found is None:
-            oldest = min((each.timestamp_ms for each in table.snapshots()), default=None)
-            known = "it has none" if oldest is None else f"the oldest is of {_time(oldest)}"
-            raise SpecError(
-                f"source.timestamp {timestamp.isoformat()} is before every snapshot of {self.url!r} that has not "
-                f"expired; {known}"
-            )
-        return found.snapshot_id
-
-    def _snapshot(self, table: Table, version: int | None) -> Snapshot:
-        found = table.current_snapshot() if version is None else table.snapshot_by_id(version)
-        if found is None and version not in (None, -1):
             known = [f"{each.snapshot_id} of {_time(each.timestamp_ms)}" for each in table.snapshots()[-5:]]
-            raise SpecError(
-                f"source.version {version} is not a snapshot of {self.url!r}, or has expired; the newest are: "
-                f"{', '.join(known) or 'none'}"
-            )
+            raise SpecError(f"{asked} of {self.url!r}, or has expired; the newest are: {', '.join(known) or 'none'}")
+        return found
+
+    def _snapshot(self, table: Table, found: Version | None) -> Snapshot:
         schema = table.schema()
         if found is not None and found != table.current_snapshot() and found.schema_id is not None:
             schema = table.schemas()[found.schema_id]
@@ -157,6 +165,7 @@ class Iceberg:
             location=_path(location),
             columns=columns,
             ids=_ids(table),
+            renamed=renamed(_renamed(table, schema)),
         )
 
     def _deleted(self, table: Table, tasks: Sequence[FileScanTask]) -> Mapping[str, np.ndarray]:
@@ -256,6 +265,16 @@ def _column(field: pa.Field, schema: Schema) -> Column:
     default = schema.find_field(number).initial_default
     children = tuple(_column(each, schema) for each in inside(field.type))
     return Column(pa.field(field.name, plain(field.type)), number, children, default)
+
+
+def _renamed(table: Table, schema: Schema) -> set[str]:
+    """Columns whose names have stood for another field, or whose fields have had another name: with their ids."""
+    named = {(name, number) for each in table.schemas().values() for name, number in each._name_to_id.items()}
+    changed = set()
+    for name, number in schema._name_to_id.items():
+        if any((one == name) != (id_ == number) for one, id_ in named):
+            changed.add(f"{name}={number}")
+    return changed
 
 
 def _ids(table: Table) -> dict[str, int]:

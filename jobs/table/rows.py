@@ -69,6 +69,9 @@ def read(
         schema = file.schema_arrow
         there = list(dict.fromkeys(names(columns, schema, ids).values()))
         start, stop = groups if groups[1] else (0, file.metadata.num_row_groups)
+        if hasattr(stream, "prefetch"):
+            # What a file of an object store has, which is read in parts: see `jobs.source.remote`.
+            stream.prefetch(parquet.chunks(file.metadata, range(start, stop), there))
         for first, batch in parquet.batches(file, place, range(start, stop), there, batch_rows):
             found = conform(batch, schema, columns, ids, values)
             low, high = np.searchsorted(deleted, [first, first + len(batch)])

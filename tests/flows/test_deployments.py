@@ -99,8 +99,7 @@ def start(name, **parameters):
 
 
 def ledger(folder, name):
-    files = (folder / f"out-{name}").rglob("ledger/*.jsonl")
-    return [line for file in files for line in file.read_bytes().splitlines()]
+    return list((folder / f"out-{name}").rglob("ledger/*.json"))
 
 
 def test_deploying_twice_changes_nothing(prefect, folder, models):

@@ -14,6 +14,9 @@ EMPTY = pa.schema([])
 # A value other than the default for every key of the section.
 VALUES = {
     "path": "in",
+    "table": "delta:///lake/t",
+    "version": 3,
+    "timestamp": "2024-01-01T00:00:00Z",
     "format": "csv",
     "dataset": "org/words",
     "config": "de",

@@ -12,6 +12,8 @@ from typing import Any
 from deltalake import DeltaTable
 from pyroaring import BitMap
 
+NO_NAMES: Mapping[str, str] = {}
+
 
 def add_vector(folder: Path, name: str, positions: Iterable[int]) -> None:
     """Commit a deletion vector for a data file, as the Delta protocol describes it ("Deletion Vector Format")."""
@@ -43,8 +45,14 @@ def add_vector(folder: Path, name: str, positions: Iterable[int]) -> None:
     commit(folder, {"protocol": protocol}, {"remove": gone}, {"add": old | {"deletionVector": vector}})
 
 
-def rename_columns(folder: Path, new: Mapping[str, str]) -> None:
-    """Commit other names for columns of all levels; data files keep the old ones (column mapping by name)."""
+def rename_columns(folder: Path, new: Mapping[str, str], physical: Mapping[str, str] = NO_NAMES) -> None:
+    """Commit other names for columns of all levels; data files keep the old ones (column mapping by name).
+
+    Args:
+        folder: of the table, as it was created.
+        new: name -> the new one.
+        physical: name -> the name in data files, where it is another than the name when the table was created.
+    """
     metadata = next(action["metaData"] for action in _actions(folder) if "metaData" in action)
     schema = json.loads(metadata["schemaString"])
     numbers = iter(range(1, 1000))
@@ -53,7 +61,7 @@ def rename_columns(folder: Path, new: Mapping[str, str]) -> None:
         for field in fields:
             field["metadata"] = {
                 "delta.columnMapping.id": next(numbers),
-                "delta.columnMapping.physicalName": field["name"],
+                "delta.columnMapping.physicalName": physical.get(field["name"], field["name"]),
             }
             field["name"] = new.get(field["name"], field["name"])
             if isinstance(field["type"], dict) and field["type"]["type"] == "struct":
