@@ -104,6 +104,7 @@ def holding(plan: Plan, stop: StopToken = NEVER) -> Iterator[Held]:
     models = ModelPool()
     try:
         with lease.hold(store) as leased:
+            sink.claim(leased.number)
             sink.recover()
             if sink.mirror is not None:
                 repository.follow(plan.spec, sink.mirror, sink.published)
@@ -198,7 +199,9 @@ def finish(held: Held) -> Report:
     asked = _asked(held)
     for name in sink.store.names(progress.folder(plan.run_id)):
         sink.store.delete(name)
-    return night.record(plan, sink.store, sink.entries(), held.timeline.samples, removed, drawn, asked, publication)
+    report = night.record(plan, sink.store, sink.entries(), held.timeline.samples, removed, drawn, asked, publication)
+    sink.tidy()
+    return report
 
 
 def _asked(held: Held) -> Counted:

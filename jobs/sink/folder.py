@@ -1,8 +1,8 @@
 """A folder of a lake as a sink: shards are staged while a run goes on, and published together when it is complete.
 
     stage    files below `_nightscribe/staged/files`, then an entry in `_nightscribe/staged/ledger`
-    commit   `commit.json` says what will be done; parts move into place, entries into the ledger; the files that they
-             replace are deleted
+    commit   `commit.json` says what will be done; file by file, parts move into place and those that they replace are
+             deleted; then one change of the ledger enters them all
 
 Shards that a killed run staged count as done for the next one. An interrupted commit is finished by the next run
 from `commit.json`. Readers see the old part of a shard until the new one takes its name.
@@ -10,12 +10,12 @@ from `commit.json`. Readers see the old part of a shard until the new one takes 
 
 from __future__ import annotations
 
-import itertools
 import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import PurePosixPath
 from typing import BinaryIO
 
@@ -117,14 +117,33 @@ class FolderSink:
         """A writer that stages one shard."""
         return PartWriter(plan, shard, part_name(shard), self.store, self.staged)
 
+    def claim(self, lease: int) -> None:
+        """Begin to write under a lease; to be called before anything else that changes the sink.
+
+        Raises:
+            SinkBusy: another run has taken the sink over.
+        """
+        self.published.claim(lease)
+        self.staged.claim(lease)
+
+    def tidy(self) -> None:
+        """Merge files of the ledger; only the holder of the sink may call this, after the report is written."""
+        self.published.tidy()
+
     def enter_copies(self, plan: Plan) -> None:
         """Give entries of copied files the versions of the copies, so that the next run compares no contents."""
         copied = [shard for shard in plan.shards if shard.slot in plan.copied]
-        for shard, ledger in itertools.product(copied, (self.published, self.staged)):
-            entry = ledger.get(shard.slot)
+        for ledger in (self.published, self.staged):
+            entries = ledger.read() if copied else {}
             # A staged entry and a published one may be of two versions of the file.
-            if entry is not None and entry.content is not None and entry.content == content_hash(shard):
-                ledger.write(replace(entry, version=shard.version, shard=shard.id))
+            same = [
+                replace(entry, version=shard.version, shard=shard.id)
+                for shard in copied
+                if (entry := entries.get(shard.slot)) is not None
+                and entry.content is not None
+                and entry.content == content_hash(shard)
+            ]
+            ledger.update(same)
 
     def superseded(self, plan: Plan) -> list[Entry]:
         """Published entries that the commit of the plan removes together with their rows.
@@ -182,44 +201,55 @@ class FolderSink:
         record = _Commit(wanted, sorted(gone), plan.run_id, plan.lease)
         if not self.store.put_if_absent(names.COMMIT, json.dumps(asdict(record)).encode()):
             raise SinkBusy(f"sink.path {self.store.url!r} is being committed by another run; run again when it is done")
-        self.recover()
+        self._finish_commit()
+        left = {slot: entry for slot, entry in staged.items() if slot not in set(wanted)}
         if plan.spec.source.limit is None:
             # Staged by an earlier plan; not needed, because this plan covers the whole source.
-            for slot in staged.keys() - set(wanted):
-                self.staged.remove(staged[slot])
+            self._delete(self.staged.file(name) for entry in left.values() for name in entry.files)
+            left = {}
+        self.staged.keep_only(left)
         self._delete_orphans()
         return removed
 
     def recover(self) -> None:
         """Finish an interrupted commit; only the holder of the sink may call this. Each step can be repeated."""
+        self._finish_commit()
+        self.staged.tidy()
+
+    def _finish_commit(self) -> None:
         if (record := self._record()) is None:
             return
-        staged = self.staged.read(look=False)
-        published = self.published.read(look=False) if record.remove else {}
-        steps: dict[str, list[tuple[Callable[[Entry], None], Entry]]] = {}
-        for slot in staged.keys() & set(record.publish):
-            steps.setdefault(staged[slot].key, []).append((self._publish, staged[slot]))
-        for slot in published.keys() & set(record.remove):
-            steps.setdefault(published[slot].key, []).append((self.published.remove, published[slot]))
+        staged, published = self.staged.read(look=False), self.published.read(look=False)
+        put = {slot: staged[slot] for slot in record.publish if slot in staged}
+        # What is entered already was moved before.
+        put = {slot: entry for slot, entry in put.items() if published.get(slot) != entry}
+        gone = {slot: published[slot] for slot in record.remove if slot in published}
+        steps: dict[str, list[Callable[[], None]]] = {}
+        for slot, entry in put.items():
+            steps.setdefault(entry.key, []).append(partial(self._move, entry, published.get(slot)))
+        for entry in gone.values():
+            steps.setdefault(entry.key, []).append(partial(self._delete, entry.files))
 
         def commit_file(key: str) -> None:
-            for step, entry in steps[key]:
-                step(entry)
+            for step in steps[key]:
+                step()
 
         # File by file, the new rows first: readers see rows of two versions of a file for a moment at most. An object
         # store answers a request in some 50 ms, so many files are moved concurrently there.
         with ThreadPoolExecutor(1 if self.store.local else THREADS) as threads:
             list(threads.map(commit_file, sorted(steps)))
+        self.published.update(put.values(), gone)
+        # Only then the staged entries, which are needed to finish a commit that has begun.
         self.store.delete(names.COMMIT)
 
-    def _publish(self, entry: Entry) -> None:
-        before = self.published.get(entry.slot)
+    def _move(self, entry: Entry, before: Entry | None) -> None:
         for name in reversed(entry.files):
             self.store.move(self.staged.file(name), name)
-        self.published.write(entry)
-        for name in set(before.files if before else ()) - set(entry.files):
+        self._delete(set(before.files if before else ()) - set(entry.files))
+
+    def _delete(self, files: Iterable[str]) -> None:
+        for name in files:
             self.store.delete(name)
-        self.staged.forget(entry.slot)
 
     def _record(self) -> _Commit | None:
         """The commit that has begun.

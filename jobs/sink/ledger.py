@@ -1,17 +1,29 @@
-"""A ledger: one small file for each shard that is done, written after the part files of the shard.
+"""A ledger: an entry for each shard that is done, written after the part files of the shard.
 
 A shard is done if and only if its entry matches. Resume, nightly increments and re-enrichment all follow from that.
+Published entries are a `Log`, which changes once a commit; staged entries are written one by one by many processes.
 """
 
 from __future__ import annotations
 
-import functools
-import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+
+import orjson
 
 from jobs.sink.entry import Entry
+from jobs.sink.staging import Staging
 from jobs.store import Store, names
+from jobs.store.log import Log
+
+# An earlier version kept one file for each entry; their names end like this.
+OLD_ENDING = ".json"
+
+# Entries of which the files are looked for one by one; of more, all files of the sink are listed.
+FEW = 8
+
+THREADS = 16
 
 
 class Ledger:
@@ -20,7 +32,7 @@ class Ledger:
     Args:
         store: the sink's.
         folder: where the entries are.
-        files: where the files that they name are; "" for the sink itself.
+        files: where the files that staged entries name are; "" for published entries, whose files are in the sink.
         is_elsewhere: whether the files of an entry are kept at another place, and so need not be here.
     """
 
@@ -29,50 +41,45 @@ class Ledger:
         self.folder = folder
         self.files = files
         self.is_elsewhere = is_elsewhere or (lambda _: False)
+        self._kept: Log[Entry] | Staging = Staging(store, folder) if files else _log(store, folder)
+        # Entries whose files this object has seen, so that a run does not list 100,000 files ten times.
+        self._whole: dict[str, Entry] = {}
+        self._may_have_old = True
 
     def read(self, look: bool = True) -> dict[str, Entry]:
         """Every entry by slot; an incomplete one is ignored, so that its shard is redone.
 
         Args:
-            look: ignore entries if their files do not exist.
+            look: ignore entries if their files did not exist when this object first saw the entry.
         """
-        listed = self.store.names(self.folder)
-        if self.store.local:
-            entries = list(map(self._read_one, listed))
-        else:
-            with ThreadPoolExecutor(16) as threads:
-                entries = list(threads.map(self._read_one, listed))
-        found = {entry.slot: entry for entry in entries if entry is not None}
-        if not found or not look:
+        found = self._old() | self._kept.read()
+        if not look:
             return found
-        there = set(self.store.find((".parquet", names.REJECTED_ENDING, names.STAGED_ENDING)))
-
-        def is_whole(entry: Entry) -> bool:
-            return there.issuperset(map(self.file, entry.files)) or self.is_elsewhere(entry)
-
-        return {slot: entry for slot, entry in found.items() if is_whole(entry)}
+        self._whole |= {e.slot: e for e in self._with_files([e for e in found.values() if not self._is_whole(e)])}
+        return {slot: entry for slot, entry in found.items() if self._is_whole(entry)}
 
     def get(self, slot: str) -> Entry | None:
         """The entry of one slot, if it is complete and its files exist."""
-        entry = self._read_one(self._name(slot))
+        entry = self._kept.get(slot) or self._old_one(slot)
         if entry is None or self.is_elsewhere(entry):
             return entry
         return entry if all(self.store.exists(self.file(name)) for name in entry.files) else None
 
     def write(self, entry: Entry) -> None:
-        """Write an entry atomically; it replaces any older one of its slot."""
-        self.store.put(self._name(entry.slot), json.dumps(entry.to_json(), sort_keys=True).encode())
+        """Write an entry; it replaces any older one of its slot."""
+        self.update([entry])
 
     def update(self, put: Iterable[Entry], gone: Iterable[str] = ()) -> None:
-        """Write and delete several entries; their files are not touched."""
-        for entry in put:
-            self.write(entry)
-        for slot in gone:
-            self.forget(slot)
+        """Write and delete several entries, published ones all at once; their files are not touched.
+
+        Raises:
+            SinkBusy: another run has taken the sink over.
+        """
+        self._kept.update({entry.slot: entry for entry in put}, gone)
 
     def forget(self, slot: str) -> None:
         """Delete an entry and leave its files."""
-        self.store.delete(self._name(slot))
+        self.update([], [slot])
 
     def remove(self, entry: Entry) -> None:
         """Delete a shard's files and its entry; the entry last, so that after a crash every file still has an entry."""
@@ -80,25 +87,86 @@ class Ledger:
             self.store.delete(self.file(name))
         self.forget(entry.slot)
 
+    def claim(self, lease: int) -> None:
+        """Begin to change the ledger under a lease; the files of an earlier version become one.
+
+        Raises:
+            SinkBusy: another run has taken the sink over.
+        """
+        if isinstance(self._kept, Staging):
+            self._kept.lease = lease
+        else:
+            self._kept.claim(lease)
+        old = self._old()
+        known = self._kept.has_ever_had() if isinstance(self._kept, Log) else self._kept.read().keys()
+        self._kept.update({slot: entry for slot, entry in old.items() if slot not in known})
+        with ThreadPoolExecutor(1 if self.store.local else THREADS) as threads:
+            list(threads.map(self.store.delete, self._old_names()))
+        self._may_have_old = False
+
+    def tidy(self) -> None:
+        """Keep few files. Only the holder of the lease may call this.
+
+        Published entries lose the statistics of their rows, except why rows were rejected: the report of their run has
+        them. Staged entries without files are left out.
+        """
+        if isinstance(self._kept, Log):
+            self._kept.merge(_without_findings)
+        else:
+            self._kept.replace(self.read())
+
+    def keep_only(self, entries: Mapping[str, Entry]) -> None:
+        """Forget all staged entries but these. Only the holder of the lease may call this."""
+        assert isinstance(self._kept, Staging)
+        self._kept.replace(entries)
+
     def file(self, name: str) -> str:
         """Where a file of an entry is, below the sink."""
         return f"{self.files}/{name}{names.STAGED_ENDING}" if self.files else name
 
-    def _name(self, slot: str) -> str:
-        return f"{self.folder}/{slot}.json"
+    def _is_whole(self, entry: Entry) -> bool:
+        seen = self._whole.get(entry.slot)
+        return seen is entry or seen == entry
 
-    def _read_one(self, name: str) -> Entry | None:
+    def _with_files(self, entries: list[Entry]) -> list[Entry]:
+        if sum(not self.is_elsewhere(entry) for entry in entries) > FEW:
+            endings = (".parquet", names.REJECTED_ENDING, names.STAGED_ENDING)
+            exists = frozenset(self.store.find(endings, self.files)).__contains__
+        else:
+            exists = self.store.exists
+        return [e for e in entries if self.is_elsewhere(e) or all(exists(self.file(name)) for name in e.files)]
+
+    def _old(self) -> dict[str, Entry]:
+        """The entries that an earlier version wrote, one file each."""
+        listed = self._old_names()
+        with ThreadPoolExecutor(1 if self.store.local else THREADS) as threads:
+            found = [entry for entry in threads.map(self._read_old, listed) if entry is not None]
+        return {entry.slot: entry for entry in found}
+
+    def _old_one(self, slot: str) -> Entry | None:
+        name = f"{self.folder}/{slot}{OLD_ENDING}"
+        return self._read_old(name) if name in self._old_names() else None
+
+    def _old_names(self) -> list[str]:
+        if not self._may_have_old:
+            return []
+        found = [name for name in self.store.names(self.folder) if name.endswith(OLD_ENDING)]
+        # No version writes them any more.
+        self._may_have_old = bool(found)
+        return found
+
+    def _read_old(self, name: str) -> Entry | None:
         try:
-            return _parsed(self.store.get(name))
+            return Entry.from_json(orjson.loads(self.store.get(name)))
         except (ValueError, FileNotFoundError):
             return None
 
 
-@functools.lru_cache(maxsize=1 << 16)
-def _parsed(content: bytes) -> Entry:
-    """An entry; a run reads the ledger some ten times, and validating thousands of entries takes seconds.
+def _log(store: Store, folder: str) -> Log[Entry]:
+    return Log(store, folder, "slot", Entry.from_json, orjson.dumps)
 
-    Raises:
-        ValueError: it is incomplete or of another version.
-    """
-    return Entry.from_json(json.loads(content))
+
+def _without_findings(entry: Entry) -> Entry:
+    if entry.findings is None or entry.findings.keys() == {"rejects"}:
+        return entry
+    return replace(entry, findings={"rejects": entry.findings.get("rejects", {})})

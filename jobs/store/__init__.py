@@ -10,6 +10,7 @@ import hashlib
 import os
 import shutil
 import tempfile
+import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -18,12 +19,14 @@ from typing import Any, BinaryIO, ClassVar, cast
 
 from fsspec.implementations.local import LocalFileSystem
 
-from jobs.store import conditional, names, s3
+from jobs.store import age, conditional, names, s3
 from jobs.store.complaint import explain
+from jobs.store.fencing import Fence
 from jobs.store.filesystem import open_filesystem
 from transforms.errors import NightscribeError, SpecError
 
 __all__ = ["Content", "Store", "check", "explain"]
+
 
 # What a file is to hold: bytes, those of a local file, or what follows from its present content (None without one).
 Content = bytes | Path | Callable[[bytes | None], bytes]
@@ -42,12 +45,14 @@ class Store:
     Attributes:
         on_hub: whether it is a repository of the Hub, where `put_all` is one commit.
         lease_s: how long a lease of it lasts without being renewed.
+        fence: asked before each change, see `jobs.store.lease`; None: anyone may change it.
         model_repository: org/name if it is a whole repository of models; its README.md is a model card.
     """
 
     on_hub: ClassVar[bool] = False
     lease_s: ClassVar[float] = 60.0
     model_repository: str | None = None
+    fence: Fence | None = None
 
     def __init__(self, url: str, key: str = "sink.path"):
         self.key = key
@@ -73,6 +78,18 @@ class Store:
         """Whether the environment forbids to ask for it."""
         return False
 
+    @property
+    def can_match(self) -> bool:
+        """Whether it has `put_if_match`."""
+        return self.local or conditional.can_match(self.fs)
+
+    def age_s(self, name: str) -> float | None:
+        """Seconds since a file was written, by the clock of the store; None if it has none that can be asked."""
+        if self.local:
+            return max(0.0, time.time() - os.stat(self.path(name)).st_mtime)
+        with self._explained():
+            return age.of(self.fs, self.path(name))
+
     def path(self, name: str) -> str:
         """Path of a file within its filesystem."""
         return f"{self.root.rstrip('/')}/{name}"
@@ -87,12 +104,23 @@ class Store:
                 return []
         return sorted(f"{folder}/{name.rstrip('/').rsplit('/', 1)[-1]}" for name in found)
 
-    def find(self, ending: str | tuple[str, ...]) -> list[str]:
-        """Names of all files below the store that end like this, or like one of these, sorted."""
+    def versions(self, folder: str) -> dict[str, str]:
+        """The files in a folder by name, each with a version that changes with its content: one request."""
+        with self._explained():
+            self.fs.invalidate_cache()
+            try:
+                found = self.fs.ls(self.path(folder), detail=True)
+            except (FileNotFoundError, NotADirectoryError):
+                return {}
+        files = sorted((each for each in found if each["type"] == "file"), key=lambda each: each["name"])
+        return {f"{folder}/{each['name'].rsplit('/', 1)[-1]}": conditional.listed_version(each) for each in files}
+
+    def find(self, ending: str | tuple[str, ...], folder: str = "") -> list[str]:
+        """Names of all files below the store, or below a folder of it, that end like this or one of these, sorted."""
         prefix = self.root.rstrip("/") + "/"
         with self._explained():
             self.fs.invalidate_cache()
-            found = self.fs.find(self.root)
+            found = self.fs.find(self.path(folder).rstrip("/"))
         return sorted(name[len(prefix) :] for name in found if name.endswith(ending))
 
     def exists(self, name: str) -> bool:
@@ -129,6 +157,14 @@ class Store:
         finally:
             temporary.unlink(missing_ok=True)
 
+    def append(self, name: str, content: bytes) -> None:
+        """Add to a file of a local store, which is made if need be; what is added survives a crash of the machine."""
+        with self._explained():
+            os.makedirs(os.path.dirname(self.path(name)), exist_ok=True)
+            with open(self.path(name), "ab", buffering=0) as stream:
+                stream.write(content)
+                os.fsync(stream.fileno())
+
     def put_if_absent(self, name: str, content: bytes) -> bool:
         """Write a small file unless it exists; of several concurrent writers one succeeds.
 
@@ -140,7 +176,8 @@ class Store:
         """
         with self._explained():
             if not self.local:
-                return conditional.put_if_absent(self.fs, self.path(name), content)
+                with self._fenced():
+                    return conditional.put_if_absent(self.fs, self.path(name), content)
             with conditional.local_lock(self.path(names.CONDITIONAL_LOCK)):
                 if os.path.exists(self.path(name)):
                     return False
@@ -230,7 +267,7 @@ class Store:
         """Move a finished local file to its place atomically, replacing any older version."""
         target = self.path(name)
         if not self.local:
-            with self._explained():
+            with self._explained(), self._fenced():
                 try:
                     self._upload(temporary, target)
                 except FileNotFoundError as error:
@@ -248,14 +285,14 @@ class Store:
             with suppress(FileNotFoundError):
                 os.replace(self.path(name), self.path(to))
             return
-        with self._explained():
+        with self._explained(), self._fenced():
             if self.fs.exists(self.path(name)):
                 self.fs.cp_file(self.path(name), self.path(to))
                 self.fs.rm_file(self.path(name))
 
     def delete(self, name: str) -> None:
         """Delete a file if it is there."""
-        with self._explained(), suppress(FileNotFoundError):
+        with self._explained(), self._fenced(), suppress(FileNotFoundError):
             if self.local:
                 os.unlink(self.path(name))
             elif self.fs.exists(self.path(name)):
@@ -286,6 +323,16 @@ class Store:
             if not s3.is_lost_upload(error):
                 raise
             self.fs.put_file(str(temporary), target)
+
+    @contextmanager
+    def _fenced(self) -> Iterator[None]:
+        """A change, and all repeated requests for it, are made only as long as this process may write."""
+        if self.fence is None:
+            yield
+            return
+        self.fence.secure()
+        with s3.repeated_only_while(self.fence.is_trusted):
+            yield
 
     @contextmanager
     def _explained(self) -> Iterator[None]:

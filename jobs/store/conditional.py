@@ -18,6 +18,7 @@ from typing import Any
 
 from filelock import FileLock
 
+from jobs.store import s3
 from jobs.store.s3 import PROTOCOLS as S3
 from transforms.errors import SinkError
 
@@ -37,6 +38,11 @@ def is_supported(fs: Any) -> bool:
 def is_object_store(fs: Any) -> bool:
     """Whether a filesystem is an object store, whose listings say of an object what a request for it alone says."""
     return bool(_protocols(fs) & (S3 | GOOGLE | AZURE))
+
+
+def can_match(fs: Any) -> bool:
+    """Whether `put_if_match` works; gcsfs has no upload with ifGenerationMatch beside the exclusive create."""
+    return bool(_protocols(fs) & (S3 | AZURE | MEMORY))
 
 
 def put_if_absent(fs: Any, path: str, content: bytes) -> bool:
@@ -84,7 +90,6 @@ def put_if_match(fs: Any, path: str, content: bytes, version: str) -> bool:
                     return False
                 fs.pipe_file(path, content)
         else:
-            # gcsfs has no upload with ifGenerationMatch beside the exclusive create.
             raise _unsupported(fs)
     except FileNotFoundError:
         return False
@@ -98,6 +103,8 @@ def put_if_match(fs: Any, path: str, content: bytes, version: str) -> bool:
 def get_versioned(fs: Any, path: str) -> tuple[bytes, str] | None:
     """Content and version of a file: its ETag or generation, or the hash of its content where a store has neither."""
     try:
+        if _protocols(fs) & S3:
+            return s3.get(fs, path)
         while True:
             before = _version(fs, path)
             content: bytes = fs.cat_file(path)
@@ -108,6 +115,12 @@ def get_versioned(fs: Any, path: str) -> tuple[bytes, str] | None:
                 return content, before
     except FileNotFoundError:
         return None
+
+
+def listed_version(info: dict[str, Any]) -> str:
+    """A version of a file as a listing has it: its size, with its ETag, generation or time of the last change."""
+    keys = ("ETag", "etag", "generation", "mtime", "LastModified", "last_modified", "created")
+    return f"{info.get('size')}-{next((info[key] for key in keys if info.get(key)), '')}"
 
 
 def content_version(content: bytes) -> str:

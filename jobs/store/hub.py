@@ -69,6 +69,15 @@ class HubStore(Store):
         """Whether HF_HUB_OFFLINE forbids to ask the Hub."""
         return is_offline_mode()
 
+    @property
+    def can_match(self) -> bool:
+        """Whether it has `put_if_match`."""
+        return True
+
+    def age_s(self, name: str) -> float | None:
+        """Not known: the Hub says of commits only when they were made."""
+        return None
+
     def path(self, name: str) -> str:
         """Path of a file in the repository."""
         return f"{self.folder}/{name}" if self.folder else name

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 FOLDER = "_nightscribe"
 
-# Finished shards: one small JSON file per shard.
+# Finished shards: a few files of JSON lines, see `jobs.store.log`.
 LEDGER = f"{FOLDER}/ledger"
 # Finished and not published yet: entries, and their files under the final names with one more ending, so that a reader
 # of `**/*.parquet` does not read them as rows.

@@ -11,7 +11,13 @@ import logging
 import os
 import random
 import re
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from email.utils import parsedate_to_datetime
 from typing import Any
+
+from fsspec.asyn import sync
 
 from jobs.store import requests
 from jobs.store.requests import Counted
@@ -34,6 +40,20 @@ PASSING = frozenset({408, 429, 500, 502, 503, 504, 509})
 PASSING_CODES = frozenset({"RequestTimeout", "SlowDown", "Throttling", "ThrottlingException", "TooManyRequests"})
 
 READ = {"GetObject": "gets", "HeadObject": "heads", "HeadBucket": "heads", "DeleteObject": "deletes"}
+
+
+# Whether a request may be sent again. A coroutine that is handed to the loop of fsspec keeps the context of its caller.
+_MAY_REPEAT: ContextVar[Callable[[], bool]] = ContextVar("_MAY_REPEAT")
+
+
+@contextmanager
+def repeated_only_while(may: Callable[[], bool]) -> Iterator[None]:
+    """Send no request of the block again unless `may` says so: a process may have slept since the first attempt."""
+    token = _MAY_REPEAT.set(may)
+    try:
+        yield
+    finally:
+        _MAY_REPEAT.reset(token)
 
 
 def is_s3(fs: Any) -> bool:
@@ -89,9 +109,12 @@ class _Calls:
         client.meta.events.register("after-call.s3.GetObject", _received, unique_id="nightscribe-received")
         function = getattr(client, method)
         words = self.fs._get_s3_method_kwargs(function, *options, **arguments)
+        may = _MAY_REPEAT.get(None)
         attempt = 0
         while True:
             attempt += 1
+            if attempt > 1 and may is not None and not may():
+                raise OSError(f"the connection failed, and {method} was not tried again, because the lease was over")
             try:
                 answer = await function(**words)
             except ClientError as error:
@@ -115,32 +138,50 @@ class _Calls:
 
 def tail(fs: Any, path: str, count: int) -> tuple[bytes, int, str] | None:
     """The last bytes of an object, its size and its ETag, in one request; None if it is empty."""
-    from fsspec.asyn import sync
-
-    async def read() -> tuple[bytes, int, str]:
-        from s3fs.core import _error_wrapper
-
-        bucket, key, version = fs.split_path(path)
-        words = {} if version is None else {"VersionId": version}
-
-        async def once() -> tuple[bytes, int, str]:
-            answer = await fs._call_s3("get_object", Bucket=bucket, Key=key, Range=f"bytes=-{count}", **words)
-            size = int(answer["ContentRange"].rsplit("/", 1)[1]) if "ContentRange" in answer else None
-            try:
-                content = await answer["Body"].read()
-            finally:
-                answer["Body"].close()
-            return content, len(content) if size is None else size, answer["ETag"]
-
-        found: tuple[bytes, int, str] = await _error_wrapper(once, retries=fs.retries)
-        return found
-
     try:
-        return sync(fs.loop, read)
+        content, answer = _read(fs, path, Range=f"bytes=-{count}")
     except OSError as error:
         if _code(error) == "InvalidRange":
             return None
         raise
+    # A store without ranges sends the whole object.
+    size = int(answer["ContentRange"].rsplit("/", 1)[1]) if "ContentRange" in answer else len(content)
+    return content, size, answer["ETag"]
+
+
+def get(fs: Any, path: str) -> tuple[bytes, str]:
+    """The content of a small object and its ETag, in one request."""
+    content, answer = _read(fs, path)
+    return content, answer["ETag"]
+
+
+def age_s(fs: Any, path: str) -> float:
+    """Seconds since an object was written, as the store's own clock says."""
+    bucket, key, _ = fs.split_path(path)
+    answer = sync(fs.loop, fs._call_s3, "head_object", Bucket=bucket, Key=key)
+    now = parsedate_to_datetime(answer["ResponseMetadata"]["HTTPHeaders"]["date"])
+    return float((now - answer["LastModified"]).total_seconds())
+
+
+def _read(fs: Any, path: str, **words: Any) -> tuple[bytes, dict[str, Any]]:
+    from s3fs.core import _error_wrapper
+
+    bucket, key, version = fs.split_path(path)
+    words |= {} if version is None else {"VersionId": version}
+
+    async def once() -> tuple[bytes, dict[str, Any]]:
+        answer = await fs._call_s3("get_object", Bucket=bucket, Key=key, **words)
+        try:
+            return await answer["Body"].read(), answer
+        finally:
+            answer["Body"].close()
+
+    async def read() -> tuple[bytes, dict[str, Any]]:
+        found: tuple[bytes, dict[str, Any]] = await _error_wrapper(once, retries=fs.retries)
+        return found
+
+    found: tuple[bytes, dict[str, Any]] = sync(fs.loop, read)
+    return found
 
 
 def is_lost_upload(error: BaseException) -> bool:

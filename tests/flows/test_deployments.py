@@ -99,7 +99,8 @@ def start(name, **parameters):
 
 
 def ledger(folder, name):
-    return list((folder / f"out-{name}").rglob("ledger/*.json"))
+    files = (folder / f"out-{name}").rglob("ledger/*.jsonl")
+    return [line for file in files for line in file.read_bytes().splitlines()]
 
 
 def test_deploying_twice_changes_nothing(prefect, folder, models):

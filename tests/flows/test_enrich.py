@@ -184,7 +184,7 @@ def test_sigterm_stops_the_flow_cleanly_and_a_rerun_continues(tmp_path, models):
     process = subprocess.Popen(
         [sys.executable, "-c", program], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=dict(os.environ)
     )
-    while not list((tmp_path / "out").rglob("ledger/*.json")):
+    while not list((tmp_path / "out").rglob("ledger/*.jsonl")):
         time.sleep(0.05)
         assert process.poll() is None
     process.send_signal(signal.SIGTERM)

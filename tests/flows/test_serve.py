@@ -55,7 +55,7 @@ def test_serve_starts_every_process_and_stops_them_in_the_middle_of_a_run(tmp_pa
         with temporary_settings({PREFECT_API_URL: alone.api}), get_client(sync_client=True) as client:
             deployment = client.read_deployment_by_name("enrich/served")
             client.create_flow_run_from_deployment(deployment.id)
-            server.wait_for(lambda: list((tmp_path / "out").rglob("ledger/*.json")), 120, "the first shard")
+            server.wait_for(lambda: list((tmp_path / "out").rglob("ledger/*.jsonl")), 120, "the first shard")
         below = psutil.Process(process.pid).children(recursive=True)
         assert len(below) >= 3
         process.send_signal(signal.SIGTERM)

@@ -128,7 +128,7 @@ def test_sigterm_stops_cleanly_and_a_rerun_continues(tmp_path, models):
         stderr=subprocess.PIPE,
         text=True,
     )
-    while not list((tmp_path / "out").rglob("ledger/*.json")):
+    while not list((tmp_path / "out").rglob("ledger/*.jsonl")):
         time.sleep(0.02)
     process.send_signal(signal.SIGTERM)
     _, errors = process.communicate(timeout=30)

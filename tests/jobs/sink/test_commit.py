@@ -51,7 +51,7 @@ def ids(sink):
 def crash_at(monkeypatch, step, done):
     """From now on the store does `step` changes; the next one is the last, done or not. The number of those done."""
     count = [0]
-    for name in ("publish", "move", "delete"):
+    for name in ("publish", "append", "move", "delete"):
         original = getattr(Store, name)
 
         def wrapped(*arguments, original=original):
@@ -192,15 +192,18 @@ def test_a_sink_of_version_0_1_keeps_working(tmp_path, noop_task, run_once):
 
 def age(sink):
     """Make a sink look as version 0.1.0 left it: one string as fingerprint, rejected rows in `.parquet`, no owner."""
-    for file in (sink / names.LEDGER).iterdir():
-        entry = json.loads(file.read_text())
+    segments = list((sink / names.LEDGER).iterdir())
+    for entry in [json.loads(line) for file in segments for line in file.read_text().splitlines()[1:]]:
         if entry["rejected"]:
             old = entry["rejected"].removesuffix(names.REJECTED_ENDING)
             (sink / entry["rejected"]).rename(sink / old)
             entry["rejected"] = old
-        for key in ("content", "findings", "reused", "lease"):
+        for key in ("content", "findings", "reused", "lease", "rows_reused", "first_row"):
             del entry[key]
-        file.write_text(json.dumps(entry | {"fingerprint": "0123456789abcdef0123"}))
+        old = json.dumps(entry | {"fingerprint": "0123456789abcdef0123"})
+        (sink / names.LEDGER / f"{entry['slot']}.json").write_text(old)
+    for file in segments:
+        file.unlink()
     (sink / names.OWNER).unlink()
 
 

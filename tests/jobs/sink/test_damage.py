@@ -62,15 +62,18 @@ def interrupted(tmp_path, noop_task, run_once, monkeypatch):
 def damaged(content):
     """A JSON object cut, empty, of another kind, without each of its keys, and with another kind of value for each."""
     yield from (b"", b"{", b"[]", b"null", b"1", b'"text"', b"{}", b"\xff")
-    data = json.loads(content)
-    for key in data:
-        yield json.dumps({name: value for name, value in data.items() if name != key}).encode()
-        yield json.dumps(data | {key: {"a": [1]}}).encode()
+    lines = content.splitlines() if content.count(b"\n{") else [content]
+    yield from (content[:-1], content[: len(content) // 2], content + b'{"slot": "a')
+    for i, line in enumerate(lines):
+        data = json.loads(line)
+        for key in data:
+            for found in ({name: value for name, value in data.items() if name != key}, data | {key: {"a": [1]}}):
+                yield b"\n".join([*lines[:i], json.dumps(found).encode(), *lines[i + 1 :], b""])
 
 
 @pytest.mark.parametrize(
     "name",
-    ["owner.json", "commit.json", "lock.json", "ledger/*.json", "staged/ledger/*.json", "plans/*.json"],
+    ["owner.json", "commit.json", "lock.json", "ledger/*.jsonl", "staged/ledger/*.jsonl", "plans/*.json"],
 )
 def test_the_next_run_makes_up_for_a_damaged_file_or_names_it_with_the_fix(interrupted, run_once, name):
     sink = interrupted / "out"
