@@ -19,10 +19,11 @@ from jobs.models import agreement, fit
 from jobs.models.pool import ModelPool
 from jobs.plan import Plan, planning, task_plans
 from jobs.report import Report, account, night
+from jobs.report.night import Asked
 from jobs.sink import Entry, open_sink, owner, repository
 from jobs.sink.folder import FolderSink
 from jobs.spec import JobSpec
-from jobs.store import explain, lease, names
+from jobs.store import explain, lease, names, requests
 from jobs.store.lease import Lease
 from transforms import errors
 from transforms.errors import NightscribeError, Stopped, Unexpected
@@ -31,6 +32,8 @@ LOG = logging.getLogger(__name__)
 
 # How long a signal may wait to be handled.
 AWAKE_S = 0.5
+# The least time between two looks at the progress of a run whose sink is not on this machine.
+REMOTE_S = 2.0
 
 Watcher = Callable[[Plan, Progress], None]
 
@@ -204,10 +207,12 @@ def finish(held: Held) -> Report:
     return report
 
 
-def _asked(held: Held) -> Counted:
-    """The requests to the Hub so far: of this process, and of workers as they have reported them."""
+def _asked(held: Held) -> Asked:
+    """The requests so far: of this process, and of workers as they have reported them."""
     workers = progress.read(held.sink.store, held.plan.run_id)
-    return session.taken() + Counted(workers.hub_requests, workers.hub_bytes)
+    return Asked(
+        session.taken() + Counted(workers.hub_requests, workers.hub_bytes), requests.taken() + workers.store_requests
+    )
 
 
 @contextmanager
@@ -229,7 +234,8 @@ def watching(held: Held, watch: Watcher | None, every_s: float) -> Iterator[None
             watch(plan, totals)
 
     def look_on() -> None:
-        while not done.wait(every_s):
+        # Each look is a listing and a request for each worker, which an object store takes money for.
+        while not done.wait(every_s if store.local else max(every_s, REMOTE_S)):
             look_once()
 
     if not held.timeline.samples:

@@ -8,12 +8,13 @@ import os
 import socket
 import time
 import uuid
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, fields
 
 from pydantic import TypeAdapter
 
 from jobs.hub import session
-from jobs.store import Store, names
+from jobs.store import Store, names, requests
+from jobs.store.requests import Counted
 
 LOG = logging.getLogger(__name__)
 
@@ -32,6 +33,7 @@ class Progress:
         padded_tokens: token positions computed, including padding.
         hub_requests: requests to the Hub.
         hub_bytes: bytes received from the Hub.
+        store_requests: requests to object stores.
     """
 
     rows_in: int = 0
@@ -41,11 +43,12 @@ class Progress:
     padded_tokens: int = 0
     hub_requests: int = 0
     hub_bytes: int = 0
+    store_requests: Counted = field(default_factory=Counted)
 
     def add(self, other: Progress) -> None:
         """Add another's totals."""
-        for name, value in asdict(other).items():
-            setattr(self, name, getattr(self, name) + value)
+        for each in fields(self):
+            setattr(self, each.name, getattr(self, each.name) + getattr(other, each.name))
 
 
 _FORM = TypeAdapter(Progress)
@@ -83,7 +86,8 @@ class Heartbeat:
         """Add to the totals; write them if the last write was at least a second ago."""
         self.total.add(progress)
         asked = session.taken()
-        self.total.add(Progress(hub_requests=asked.requests, hub_bytes=asked.received))
+        stored = requests.taken()
+        self.total.add(Progress(hub_requests=asked.requests, hub_bytes=asked.received, store_requests=stored))
         if time.monotonic() - self.written >= EVERY_S:
             self.write()
 

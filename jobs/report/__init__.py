@@ -5,11 +5,12 @@ from __future__ import annotations
 import importlib.metadata
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Literal
 
 from jobs.store.names import STAGED_REJECTED
+from jobs.store.requests import Counted
 from transforms.errors import SinkError, TooManyRejects
 
 if TYPE_CHECKING:
@@ -51,6 +52,7 @@ class Report:
         rows_drawn: rows that were drawn for people to label (`review`).
         hub_requests: requests of this run to the Hub, those of its plan and its workers included.
         hub_bytes: bytes that it received from there.
+        store_requests: requests of this run to object stores, of the same extent, up to the writing of the report.
         dataset: the dataset of the Hub that the rows were published to, for a person; None for other sinks.
         commit: URL of its newest commit, which has the rows; None if nothing was published.
         uploaded_bytes: size of the part files that this run published.
@@ -75,6 +77,7 @@ class Report:
     rows_drawn: int = 0
     hub_requests: int = 0
     hub_bytes: int = 0
+    store_requests: Counted = field(default_factory=Counted)
     dataset: str | None = None
     commit: str | None = None
     uploaded_bytes: int = 0

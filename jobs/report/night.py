@@ -9,14 +9,15 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from jobs.audit import record as audits
-from jobs.hub.session import Counted
+from jobs.hub import session
 from jobs.report import FINISHED, HELD, STOPPED, Report, Status, details, history
 from jobs.report.observer import look
+from jobs.store import requests
 from transforms.errors import HeldBack, NightscribeError, Stopped
 
 if TYPE_CHECKING:
@@ -29,7 +30,21 @@ LOG = logging.getLogger(__name__)
 
 Sample = tuple[float, int, int]
 
-NOTHING = Counted()
+
+@dataclass(frozen=True)
+class Asked:
+    """Requests of a run.
+
+    Attributes:
+        hub: to the Hub.
+        stores: to object stores.
+    """
+
+    hub: session.Counted = field(default_factory=session.Counted)
+    stores: requests.Counted = field(default_factory=requests.Counted)
+
+
+NOTHING = Asked()
 
 
 @dataclass(frozen=True)
@@ -58,7 +73,7 @@ def record(
     timeline: Sequence[Sample],
     removed: Iterable[Entry] = (),
     drawn: int = 0,
-    asked: Counted = NOTHING,
+    asked: Asked = NOTHING,
     publication: Publication | None = None,
     error: BaseException | None = None,
 ) -> Report:
@@ -71,7 +86,7 @@ def record(
         timeline: (seconds, rows, tokens) of this attempt.
         removed: entries that this run removes from the sink, together with their rows.
         drawn: rows drawn for review.
-        asked: requests of this run to the Hub.
+        asked: requests of this run to the Hub and to object stores.
         publication: what was published to a dataset of the Hub; None for other sinks.
         error: the error that ended the run; None for a run that finished.
     """
@@ -101,8 +116,9 @@ def record(
         # A limited run does not list every file, so it does not know which are gone.
         rows_vanished=0 if limited else sum(entry.rows_out for entry in entries.values() if entry.key not in keys),
         rows_drawn=drawn,
-        hub_requests=asked.requests,
-        hub_bytes=asked.received,
+        hub_requests=asked.hub.requests,
+        hub_bytes=asked.hub.received,
+        store_requests=asked.stores,
         dataset=None if plan.spec.sink.dataset is None else plan.spec.sink.shown,
         commit=None if publication is None else publication.commit,
         uploaded_bytes=0 if publication is None else publication.uploaded_bytes,
@@ -121,7 +137,7 @@ def record_unfinished(
     store: Store,
     entries: Mapping[str, Entry],
     timeline: Sequence[Sample],
-    asked: Counted,
+    asked: Asked,
     error: BaseException,
 ) -> None:
     """Keep the report of a run that did not finish; if that fails too, the first error is still the one reported."""

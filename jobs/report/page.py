@@ -64,11 +64,20 @@ def summary(kept: Kept) -> list[tuple[str, str]]:
     rows.append(("time", duration(seconds)))
     if numbers.get("hub_requests"):
         rows.append(("Hub", f"{count(numbers['hub_requests'], 'request')}, {size(numbers['hub_bytes'])} received"))
+    if any((numbers.get("store_requests") or {}).values()):
+        rows.append(("object store", _stored(numbers["store_requests"])))
     if attempts := _more_attempts(numbers):
         rows.append(("attempts", attempts))
     rows += [task_line(task) for task in numbers["tasks"]]
     rows += [("run", kept.run_id), ("finished", finished(numbers)), ("output", numbers["output"])]
     return [*rows, *_published(numbers)]
+
+
+def _stored(counts: Mapping[str, int]) -> str:
+    """Requests to object stores by kind: they are billed by it."""
+    kinds = {"lists": "listing", "heads": "HEAD", "gets": "GET", "puts": "PUT", "deletes": "DELETE"}
+    told = ", ".join(count(counts[name], noun) for name, noun in kinds.items() if counts.get(name))
+    return f"{told}; {size(counts['received'])} read, {size(counts['sent'])} written"
 
 
 def shards_done(numbers: Mapping[str, Any]) -> int:

@@ -99,7 +99,8 @@ class Store:
         with self._explained():
             self.fs.invalidate_cache()
             try:
-                found = self.fs.ls(self.path(folder), detail=False)
+                path = self.path(folder)
+                found = s3.names(self.fs, path) if s3.is_s3(self.fs) else self.fs.ls(path, detail=False)
             except (FileNotFoundError, NotADirectoryError):
                 return []
         return sorted(f"{folder}/{name.rstrip('/').rsplit('/', 1)[-1]}" for name in found)
@@ -126,7 +127,8 @@ class Store:
     def exists(self, name: str) -> bool:
         """Whether there is a file of that name."""
         with self._explained():
-            return bool(self.fs.exists(self.path(name)))
+            path = self.path(name)
+            return s3.exists(self.fs, path) if s3.is_s3(self.fs) else bool(self.fs.exists(path))
 
     def open(self, name: str) -> BinaryIO:
         """Open a file for reading."""
@@ -286,7 +288,7 @@ class Store:
                 os.replace(self.path(name), self.path(to))
             return
         with self._explained(), self._fenced():
-            if self.fs.exists(self.path(name)):
+            if self.exists(name):
                 self.fs.cp_file(self.path(name), self.path(to))
                 self.fs.rm_file(self.path(name))
 
@@ -295,7 +297,7 @@ class Store:
         with self._explained(), self._fenced(), suppress(FileNotFoundError):
             if self.local:
                 os.unlink(self.path(name))
-            elif self.fs.exists(self.path(name)):
+            elif s3.is_s3(self.fs) or self.exists(name):
                 self.fs.rm_file(self.path(name))
 
     def clear_temporary(self) -> None:

@@ -155,6 +155,21 @@ def get(fs: Any, path: str) -> tuple[bytes, str]:
     return content, answer["ETag"]
 
 
+def exists(fs: Any, path: str) -> bool:
+    """Whether there is an object; without the listing by which s3fs looks for a folder of that name."""
+    bucket, key, _ = fs.split_path(path)
+    try:
+        sync(fs.loop, fs._call_s3, "head_object", Bucket=bucket, Key=key)
+    except FileNotFoundError:
+        return False
+    return True
+
+
+def names(fs: Any, folder: str) -> list[str]:
+    """Paths of what is in a folder, in one listing also if there is nothing."""
+    return [each["name"] for each in sync(fs.loop, fs._lsdir, folder, refresh=True)]
+
+
 def age_s(fs: Any, path: str) -> float:
     """Seconds since an object was written, as the store's own clock says."""
     bucket, key, _ = fs.split_path(path)
