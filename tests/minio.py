@@ -10,6 +10,7 @@ import shutil
 import socket
 import subprocess
 import time
+import unittest
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -18,7 +19,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import pytest
 from filelock import FileLock
 
 # The last release of the open source server; a build is kept for each version.
@@ -93,10 +93,10 @@ def _binary() -> Path:
 
 def _build(folder: Path) -> None:
     if (go := shutil.which("go")) is None:
-        pytest.skip("there is no minio in PATH, and no Go to build it with")
+        raise unittest.SkipTest("there is no minio in PATH, and no Go to build it with")
     failed = folder / "failed.log"
     if failed.exists() and time.time() - failed.stat().st_mtime < 3600:
-        pytest.skip(f"minio could not be built within the last hour: {_last_line(failed)}")
+        raise unittest.SkipTest(f"minio could not be built within the last hour: {_last_line(failed)}")
     # Built beside the final name, so that a killed build leaves no half of a binary.
     building = folder / "building"
     words = [go, "install", f"github.com/minio/minio@{VERSION}"]
@@ -106,7 +106,7 @@ def _build(folder: Path) -> None:
         done = subprocess.run(words, env=environment, stdout=output, stderr=output, check=False)
     if done.returncode != 0:
         log.rename(failed)
-        pytest.skip(f"minio could not be built: {_last_line(failed)}")
+        raise unittest.SkipTest(f"minio could not be built: {_last_line(failed)}")
     (building / "minio").rename(folder / "minio")
 
 

@@ -19,7 +19,7 @@ from tests import lake, proxy, s3
 from tests.minio import PASSWORD, USER
 from tests.proxy import Fault
 
-FILES, ROWS = 5, 100
+FILES, ROWS = 4, 60
 # MinIO does not look at it.
 ROLE = "arn:minio:iam:::role/any"
 
@@ -81,8 +81,9 @@ def expected(tmp_path, models):
     return lake.read(tmp_path / "local")
 
 
+@pytest.mark.usefixtures("settings_of_the_process")
 def test_over_a_bad_network_and_after_a_kill_the_rows_are_those_of_a_local_run(
-    minio, between, bucket, tmp_path, models
+    minio, between, bucket, tmp_path, models, capsys
 ):
     file = job(tmp_path, bucket, models)
     bad_network(between)
@@ -96,15 +97,15 @@ def test_over_a_bad_network_and_after_a_kill_the_rows_are_those_of_a_local_run(
         time.sleep(0.05)
     process.send_signal(signal.SIGKILL)
     process.communicate()
-    done = lake.command("run", file, "--quiet", timeout=240)
-    assert done.returncode == 0, done.stderr
-    report = json.loads(done.stdout.splitlines()[-1])
+    assert cli.main(["run", str(file), "--quiet"]) == 0
+    report = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert (report["rows_in"], report["rows_out"]) == (FILES * ROWS, FILES * ROWS)
     assert len(between.hit) > 5
     wanted = expected(tmp_path, models)
     assert read(minio, bucket).select(wanted.schema.names).equals(wanted)
     between.faults = []
-    again = json.loads(lake.command("run", file, "--quiet").stdout.splitlines()[-1])
+    assert cli.main(["run", str(file), "--quiet"]) == 0
+    again = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert (again["rows_in"], again["shards_skipped"]) == (0, FILES)
 
 
