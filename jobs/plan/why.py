@@ -154,7 +154,7 @@ def _of_tasks(before: Mapping[str, Any], plan: Plan) -> Iterator[tuple[str, str]
     """(column, change) of every task that both plans have."""
     tasks = {task["spec"]["into"]: task for task in before["tasks"]}
     # As it is read from a file: a tuple is a list there.
-    for task in json.loads(plan.to_json())["tasks"]:
+    for task in json.loads(json.dumps([task.to_json() for task in plan.tasks])):
         into = task["spec"]["into"]
         if (old := tasks.get(into)) is not None:
             yield from ((into, change) for change in _of_task(old, task))

@@ -178,6 +178,24 @@ def test_too_many_rejects_are_not_retried(tmp_path, models, monkeypatch):
     assert list((tmp_path / "out" / "_nightscribe" / "reports").glob("*.html"))
 
 
+def test_a_night_that_is_held_back_fails_once_with_its_sentence_and_shows_its_audit(tmp_path, models, monkeypatch):
+    attempts = []
+    execute = run.execute
+    monkeypatch.setattr(run, "execute", lambda held: (attempts.append(held), execute(held)))
+    file = job_file(tmp_path, models, name="heldnightly")
+    overrides = ["sink.on_vanished=remove", "sink.audit.rows=0.1"]
+    enrich(str(file), overrides=overrides)
+    (tmp_path / "in/1.parquet").unlink()
+    state = enrich(str(file), overrides=overrides, return_state=True)
+    assert state.is_failed()
+    assert state.message.startswith("the night is held back: the sink would have 40 rows instead of 80")
+    assert len(attempts) == 2
+    (*_, report) = artifacts("heldnightly-report")
+    assert "The night is held back." in report.data
+    assert "| rows | the sink would have 40 rows instead of 80 | 0.5 of 0.1 | held back |" in report.data
+    assert len(lake.read(tmp_path / "out")) == 80
+
+
 def test_sigterm_stops_the_flow_cleanly_and_a_rerun_continues(tmp_path, models):
     file = job_file(tmp_path, models, files=12, rows=300)
     program = f"from flows.enrich import enrich; print(enrich({str(file)!r}, return_state=True).name)"
