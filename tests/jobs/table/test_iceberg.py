@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import datetime
+from dataclasses import replace
+from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from pyiceberg.catalog import Catalog
 from pyiceberg.transforms import IdentityTransform
 from pyiceberg.types import LongType, StringType
 
-from jobs.table import Snapshot, Table, open_table, rows
+from jobs.table import DataFile, Snapshot, Table, open_table, rows
+from tests.jobs.table import position_deletes
 from transforms.errors import SourceError, SpecError
 
 DAYS = [datetime.date(2024, 1, 1), datetime.date(2024, 1, 2)]
@@ -37,6 +41,10 @@ def _read(snapshot: Snapshot) -> list[dict[str, object]]:
             for _, batch in read:
                 found += batch.cast(snapshot.schema).to_pylist()
     return found
+
+
+def _read_file(file: DataFile) -> list[dict[str, object]]:
+    return _read(replace(_snapshot(), files=[file]))
 
 
 def test_a_snapshot_lists_the_files_of_the_manifests_with_typed_partition_values(catalog: Catalog) -> None:
@@ -144,3 +152,42 @@ def test_a_catalog_that_does_not_answer_is_one_sentence(monkeypatch: pytest.Monk
     with pytest.raises(SourceError, match="catalog 'gone' does not answer: ") as found:
         open_table("iceberg://gone/ns.t").snapshot()
     assert "secret" not in str(found.value)
+
+
+def test_rows_that_delete_files_and_vectors_name_are_not_read(catalog: Catalog) -> None:
+    table = catalog.create_table("ns.t", pa.schema({"id": pa.int64()}))
+    for start in (0, 100, 200):
+        table.append(pa.table({"id": range(start, start + 10)}))
+    before = {min(int(str(row["id"])) for row in _read_file(file)): file for file in _snapshot().files}
+    position_deletes.by_position(table, {before[0].name: [0, 9], before[100].name: [5]})
+    position_deletes.by_vector(table, before[0].name, [0, 3])
+    found = {file.name: file for file in _snapshot().files}
+    assert [found[before[start].name].rows for start in (0, 100, 200)] == [7, 9, 10]
+    assert [bool(found[before[start].name].deletes) for start in (0, 100, 200)] == [True, True, False]
+    left = {*range(10), *range(100, 110), *range(200, 210)} - {0, 3, 9, 105}
+    assert {row["id"] for row in _read(_snapshot())} == left
+    # A delete file that is written anew, with others, deletes the same rows.
+    position_deletes.by_position(table, {before[0].name: [0, 3, 9]})
+    assert {file.name: file.deletes for file in _snapshot().files} == {name: f.deletes for name, f in found.items()}
+
+
+def test_equality_deletes_are_refused_with_the_fix(catalog: Catalog) -> None:
+    table = catalog.create_table("ns.t", pa.schema({"id": pa.int64()}))
+    table.append(pa.table({"id": [1, 2]}))
+    position_deletes.by_value(table, 1, pa.table({"id": [1]}))
+    with pytest.raises(SpecError, match="has equality deletes, which cannot be read; compact it with the engine"):
+        _table().snapshot()
+
+
+def test_files_of_other_programs_are_read_by_their_names_and_their_partition(catalog: Catalog, tmp_path: Path) -> None:
+    table = catalog.create_table(
+        "ns.t", pa.schema({"id": pa.int64(), "day": pa.date32(), "s": pa.struct({"a": pa.int64()})})
+    )
+    rows_ = pa.table({"s": [{"a": 5}], "id": [1], "day": [DAYS[0]]})
+    pq.write_table(rows_, tmp_path / "given.parquet")
+    table.add_files([str(tmp_path / "given.parquet")])
+    with table.update_schema() as update:
+        update.rename_column("id", "key")
+    (file,) = _snapshot().files
+    assert file.key == str(tmp_path / "given.parquet").lstrip("/")
+    assert _read(_snapshot()) == [{"key": 1, "day": DAYS[0], "s": {"a": 5}}]
