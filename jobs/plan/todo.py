@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from jobs import source
@@ -13,6 +13,7 @@ from jobs.source import Shard, content
 from transforms.errors import SpecError
 
 NEW = "new file"
+COMPACTED = "compacted file of the table"
 CHANGED = "changed file"
 REST = "rest of a file"
 LIMITED = "another source.limit"
@@ -34,6 +35,7 @@ def subtract(plan: Plan, ledger: Mapping[str, Entry]) -> Plan:
         versions.setdefault(entry.key, set()).add(entry.version)
     shards = [shard for shard in shards if not shard.pruned or shard.key in versions]
     reasons = {shard.slot: why for shard in shards if (why := _reason(plan, shard, ledger, versions)) is not None}
+    reasons |= _compacted(plan, shards, reasons, versions.keys())
     if plan.spec.source.limit is not None:
         shards, reasons = _limited(plan, shards, reasons, ledger)
     copied = {s.slot for s in shards if s.slot not in reasons and ledger[s.slot].version != s.version}
@@ -59,6 +61,20 @@ def _reason(
     if not plan.fingerprint.accepts(entry.fingerprint, plan.spec.sink.on_model_change == "keep"):
         return plan.fingerprint.difference(entry.fingerprint)
     return None if entry.shard == shard.id else LIMITED
+
+
+def _compacted(
+    plan: Plan, shards: Sequence[Shard], reasons: Mapping[str, str], done: Collection[str]
+) -> dict[str, str]:
+    """The new shards of a table whose rows it had in other files, which are gone."""
+    new = {shard.key for shard in shards if reasons.get(shard.slot) == NEW}
+    if plan.spec.source.table is None or not new or set(done) <= {shard.key for shard in shards}:
+        return {}
+    # Imported here because most sources are no tables.
+    from jobs.source import table
+
+    found = table.compacted(plan.source.spec, new)
+    return {shard.slot: COMPACTED for shard in shards if shard.slot in reasons and shard.key in found}
 
 
 def _is_copy(entry: Entry, shard: Shard) -> bool:

@@ -11,6 +11,7 @@ from collections.abc import Collection, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import lru_cache
+from typing import cast
 
 import pyarrow as pa
 from fsspec.implementations.local import LocalFileSystem
@@ -84,6 +85,14 @@ def read(spec: SourceSpec, shard: Shard, schema: pa.Schema, batch_rows: int) -> 
     except Exception as error:
         # Readers and filesystems raise many kinds of errors: of Arrow, the system, the network or a codec.
         raise SourceError(f"{shown(shard.file)} could not be read: {reason(error)}") from error
+
+
+def compacted(spec: SourceSpec, keys: Collection[str]) -> set[str]:
+    """Of some data files, those that a compaction wrote: files with rows that the table had before."""
+    _, files = _known(str(spec.table), spec.version)
+    named = {files[key].name: key for key in keys if key in files}
+    found = open_table(str(spec.table), KEY).compacted(cast(int, spec.version), named.keys())
+    return {named[name] for name in found}
 
 
 def _shards(table: Table, file: DataFile, snapshot: Snapshot, pruned: bool) -> list[Shard]:

@@ -7,7 +7,7 @@ files of one version from the table's log or manifests, so that no folder is lis
 from __future__ import annotations
 
 import importlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, BinaryIO, Protocol, cast
@@ -117,6 +117,15 @@ class Table(Protocol):
         Raises:
             SpecError: there is no such version, or the table has a feature that cannot be read.
             SourceError: its store or catalog does not answer.
+        """
+        ...
+
+    def compacted(self, version: int, names: Collection[str]) -> set[str]:
+        """Of some data files, by their names, those that a compaction wrote, as far as the newest part of the log says.
+
+        Args:
+            version: that has these files.
+            names: of the data files.
         """
         ...
 

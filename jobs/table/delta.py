@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -35,6 +36,9 @@ FEATURES = {
     "vacuumProtocolCheck",
 }
 
+# Commits in which the origin of new files is looked for.
+COMMITS = 100
+
 # The metadata of a field of a table whose columns were renamed: its name in data files.
 PHYSICAL = b"delta.columnMapping.physicalName"
 
@@ -65,6 +69,24 @@ class Delta:
                 return None
             self._check(table)
             return self._snapshot(table)
+
+    def compacted(self, version: int, names: Collection[str]) -> set[str]:
+        """The files that were added without a change of the rows: see `jobs.table.Table`."""
+        fs, folder = open_url(self.location)
+        left, found = set(names), set()
+        for number in range(version, max(-1, version - COMMITS), -1):
+            if not left:
+                break
+            try:
+                lines = fs.cat_file(f"{folder}/_delta_log/{number:020}.json").splitlines()
+            except OSError:
+                # Cleaned up, because there is a checkpoint.
+                break
+            for added in (action.get("add") for action in map(json.loads, lines)):
+                if added is not None and added["path"] in left:
+                    left.remove(added["path"])
+                    found |= set() if added["dataChange"] else {added["path"]}
+        return found
 
     def open(self, file: DataFile) -> BinaryIO:
         """Open a data file for reading."""

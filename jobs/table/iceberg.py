@@ -6,7 +6,7 @@ Catalogs are configured as for every program with that package: `.pyiceberg.yaml
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -25,6 +25,7 @@ from pyiceberg.manifest import DataFile as Listed
 from pyiceberg.manifest import DataFileContent, FileFormat
 from pyiceberg.schema import Schema
 from pyiceberg.table import FileScanTask, Table
+from pyiceberg.table.snapshots import Operation
 from pyiceberg.table.snapshots import Snapshot as Version
 from pyiceberg.transforms import IdentityTransform
 from pyiceberg.utils.config import Config
@@ -38,6 +39,9 @@ from transforms.errors import NightscribeError, SourceError, SpecError
 
 # Delete files that are read concurrently.
 THREADS = 16
+
+# Snapshots in which the origin of new files is looked for.
+SNAPSHOTS = 100
 
 EPOCH = date(1970, 1, 1)
 
@@ -70,6 +74,22 @@ class Iceberg:
             if (table := self.load()) is None:
                 return None
             return self._snapshot(table, self._at(table, version, timestamp))
+
+    def compacted(self, version: int, names: Collection[str]) -> set[str]:
+        """The files that a snapshot of the kind `replace` added: see `jobs.table.Table`."""
+        found: set[str] = set()
+        if (table := self.load()) is None:
+            return found
+        at = table.snapshot_by_id(version)
+        for _ in range(SNAPSHOTS):
+            if at is None or found.issuperset(names):
+                break
+            if at.summary is not None and at.summary.operation == Operation.REPLACE:
+                for manifest in at.manifests(table.io):
+                    if manifest.added_snapshot_id == at.snapshot_id:
+                        found |= {each.data_file.file_path for each in manifest.fetch_manifest_entry(table.io)}
+            at = None if at.parent_snapshot_id is None else table.snapshot_by_id(at.parent_snapshot_id)
+        return found & set(names)
 
     def open(self, file: DataFile) -> BinaryIO:
         """Open a data file for reading."""

@@ -179,7 +179,7 @@ def test_equality_deletes_are_refused_with_the_fix(catalog: Catalog) -> None:
         _table().snapshot()
 
 
-def test_files_of_other_programs_are_read_by_their_names_and_their_partition(catalog: Catalog, tmp_path: Path) -> None:
+def test_files_of_other_programs_are_read_by_the_names_of_their_columns(catalog: Catalog, tmp_path: Path) -> None:
     table = catalog.create_table(
         "ns.t", pa.schema({"id": pa.int64(), "day": pa.date32(), "s": pa.struct({"a": pa.int64()})})
     )

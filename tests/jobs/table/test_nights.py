@@ -18,6 +18,8 @@ import pytest
 from deltalake import DeltaTable, write_deltalake
 from pyiceberg.catalog import Catalog
 from pyiceberg.exceptions import NoSuchTableError
+from pyiceberg.io.pyarrow import _dataframe_to_data_files
+from pyiceberg.table.snapshots import Operation, Summary
 
 from jobs import spec
 from jobs.plan import planning
@@ -47,6 +49,9 @@ class Delta:
     def drop(self) -> None:
         shutil.rmtree(self.folder)
 
+    def compact(self) -> None:
+        DeltaTable(self.folder).optimize.compact()
+
 
 class Iceberg:
     """An Iceberg table."""
@@ -69,6 +74,19 @@ class Iceberg:
 
     def delete(self, condition: str) -> None:
         self.catalog.load_table("ns.t").delete(condition)
+
+    def compact(self) -> None:
+        # Rewrites the files in a snapshot of the kind `replace`, as Spark's rewrite_data_files does.
+        table = self.catalog.load_table("ns.t")
+        with table.transaction() as transaction:
+            overwrite = transaction.update_snapshot().overwrite()
+            # The package computes no summary for it.
+            overwrite._summary = lambda *_: Summary(Operation.REPLACE)  # type: ignore[method-assign]
+            with overwrite:
+                for task in table.scan().plan_files():
+                    overwrite.delete_data_file(task.file)
+                for file in _dataframe_to_data_files(table.metadata, table.scan().to_arrow(), table.io):
+                    overwrite.append_data_file(file)
 
     def drop(self) -> None:
         self.catalog.drop_table("ns.t")
@@ -217,6 +235,19 @@ def test_a_killed_run_resumes_where_it_stopped_although_the_table_has_changed(
     report = night()
     assert report.shards == 7
     assert report.shards_skipped >= len(done)
+    _check(table, tmp_path, models)
+
+
+def test_a_compaction_computes_nothing_and_is_named_as_the_reason(
+    table: Delta | Iceberg, night: Callable[..., Any], tmp_path: Path, models: Path
+) -> None:
+    for i in range(3):
+        table.append(lake.rows(20, start=100 * i, seed=i))
+    night()
+    table.compact()
+    assert _reasons(table, tmp_path, models) == {"compacted file of the table"}
+    report = night()
+    assert (report.rows_in, report.rows_reused, report.tokens) == (60, 60, 0)
     _check(table, tmp_path, models)
 
 
