@@ -73,9 +73,9 @@ def names(columns: Sequence[Column], schema: pa.Schema, ids: Mapping[str, int]) 
         schema: of the file, with the ids of its fields.
         ids: path of a field -> id, for files without ids.
     """
-    there = {_key(field, field.name, ids): field.name for field in schema}
-    named = {field.name: field.name for field in schema}
-    found = ((each, (there if isinstance(each.key, int) else named).get(each.key)) for each in columns)
+    there: dict[str | int | None, str] = {field.name: field.name for field in schema}
+    there |= {_key(field, field.name, ids): field.name for field in schema}
+    found = ((each, there.get(each.key)) for each in columns)
     return {each.field.name: name for each, name in found if name is not None}
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -123,7 +124,9 @@ class Delta:
         except DeltaProtocolError as error:
             raise SpecError(f"{self.key} 'delta://{self.location}' cannot be read: {reason(error)}") from error
         except (DeltaError, OSError) as error:
-            raise SourceError(f"{self.key} 'delta://{self.location}' cannot be read: {reason(error)}") from error
+            # The package colours its messages.
+            said = re.sub(r"\x1b\[\d*m", "", reason(error))
+            raise SourceError(f"{self.key} 'delta://{self.location}' cannot be read: {said}") from error
 
     def _at(self, version: int | None, timestamp: datetime | None) -> DeltaTable | None:
         table = self.load(version)

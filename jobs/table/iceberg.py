@@ -258,10 +258,13 @@ def _bounds(listed: Listed, schema: Schema) -> dict[str, tuple[Any, Any]]:
         least = (listed.lower_bounds or {}).get(field.field_id)
         greatest = (listed.upper_bounds or {}).get(field.field_id)
         # Of a column that was widened the file has the bytes of the old type.
-        width = {types.IntegerType(): 4, types.LongType(): 8, types.DateType(): 4}.get(field.field_type)
+        type_ = field.field_type
+        if not isinstance(type_, types.IntegerType | types.LongType | types.DateType):
+            continue
+        width = 8 if isinstance(type_, types.LongType) else 4
         if least is not None and greatest is not None and len(least) == len(greatest) == width:
-            pair = (from_bytes(field.field_type, each) for each in (least, greatest))
-            found[field.name] = cast(tuple[Any, Any], tuple(_value(each, field.field_type) for each in pair))
+            pair = (from_bytes(type_, each) for each in (least, greatest))
+            found[field.name] = cast(tuple[Any, Any], tuple(_value(each, type_) for each in pair))
     return found
 
 
