@@ -122,6 +122,8 @@ def holding(plan: Plan, stop: StopToken = NEVER) -> Iterator[Held]:
             sink.enter_copies(plan)
             store.clear_temporary()
             owner.record(plan.spec, store, plan.source.file_schema, task_plans.outputs(plan))
+            if plan.layouts is not None:
+                plan.layouts.keep(leased.number)
             store.put(f"{names.PLANS}/{plan.run_id}.json", plan.to_json().encode())
             LOG.info("run %s: %d of %d shards to do", plan.run_id, len(plan.todo), len(plan.shards))
             held = Held(plan, sink, leased, models, stop)

@@ -19,6 +19,7 @@ from jobs.sink import Sink, open_sink, owner, repository
 from jobs.sink.folder import FolderSink
 from jobs.sink.part import check_columns
 from jobs.source import Source, files
+from jobs.source.layouts import Layouts
 from jobs.spec import JobSpec
 from transforms.errors import SpecError
 from transforms.options import column_kinds
@@ -60,7 +61,8 @@ def against_sink(spec: JobSpec) -> tuple[Plan, FolderSink]:
     # A file without types would give 7 for the customer 007.
     texts |= {item.adapter_column for item in spec.tasks if item.adapter_column is not None}
     pinned = owned.pinned if owned is not None else {}
-    planned_source, shards = source.plan(spec.source, outside=spec.sink.path, texts=texts, pinned=pinned)
+    known_layouts = Layouts(sink.store)
+    planned_source, shards = source.plan(spec.source, spec.sink.path, texts, pinned, known_layouts)
     place.check(spec)
     known = owned.outputs if owned is not None else {}
     planned_tasks, schema = task_plans.resolve(spec, planned_source.schema, known)
@@ -85,6 +87,7 @@ def against_sink(spec: JobSpec) -> tuple[Plan, FolderSink]:
         shards=tuple(shards),
         todo={},
         chunk_rows=max(CHUNK_ROWS.values()),
+        layouts=known_layouts,
     )
     plan = refresh(plan, sink)
     fit.check(plan)

@@ -17,6 +17,7 @@ import pyarrow as pa
 from jobs.source import kind, labels, prepare, rows, types
 from jobs.source.files import partition
 from jobs.source.formats import cells
+from jobs.source.layouts import Layouts
 from jobs.source.shard import BadRow, Shard
 from jobs.source.where import Where
 from jobs.spec import SourceSpec
@@ -114,6 +115,7 @@ def plan(
     outside: str | None = None,
     texts: Collection[str] = (),
     pinned: Mapping[str, pa.DataType] | None = None,
+    known: Layouts | None = None,
 ) -> tuple[Source, list[Shard]]:
     """Find the shards of a source and the schema that all of them share.
 
@@ -122,6 +124,7 @@ def plan(
         outside: URL of the folder that the job writes to; it must not contain files of the source, nor lie among them.
         texts: columns, or `struct.field`s, that tasks read as text: they are strings if a file leaves their type open.
         pinned: column -> type in an earlier plan of the job, for columns whose type the files leave open.
+        known: layouts of files that were read before.
 
     Raises:
         SpecError: a path, column, type, condition or function does not exist.
@@ -129,7 +132,7 @@ def plan(
     """
     module = kind.of(spec)
     spec = module.pin(spec)
-    found = module.plan(spec, outside, texts, pinned or {})
+    found = module.plan(spec, outside, texts, pinned or {}, known)
     changes = dict(found.changes)
     if found.types:
         changes["types"] = {name: str(type_) for name, type_ in found.types.items()}

@@ -14,6 +14,7 @@ import pyarrow as pa
 from jobs.hub import tree
 from jobs.source import repository, splits
 from jobs.source.kind import Found
+from jobs.source.layouts import Layouts
 from jobs.source.shard import BadRow, Shard
 from jobs.spec import SourceSpec
 from transforms.errors import SpecError
@@ -34,8 +35,14 @@ def pin(spec: SourceSpec) -> SourceSpec:
     return spec.model_copy(update={"revision": tree.head(spec.dataset, spec.revision)})
 
 
-def plan(spec: SourceSpec, sink: str | None, texts: Collection[str], pinned: Mapping[str, pa.DataType]) -> Found:
-    """List the shards of the split.
+def plan(
+    spec: SourceSpec,
+    sink: str | None,
+    texts: Collection[str],
+    pinned: Mapping[str, pa.DataType],
+    known: Layouts | None = None,
+) -> Found:
+    """List the shards of the split. Layouts of its files are kept by blob, for all sinks of this machine.
 
     Raises:
         SpecError: no such configuration, split or column.

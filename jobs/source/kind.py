@@ -12,6 +12,7 @@ from typing import Any, Protocol, cast
 
 import pyarrow as pa
 
+from jobs.source.layouts import Layouts
 from jobs.source.shard import BadRow, Shard
 from jobs.spec import SourceSpec
 from transforms.errors import SpecError
@@ -56,7 +57,12 @@ class SourceKind(Protocol):
         ...
 
     def plan(
-        self, spec: SourceSpec, sink: str | None, texts: Collection[str], pinned: Mapping[str, pa.DataType]
+        self,
+        spec: SourceSpec,
+        sink: str | None,
+        texts: Collection[str],
+        pinned: Mapping[str, pa.DataType],
+        known: Layouts | None = None,
     ) -> Found:
         """List the shards of a pinned section, and the columns that they share.
 
@@ -65,6 +71,7 @@ class SourceKind(Protocol):
             sink: URL of the folder that the job writes to, which must not lie among the source's files.
             texts: columns, or `struct.field`s, that are text wherever a file leaves their type open.
             pinned: column -> type in an earlier plan of the job, for columns whose type the files leave open.
+            known: layouts of files that were read before.
 
         Raises:
             SpecError: a path, dataset, split or column does not exist.

@@ -18,6 +18,7 @@ from jobs.source import local, type_names, types
 from jobs.source.files import File, check_sink, find, partition
 from jobs.source.formats import arrow, csv, jsonl, parquet
 from jobs.source.kind import Found, check_columns
+from jobs.source.layouts import Layouts
 from jobs.source.remote import RemoteFile
 from jobs.source.shard import BadRow, Layout, Shard
 from jobs.source.urls import open_url, reason, shown
@@ -33,13 +34,19 @@ def pin(spec: SourceSpec) -> SourceSpec:
     return spec
 
 
-def plan(spec: SourceSpec, sink: str | None, texts: Collection[str], pinned: Mapping[str, pa.DataType]) -> Found:
-    """List the files, read their footers or heads, cut them into shards."""
+def plan(
+    spec: SourceSpec,
+    sink: str | None,
+    texts: Collection[str],
+    pinned: Mapping[str, pa.DataType],
+    known: Layouts | None = None,
+) -> Found:
+    """List the files, read the footers or heads of those that are not known, cut them into shards."""
     assert spec.path is not None
     files = find(spec.path, spec.format)
     if sink is not None:
         check_sink(spec.path, files, sink)
-    return of_files(files, spec, str(spec.path), texts, pinned)
+    return of_files(files, spec, str(spec.path), texts, pinned, known=known)
 
 
 def of_files(
@@ -50,6 +57,7 @@ def of_files(
     pinned: Mapping[str, pa.DataType],
     look: Callable[[File], Layout] | None = None,
     stated: Mapping[str, pa.DataType] | None = None,
+    known: Layouts | None = None,
 ) -> Found:
     """The shards of files, and the columns that they share.
 
@@ -61,6 +69,7 @@ def of_files(
         pinned: as for `plan`.
         look: a file -> its layout; by default it is read.
         stated: column -> type that a description beside the files states.
+        known: layouts of files that were read before; those that are read now are added.
 
     Raises:
         SpecError: a column does not exist, or a key does not apply to these files.
@@ -68,9 +77,9 @@ def of_files(
     """
     if (keys := spec.dialect_keys()) and all(file.format != "csv" for file in files):
         raise SpecError(f"source.{keys[0]} applies to CSV files only, and there is none in {place!r}; remove it")
-    with ThreadPoolExecutor(16) as threads:
-        layouts = list(threads.map(look or (lambda file: layout(file, spec)), files))
-    names = dict.fromkeys(name for found in layouts for name in found.schema.names)
+    layouts = _layouts(files, spec, look or (lambda file: layout(file, spec)), known)
+    schemas = {id(found.schema): found.schema for found in layouts}
+    names = dict.fromkeys(name for schema in schemas.values() for name in schema.names)
     folders = [name for file in files for name in partition(file.key)]
     partition_columns = tuple(name for name in dict.fromkeys(folders) if name not in names)
     check_columns(spec, [*names, *partition_columns], place)
@@ -137,6 +146,20 @@ def layout(file: File, spec: SourceSpec) -> Layout:
     if twice := [name for name in dict.fromkeys(names) if names.count(name) > 1]:
         raise UnreadableSource(f"{shown(file.url)} has two columns {twice[0]!r}; rename one of them")
     return found
+
+
+def _layouts(
+    files: Sequence[File], spec: SourceSpec, look: Callable[[File], Layout], known: Layouts | None
+) -> list[Layout]:
+    found = [None if known is None else known.get(file, spec) for file in files]
+    unknown = [file for file, layout in zip(files, found, strict=True) if layout is None]
+    with ThreadPoolExecutor(16) as threads:
+        read = list(threads.map(look, unknown))
+    if known is not None:
+        for file, layout in zip(unknown, read, strict=True):
+            known.add(file, spec, layout)
+    left = iter(read)
+    return [next(left) if layout is None else layout for layout in found]
 
 
 def _local_version(path: str, shard: Shard) -> str:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import base64
 import functools
-import hashlib
 import json
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
@@ -20,14 +19,13 @@ from jobs.hub import blobs
 from jobs.hub.files import WHOLE_BYTES, HubFiles, path_of, path_of_url
 from jobs.hub.parts import merged
 from jobs.hub.tree import Tree
-from jobs.source import labels, lake
+from jobs.source import labels, lake, layouts
 from jobs.source.files import File
 from jobs.source.formats import jsonl, parquet
 from jobs.source.kind import Found
 from jobs.source.shard import BadRow, Layout, Shard
 from jobs.source.splits import Split
 from jobs.spec import SourceSpec
-from jobs.spec.source import DIALECT
 from transforms.errors import UnreadableSource
 
 # Reader of `datasets` -> ours.
@@ -42,9 +40,6 @@ CSV = {
     "comment": "comment",
     "encoding": "encoding",
 }
-
-# Increased whenever a new version finds other columns or ranges in the same file.
-LAYOUT = 1
 
 
 def can_read(split: Split, found_tree: Tree) -> bool:
@@ -114,8 +109,7 @@ def _requests(shard: Shard, columns: Sequence[str]) -> int:
 
 def _layout(file: File, spec: SourceSpec, repository: str) -> Layout:
     """The columns and ranges of a file, kept by its blob, so that a night reads only the files that are new."""
-    told = [LAYOUT, file.format, file.version, spec.columns, [getattr(spec, key) for key in DIALECT]]
-    key = hashlib.blake2b(json.dumps(told).encode(), digest_size=16).hexdigest()
+    key = f"{layouts.digest(spec, file.format)}-{file.version}"
     if (known := blobs.get(repository, "layout", key)) is not None:
         kept = json.loads(known)
         schema = pa.ipc.read_schema(pa.py_buffer(base64.b64decode(kept["schema"])))

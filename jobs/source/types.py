@@ -90,7 +90,12 @@ def unify(
     found: dict[str, list[Found]] = {}
     # Of files with equal columns the first speaks for all: thousands of files mostly have one schema.
     seen: set[tuple[str, bytes]] = set()
+    seen_ids: set[tuple[str, int]] = set()
     for file, layout in zip(files, layouts, strict=True):
+        # Known layouts share one object, which need not be serialized 100,000 times.
+        if (short := (file.format, id(layout.schema))) in seen_ids:
+            continue
+        seen_ids.add(short)
         if (kind := (file.format, layout.schema.serialize().to_pybytes())) in seen:
             continue
         seen.add(kind)

@@ -11,6 +11,8 @@ LEDGER = f"{FOLDER}/ledger"
 STAGED_LEDGER = f"{FOLDER}/staged/ledger"
 STAGED_FILES = f"{FOLDER}/staged/files"
 STAGED_ENDING = ".staged"
+# Columns and ranges of source files that were read before, see `jobs.source.layouts`.
+LAYOUTS = f"{FOLDER}/layouts"
 # The steps of a commit that has begun.
 COMMIT = f"{FOLDER}/commit.json"
 # The job that the sink belongs to.
