@@ -29,7 +29,7 @@ def subtract(plan: Plan, ledger: Mapping[str, Entry]) -> Plan:
     Raises:
         SpecError: the run would leave fewer rows of a source file than are published.
     """
-    shards = [replace(shard, limit=None) for shard in plan.shards]
+    shards = [shard if shard.limit is None else replace(shard, limit=None) for shard in plan.shards]
     versions: dict[str, set[str]] = {}
     for entry in ledger.values():
         versions.setdefault(entry.key, set()).add(entry.version)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
+from functools import cached_property
 
 import pyarrow as pa
 
@@ -48,12 +49,13 @@ class Shard:
     about_rows: int | None = None
     pruned: bool = False
 
-    @property
+    # Computed once: a plan of 100,000 shards asks some ten times for each.
+    @cached_property
     def id(self) -> str:
         """A hash of key, version, range and limit."""
         return _hash(self.key, self.version, self.start, self.stop, self.limit)
 
-    @property
+    @cached_property
     def slot(self) -> str:
         """Its place in a sink: the same for every version of the file, so that a new one replaces the old."""
         return _hash(self.key, self.start)
