@@ -20,6 +20,7 @@ from jobs.source import labels, pruning, types
 from jobs.source.formats import parquet
 from jobs.source.formats.cells import checked
 from jobs.source.kind import Found, check_columns
+from jobs.source.layouts import Layouts
 from jobs.source.shard import TABLE, BadRow, Shard
 from jobs.source.urls import open_url, reason, shown
 from jobs.spec import SourceSpec
@@ -40,7 +41,13 @@ def pin(spec: SourceSpec) -> SourceSpec:
     return spec.model_copy(update={"version": version, "timestamp": None})
 
 
-def plan(spec: SourceSpec, sink: str | None, texts: Collection[str], pinned: Mapping[str, pa.DataType]) -> Found:
+def plan(
+    spec: SourceSpec,
+    sink: str | None,
+    texts: Collection[str],
+    pinned: Mapping[str, pa.DataType],
+    known: Layouts | None = None,
+) -> Found:
     """List the data files of the snapshot; footers are read only of those that are cut into several shards."""
     _known.cache_clear()
     snapshot, _ = _known(str(spec.table), spec.version)
