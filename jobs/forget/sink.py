@@ -47,8 +47,13 @@ def enriched(spec: JobSpec, sink: FolderSink) -> list[Table]:
     """The part files, published and staged."""
     texts = Texts(spec.tasks)
     tables = []
+    parts = {p.part: entry for entry in sink.published_entries().values() if entry.in_table for p in entry.pieces}
+    for name, entry in parts.items() if sink.table is not None else ():
+        tables.append(parquet.in_store(sink.store, name, "enriched rows", texts, partition(entry.key)))
     for ledger in (sink.published, sink.staged):
         for entry in ledger.read().values():
+            if entry.in_table:
+                continue
             folders = partition(entry.key)
             table = parquet.in_store(sink.store, ledger.file(entry.part), "enriched rows", texts, folders)
             # A part file of a dataset may be on the Hub only.

@@ -15,7 +15,7 @@ from jobs.plan import Plan, TaskPlan, fingerprint, task_plans, todo
 from jobs.plan.fingerprint import Fingerprint
 from jobs.reuse import donors
 from jobs.review import place
-from jobs.sink import Sink, open_sink, owner, repository
+from jobs.sink import Sink, open_sink, owner, repository, table_columns
 from jobs.sink.folder import FolderSink
 from jobs.sink.part import check_columns
 from jobs.source import Source, files
@@ -64,9 +64,16 @@ def against_sink(spec: JobSpec) -> tuple[Plan, FolderSink]:
     known_layouts = Layouts(sink.store)
     planned_source, shards = source.plan(spec.source, spec.sink.path, texts, pinned, known_layouts)
     place.check(spec)
+    if sink.table is not None and spec.sink.partition_by is None:
+        # A table that exists is partitioned already; a new one is partitioned as the source is.
+        columns = planned_source.partition_columns if sink.table.seen is None else sink.table.seen.partition_columns
+        spec = spec.model_copy(update={"sink": spec.sink.model_copy(update={"partition_by": list(columns)})})
+        sink = open_sink(spec.sink, sink.store)
     known = owned.outputs if owned is not None else {}
     planned_tasks, schema = task_plans.resolve(spec, planned_source.schema, known)
-    if spec.sink.dataset is None:
+    if sink.table is not None:
+        schema = table_columns.check(sink.table, schema)
+    elif spec.sink.dataset is None:
         # The value of a partition column stays in the name of the folder. Readers of a dataset do not look there.
         schema = pa.schema([field for field in schema if field.name not in planned_source.partition_columns])
     check_columns(schema)
@@ -102,7 +109,8 @@ def refresh(plan: Plan, sink: Sink) -> Plan:
         ModelError: an engine is not installed, or cannot compute the dtype.
     """
     plan = todo.subtract(plan, sink.entries(plan))
-    plan = replace(plan, donors=donors.find(plan, sink.published_entries() if plan.todo else {}))
+    plan = todo.with_moved(plan, sink.moved(plan))
+    plan = replace(plan, donors=donors.find(plan, sink.donor_entries() if plan.todo else {}))
     if plan.todo:
         is_here = plan.spec.runner.name == "local"
         tasks = tuple(task_plans.choose(task, i, is_here) for i, task in enumerate(plan.tasks))

@@ -17,6 +17,7 @@ COMPACTED = "compacted file of the table"
 CHANGED = "changed file"
 REST = "rest of a file"
 LIMITED = "another source.limit"
+MOVED = "its rows were rewritten by another writer, into files with rows that change now"
 
 
 def subtract(plan: Plan, ledger: Mapping[str, Entry]) -> Plan:
@@ -44,6 +45,17 @@ def subtract(plan: Plan, ledger: Mapping[str, Entry]) -> Plan:
     if not plan.spec.sink.allow_fewer_rows:
         _refuse_fewer_rows(found, ledger)
     return found
+
+
+def with_moved(plan: Plan, moved: Collection[str]) -> Plan:
+    """The plan with more shards to do: those whose rows share files of another writer with rows that change.
+
+    Args:
+        plan: what is to do otherwise.
+        moved: slots of such shards, as `Sink.moved` gives them.
+    """
+    more = {shard.slot: MOVED for shard in plan.shards if shard.slot in moved and shard.slot not in plan.todo}
+    return replace(plan, todo={**plan.todo, **more}, copied=plan.copied - more.keys()) if more else plan
 
 
 def _reason(

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from jobs.plan import Plan
-from jobs.sink import Entry, Sink
+from jobs.sink import Entry, Sink, rows
 from jobs.source import Shard
 
-# (rows) -> the reused columns of the next `rows` rows of the shard.
+# (count) -> the reused columns of the next `count` rows of the shard.
 Reader = Callable[[int], pa.RecordBatch]
 
 
@@ -25,7 +24,7 @@ def find(plan: Plan, shard: Shard, before: Entry | None) -> dict[str, str]:
     Returns:
         Column of the plan -> column of the file with the same values.
     """
-    if before is None or before.shard != shard.id or before.rows_rejected > _unreadable(before):
+    if before is None or before.shard != shard.id or not before.in_order or before.rows_rejected > _unreadable(before):
         return {}
     return plan.fingerprint.reusable(before.fingerprint)
 
@@ -47,22 +46,21 @@ def reading(before: Entry | None, columns: Mapping[str, str], sink: Sink, schema
         schema: columns of the plan's part files.
     """
     if before is None or not columns:
-        yield lambda rows: pa.RecordBatch.from_arrays([], names=[])
+        yield lambda count: pa.RecordBatch.from_arrays([], names=[])
         return
     fields = [schema.field(into) for into in columns]
     wanted = list(dict.fromkeys(columns.values()))
-    before_first = before.first_row
-    with sink.open(before) as stream, pq.ParquetFile(stream) as file:
-        batches = file.iter_batches(columns=wanted)
-        waiting = file.schema_arrow.empty_table().select(wanted)
+    with closing(rows.batches(sink, before, wanted)) as batches:
+        waiting: list[pa.RecordBatch] = []
 
-        def take(rows: int) -> pa.RecordBatch:
-            nonlocal waiting, before_first
-            while len(waiting) < before_first + rows:
-                waiting = pa.concat_tables([waiting, pa.Table.from_batches([next(batches)])])
-                skipped = min(before_first, len(waiting))
-                waiting, before_first = waiting.slice(skipped), before_first - skipped
-            piece, waiting = waiting.slice(0, rows), waiting.slice(rows)
+        def take(count: int) -> pa.RecordBatch:
+            nonlocal waiting
+            while sum(map(len, waiting)) < count:
+                waiting.append(next(batches))
+            if not count:
+                return pa.RecordBatch.from_arrays([pa.nulls(0, f.type) for f in fields], schema=pa.schema(fields))
+            table = pa.Table.from_batches(waiting)
+            piece, waiting = table.slice(0, count), table.slice(count).to_batches()
             # Parquet holds a fixed-size list as a list.
             arrays = [
                 piece.column(name).combine_chunks().cast(field.type)

@@ -66,7 +66,10 @@ def find(plan: Plan, published: Mapping[str, Entry]) -> tuple[str, ...]:
         if room is not None and (room := room - entry.rows_out) < 0:
             break
         useful.append(entry)
-    return tuple(entry.slot for entry in sorted(useful, key=lambda entry: (entry.part, entry.first_row)))
+    return tuple(
+        entry.slot
+        for entry in sorted(useful, key=lambda entry: [(piece.part, piece.first_row) for piece in entry.places])
+    )
 
 
 def _rows(plan: Plan) -> int | None:

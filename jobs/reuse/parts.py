@@ -1,6 +1,7 @@
 """The part files that rows are taken from: their rows as hashes, and results of single rows.
 
-A row is named by one number: the number of its entry times 2**32, plus its row in the part file.
+A row is named by one number: the number of its piece times 2**32, plus its row in the part file. A piece is the rows of
+an entry in one file; an entry has one file, and in a table it may have several, which it shares with others.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from jobs.reuse import digest
 from jobs.reuse.donors import Group
 from jobs.reuse.index import Numbers
 from jobs.sink import Entry, Sink
+from jobs.sink.entry import Piece
 from jobs.source.files import partition
 from transforms.options import with_fields
 
@@ -47,9 +49,12 @@ class Parts:
 
     def __init__(self, plan: Plan, sink: Sink, entries: Sequence[Entry], stop: StopToken):
         self.plan, self.sink, self.entries, self.stop = plan, sink, entries, stop
-        self.numbers = {entry.slot: i for i, entry in enumerate(entries)}
-        self.files: OrderedDict[int, tuple[BinaryIO, pq.ParquetFile]] = OrderedDict()
-        self.missing: set[int] = set()
+        self.pieces = [(entry, piece) for entry in entries for piece in entry.places]
+        self.numbers: dict[str, list[int]] = {entry.slot: [] for entry in entries}
+        for number, (entry, _) in enumerate(self.pieces):
+            self.numbers[entry.slot].append(number)
+        self.files: OrderedDict[str, tuple[BinaryIO, pq.ParquetFile]] = OrderedDict()
+        self.missing: set[str] = set()
         self.cache: OrderedDict[tuple[int, int, tuple[str, ...]], pa.RecordBatch] = OrderedDict()
         self.cached = 0
 
@@ -59,11 +64,10 @@ class Parts:
         Raises:
             Stopped: the run was asked to stop.
         """
-        for slot in group.donors:
-            number = self.numbers[slot]
+        for number in (number for slot in group.donors for number in self.numbers[slot]):
             if (file := self._file(number)) is None or (columns := self._columns(group, number, file)) is None:
                 continue
-            for i, start, first, last in _row_groups(file, self.entries[number]):
+            for i, start, first, last in _row_groups(file, self.pieces[number][1]):
                 self.stop.check()
                 batch = self._read(file, number, i, columns).slice(first - start, last - first)
                 batch = with_fields(batch, group.reads)
@@ -75,7 +79,8 @@ class Parts:
         numbers = (names >> _BITS).astype(np.int64)
         for number in np.unique(numbers).tolist():
             self._file(number)
-        return ~np.isin(numbers, list(self.missing))
+        gone = [number for number, (_, piece) in enumerate(self.pieces) if piece.part in self.missing]
+        return ~np.isin(numbers, gone)
 
     def take(self, group: Group, names: Numbers) -> dict[str, pa.Array]:
         """The results of these rows: the column of a task -> a value for each row, in its type in the plan.
@@ -92,7 +97,7 @@ class Parts:
             own = rows[numbers == number]
             file = self._file(number)
             assert file is not None, "the part file was there when `are_there` was called"
-            for i, start, first, last in _row_groups(file, self.entries[number]):
+            for i, start, first, last in _row_groups(file, self.pieces[number][1]):
                 low, high = np.searchsorted(own, [first, last])
                 if low < high:
                     pieces.append(self._results(group, number, i, schema).take(pa.array(own[low:high] - start)))
@@ -108,21 +113,21 @@ class Parts:
             self._close_one()
 
     def _file(self, number: int) -> pq.ParquetFile | None:
-        """The part file of an entry; None if it does not exist or is no Parquet, and its rows must be computed."""
-        if number in self.files:
-            self.files.move_to_end(number)
-            return self.files[number][1]
-        if number in self.missing:
+        """The file of a piece; None if it does not exist or is no Parquet, and its rows must be computed."""
+        entry, piece = self.pieces[number]
+        if piece.part in self.files:
+            self.files.move_to_end(piece.part)
+            return self.files[piece.part][1]
+        if piece.part in self.missing:
             return None
-        entry = self.entries[number]
         try:
-            stream = self.sink.open(entry)
+            stream = self.sink.open_part(piece.part) if entry.in_table else self.sink.open(entry)
             file = pq.ParquetFile(stream)
         except (FileNotFoundError, pa.ArrowInvalid) as error:
-            LOG.warning("nothing is taken over from %s: %s", entry.part, error)
-            self.missing.add(number)
+            LOG.warning("nothing is taken over from %s: %s", piece.part, error)
+            self.missing.add(piece.part)
             return None
-        self.files[number] = stream, file
+        self.files[piece.part] = stream, file
         if len(self.files) > FILES:
             self._close_one()
         return file
@@ -138,7 +143,7 @@ class Parts:
         None if the file lacks one of them.
         """
         source = self.plan.source
-        folders = partition(self.entries[number].key)
+        folders = partition(self.pieces[number][0].key)
         found: dict[str, str | None] = {}
         for column in group.reads:
             name = column if column in source.schema.names else column.split(".")[0]
@@ -173,7 +178,7 @@ class Parts:
             return self.cache[key]
         file = self._file(number)
         assert file is not None
-        columns = {value: into for into, value in self.entries[number].fingerprint.tasks}
+        columns = {value: into for into, value in self.pieces[number][0].fingerprint.tasks}
         names = [columns[value] for value in group.hashes]
         table = file.read_row_group(i, columns=names)
         # Parquet holds a fixed-size list as a list.
@@ -186,12 +191,12 @@ class Parts:
         return batch
 
 
-def _row_groups(file: pq.ParquetFile, entry: Entry) -> Iterator[tuple[int, int, int, int]]:
-    """The row groups of an entry: (number, its first row in the file, first and one past the last row of the entry)."""
+def _row_groups(file: pq.ParquetFile, piece: Piece) -> Iterator[tuple[int, int, int, int]]:
+    """The row groups of a piece: (number, its first row in the file, first and one past the last row of the piece)."""
     start = 0
     for i in range(file.metadata.num_row_groups):
         stop = start + file.metadata.row_group(i).num_rows
-        first, last = max(start, entry.first_row), min(stop, entry.first_row + entry.rows_out)
+        first, last = max(start, piece.first_row), min(stop, piece.first_row + piece.rows)
         if first < last:
             yield i, start, first, last
         start = stop

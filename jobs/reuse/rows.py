@@ -95,7 +95,7 @@ class OlderRows:
     def _index(self, group: Group) -> Index:
         if group not in self.indexes:
             name = hashlib.blake2b(repr(group).encode(), digest_size=8).hexdigest()
-            rows = sum(self._parts.entries[self._parts.numbers[slot]].rows_out for slot in group.donors)
+            rows = sum(self._parts.pieces[n][1].rows for slot in group.donors for n in self._parts.numbers[slot])
             folder = self.sink.store.scratch(self.plan.run_id)
             self.indexes[group] = index.opened(folder, name, rows, self._parts.hashes(group))
         return self.indexes[group]
@@ -103,7 +103,7 @@ class OlderRows:
     @cached_property
     def _parts(self) -> Parts:
         # An entry that is gone was removed by hand; its rows are computed.
-        published = self.sink.published_entries() if self.plan.donors else {}
+        published = self.sink.donor_entries() if self.plan.donors else {}
         entries = [published[slot] for slot in self.plan.donors if slot in published]
         return Parts(self.plan, self.sink, entries, self.stop)
 

@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 from jobs.evaluation.calibration import scores_of
 from jobs.plan import Plan, TaskPlan
 from jobs.sink import Entry
+from jobs.sink import rows as rows_of
 from jobs.sink.folder import FolderSink
 from jobs.source.files import partition
 from jobs.training import identity
@@ -104,15 +105,16 @@ def _filled(parts: Sequence[str], values: Sequence[Any]) -> str:
 
 
 def _batches(plan: Plan, sink: FolderSink, entry: Entry, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
-    with sink.open(entry) as stream:
-        file = pq.ParquetFile(stream)
-        there = [name for name in columns if name in file.schema_arrow.names]
-        for batch in file.iter_batches(BATCH_ROWS, columns=there):
-            yield _with_partition(plan, entry.key, batch)
+    there = [name for name in columns if name in plan.schema.names]
+    for batch in rows_of.batches(sink, entry, there, BATCH_ROWS):
+        yield _with_partition(plan, entry.key, batch)
 
 
 def _rows(plan: Plan, sink: FolderSink, entry: Entry, rows: np.ndarray) -> pa.Table:
-    """Some rows of a part file; only the row groups that have any are read."""
+    """Some rows of an entry; of a part file only the row groups that have any are read."""
+    if entry.in_table:
+        table = pa.Table.from_batches(list(rows_of.batches(sink, entry))).take(pa.array(rows, pa.int64()))
+        return _with_partition(plan, entry.key, table.replace_schema_metadata(None))
     with sink.open(entry) as stream:
         file = pq.ParquetFile(stream)
         sizes = np.array([file.metadata.row_group(i).num_rows for i in range(file.num_row_groups)])

@@ -37,6 +37,10 @@ class Sink(Protocol):
         """The entries of the shards that readers see, by slot."""
         ...
 
+    def donor_entries(self) -> dict[str, Entry]:
+        """The entries whose rows results can be taken from, by slot."""
+        ...
+
     def entry(self, slot: str) -> Entry | None:
         """The entry of one slot."""
         ...
@@ -51,6 +55,10 @@ class Sink(Protocol):
 
     def superseded(self, plan: Plan) -> list[Entry]:
         """Published entries that the commit of the plan removes together with their rows."""
+        ...
+
+    def moved(self, plan: Plan) -> set[str]:
+        """Slots of the shards that a plan has to do again because another writer has rewritten their files."""
         ...
 
     def commit(self, plan: Plan, check: Callable[[Mapping[str, Entry]], None]) -> list[Entry]:
@@ -70,4 +78,5 @@ def open_sink(spec: SinkSpec, store: Store | None = None) -> FolderSink:
     """
     store = store or Store(spec.path)
     check(store)
-    return FolderSink(store, None if spec.dataset is None else Mirror(spec, store))
+    mirror = None if spec.dataset is None else Mirror(spec, store)
+    return FolderSink(store, mirror, table=None if spec.table is None else spec)

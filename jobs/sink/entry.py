@@ -17,6 +17,21 @@ NO_REJECTS: dict[str, Any] = {"rejects": {}}
 
 
 @dataclass(frozen=True)
+class Piece:
+    """Rows of a shard in a part file of a table.
+
+    Attributes:
+        part: the file, below the sink.
+        first_row: the first of them there.
+        rows: how many.
+    """
+
+    part: str
+    first_row: int
+    rows: int
+
+
+@dataclass(frozen=True)
 class Entry:
     """The record of a finished shard.
 
@@ -43,7 +58,8 @@ class Entry:
         reused: columns that were taken from an older part file of the shard.
         lease: number of the lease on the sink under which it was written; 0 if unknown.
         rows_reused: rows of which at least one column was not computed again.
-        first_row: its first row in the part file, which several shards of a table share.
+        pieces: of a table, where its rows are in part files that it shares with other shards; `part` is the first one.
+        in_table: whether its rows are published in a table; then `pieces` has all of them.
     """
 
     # A key that is unknown is from another version, which may mean other things by the known ones.
@@ -71,12 +87,24 @@ class Entry:
     reused: tuple[str, ...] = ()
     lease: int = 0
     rows_reused: int = 0
-    first_row: int = 0
+    pieces: tuple[Piece, ...] = ()
+    in_table: bool = False
+
+    @property
+    def places(self) -> tuple[Piece, ...]:
+        """Where its rows are; the part file is below the sink, or among the staged files."""
+        return self.pieces if self.in_table else (Piece(self.part, 0, self.rows_out),)
+
+    @property
+    def in_order(self) -> bool:
+        """Whether its part file has all its rows in the order of the source; a table may divide them by partition."""
+        return not self.in_table or (len(self.pieces) == 1 and self.pieces[0].rows == self.rows_out)
 
     @property
     def files(self) -> list[str]:
-        """Its files, below the sink."""
-        return [self.part] + ([self.rejected] if self.rejected is not None else [])
+        """The files that it has alone, below the sink."""
+        own = [] if self.in_table else [self.part]
+        return own + ([self.rejected] if self.rejected is not None else [])
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON."""

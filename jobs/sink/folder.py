@@ -12,8 +12,10 @@ from __future__ import annotations
 
 import json
 import re
+import uuid
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import PurePosixPath
@@ -30,9 +32,12 @@ from jobs.sink.ledger import Ledger
 from jobs.sink.part import SOURCE, PartWriter
 from jobs.sink.published import NO_CHANGES, Changes
 from jobs.sink.repository import Mirror
+from jobs.sink.rewriting import Rewritten, check_moved
+from jobs.sink.table import TablePublisher
 from jobs.source import Shard
 from jobs.source.content import content_hash
 from jobs.source.shard import TABLE
+from jobs.spec import SinkSpec
 from jobs.store import Store, names
 from transforms.errors import SinkBusy, UnreadableSink
 
@@ -55,12 +60,14 @@ class _Commit:
         remove: slots of the published entries that are removed.
         run_id: the run that commits.
         lease: number of its lease.
+        id: names the commit in the table of the sink.
     """
 
     publish: list[str]
     remove: list[str]
     run_id: str
     lease: int
+    id: str = ""
 
 
 _COMMIT = TypeAdapter(_Commit)
@@ -73,14 +80,18 @@ class FolderSink:
         store: the folder.
         mirror: the dataset repository that its rows are published to, or None.
         changes: of the ledger, which the next run makes before anything else; a plan counts on them.
+        table: the job file's section if the sink is a table, whose folder is the store; None otherwise.
     """
 
-    def __init__(self, store: Store, mirror: Mirror | None = None, changes: Changes = NO_CHANGES):
+    def __init__(
+        self, store: Store, mirror: Mirror | None = None, changes: Changes = NO_CHANGES, table: SinkSpec | None = None
+    ):
         self.store = store
         self.mirror = mirror
         self.changes = changes
         self.published = Ledger(store, names.LEDGER, is_elsewhere=None if mirror is None else mirror.has)
         self.staged = Ledger(store, names.STAGED_LEDGER, names.STAGED_FILES)
+        self.table = None if table is None else TablePublisher(table, store, self.published, self.staged)
 
     def entries(self, plan: Plan | None = None) -> dict[str, Entry]:
         """The entries of finished shards by slot; a staged entry has precedence over a published one.
@@ -99,10 +110,27 @@ class FolderSink:
 
     def published_entries(self) -> dict[str, Entry]:
         """The entries of the shards that readers see, by slot."""
+        if self.table is not None:
+            return self.table.entries()
         return self.changes.applied(self.published.read())
+
+    def donor_entries(self) -> dict[str, Entry]:
+        """The entries whose rows results can be taken from, by slot.
+
+        They are the published ones; instead of those whose files another writer has rewritten, one that stands for all
+        of these rows has the slot of the first of them, and the files in which the rows are now.
+        """
+        found = self.published_entries()
+        if self.table is None or not (moved := self.table.view.moved):
+            return found
+        known = {slot: entry for slot, entry in found.items() if slot not in moved}
+        return known | ({} if (one := self.table.view.rewritten) is None else {one.slot: one})
 
     def entry(self, slot: str) -> Entry | None:
         """The entry of one slot."""
+        if self.table is not None:
+            # Rows that another writer has moved to other files cannot be read as those of a shard any more.
+            return self.staged.get(slot) or self.table.entry(slot)
         return self.staged.get(slot) or self.published.get(slot)
 
     def open(self, entry: Entry) -> BinaryIO:
@@ -111,7 +139,11 @@ class FolderSink:
             return self.store.open(self.staged.file(entry.part))
         if self.mirror is not None and not self.store.exists(entry.part):
             return self.mirror.open(entry)
-        return self.store.open(entry.part)
+        return self.open_part(entry.part)
+
+    def open_part(self, name: str) -> BinaryIO:
+        """Open a published part file by its name."""
+        return self.store.open(name)
 
     def writer(self, plan: Plan, shard: Shard) -> PartWriter:
         """A writer that stages one shard."""
@@ -168,6 +200,25 @@ class FolderSink:
                 gone.append(entry)
         return gone
 
+    def moved(self, plan: Plan) -> set[str]:
+        """Slots of the shards that a plan has to do again because another writer has rewritten files of the table.
+
+        A table is compacted by others, into files that have rows of many shards. As long as none of these rows is to
+        change, the files stay as they are.
+
+        Raises:
+            SinkError: it is unknown which rows of these files are of this sink.
+        """
+        if self.table is None or plan.spec.sink.key or not (moved := self.table.view.moved):
+            return set()
+        shards = {shard.slot: shard for shard in plan.shards}
+        staged = {slot for slot, entry in self.staged.read().items() if _belongs(entry, shards.get(slot), plan)}
+        changing = {*plan.todo, *staged, *(entry.slot for entry in self.superseded(plan))}
+        if not changing & moved.keys():
+            return set()
+        check_moved(self.table.view)
+        return moved.keys() - staged
+
     def to_publish(self, plan: Plan) -> list[Entry]:
         """The staged entries that the commit of the plan publishes, by part file."""
         planned = {shard.slot: shard for shard in plan.shards}
@@ -198,22 +249,32 @@ class FolderSink:
         wanted = [entry.slot for entry in self.to_publish(plan)]
         if not plan.spec.sink.allow_fewer_rows:
             refuse_fewer_rows(self.published.read(look=False), after, removed)
-        record = _Commit(wanted, sorted(gone), plan.run_id, plan.lease)
+        record = _Commit(wanted, sorted(gone), plan.run_id, plan.lease, uuid.uuid4().hex)
         if not self.store.put_if_absent(names.COMMIT, json.dumps(asdict(record)).encode()):
             raise SinkBusy(f"sink.path {self.store.url!r} is being committed by another run; run again when it is done")
-        self._finish_commit()
+        if self.table is None:
+            self._finish_commit()
+        else:
+            self._publish_table(record)
         left = {slot: entry for slot, entry in staged.items() if slot not in set(wanted)}
         if plan.spec.source.limit is None:
             # Staged by an earlier plan; not needed, because this plan covers the whole source.
             self._delete(self.staged.file(name) for entry in left.values() for name in entry.files)
             left = {}
         self.staged.keep_only(left)
-        self._delete_orphans()
+        if self.table is None:
+            self._delete_orphans()
         return removed
 
     def recover(self) -> None:
         """Finish an interrupted commit; only the holder of the sink may call this. Each step can be repeated."""
-        self._finish_commit()
+        if self.table is None:
+            self._finish_commit()
+        else:
+            self.table.forget_dropped()
+            if (record := self._record()) is not None:
+                with suppress(Rewritten):
+                    self._publish_table(record)
         self.staged.tidy()
 
     def _finish_commit(self) -> None:
@@ -240,6 +301,21 @@ class FolderSink:
             list(threads.map(commit_file, sorted(steps)))
         self.published.update(put.values(), gone)
         # Only then the staged entries, which are needed to finish a commit that has begun.
+        self.store.delete(names.COMMIT)
+
+    def _publish_table(self, record: _Commit) -> None:
+        """Publish into the table.
+
+        Raises:
+            Rewritten: nothing was published, and the staged shards stay for another plan.
+        """
+        assert self.table is not None
+        try:
+            self.table.publish(record.id, record.publish, record.remove, record.run_id)
+        except Rewritten:
+            self.table.give_up()
+            self.store.delete(names.COMMIT)
+            raise
         self.store.delete(names.COMMIT)
 
     def _move(self, entry: Entry, before: Entry | None) -> None:

@@ -18,8 +18,9 @@ from jobs.source.content import content_hash
 from jobs.store import Store, names
 from transforms.errors import SpecError
 
-# Key of a footer -> the source file.
+# Keys of a footer: the source file, and its version.
 SOURCE = "nightscribe.source"
+SOURCE_VERSION = "nightscribe.source_version"
 
 # Rows buffered before they become a row group: large groups are faster to read, but need more memory.
 ROW_GROUP_ROWS = 65_536
@@ -68,7 +69,9 @@ class Table:
 
     def _flush(self) -> None:
         if self.waiting:
-            self.writer.write_table(pa.Table.from_batches(self.waiting).cast(self.schema.remove_metadata()))
+            # A table has other types for some columns, all of them wider but timestamps in nanoseconds.
+            rows = pa.Table.from_batches(self.waiting).cast(self.schema.remove_metadata(), safe=False)
+            self.writer.write_table(rows)
             self.waiting = []
 
 
@@ -210,7 +213,7 @@ class PartWriter:
 def _footer(plan: Plan, shard: Shard) -> dict[str, str]:
     """The footer of a file: the origin of its rows, and the models that computed each column."""
     metadata = {"nightscribe.fingerprint": plan.fingerprint.digest, SOURCE: shard.key}
-    metadata["nightscribe.source_version"] = shard.version
+    metadata[SOURCE_VERSION] = shard.version
     for i, task in enumerate(plan.tasks):
         commits = [f"{pin.name}@{pin.commit}" for pin in task.pins]
         computed = [task.dtype, task.device] if task.model is not None else []

@@ -77,6 +77,11 @@ class JobSpec(Section):
     @pydantic.model_validator(mode="after")
     def _reads_other_rows_than_it_writes(self) -> JobSpec:
         source, sink = self.source, self.sink
+        if sink.table is not None and source.table == sink.table:
+            raise ValueError(
+                f"source.table and sink.table are both {sink.table!r}, so the next run would read what this one wrote; "
+                f"write to another table"
+            )
         read = (source.dataset, source.config or DEFAULT_CONFIG, source.split)
         if sink.dataset is not None and read == (sink.dataset, sink.config, sink.split):
             raise ValueError(

@@ -294,6 +294,30 @@ class Store:
                 self.fs.cp_file(self.path(name), self.path(to))
                 self.fs.rm_file(self.path(name))
 
+    def copy(self, name: str, to: str) -> None:
+        """Give a file a second name; on a local disk without copying its bytes, where that is possible."""
+        if not self.local:
+            with self._explained():
+                self.fs.cp_file(self.path(name), self.path(to))
+            return
+        temporary = self.temporary()
+        try:
+            os.link(self.path(name), temporary)
+        except OSError:
+            # A file system without hard links.
+            shutil.copyfile(self.path(name), temporary)
+        os.makedirs(os.path.dirname(self.path(to)), exist_ok=True)
+        os.replace(temporary, self.path(to))
+
+    def size(self, name: str) -> int:
+        """Size of a file in bytes.
+
+        Raises:
+            FileNotFoundError: it does not exist.
+        """
+        with self._explained():
+            return int(self.fs.size(self.path(name)))
+
     def delete(self, name: str) -> None:
         """Delete a file if it is there."""
         with self._explained(), self._fenced(), suppress(FileNotFoundError):

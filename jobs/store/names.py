@@ -17,6 +17,11 @@ LAYOUTS = f"{FOLDER}/layouts"
 COMMIT = f"{FOLDER}/commit.json"
 # The job that the sink belongs to.
 OWNER = f"{FOLDER}/owner.json"
+# A sink that is a table: its id, the transaction of a commit that has begun, and a mark for each attempt to write the
+# part files of one.
+TABLE = f"{FOLDER}/table.json"
+TABLE_COMMIT = f"{FOLDER}/table_commit.json"
+PACKS = f"{FOLDER}/packs"
 # A dataset of the Hub: its list of files when this machine last saw it, and the run of the ledger entries that were
 # taken from there.
 REPOSITORY = f"{FOLDER}/repository.jsonl"

@@ -21,7 +21,7 @@ from jobs.source.remote import RemoteFile
 from jobs.source.urls import open_url, reason
 from jobs.spec.table import delta_folder
 from jobs.store.conditional import is_object_store
-from jobs.table import NONE_DELETED, DataFile, Snapshot
+from jobs.table import NONE_DELETED, Added, DataFile, Snapshot, delta_commit
 from jobs.table.columns import Column, inside, plain, renamed
 from jobs.table.rows import identity
 from transforms.errors import SourceError, SpecError
@@ -95,6 +95,26 @@ class Delta:
         if is_object_store(fs):
             return RemoteFile(fs, path, None, file.size).open_parts(path)
         return cast(BinaryIO, fs.open(path, "rb"))
+
+    def create(self, schema: pa.Schema, partition_by: Sequence[str], location: str) -> None:
+        """Create the table without rows: see `jobs.table.Table`."""
+        delta_commit.create(self.location, storage_options(self.location), schema, partition_by)
+
+    def commit(
+        self,
+        add: Sequence[Added],
+        remove: Sequence[str],
+        schema: pa.Schema,
+        seen: Snapshot,
+        properties: Mapping[str, str],
+    ) -> int:
+        """Add and remove files in one transaction: see `jobs.table.Table`."""
+        options = storage_options(self.location)
+        return delta_commit.commit(self.location, options, add, remove, schema, seen, properties)
+
+    def committed(self, commit: str) -> bool:
+        """Whether the table has a commit: see `jobs.table.Table`."""
+        return delta_commit.committed(self.location, storage_options(self.location), commit)
 
     def load(self, version: int | None = None) -> DeltaTable | None:
         """The handle of a version of the table; None if the table does not exist.

@@ -17,7 +17,7 @@ from typing import Any, BinaryIO, cast
 import numpy as np
 import pyarrow as pa
 from pyiceberg import types
-from pyiceberg.catalog import load_catalog
+from pyiceberg.catalog import Catalog, load_catalog
 from pyiceberg.conversions import from_bytes
 from pyiceberg.exceptions import NoSuchNamespaceError, NoSuchTableError
 from pyiceberg.io import pyarrow as arrow_io
@@ -32,7 +32,7 @@ from pyiceberg.utils.config import Config
 
 from jobs.source.urls import reason
 from jobs.spec.table import iceberg_name
-from jobs.table import NONE_DELETED, DataFile, Snapshot
+from jobs.table import NONE_DELETED, Added, DataFile, Snapshot, iceberg_commit
 from jobs.table.columns import FIELD_ID, Column, inside, plain, renamed
 from jobs.table.rows import identity
 from transforms.errors import NightscribeError, SourceError, SpecError
@@ -98,6 +98,30 @@ class Iceberg:
             raise FileNotFoundError(f"table {self.url} no longer exists")
         return cast(BinaryIO, table.io.new_input(file.url).open())
 
+    def create(self, schema: pa.Schema, partition_by: Sequence[str], location: str) -> None:
+        """Create the table without rows: see `jobs.table.Table`."""
+        iceberg_commit.create(self._catalog(), self.name, schema, partition_by, location)
+
+    def commit(
+        self,
+        add: Sequence[Added],
+        remove: Sequence[str],
+        schema: pa.Schema,
+        seen: Snapshot,
+        properties: Mapping[str, str],
+    ) -> int:
+        """Add and remove files in one transaction: see `jobs.table.Table`."""
+        return iceberg_commit.commit(self._catalog(), self.name, add, remove, schema, seen, properties)
+
+    def committed(self, commit: str) -> bool:
+        """Whether the table has a commit: see `jobs.table.Table`."""
+        return iceberg_commit.committed(self._catalog(), self.name, commit)
+
+    def _catalog(self) -> Catalog:
+        # The package reads the environment once, when it is imported.
+        config = Config().get_catalog_config(self.catalog) or {}
+        return load_catalog(self.catalog, **cast(dict[str, str], config))
+
     @property
     def url(self) -> str:
         """The table as in a job file."""
@@ -111,9 +135,7 @@ class Iceberg:
             SourceError: the catalog does not answer.
         """
         try:
-            # The package reads the environment once, when it is imported.
-            config = Config().get_catalog_config(self.catalog) or {}
-            return load_catalog(self.catalog, **cast(dict[str, str], config)).load_table(self.name)
+            return self._catalog().load_table(self.name)
         except (NoSuchTableError, NoSuchNamespaceError):
             return None
         except Exception as error:

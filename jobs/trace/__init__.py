@@ -68,15 +68,16 @@ def trace(sink: FolderSink, condition: str, limit: int) -> Traced:
 
 def _files(sink: FolderSink) -> list[File]:
     """The published files of a sink, by source file and range."""
-    entries = sorted(sink.published.read().values(), key=lambda entry: (entry.key, entry.start))
+    entries = sorted(sink.published_entries().values(), key=lambda entry: (entry.key, entry.start))
     shards: dict[str, list[Entry]] = {}
     for entry in entries:
-        shards.setdefault(entry.part, []).append(entry)
+        for part in dict.fromkeys(piece.part for piece in entry.places):
+            shards.setdefault(part, []).append(entry)
     found = []
     for part, owners in shards.items():
         # Of a table that has other partitions than its source, the part's own folders say so.
         folders = partition(owners[0].key) | partition(part)
-        found.append(File(part, tuple(owners), False, folders, partial(_open, sink, owners[0])))
+        found.append(File(part, tuple(owners), False, folders, partial(_open, sink, owners[0], part)))
     for entry in entries:
         if (name := entry.rejected) is not None:
             folders = partition(entry.key)
@@ -84,6 +85,6 @@ def _files(sink: FolderSink) -> list[File]:
     return found
 
 
-def _open(sink: FolderSink, entry: Entry) -> BinaryIO:
+def _open(sink: FolderSink, entry: Entry, part: str) -> BinaryIO:
     """The part file; of a dataset it may be on the Hub only."""
-    return sink.store.open(entry.part) if sink.mirror is None else sink.open(entry)
+    return sink.store.open(part) if sink.mirror is None else sink.open(entry)

@@ -37,8 +37,10 @@ class File:
         """The shard of a row; None for a row that no entry names any more."""
         if self.rejected:
             return self.entries[0]
-        owned = (entry for entry in self.entries if entry.first_row <= row < entry.first_row + entry.rows_out)
-        return next(owned, None)
+        for entry in self.entries:
+            if any(p.part == self.name and p.first_row <= row < p.first_row + p.rows for p in entry.places):
+                return entry
+        return None
 
 
 class NumberedFiles(AbstractFileSystem):

@@ -1,0 +1,71 @@
+"""The enriched rows of a shard, read back from its part file, or from the files that it shares with other shards."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import BinaryIO, Protocol
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from jobs.sink.entry import Entry, Piece
+
+BATCH_ROWS = 65_536
+
+
+class Parts(Protocol):
+    """What opens part files: a sink."""
+
+    def open(self, entry: Entry) -> BinaryIO:
+        """Open the part file of an entry."""
+        ...
+
+    def open_part(self, name: str) -> BinaryIO:
+        """Open a published part file by its name."""
+        ...
+
+
+def batches(
+    sink: Parts, entry: Entry, columns: Sequence[str] | None = None, batch_rows: int = BATCH_ROWS
+) -> Iterator[pa.RecordBatch]:
+    """The rows of an entry, in order.
+
+    Args:
+        sink: where they are.
+        entry: a shard, staged or published.
+        columns: those to read; by default all.
+        batch_rows: the most rows of a batch.
+
+    Raises:
+        FileNotFoundError: a part file is gone.
+    """
+    if not entry.in_table:
+        with sink.open(entry) as stream, pq.ParquetFile(stream) as file:
+            yield from file.iter_batches(batch_rows, columns=_list(columns))
+        return
+    for piece in entry.pieces:
+        with sink.open_part(piece.part) as stream, pq.ParquetFile(stream) as file:
+            yield from of_piece(file, piece, columns, batch_rows)
+
+
+def of_piece(
+    file: pq.ParquetFile, piece: Piece, columns: Sequence[str] | None = None, batch_rows: int = BATCH_ROWS
+) -> Iterator[pa.RecordBatch]:
+    """The rows of a piece; row groups that have none of them are not read."""
+    groups, before, first = [], 0, None
+    for i in range(file.metadata.num_row_groups):
+        rows = file.metadata.row_group(i).num_rows
+        if before < piece.first_row + piece.rows and before + rows > piece.first_row:
+            groups.append(i)
+            first = before if first is None else first
+        before += rows
+    at, stop = first or 0, piece.first_row + piece.rows
+    for batch in file.iter_batches(batch_rows, row_groups=groups, columns=_list(columns)) if groups else ():
+        start, end = max(piece.first_row - at, 0), min(stop - at, len(batch))
+        at += len(batch)
+        if end > start:
+            yield batch.slice(start, end - start)
+
+
+def _list(columns: Sequence[str] | None) -> list[str] | None:
+    return None if columns is None else list(columns)
