@@ -198,7 +198,7 @@ def age(sink):
             old = entry["rejected"].removesuffix(names.REJECTED_ENDING)
             (sink / entry["rejected"]).rename(sink / old)
             entry["rejected"] = old
-        for key in ("content", "findings", "reused", "lease", "rows_reused", "first_row"):
+        for key in ("content", "findings", "reused", "lease", "rows_reused", "pieces", "in_table"):
             del entry[key]
         old = json.dumps(entry | {"fingerprint": "0123456789abcdef0123"})
         (sink / names.LEDGER / f"{entry['slot']}.json").write_text(old)

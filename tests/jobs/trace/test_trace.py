@@ -173,7 +173,8 @@ def test_shards_that_share_a_part_file_have_their_own_rows(tmp_path, finished):
     files = [pq.read_table(tmp_path / "out" / entry.part, partitioning=None) for entry in (first, second)]
     pq.write_table(pa.concat_tables(files), tmp_path / "out" / first.part)
     (tmp_path / "out" / second.part).unlink()
-    content = second.to_json() | {"part": first.part, "first_row": first.rows_out}
+    pieces = [{"part": first.part, "first_row": first.rows_out, "rows": second.rows_out}]
+    content = second.to_json() | {"part": first.part, "pieces": pieces, "in_table": True}
     sink.published.write(type(second).from_json(content))
     (origin,) = rows(finished, "id = 'r3003'")
     assert (origin.source, origin.file, origin.file_row) == (second.key, first.part, first.rows_out + 3)
