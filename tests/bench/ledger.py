@@ -143,9 +143,9 @@ def place(store: str) -> Iterator[str]:
             with s3.server("bench"):
                 yield "s3://bench/lake"
         else:
-            from tests import minio
+            from tests import minio, s3
 
-            with minio.running(Path(folder)) as server, server.pointed_to():
+            with minio.running(Path(folder)) as server, s3.pointed_to(server.address, minio.USER, minio.PASSWORD):
                 server.make_bucket("bench")
                 yield "s3://bench/lake"
 
