@@ -66,6 +66,11 @@ def _parser() -> argparse.ArgumentParser:
             default=[],
             help="another value for a key of the job file, e.g. source.limit=1000 tasks.0.dtype=float32",
         )
+    run.add_argument(
+        "--only-rejected",
+        action="store_true",
+        help="only try rows again that a task has rejected, up to errors.max_attempts times; do nothing else",
+    )
     run.add_argument("--quiet", action="store_true", help="show no progress and no remarks")
     plan.add_argument("--json", action="store_true", help="print the whole plan as JSON")
     plan.add_argument("--why", action="store_true", help="give a reason for each shard that is to do")
@@ -106,6 +111,7 @@ def _parser() -> argparse.ArgumentParser:
 def run_command(arguments: argparse.Namespace) -> None:
     """Run a job file. Finished shards are skipped, so a killed run continues where it stopped.
 
+    With --only-rejected it tries the rows again that a task has rejected, and does nothing else: new files wait.
     Progress, or that nothing was new, goes to stderr; the last line on stdout is the report as JSON.
     """
     from jobs import spec
@@ -114,12 +120,20 @@ def run_command(arguments: argparse.Namespace) -> None:
     # Imports take seconds; a mistake in the job file is reported before them.
     from jobs import run
     from jobs.execute import bar, stop
-    from jobs.report.shown import nothing_new
+    from jobs.report import shown
 
+    again = arguments.only_rejected
     with stop.on_signals() as stopped, bar.shown(arguments.quiet) as update:
-        report = run.run(job, watch=update, stop=stopped)
-    if not report.rows_in and not arguments.quiet:
-        print(nothing_new(report.shards_done, report.shards, report.rows_removed), file=sys.stderr)
+        report = run.run(job, watch=update, stop=stopped, only_rejected=again)
+    remark = None
+    if again and not report.rows_in:
+        remark = shown.nothing_rejected(report.rows_given_up, job.errors.max_attempts)
+    elif report.rows_given_up:
+        remark = shown.left_alone(report.rows_given_up, job.errors.max_attempts)
+    elif not report.rows_in:
+        remark = shown.nothing_new(report.shards_done, report.shards, report.rows_removed)
+    if remark is not None and not arguments.quiet:
+        print(remark, file=sys.stderr)
     print(report.to_json())
 
 

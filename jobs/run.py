@@ -59,7 +59,13 @@ class Held:
     timeline: Timeline = field(default_factory=Timeline)
 
 
-def run(spec: JobSpec, watch: Watcher | None = None, every_s: float = 0.5, stop: StopToken = NEVER) -> Report:
+def run(
+    spec: JobSpec,
+    watch: Watcher | None = None,
+    every_s: float = 0.5,
+    stop: StopToken = NEVER,
+    only_rejected: bool = False,
+) -> Report:
     """Enrich everything that is not done yet: plan, one part, finish.
 
     Args:
@@ -67,19 +73,24 @@ def run(spec: JobSpec, watch: Watcher | None = None, every_s: float = 0.5, stop:
         watch: called about every `every_s` seconds with the plan and the totals so far.
         every_s: seconds between two calls of `watch`.
         stop: asks the run to stop between two chunks.
+        only_rejected: only try rejected rows again.
 
     Raises:
         UserError: nothing was written.
         RunError: finished shards are kept, and another run continues from them.
     """
-    with holding(prepare(spec), stop) as held:
+    with holding(prepare(spec, only_rejected), stop) as held:
         with watching(held, watch, every_s):
             execute(held)
         return finish(held)
 
 
-def prepare(spec: JobSpec) -> Plan:
+def prepare(spec: JobSpec, only_rejected: bool = False) -> Plan:
     """Plan a job. A wrong job file is found here, before anything is written, even a lock.
+
+    Args:
+        spec: the job.
+        only_rejected: only try rejected rows again.
 
     Raises:
         UserError: the job file does not fit the source, the models or the sink.
@@ -88,7 +99,7 @@ def prepare(spec: JobSpec) -> Plan:
         from jobs.execute import pipeline
 
         pipeline.check_runner(spec.runner)
-    plan = planning.make(spec)
+    plan = planning.make(spec, only_rejected)
     fit.check(plan, from_hub=True)
     return plan
 

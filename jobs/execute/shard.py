@@ -94,7 +94,8 @@ def execute_shard(
         Stopped: the run was asked to stop.
     """
     before = sink.entry(shard.slot)
-    if before is not None and before.shard == shard.id and before.fingerprint == plan.fingerprint:
+    is_done = before is not None and before.shard == shard.id and before.fingerprint == plan.fingerprint
+    if before is not None and is_done and before.attempts >= (plan.attempts or {}).get(shard.slot, 0):
         return before
     older = older or OlderRows(plan, sink, stop)
     reused = columns.find(plan, shard, before)

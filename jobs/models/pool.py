@@ -61,8 +61,11 @@ def load(task: TaskPlan) -> Annotator:
 
                 options, limit, column = task.spec.options, task.spec.max_tokens, task.spec.adapter_column
                 annotator = RowAnnotator(module, options, model, limit, column, task.numbers)
-    columns = task.spec.reads
-    return lambda batch: annotator(with_fields(batch, columns))
+    columns = list(dict.fromkeys(task.spec.reads))
+    if not columns:
+        return annotator
+    # Only these: rows take over results of rows that are equal in them, so a task must not depend on another column.
+    return lambda batch: annotator(with_fields(batch, columns).select(columns))
 
 
 def _key(task: TaskPlan) -> str:

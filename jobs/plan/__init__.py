@@ -151,6 +151,7 @@ class Plan:
         donors: slots of published entries whose rows the shards to do may take results from.
         left_out: source files without a shard: after `source.limit`, or ruled out by what a table's log says.
         layouts: layouts of source files, to be kept by whoever holds the sink; not in the file of the plan.
+        attempts: of a run that only tries rejected rows again: slot of each of their shards -> number of the attempt.
     """
 
     run_id: str
@@ -168,6 +169,7 @@ class Plan:
     lease: int = 0
     donors: tuple[str, ...] = ()
     left_out: frozenset[str] = frozenset()
+    attempts: Mapping[str, int] | None = None
     layouts: Layouts | None = field(default=None, compare=False, repr=False)
 
     @property
@@ -209,6 +211,7 @@ class Plan:
             "lease": self.lease,
             "donors": list(self.donors),
             "left_out": sorted(self.left_out),
+            "attempts": None if self.attempts is None else dict(self.attempts),
         }
         # A shard a line: with an indent, or with `asdict`, 100,000 of them take ten times as long.
         shards = ",\n  ".join(json.dumps({key: getattr(shard, key) for key in _SHARD}) for shard in self.shards)
@@ -251,4 +254,5 @@ class Plan:
             lease=data["lease"],
             donors=tuple(data["donors"]),
             left_out=frozenset(data["left_out"]),
+            attempts=data["attempts"],
         )

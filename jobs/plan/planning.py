@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from jobs import source
 from jobs.models import fit
-from jobs.plan import Plan, TaskPlan, fingerprint, task_plans, todo
+from jobs.plan import Plan, TaskPlan, again, fingerprint, task_plans, todo
 from jobs.plan.fingerprint import Fingerprint
 from jobs.reuse import donors
 from jobs.review import place
@@ -29,19 +29,23 @@ from transforms.options import column_kinds
 CHUNK_ROWS = {"cpu": 1024, "cuda": 16_384, "mps": 8192}
 
 
-def make(spec: JobSpec) -> Plan:
+def make(spec: JobSpec, only_rejected: bool = False) -> Plan:
     """Make a plan from a job file: list the source, pin the models, check that all fit, find what is done.
 
     Loads no weights and writes nothing.
+
+    Args:
+        spec: the job.
+        only_rejected: only try rejected rows again.
 
     Raises:
         UserError: the job file does not fit the source, the models or the sink.
         SourceError: a source file cannot be read.
     """
-    return against_sink(spec)[0]
+    return against_sink(spec, only_rejected)[0]
 
 
-def against_sink(spec: JobSpec) -> tuple[Plan, FolderSink]:
+def against_sink(spec: JobSpec, only_rejected: bool = False) -> tuple[Plan, FolderSink]:
     """A plan as `make` makes it, and the sink whose ledger it was compared with."""
     sink = open_sink(spec.sink)
     try:
@@ -95,6 +99,7 @@ def against_sink(spec: JobSpec) -> tuple[Plan, FolderSink]:
         todo={},
         chunk_rows=max(CHUNK_ROWS.values()),
         layouts=known_layouts,
+        attempts={} if only_rejected else None,
     )
     plan = refresh(plan, sink)
     fit.check(plan)
@@ -108,8 +113,12 @@ def refresh(plan: Plan, sink: Sink) -> Plan:
         SpecError: the run would leave fewer rows of a source file than are published, or this machine lacks a device.
         ModelError: an engine is not installed, or cannot compute the dtype.
     """
-    plan = todo.subtract(plan, sink.entries(plan))
-    plan = todo.with_moved(plan, sink.moved(plan))
+    if plan.attempts is None:
+        plan = todo.subtract(plan, sink.entries(plan))
+        plan = todo.with_moved(plan, sink.moved(plan))
+    else:
+        plan = again.select(plan, sink.published_entries(), sink.entries(plan))
+        plan = again.without(plan, sink.moved(plan))
     plan = replace(plan, donors=donors.find(plan, sink.donor_entries() if plan.todo else {}))
     if plan.todo:
         is_here = plan.spec.runner.name == "local"

@@ -67,7 +67,7 @@ def _reason(
             return NEW
         return REST if shard.version in versions[shard.key] else CHANGED
     if entry.version != shard.version:
-        if not _is_copy(entry, shard):
+        if not is_copy(entry, shard):
             return CHANGED
         shard = replace(shard, version=entry.version)
     if not plan.fingerprint.accepts(entry.fingerprint, plan.spec.sink.on_model_change == "keep"):
@@ -89,7 +89,7 @@ def _compacted(
     return {shard.slot: COMPACTED for shard in shards if shard.slot in reasons and shard.key in found}
 
 
-def _is_copy(entry: Entry, shard: Shard) -> bool:
+def is_copy(entry: Entry, shard: Shard) -> bool:
     """Whether a file with a new modification time (a copied lake) has the content that was enriched."""
     if entry.content is None or content.size(entry.version) != content.size(shard.version):
         return False

@@ -47,6 +47,8 @@ class Report:
         attempts: runs since the last one that finished, this one included.
         shards_done: shards that these attempts enriched.
         rows_reused: rows whose values were taken from older part files.
+        rows_given_up: rejected rows that were tried as often as `errors.max_attempts` allows, in a run that only tries
+            rejected rows again.
         rows_removed: rows taken from the sink because their source files are gone (`on_vanished: remove`).
         rows_vanished: rows that are still in the sink although their source files are gone.
         rows_drawn: rows that were drawn for people to label (`review`).
@@ -72,6 +74,7 @@ class Report:
     attempts: int = 1
     shards_done: int = 0
     rows_reused: int = 0
+    rows_given_up: int = 0
     rows_removed: int = 0
     rows_vanished: int = 0
     rows_drawn: int = 0

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from jobs.audit import record as audits
 from jobs.hub import session
+from jobs.plan.again import given_up
 from jobs.report import FINISHED, HELD, STOPPED, Report, Status, details, history
 from jobs.report.observer import look
 from jobs.store import requests
@@ -112,6 +113,7 @@ def record(
         attempts=len(attempts),
         shards_done=len(own),
         rows_reused=sum(entry.rows_reused for entry in own),
+        rows_given_up=0 if plan.attempts is None else given_up(plan, entries.values()),
         rows_removed=sum(entry.rows_out for entry in removed if entry.key not in keys),
         # A limited run does not list every file, so it does not know which are gone.
         rows_vanished=0 if limited else sum(entry.rows_out for entry in entries.values() if entry.key not in keys),

@@ -67,6 +67,29 @@ def nothing_new(shards_done: int, shards: int, rows_removed: int) -> str:
     return f"Nothing was new: {empty}{were(shards - shards_done, 'shard')} done before{removed}."
 
 
+def nothing_rejected(rows_given_up: int, max_attempts: int) -> str:
+    """A run that found no rejected rows to try again as a sentence.
+
+    Args:
+        rows_given_up: rejected rows that were tried as often as allowed.
+        max_attempts: how often that is.
+    """
+    if rows_given_up:
+        return f"No rejected rows were tried again. {left_alone(rows_given_up, max_attempts)}"
+    return (
+        "No rejected rows were tried again: a task rejected none of the finished shards' rows. Changed files, models "
+        "and options wait for a run without --only-rejected, and rows that cannot be read for a change of their file."
+    )
+
+
+def left_alone(rows_given_up: int, max_attempts: int) -> str:
+    """Rejected rows that are not tried again as a sentence."""
+    return (
+        f"{were(rows_given_up, 'rejected row').capitalize()} tried {count(max_attempts, 'time')} and "
+        f"{'is' if rows_given_up == 1 else 'are'} left alone; errors.max_attempts allows no more."
+    )
+
+
 def clock(time: datetime, timezone: str = "UTC") -> str:
     """A time in a time zone: `2026-11-25 02:15 CET`.
 

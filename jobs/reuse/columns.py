@@ -24,15 +24,9 @@ def find(plan: Plan, shard: Shard, before: Entry | None) -> dict[str, str]:
     Returns:
         Column of the plan -> column of the file with the same values.
     """
-    if before is None or before.shard != shard.id or not before.in_order or before.rows_rejected > _unreadable(before):
+    if before is None or before.shard != shard.id or not before.in_order or before.rows_broken > 0:
         return {}
     return plan.fingerprint.reusable(before.fingerprint)
-
-
-def _unreadable(entry: Entry) -> int:
-    """Rows that were rejected while they were read."""
-    rejects = (entry.findings or {}).get("rejects", {})
-    return sum(rows for reason, rows in rejects.items() if reason.startswith("source: "))
 
 
 @contextmanager

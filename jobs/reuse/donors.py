@@ -42,13 +42,14 @@ def find(plan: Plan, published: Mapping[str, Entry]) -> tuple[str, ...]:
         plan: the run, with what is to do.
         published: the entries that readers see, by slot.
     """
-    if not plan.todo or plan.spec.sink.reuse == "files":
+    if not plan.todo or (plan.spec.sink.reuse == "files" and plan.attempts is None):
         return ()
     wanted = {value for _, value in plan.fingerprint.tasks}
     shards = {shard.slot: shard for shard in plan.shards}
     keys = {shard.key for shard in plan.shards}
     replaced = {shard.key for shard in plan.shards_todo}
-    limited = plan.spec.source.limit is not None
+    # Such runs do not list every file, so they do not know which are gone.
+    is_partial = plan.spec.source.limit is not None or plan.attempts is not None
     useful, gone = [], []
     for slot, entry in published.items():
         if not entry.rows_out or wanted.isdisjoint(value for _, value in entry.fingerprint.tasks):
@@ -59,7 +60,7 @@ def find(plan: Plan, published: Mapping[str, Entry]) -> tuple[str, ...]:
             continue
         if entry.key in replaced:
             useful.append(entry)
-        elif entry.key not in keys and not limited:
+        elif entry.key not in keys and not is_partial:
             gone.append(entry)
     room = _rows(plan)
     for entry in sorted(gone, key=lambda entry: (entry.time, entry.slot), reverse=True):

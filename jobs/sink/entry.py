@@ -60,6 +60,7 @@ class Entry:
         rows_reused: rows of which at least one column was not computed again.
         pieces: of a table, where its rows are in part files that it shares with other shards; `part` is the first one.
         in_table: whether its rows are published in a table; then `pieces` has all of them.
+        attempts: how often its rejected rows were tried again (`run --only-rejected`).
     """
 
     # A key that is unknown is from another version, which may mean other things by the known ones.
@@ -89,6 +90,7 @@ class Entry:
     rows_reused: int = 0
     pieces: tuple[Piece, ...] = ()
     in_table: bool = False
+    attempts: int = 0
 
     @property
     def places(self) -> tuple[Piece, ...]:
@@ -105,6 +107,12 @@ class Entry:
         """The files that it has alone, below the sink."""
         own = [] if self.in_table else [self.part]
         return own + ([self.rejected] if self.rejected is not None else [])
+
+    @property
+    def rows_broken(self) -> int:
+        """Rejected rows that could be read and made a task fail."""
+        rejects = (self.findings or {}).get("rejects", {})
+        return self.rows_rejected - sum(rows for reason, rows in rejects.items() if reason.startswith("source: "))
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON."""

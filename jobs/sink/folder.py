@@ -182,8 +182,11 @@ class FolderSink:
 
         These are entries of a planned source file that belong to none of its planned shards (the file changed, or is
         cut differently), and those of files that are gone: always if the source is a table, whose log says what its
-        rows are, else with `on_vanished: remove`. A run with a limit ignores files after its limit.
+        rows are, else with `on_vanished: remove`. A run with a limit ignores files after its limit; one that only tries
+        rejected rows again removes nothing.
         """
+        if plan.attempts is not None:
+            return []
         slots = {shard.slot for shard in plan.shards}
         versions = {shard.key: shard.version for shard in plan.shards}
         limited = plan.spec.source.limit is not None
@@ -222,6 +225,8 @@ class FolderSink:
     def to_publish(self, plan: Plan) -> list[Entry]:
         """The staged entries that the commit of the plan publishes, by part file."""
         planned = {shard.slot: shard for shard in plan.shards}
+        if plan.attempts is not None:
+            planned = {slot: planned[slot] for slot in plan.attempts}
         staged = self.staged.read().values()
         return sorted((e for e in staged if _belongs(e, planned.get(e.slot), plan)), key=lambda entry: entry.part)
 
@@ -257,7 +262,7 @@ class FolderSink:
         else:
             self._publish_table(record)
         left = {slot: entry for slot, entry in staged.items() if slot not in set(wanted)}
-        if plan.spec.source.limit is None:
+        if plan.spec.source.limit is None and plan.attempts is None:
             # Staged by an earlier plan; not needed, because this plan covers the whole source.
             self._delete(self.staged.file(name) for entry in left.values() for name in entry.files)
             left = {}

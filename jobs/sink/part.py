@@ -191,6 +191,7 @@ class PartWriter:
             findings=self.observer.findings().to_json(),
             reused=reused,
             lease=self.plan.lease,
+            attempts=(self.plan.attempts or {}).get(shard.slot, 0),
             rows_reused=rows_reused if rows_reused is not None else self.rows.rows if reused else 0,
         )
         self.staged.write(entry)

@@ -30,6 +30,9 @@ class ErrorSpec(Section):
     max_fraction: float = Field(
         0.01, ge=0, le=1, description="maximum fraction of rejected rows; one row is always allowed, unless this is 0"
     )
+    max_attempts: int = Field(
+        3, ge=1, description="how often `nightscribe run --only-rejected` tries the rejected rows of a shard again"
+    )
 
 
 class RunnerSpec(Section):
