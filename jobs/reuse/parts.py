@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -37,6 +38,23 @@ _BITS = np.uint64(32)
 _ROW = np.uint64((1 << 32) - 1)
 
 
+@dataclass(frozen=True)
+class RowGroup:
+    """A row group that has rows of a piece.
+
+    Attributes:
+        number: its number in the part file.
+        start: its first row in the file.
+        first: the first row of the piece in it, in the file.
+        last: one past the last of them.
+    """
+
+    number: int
+    start: int
+    first: int
+    last: int
+
+
 class Parts:
     """The part files of some entries.
 
@@ -54,9 +72,10 @@ class Parts:
         for number, (entry, _) in enumerate(self.pieces):
             self.numbers[entry.slot].append(number)
         self.files: OrderedDict[str, tuple[BinaryIO, pq.ParquetFile]] = OrderedDict()
-        self.missing: set[str] = set()
-        self.cache: OrderedDict[tuple[int, int, tuple[str, ...]], pa.RecordBatch] = OrderedDict()
+        self.layouts: dict[int, list[RowGroup]] = {}
+        self.cache: OrderedDict[tuple[str, int, tuple[str, ...]], pa.RecordBatch] = OrderedDict()
         self.cached = 0
+        self.last: tuple[tuple[str, int, tuple[str, ...]], pa.Table] | None = None
 
     def hashes(self, group: Group) -> Iterator[tuple[np.ndarray[Any, Any], Numbers]]:
         """The rows of a group's entries, row group by row group: (hashes over the columns that it reads, names).
@@ -67,20 +86,19 @@ class Parts:
         for number in (number for slot in group.donors for number in self.numbers[slot]):
             if (file := self._file(number)) is None or (columns := self._columns(group, number, file)) is None:
                 continue
-            for i, start, first, last in _row_groups(file, self.pieces[number][1]):
+            for each in self._layout(number):
                 self.stop.check()
-                batch = self._read(file, number, i, columns).slice(first - start, last - first)
+                batch = self._read(file, number, each.number, columns).slice(
+                    each.first - each.start, each.last - each.first
+                )
                 batch = with_fields(batch, group.reads)
                 hashes = digest.rows([batch.column(column) for column in group.reads])
-                yield hashes, np.arange(first, last, dtype=np.uint64) + (np.uint64(number) << _BITS)
+                yield hashes, np.arange(each.first, each.last, dtype=np.uint64) + (np.uint64(number) << _BITS)
 
     def are_there(self, names: Numbers) -> np.ndarray[Any, np.dtype[np.bool_]]:
         """Whether the part file of each of these rows still exists."""
         numbers = (names >> _BITS).astype(np.int64)
-        for number in np.unique(numbers).tolist():
-            self._file(number)
-        gone = [number for number, (_, piece) in enumerate(self.pieces) if piece.part in self.missing]
-        return ~np.isin(numbers, gone)
+        return ~np.isin(numbers, [number for number in np.unique(numbers).tolist() if not self._layout(number)])
 
     def take(self, group: Group, names: Numbers) -> dict[str, pa.Array]:
         """The results of these rows: the column of a task -> a value for each row, in its type in the plan.
@@ -95,12 +113,11 @@ class Parts:
         pieces = [pa.RecordBatch.from_arrays([pa.nulls(0, field.type) for field in schema], schema=schema)]
         for number in np.unique(numbers).tolist():
             own = rows[numbers == number]
-            file = self._file(number)
-            assert file is not None, "the part file was there when `are_there` was called"
-            for i, start, first, last in _row_groups(file, self.pieces[number][1]):
-                low, high = np.searchsorted(own, [first, last])
+            for each in self._layout(number):
+                low, high = np.searchsorted(own, [each.first, each.last])
                 if low < high:
-                    pieces.append(self._results(group, number, i, schema).take(pa.array(own[low:high] - start)))
+                    results = self._results(group, number, each.number, schema)
+                    pieces.append(results.take(pa.array(own[low:high] - each.start)))
         found = pa.concat_batches(pieces)
         back = np.empty(len(order), np.int64)
         back[order] = np.arange(len(order))
@@ -112,20 +129,24 @@ class Parts:
         while self.files:
             self._close_one()
 
+    def _layout(self, number: int) -> list[RowGroup]:
+        """The row groups of a piece; none if its file does not exist."""
+        if number not in self.layouts:
+            file = self._file(number)
+            self.layouts[number] = [] if file is None else _row_groups(file, self.pieces[number][1])
+        return self.layouts[number]
+
     def _file(self, number: int) -> pq.ParquetFile | None:
         """The file of a piece; None if it does not exist or is no Parquet, and its rows must be computed."""
         entry, piece = self.pieces[number]
         if piece.part in self.files:
             self.files.move_to_end(piece.part)
             return self.files[piece.part][1]
-        if piece.part in self.missing:
-            return None
         try:
             stream = self.sink.open_part(piece.part) if entry.in_table else self.sink.open(entry)
             file = pq.ParquetFile(stream)
         except (FileNotFoundError, pa.ArrowInvalid) as error:
             LOG.warning("nothing is taken over from %s: %s", piece.part, error)
-            self.missing.add(piece.part)
             return None
         self.files[piece.part] = stream, file
         if len(self.files) > FILES:
@@ -159,7 +180,7 @@ class Parts:
     def _read(self, file: pq.ParquetFile, number: int, i: int, columns: Mapping[str, str | None]) -> pa.RecordBatch:
         """Columns of a row group, in the types of the source."""
         there = [name for name in columns if name in file.schema_arrow.names]
-        table = file.read_row_group(i, columns=there)
+        table = self._decoded(file, self.pieces[number][1].part, i, tuple(there))
         rows = file.metadata.row_group(i).num_rows
         types = {name: self.plan.source.schema.field(name).type for name in columns}
         arrays = [
@@ -170,17 +191,25 @@ class Parts:
         ]
         return pa.RecordBatch.from_arrays(arrays, list(columns))
 
+    def _decoded(self, file: pq.ParquetFile, part: str, i: int, names: tuple[str, ...]) -> pa.Table:
+        """Columns of a row group; the last one is kept, because the pieces of a table's file follow each other."""
+        if self.last is None or self.last[0] != (part, i, names):
+            self.last = (part, i, names), file.read_row_group(i, columns=list(names))
+        return self.last[1]
+
     def _results(self, group: Group, number: int, i: int, schema: pa.Schema) -> pa.RecordBatch:
         """The results of the tasks for a row group."""
-        key = number, i, group.tasks
+        entry, piece = self.pieces[number]
+        columns = {value: into for into, value in entry.fingerprint.tasks}
+        names = tuple(columns[value] for value in group.hashes)
+        # Two groups may give the same column other names.
+        key = piece.part, i, (*names, *group.tasks)
         if key in self.cache:
             self.cache.move_to_end(key)
             return self.cache[key]
         file = self._file(number)
-        assert file is not None
-        columns = {value: into for into, value in self.pieces[number][0].fingerprint.tasks}
-        names = [columns[value] for value in group.hashes]
-        table = file.read_row_group(i, columns=names)
+        assert file is not None, "the part file was there when `are_there` was called"
+        table = file.read_row_group(i, columns=list(names))
         # Parquet holds a fixed-size list as a list.
         arrays = [_whole(table.column(name)).cast(field.type) for name, field in zip(names, schema, strict=True)]
         batch = pa.RecordBatch.from_arrays(arrays, schema=schema)
@@ -191,15 +220,15 @@ class Parts:
         return batch
 
 
-def _row_groups(file: pq.ParquetFile, piece: Piece) -> Iterator[tuple[int, int, int, int]]:
-    """The row groups of a piece: (number, its first row in the file, first and one past the last row of the piece)."""
-    start = 0
+def _row_groups(file: pq.ParquetFile, piece: Piece) -> list[RowGroup]:
+    found, start = [], 0
     for i in range(file.metadata.num_row_groups):
         stop = start + file.metadata.row_group(i).num_rows
         first, last = max(start, piece.first_row), min(stop, piece.first_row + piece.rows)
         if first < last:
-            yield i, start, first, last
+            found.append(RowGroup(i, start, first, last))
         start = stop
+    return found
 
 
 def _whole(column: pa.ChunkedArray) -> pa.Array:
