@@ -46,10 +46,8 @@ def find(plan: Plan, published: Mapping[str, Entry]) -> tuple[str, ...]:
         return ()
     wanted = {value for _, value in plan.fingerprint.tasks}
     shards = {shard.slot: shard for shard in plan.shards}
-    keys = {shard.key for shard in plan.shards}
+    keys = {shard.key for shard in plan.shards} | plan.left_out
     replaced = {shard.key for shard in plan.shards_todo}
-    # Such runs do not list every file, so they do not know which are gone.
-    is_partial = plan.spec.source.limit is not None or plan.attempts is not None
     useful, gone = [], []
     for slot, entry in published.items():
         if not entry.rows_out or wanted.isdisjoint(value for _, value in entry.fingerprint.tasks):
@@ -60,7 +58,8 @@ def find(plan: Plan, published: Mapping[str, Entry]) -> tuple[str, ...]:
             continue
         if entry.key in replaced:
             useful.append(entry)
-        elif entry.key not in keys and not is_partial:
+        # A run that only tries rejected rows again does not list the others.
+        elif entry.key not in keys and plan.attempts is None:
             gone.append(entry)
     room = _rows(plan)
     for entry in sorted(gone, key=lambda entry: (entry.time, entry.slot), reverse=True):
