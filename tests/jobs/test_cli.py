@@ -109,8 +109,8 @@ def test_usage_errors_exit_2():
 def test_an_unexpected_exception_is_reported_in_one_sentence_and_with_a_traceback_on_request(tmp_path, job):
     program = (
         "import sys; from jobs import cli; from jobs.plan import planning\n"
-        "def make(spec): raise ZeroDivisionError('by\\nnothing')\n"
-        "planning.make = make; sys.exit(cli.main(['plan', 'job.yaml']))"
+        "def against_sink(spec): raise ZeroDivisionError('by\\nnothing')\n"
+        "planning.against_sink = against_sink; sys.exit(cli.main(['plan', 'job.yaml']))"
     )
     words = [sys.executable, "-c", program]
     told = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, check=False)
