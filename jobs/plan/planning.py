@@ -70,7 +70,7 @@ def against_sink(spec: JobSpec, only_rejected: bool = False) -> tuple[Plan, Fold
     place.check(spec)
     if sink.table is not None and spec.sink.partition_by is None:
         # A table that exists is partitioned already; a new one is partitioned as the source is.
-        columns = planned_source.partition_columns if sink.table.seen is None else sink.table.seen.partition_columns
+        columns = planned_source.divided_by if sink.table.seen is None else sink.table.seen.partition_columns
         spec = spec.model_copy(update={"sink": spec.sink.model_copy(update={"partition_by": list(columns)})})
         sink = open_sink(spec.sink, sink.store)
     known = owned.outputs if owned is not None else {}

@@ -84,7 +84,7 @@ def groups(plan: Plan, entries: Sequence[Entry]) -> list[Group]:
     reads = _reads(plan)
     found: dict[tuple[tuple[str, ...], tuple[str, ...]], list[tuple[str, str]]] = {}
     for into, value in plan.fingerprint.tasks:
-        slots = tuple(entry.slot for entry in entries if value in dict(map(reversed, entry.fingerprint.tasks)))
+        slots = tuple(entry.slot for entry in entries if any(value == own for _, own in entry.fingerprint.tasks))
         if slots:
             found.setdefault((reads[into], slots), []).append((into, value))
     return [

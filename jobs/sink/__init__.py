@@ -53,6 +53,10 @@ class Sink(Protocol):
         """Open the part file of an entry for reading."""
         ...
 
+    def open_part(self, name: str) -> BinaryIO:
+        """Open a published part file by its name."""
+        ...
+
     def superseded(self, plan: Plan) -> list[Entry]:
         """Published entries that the commit of the plan removes together with their rows."""
         ...

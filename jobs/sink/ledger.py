@@ -131,7 +131,7 @@ class Ledger:
     def _with_files(self, entries: list[Entry]) -> list[Entry]:
         if sum(not self.is_elsewhere(entry) for entry in entries) > FEW:
             endings = (".parquet", names.REJECTED_ENDING, names.STAGED_ENDING)
-            exists = frozenset(self.store.find(endings, self.files)).__contains__
+            exists: Callable[[str], bool] = frozenset(self.store.find(endings, self.files)).__contains__
         else:
             exists = self.store.exists
         return [e for e in entries if self.is_elsewhere(e) or all(exists(self.file(name)) for name in e.files)]

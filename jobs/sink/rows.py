@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from typing import BinaryIO, Protocol
 
 import pyarrow as pa
@@ -27,7 +27,7 @@ class Parts(Protocol):
 
 def batches(
     sink: Parts, entry: Entry, columns: Sequence[str] | None = None, batch_rows: int = BATCH_ROWS
-) -> Iterator[pa.RecordBatch]:
+) -> Generator[pa.RecordBatch, None, None]:
     """The rows of an entry, in order.
 
     Args:

@@ -88,12 +88,10 @@ class HubStore(Store):
         found = {path[len(inside) :].split("/")[0] for path in self._look().files if path.startswith(inside)}
         return sorted(f"{folder}/{name}" for name in found)
 
-    def find(self, ending: str | tuple[str, ...]) -> list[str]:
-        """Names of all files below the store that end like this, or like one of these, sorted."""
-        start = len(self.path(""))
-        return sorted(
-            path[start:] for path in self._look().files if path.startswith(self.path("")) and path.endswith(ending)
-        )
+    def find(self, ending: str | tuple[str, ...], folder: str = "") -> list[str]:
+        """Names of all files below a folder that end like this, or like one of these, sorted."""
+        start, inside = len(self.path("")), self.path(f"{folder}/" if folder else "")
+        return sorted(path[start:] for path in self._look().files if path.startswith(inside) and path.endswith(ending))
 
     def exists(self, name: str) -> bool:
         """Whether there is a file of that name."""

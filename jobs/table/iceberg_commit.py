@@ -41,7 +41,7 @@ def create(catalog: Catalog, name: str, schema: pa.Schema, partition_by: Sequenc
                         spec.add_identity(column)
             # Part files have no field ids; columns are found by their names.
             mapping = transaction.table_metadata.schema().name_mapping.model_dump_json()
-            transaction.set_properties(**{TableProperties.DEFAULT_NAME_MAPPING: mapping})
+            transaction.set_properties({TableProperties.DEFAULT_NAME_MAPPING: mapping})
 
     _explained(name, make)
 
@@ -69,8 +69,8 @@ def commit(
             update.union_by_name(Catalog._convert_schema_if_needed(schema))
         if transaction.table_metadata.name_mapping() is None:
             mapping = transaction.table_metadata.schema().name_mapping.model_dump_json()
-            transaction.set_properties(**{TableProperties.DEFAULT_NAME_MAPPING: mapping})
-        transaction.set_properties(**{COMMIT: properties[COMMIT]})
+            transaction.set_properties({TableProperties.DEFAULT_NAME_MAPPING: mapping})
+        transaction.set_properties({COMMIT: properties[COMMIT]})
         if add or remove:
             with transaction.update_snapshot(snapshot_properties=dict(properties)).overwrite() as snapshot:
                 for each in add:

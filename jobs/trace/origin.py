@@ -245,4 +245,4 @@ def _row(match: Match) -> tuple[dict[str, Any], dict[str, str]]:
 
 
 def _last(row: Mapping[str, Any], ending: str) -> str | None:
-    return next((name for name in reversed(row) if name.endswith(ending)), None)
+    return next((name for name in reversed(list(row)) if name.endswith(ending)), None)
