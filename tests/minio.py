@@ -131,3 +131,11 @@ def _free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
+
+
+if __name__ == "__main__":
+    # Builds the binary, before tests with a time limit need it.
+    try:
+        print(f"minio: {_binary()}")
+    except pytest.skip.Exception as reason:
+        print(f"minio: {reason}")
