@@ -119,7 +119,8 @@ def refresh(plan: Plan, sink: Sink) -> Plan:
     else:
         plan = again.select(plan, sink.published_entries(), sink.entries(plan))
         plan = again.without(plan, sink.moved(plan))
-    plan = replace(plan, donors=donors.find(plan, sink.donor_entries() if plan.todo else {}))
+    found = donors.find(plan, sink.donor_entries(), sink.moved_files()) if plan.todo else ()
+    plan = replace(plan, donors=found)
     if plan.todo:
         is_here = plan.spec.runner.name == "local"
         tasks = tuple(task_plans.choose(task, i, is_here) for i, task in enumerate(plan.tasks))

@@ -6,7 +6,7 @@ split, renamed or copied files. So a lake that grows by a file a night looks at 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from jobs.plan import Plan
@@ -35,12 +35,13 @@ class Group:
     donors: tuple[str, ...]
 
 
-def find(plan: Plan, published: Mapping[str, Entry]) -> tuple[str, ...]:
+def find(plan: Plan, published: Mapping[str, Entry], moved: Collection[str] = ()) -> tuple[str, ...]:
     """The slots of the entries that shards to do may take rows from, in a fixed order.
 
     Args:
         plan: the run, with what is to do.
-        published: the entries that readers see, by slot.
+        published: the entries that readers see, by slot, as `Sink.donor_entries` gives them.
+        moved: source files of the rows that the entry without a shard stands for.
     """
     if not plan.todo or (plan.spec.sink.reuse == "files" and plan.attempts is None):
         return ()
@@ -56,10 +57,11 @@ def find(plan: Plan, published: Mapping[str, Entry]) -> tuple[str, ...]:
         shard = shards.get(slot)
         if shard is not None and columns.find(plan, shard, entry):
             continue
-        if entry.key in replaced:
+        of = {entry.key} if entry.shard else moved
+        if not replaced.isdisjoint(of):
             useful.append(entry)
         # A run that only tries rejected rows again does not list the others.
-        elif entry.key not in keys and plan.attempts is None:
+        elif not keys.issuperset(of) and plan.attempts is None:
             gone.append(entry)
     room = _rows(plan)
     for entry in sorted(gone, key=lambda entry: (entry.time, entry.slot), reverse=True):

@@ -164,14 +164,16 @@ class Parts:
         None if the file lacks one of them.
         """
         source = self.plan.source
-        folders = partition(self.pieces[number][0].key)
+        entry = self.pieces[number][0]
+        # An entry without a shard has rows of many source files, and compaction leaves partition columns out.
+        folders = partition(entry.key) if entry.shard else None
         found: dict[str, str | None] = {}
         for column in group.reads:
             name = column if column in source.schema.names else column.split(".")[0]
             # What `prepare` has made of the value of a folder is not known any more.
             if name in file.schema_arrow.names:
                 found[name] = None
-            elif name in source.partition_columns and source.prepare_version is None:
+            elif folders is not None and name in source.partition_columns and source.prepare_version is None:
                 found[name] = folders.get(name)
             else:
                 return None

@@ -41,6 +41,10 @@ class Sink(Protocol):
         """The entries whose rows results can be taken from, by slot."""
         ...
 
+    def moved_files(self) -> set[str]:
+        """Source files whose rows another writer has moved; one of `donor_entries` stands for all these rows."""
+        ...
+
     def entry(self, slot: str) -> Entry | None:
         """The entry of one slot."""
         ...

@@ -126,6 +126,10 @@ class FolderSink:
         known = {slot: entry for slot, entry in found.items() if slot not in moved}
         return known | ({} if (one := self.table.view.rewritten) is None else {one.slot: one})
 
+    def moved_files(self) -> set[str]:
+        """Source files whose rows another writer has moved to other files of the table."""
+        return set() if self.table is None else {entry.key for entry in self.table.view.moved.values()}
+
     def entry(self, slot: str) -> Entry | None:
         """The entry of one slot."""
         if self.table is not None:
