@@ -77,7 +77,7 @@ def _stored(counts: Mapping[str, int]) -> str:
     """Requests to object stores by kind: they are billed by it."""
     kinds = {"lists": "listing", "heads": "HEAD", "gets": "GET", "puts": "PUT", "deletes": "DELETE"}
     told = ", ".join(count(counts[name], noun) for name, noun in kinds.items() if counts.get(name))
-    return f"{told}; {size(counts['received'])} read, {size(counts['sent'])} written"
+    return f"{told}; {size(counts.get('received', 0))} read, {size(counts.get('sent', 0))} written"
 
 
 def shards_done(numbers: Mapping[str, Any]) -> int:
