@@ -137,5 +137,5 @@ if __name__ == "__main__":
     # Builds the binary, before tests with a time limit need it.
     try:
         print(f"minio: {_binary()}")
-    except pytest.skip.Exception as reason:
+    except unittest.SkipTest as reason:
         print(f"minio: {reason}")

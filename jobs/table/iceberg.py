@@ -6,6 +6,7 @@ Catalogs are configured as for every program with that package: `.pyiceberg.yaml
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -29,13 +30,14 @@ from pyiceberg.table.snapshots import Operation
 from pyiceberg.table.snapshots import Snapshot as Version
 from pyiceberg.transforms import IdentityTransform
 from pyiceberg.utils.config import Config
+from tenacity import Retrying, retry_if_exception, stop_after_attempt, wait_random_exponential
 
 from jobs.source.urls import reason
 from jobs.spec.table import iceberg_name
 from jobs.table import NONE_DELETED, Added, DataFile, Snapshot, iceberg_commit
 from jobs.table.columns import FIELD_ID, Column, inside, plain, renamed
 from jobs.table.rows import identity
-from transforms.errors import NightscribeError, SourceError, SpecError
+from transforms.errors import NightscribeError, SinkError, SourceError, SpecError
 
 # Delete files that are read concurrently.
 THREADS = 16
@@ -44,6 +46,22 @@ THREADS = 16
 SNAPSHOTS = 100
 
 EPOCH = date(1970, 1, 1)
+
+
+# What Arrow and the clients of catalogs say if a store or a catalog has no time now; Arrow repeats only some of these.
+_BUSY = re.compile(r"HTTP status (429|5\d\d)|slow.?down|too many requests|network.connection|timed? ?out|reset", re.I)
+
+
+def _is_busy(error: BaseException) -> bool:
+    return isinstance(error, SourceError | SinkError) and _BUSY.search(str(error)) is not None
+
+
+_AGAIN = Retrying(
+    retry=retry_if_exception(_is_busy),
+    stop=stop_after_attempt(5),
+    wait=wait_random_exponential(multiplier=0.2, max=5),
+    reraise=True,
+)
 
 
 @dataclass(frozen=True)
@@ -70,6 +88,9 @@ class Iceberg:
 
     def snapshot(self, version: int | None = None, timestamp: datetime | None = None) -> Snapshot | None:
         """A version of the table: see `jobs.table.Table`."""
+        return _AGAIN(self._look, version, timestamp)
+
+    def _look(self, version: int | None, timestamp: datetime | None) -> Snapshot | None:
         with self._explained():
             if (table := self.load()) is None:
                 return None
@@ -115,7 +136,7 @@ class Iceberg:
 
     def committed(self, commit: str) -> bool:
         """Whether the table has a commit: see `jobs.table.Table`."""
-        return iceberg_commit.committed(self._catalog(), self.name, commit)
+        return _AGAIN(iceberg_commit.committed, self._catalog(), self.name, commit)
 
     def _catalog(self) -> Catalog:
         # The package reads the environment once, when it is imported.
