@@ -10,67 +10,33 @@ from `commit.json`. Readers see the old part of a shard until the new one takes 
 
 from __future__ import annotations
 
-import json
-import re
 import uuid
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import asdict, dataclass, replace
+from dataclasses import replace
 from functools import partial
-from pathlib import PurePosixPath
 from typing import BinaryIO
 
-import pyarrow as pa
-import pyarrow.parquet as pq
-from pydantic import TypeAdapter
-
 from jobs.plan import Plan
+from jobs.sink import commit as commits
+from jobs.sink.commit import Commit
 from jobs.sink.entry import Entry
 from jobs.sink.fewer import refuse_fewer_rows
 from jobs.sink.ledger import Ledger
-from jobs.sink.part import SOURCE, PartWriter
+from jobs.sink.orphans import delete_orphans, part_name
+from jobs.sink.part import PartWriter
 from jobs.sink.published import NO_CHANGES, Changes
 from jobs.sink.repository import Mirror
 from jobs.sink.rewriting import Rewritten, check_moved
 from jobs.sink.table import TablePublisher
 from jobs.source import Shard
 from jobs.source.content import content_hash
-from jobs.source.shard import TABLE
 from jobs.spec import SinkSpec
 from jobs.store import Store, names
-from transforms.errors import SinkBusy, UnreadableSink
-
-# File names as `part_name` makes them. Files with other names, or with another origin in their footer, are not touched.
-PART = re.compile(r"-[0-9a-f]{8}-(\d+)\.parquet$")
 
 # Concurrent requests to an object store.
 THREADS = 16
-
-# Columns that the rejected files of version 0.1.0 ended with.
-OLD_REJECTED = ["_task", "_error_type", "_message", "_raw"]
-
-
-@dataclass(frozen=True)
-class _Commit:
-    """The steps of a commit that has begun.
-
-    Attributes:
-        publish: slots of the staged entries that are published.
-        remove: slots of the published entries that are removed.
-        run_id: the run that commits.
-        lease: number of its lease.
-        id: names the commit in the table of the sink.
-    """
-
-    publish: list[str]
-    remove: list[str]
-    run_id: str
-    lease: int
-    id: str = ""
-
-
-_COMMIT = TypeAdapter(_Commit)
 
 
 class FolderSink:
@@ -258,9 +224,8 @@ class FolderSink:
         wanted = [entry.slot for entry in self.to_publish(plan)]
         if not plan.spec.sink.allow_fewer_rows:
             refuse_fewer_rows(self.published.read(look=False), after, removed)
-        record = _Commit(wanted, sorted(gone), plan.run_id, plan.lease, uuid.uuid4().hex)
-        if not self.store.put_if_absent(names.COMMIT, json.dumps(asdict(record)).encode()):
-            raise SinkBusy(f"sink.path {self.store.url!r} is being committed by another run; run again when it is done")
+        record = Commit(wanted, sorted(gone), plan.run_id, plan.lease, uuid.uuid4().hex)
+        commits.begin(self.store, record)
         if self.table is None:
             self._finish_commit()
         else:
@@ -272,7 +237,7 @@ class FolderSink:
             left = {}
         self.staged.keep_only(left)
         if self.table is None:
-            self._delete_orphans()
+            delete_orphans(self.store, self.published.read(look=False).values())
         return removed
 
     def recover(self) -> None:
@@ -281,13 +246,13 @@ class FolderSink:
             self._finish_commit()
         else:
             self.table.forget_dropped()
-            if (record := self._record()) is not None:
+            if (record := commits.begun(self.store)) is not None:
                 with suppress(Rewritten):
                     self._publish_table(record)
         self.staged.tidy()
 
     def _finish_commit(self) -> None:
-        if (record := self._record()) is None:
+        if (record := commits.begun(self.store)) is None:
             return
         staged, published = self.staged.read(look=False), self.published.read(look=False)
         put = {slot: staged[slot] for slot in record.publish if slot in staged}
@@ -310,9 +275,9 @@ class FolderSink:
             list(threads.map(commit_file, sorted(steps)))
         self.published.update(put.values(), gone)
         # Only then the staged entries, which are needed to finish a commit that has begun.
-        self.store.delete(names.COMMIT)
+        commits.end(self.store)
 
-    def _publish_table(self, record: _Commit) -> None:
+    def _publish_table(self, record: Commit) -> None:
         """Publish into the table.
 
         Raises:
@@ -323,9 +288,9 @@ class FolderSink:
             self.table.publish(record.id, record.publish, record.remove, record.run_id)
         except Rewritten:
             self.table.give_up()
-            self.store.delete(names.COMMIT)
+            commits.end(self.store)
             raise
-        self.store.delete(names.COMMIT)
+        commits.end(self.store)
 
     def _move(self, entry: Entry, before: Entry | None) -> None:
         for name in reversed(entry.files):
@@ -336,59 +301,12 @@ class FolderSink:
         for name in files:
             self.store.delete(name)
 
-    def _record(self) -> _Commit | None:
-        """The commit that has begun.
-
-        Raises:
-            UnreadableSink: its file is damaged.
-        """
-        if not self.store.exists(names.COMMIT):
-            return None
-        try:
-            return _COMMIT.validate_json(self.store.get(names.COMMIT))
-        except ValueError as error:
-            raise UnreadableSink(
-                f"{self.store.url}/{names.COMMIT} is damaged, so that the interrupted commit cannot be finished; "
-                f"restore the file, or delete it and run the same job again, which enriches what is missing"
-            ) from error
-
     def _committing(self) -> dict[str, Entry]:
         """Entries of an interrupted commit: some of their files are staged, some are in place already."""
-        if (record := self._record()) is None:
+        if (record := commits.begun(self.store)) is None:
             return {}
         staged = self.staged.read(look=False)
         return {slot: staged[slot] for slot in record.publish if slot in staged}
-
-    def _delete_orphans(self) -> None:
-        """Delete our files that no entry names, left by a killed run of version 0.1.0 or a killed commit."""
-        known = {name for entry in self.published.read(look=False).values() for name in entry.files}
-        for name in self.store.find((".parquet", names.REJECTED_ENDING)):
-            if name not in known and not name.startswith(f"{names.FOLDER}/") and self._is_ours(name):
-                self.store.delete(name)
-
-    def _is_ours(self, name: str) -> bool:
-        """Whether this program wrote a file: its name follows from the source file that its footer names."""
-        part = name.removesuffix(names.REJECTED_ENDING).removeprefix(f"{names.REJECTED}/")
-        if (found := PART.search(part)) is None:
-            return False
-        try:
-            with self.store.open(name) as stream:
-                schema = pq.read_schema(stream)
-        except (pa.ArrowException, OSError):
-            return False
-        if (key := (schema.metadata or {}).get(SOURCE.encode())) is None:
-            return name.startswith(f"{names.REJECTED}/") and schema.names[-len(OLD_REJECTED) :] == OLD_REJECTED
-        shards = (Shard("", key.decode(), "", format_, int(found[1]), 0) for format_ in ("", TABLE))
-        return any(part_name(shard) == part for shard in shards)
-
-
-def part_name(shard: Shard) -> str:
-    """The part file of a shard below the sink, in the partition folder of its source file.
-
-    Part files of a table have its partition columns, which readers of `column=value` folders would find twice.
-    """
-    key = PurePosixPath(shard.key if shard.format != TABLE else shard.key.replace("=", "-"))
-    return (key.parent / f"{key.name.split('.')[0]}-{shard.slot[:8]}-{shard.start}.parquet").as_posix()
 
 
 def _belongs(entry: Entry, shard: Shard | None, plan: Plan) -> bool:

@@ -56,7 +56,7 @@ def make(root: str, shards: int) -> None:
     from jobs import spec
     from jobs.plan import planning
     from jobs.sink import Entry, open_sink, owner
-    from jobs.sink.folder import part_name
+    from jobs.sink.orphans import part_name
     from jobs.store import Store, lease
 
     store = Store(root)

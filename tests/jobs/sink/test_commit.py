@@ -18,8 +18,8 @@ from jobs.execute import shard as shards
 from jobs.models.pool import ModelPool
 from jobs.plan import planning
 from jobs.sink.fewer import shrunk
-from jobs.sink.folder import part_name
 from jobs.sink.ledger import Ledger
+from jobs.sink.orphans import part_name
 from jobs.source import Shard
 from jobs.source.formats import parquet
 from jobs.store import Store, lease, names
