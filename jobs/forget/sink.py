@@ -6,7 +6,7 @@ Enriched rows are read only: they follow the source. The counts of the ledger st
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -47,9 +47,13 @@ def enriched(spec: JobSpec, sink: FolderSink) -> list[Table]:
     """The part files, published and staged."""
     texts = Texts(spec.tasks)
     tables = []
-    parts = {p.part: entry for entry in sink.published_entries().values() if entry.in_table for p in entry.pieces}
-    for name, entry in parts.items() if sink.table is not None else ():
-        tables.append(parquet.in_store(sink.store, name, "enriched rows", texts, partition(entry.key)))
+    if sink.table is not None:
+        view = sink.table.view
+        owners = {piece.part: entry for entry in view.entries.values() for piece in entry.pieces}
+        # The ledger does not know the files into which another writer has moved rows.
+        for name, file in view.active.items():
+            folders = partition(owners[name].key) if name in owners else _texts(file.partition)
+            tables.append(parquet.in_store(sink.store, name, "enriched rows", texts, folders))
     for ledger in (sink.published, sink.staged):
         for entry in ledger.read().values():
             if entry.in_table:
@@ -59,6 +63,10 @@ def enriched(spec: JobSpec, sink: FolderSink) -> list[Table]:
             # A part file of a dataset may be on the Hub only.
             tables.append(replace(table, open=partial(sink.open, entry)) if ledger is sink.published else table)
     return tables
+
+
+def _texts(values: Mapping[str, Any]) -> dict[str, str | None]:
+    return {name: None if value is None else str(value) for name, value in values.items()}
 
 
 def changes(

@@ -5,6 +5,8 @@ Published rows only, so that a sink can be searched while a run writes it.
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import BinaryIO
@@ -18,6 +20,8 @@ from jobs.trace.files import File
 from jobs.trace.origin import Origin, origins
 from jobs.trace.search import matches
 from transforms.errors import SinkError, SpecError
+
+LOG = logging.getLogger(__name__)
 
 # A run that publishes meanwhile replaces files.
 ATTEMPTS = 3
@@ -49,9 +53,12 @@ def trace(sink: FolderSink, condition: str, limit: int) -> Traced:
         UnreadableSink: a file is damaged.
         SinkError: the files of the sink were replaced again and again.
     """
-    for _ in range(ATTEMPTS):
+    for attempt in range(ATTEMPTS):
         try:
-            if not (files := _files(sink)):
+            files = _files(sink)
+            if attempt == ATTEMPTS - 1:
+                files = _left(sink, files)
+            if not files:
                 if owner.read(sink.store) is None:
                     raise SpecError(
                         f"{sink.store.url!r} is no sink: it has no {names.LEDGER}; give the folder, the URL or the "
@@ -83,6 +90,20 @@ def _files(sink: FolderSink) -> list[File]:
             folders = partition(entry.key)
             found.append(File(name, (entry,), True, folders, partial(sink.store.open, name)))
     return found
+
+
+def _left(sink: FolderSink, files: Sequence[File]) -> list[File]:
+    """The files without those of a table that another writer has replaced by others and deleted."""
+    left = [each for each in files if each.rejected or not each.entries[0].in_table or sink.store.exists(each.name)]
+    if len(left) < len(files):
+        LOG.warning(
+            "another writer has rewritten and deleted %d of the %d files of %s; their rows are not traced until a run "
+            "writes them again",
+            len(files) - len(left),
+            len(files),
+            sink.store.url,
+        )
+    return left
 
 
 def _open(sink: FolderSink, entry: Entry, part: str) -> BinaryIO:
