@@ -212,8 +212,13 @@ class TablePublisher:
         for attempt in range(ATTEMPTS):
             if attempt:
                 time.sleep(PAUSE_S * 2 ** (attempt - 1) * random.uniform(0.5, 1))
-            if self.table.committed(transaction.commit):
-                return
+            try:
+                if self.table.committed(transaction.commit):
+                    return
+            except SinkError as error:
+                LOG.warning("%s; looking again", error)
+                failed = error
+                continue
             seen = self.look()
             if seen is None:
                 if transaction.schema is None:

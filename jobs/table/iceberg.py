@@ -121,7 +121,7 @@ class Iceberg:
 
     def create(self, schema: pa.Schema, partition_by: Sequence[str], location: str) -> None:
         """Create the table without rows: see `jobs.table.Table`."""
-        iceberg_commit.create(self._catalog(), self.name, schema, partition_by, location)
+        iceberg_commit.create(self._catalog, self.name, schema, partition_by, location)
 
     def commit(
         self,
@@ -132,11 +132,11 @@ class Iceberg:
         properties: Mapping[str, str],
     ) -> int:
         """Add and remove files in one transaction: see `jobs.table.Table`."""
-        return iceberg_commit.commit(self._catalog(), self.name, add, remove, schema, seen, properties)
+        return iceberg_commit.commit(self._catalog, self.name, add, remove, schema, seen, properties)
 
     def committed(self, commit: str) -> bool:
         """Whether the table has a commit: see `jobs.table.Table`."""
-        return _AGAIN(iceberg_commit.committed, self._catalog(), self.name, commit)
+        return _AGAIN(iceberg_commit.committed, self._catalog, self.name, commit)
 
     def _catalog(self) -> Catalog:
         # The package reads the environment once, when it is imported.

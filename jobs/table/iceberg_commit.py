@@ -26,10 +26,13 @@ COMMIT = "nightscribe.commit"
 _T = TypeVar("_T")
 
 
-def create(catalog: Catalog, name: str, schema: pa.Schema, partition_by: Sequence[str], location: str) -> None:
+def create(
+    open_catalog: Callable[[], Catalog], name: str, schema: pa.Schema, partition_by: Sequence[str], location: str
+) -> None:
     """Create the table without rows, and its namespace; no effect if it exists."""
 
     def make() -> None:
+        catalog = open_catalog()
         if catalog.table_exists(name):
             return
         catalog.create_namespace_if_not_exists(name.rpartition(".")[0])
@@ -47,7 +50,7 @@ def create(catalog: Catalog, name: str, schema: pa.Schema, partition_by: Sequenc
 
 
 def commit(
-    catalog: Catalog,
+    open_catalog: Callable[[], Catalog],
     name: str,
     add: Sequence[Added],
     remove: Sequence[str],
@@ -58,7 +61,7 @@ def commit(
     """Add and remove files on top of a snapshot; as `Table.commit`."""
 
     def make() -> int:
-        table = catalog.load_table(name)
+        table = open_catalog().load_table(name)
         current = table.current_snapshot()
         if str(table.metadata.table_uuid) != seen.id or (current.snapshot_id if current else -1) != seen.version:
             raise Conflict(f"{name} has another snapshot than the one that this commit was made for")
@@ -84,12 +87,12 @@ def commit(
     return _explained(name, make)
 
 
-def committed(catalog: Catalog, name: str, commit: str) -> bool:
+def committed(open_catalog: Callable[[], Catalog], name: str, commit: str) -> bool:
     """Whether the last commit of a run has this id."""
 
     def look() -> bool:
         try:
-            return catalog.load_table(name).properties.get(COMMIT) == commit
+            return open_catalog().load_table(name).properties.get(COMMIT) == commit
         except NoSuchTableError:
             return False
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import sqlite3
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from pyiceberg.types import LongType, StringType
 
 from jobs.table import DataFile, Snapshot, Table, open_table, rows
 from tests.jobs.table import position_deletes
-from transforms.errors import SourceError, SpecError
+from transforms.errors import SinkError, SourceError, SpecError
 
 DAYS = [datetime.date(2024, 1, 1), datetime.date(2024, 1, 2)]
 
@@ -191,3 +192,15 @@ def test_files_of_other_programs_are_read_by_the_names_of_their_columns(catalog:
     (file,) = _snapshot().files
     assert file.key == str(tmp_path / "given.parquet").lstrip("/")
     assert _read(_snapshot()) == [{"key": 1, "day": DAYS[0], "s": {"a": 5}}]
+
+
+def test_a_catalog_whose_database_is_locked_is_named_when_a_commit_is_looked_for(
+    catalog: Catalog, tmp_path: Path
+) -> None:
+    catalog.create_table("ns.t", pa.schema([("id", pa.int64())]))
+    other = sqlite3.connect(tmp_path / "catalog.db")
+    other.execute("BEGIN EXCLUSIVE")
+    with pytest.raises(SinkError, match=r"'ns.t' cannot be written: .*database is locked"):
+        _table().committed("one")
+    other.close()
+    assert not _table().committed("one")
