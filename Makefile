@@ -23,13 +23,14 @@ export DO_NOT_TRACK := 1
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help demo test test-long lint format bench bench-gpu lock clean
+.PHONY: help demo test test-long test-engines lint format bench bench-gpu lock clean
 
 help:
 	@echo 'make demo    install and run `nightscribe demo`'
 	@echo 'make test    the tests; one of them: make test ARGS="tests/test_architecture.py -k one"'
 	@echo '             PROCESSES=2 runs two files of tests at a time'
 	@echo 'make test-long  the tests that wait for minutes, such as for an approval that nobody gives'
+	@echo 'make test-engines  the tests with Spark, which is downloaded once (300 MB); they need Java'
 	@echo 'make lint    ruff check, ruff format --check, mypy'
 	@echo 'make format  format the code and fix what ruff can fix'
 	@echo 'make bench   the benchmarks, with the peer libraries, 25 minutes on two cores; make bench ARGS=--quick'
@@ -45,10 +46,13 @@ demo: $(VENV)/installed-base
 	$(BIN)/nightscribe demo
 
 test: $(VENV)/installed-test
-	$(BIN)/python -m pytest $(SPREAD) $(if $(ARGS),$(ARGS),-m "not long")
+	$(BIN)/python -m pytest $(SPREAD) $(if $(ARGS),$(ARGS),-m "not long and not engines")
 
 test-long: $(VENV)/installed-test
 	$(BIN)/python -m pytest $(SPREAD) -m long
+
+test-engines: $(VENV)/installed-test
+	$(BIN)/python -m pytest -m engines tests/engines
 
 lint: $(VENV)/installed-dev
 	$(BIN)/ruff check .
