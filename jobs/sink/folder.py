@@ -182,7 +182,10 @@ class FolderSink:
         Raises:
             SinkError: it is unknown which rows of these files are of this sink.
         """
-        if self.table is None or plan.spec.sink.key or not (moved := self.table.view.moved):
+        if self.table is None or not (moved := self.table.view.moved):
+            return set()
+        if plan.spec.sink.key and not self.table.view.is_compacted:
+            # Rows of others are among them; those with the keys of new rows are replaced, wherever they are.
             return set()
         shards = {shard.slot: shard for shard in plan.shards}
         staged = {slot for slot, entry in self.staged.read().items() if _belongs(entry, shards.get(slot), plan)}

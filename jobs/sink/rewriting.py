@@ -66,10 +66,15 @@ class View:
     def rewritten(self) -> Entry | None:
         """An entry with the files that are not ours, which stands for `moved`; None if tasks or rows differ."""
         moved, others = list(self.moved.values()), sorted(self.active.keys() - self.ours)
-        if len({entry.fingerprint.tasks for entry in moved}) != 1 or self.rows_moved != self.rows_of_others:
+        if len({entry.fingerprint.tasks for entry in moved}) != 1 or not self.is_compacted:
             return None
         pieces = tuple(Piece(key, 0, self.active[key].rows or 0) for key in others)
         return replace(moved[0], shard="", pieces=pieces, rows_out=self.rows_moved)
+
+    @property
+    def is_compacted(self) -> bool:
+        """Whether the files that are not ours have as many rows as others have moved: those rows and no more."""
+        return self.rows_moved == self.rows_of_others
 
     @property
     def rows_moved(self) -> int:
@@ -122,7 +127,8 @@ def write(view: View, staged: Mapping[str, str], new: Sequence[Entry], remove: C
     """
     slots = {entry.slot for entry in new}
     replaced = [] if view.spec.mode == "append" else [e for s, e in view.entries.items() if s in slots or s in remove]
-    dropped = _dropped(view, replaced)
+    # Those of another writer have no rows but replaced ones.
+    dropped = replaced_files = _dropped(view, replaced)
     gone = slots | set(remove)
     left = [entry for slot, entry in view.entries.items() if slot not in gone]
     units = _staged_units(view, staged, new)
@@ -130,9 +136,10 @@ def write(view: View, staged: Mapping[str, str], new: Sequence[Entry], remove: C
     if view.spec.key and new:
         keys = pa.concat_tables([_keys(view, staged[entry.slot]) for entry in new])
         keep = without(keys)
-        dropped |= _with_keys(view, keep, dropped)
+        dropped = dropped | _with_keys(view, keep, dropped)
     packing = Packing(view.store, token, view.partition_by, view.spec.part_mb << 20)
-    packing.pack([*_carried_units(view, dropped, left, replaced, keep), *units])
+    carried = dropped - (replaced_files - view.ours)
+    packing.pack([*_carried_units(view, carried, left, replaced, keep), *units])
     put = [_entered(entry, packing.pieces[entry.slot]) for entry in new]
     for entry in left:
         if any(piece.part in dropped for piece in entry.pieces):
@@ -165,7 +172,7 @@ def _dropped(view: View, replaced: Sequence[Entry]) -> set[str]:
             f"sink.table {view.spec.table!r}: another writer has marked rows of {wrong[0]!r} as deleted, and a "
             f"rewrite of the file would bring them back; compact the table, or set sink.key"
         )
-    if parts <= active.keys() or view.spec.key:
+    if parts <= active.keys() or (view.spec.key and not view.is_compacted):
         return parts & active.keys()
     moved, others = view.moved, active.keys() - view.ours
     if moved.keys() - {entry.slot for entry in replaced}:

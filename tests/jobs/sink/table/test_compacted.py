@@ -77,3 +77,21 @@ def test_with_a_key_a_changed_file_takes_over_what_did_not_change(tables, models
     shout.taken()
     night(job)
     assert shout.taken() == ["new"]
+
+
+def test_with_a_key_rows_that_the_source_has_deleted_leave_a_compacted_table(tables, models, tmp_path, shout):
+    source = write(tmp_path / "in", a=lake.rows(10))
+    job = tables.job(source, models, sink={"key": ["id"], "on_vanished": "remove"})
+    job |= {"tasks": [{"task": shout.task, "column": "text", "into": "loud"}]}
+    night(job)
+    write(source, b=lake.rows(20, 30))
+    night(job)
+    write(source, c=lake.rows(5, 60))
+    night(job)
+    tables.compact()
+    shout.taken()
+    write(source, b=lake.rows(20, 30).slice(4))
+    (source / "a.parquet").unlink()
+    night(job)
+    assert sorted(tables.read()["id"].to_pylist()) == sorted(f"r{i}" for i in [*range(34, 50), *range(60, 65)])
+    assert shout.taken() == []
