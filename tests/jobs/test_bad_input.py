@@ -130,10 +130,12 @@ def test_a_disk_that_fills_is_reported_and_a_rerun_continues_once_there_is_room(
     file = lake.write_job(tmp_path, lake.job(source, full_disk / "out", models))
     done = lake.command("run", file)
     assert done.returncode == 1
-    assert done.stderr == (
+    # A slow machine shows its progress before that.
+    assert done.stderr.splitlines()[-1] == (
         f"nightscribe: sink.path '{full_disk}/out' cannot be written: the disk is full; free some space and run again, "
-        f"finished shards are kept\n"
+        f"finished shards are kept"
     )
+    assert "Traceback" not in done.stderr
     subprocess.run(["mount", "-o", "remount,size=30m", full_disk], check=True)
     report = json.loads(lake.command("run", file).stdout.splitlines()[-1])
     assert (report["shards"], report["shards_skipped"], report["rows_out"]) == (2, 1, 4060)
