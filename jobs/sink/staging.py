@@ -16,13 +16,12 @@ import os
 import threading
 import uuid
 from collections.abc import Iterable, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import orjson
 
 from jobs.sink.entry import Entry
-from jobs.store import Store
+from jobs.store import Store, unchanged
 
 LOG = logging.getLogger(__name__)
 
@@ -30,10 +29,6 @@ ENDING = ".jsonl"
 
 # A larger file is not continued. An object store gets the whole file for each line.
 MAX_BYTES, MAX_BYTES_REMOTE = 4 << 20, 1 << 20
-
-ATTEMPTS = 20
-
-THREADS = 16
 
 
 @dataclass(frozen=True)
@@ -111,26 +106,9 @@ class Staging:
 
     def _files(self) -> dict[str, list[_Line]]:
         """The lines of each file, those of files that have not changed from memory."""
-        for attempt in range(ATTEMPTS):
-            listed = {n: v for n, v in self.store.versions(self.folder).items() if n.endswith(ENDING)}
-            known = _known(self.store.url, self.folder)
-            for name in known.keys() - listed.keys():
-                known.pop(name, None)
-            changed = [name for name, version in listed.items() if name not in known or known[name][0] != version]
-            try:
-                if self.store.local or len(changed) < 2:
-                    read = list(map(self._read, changed))
-                else:
-                    with ThreadPoolExecutor(THREADS) as threads:
-                        read = list(threads.map(self._read, changed))
-            except FileNotFoundError:
-                # Replaced since it was listed.
-                if attempt == ATTEMPTS - 1:
-                    raise
-                continue
-            known |= {name: (listed[name], lines) for name, lines in zip(changed, read, strict=True)}
-            return {name: list(known[name][1].values()) for name in listed}
-        raise AssertionError
+        known = _known(self.store.url, self.folder)
+        found = unchanged.read(self.store, self.folder, lambda name: name.endswith(ENDING), self._read, known)
+        return {name: list(lines.values()) for name, lines in found.items()}
 
     def _read(self, name: str) -> dict[bytes, _Line]:
         content = self.store.get(name)

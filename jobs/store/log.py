@@ -17,13 +17,12 @@ from __future__ import annotations
 import functools
 import logging
 from collections.abc import Callable, Iterable, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
 import orjson
 
-from jobs.store import Store
+from jobs.store import Store, unchanged
 from transforms.errors import SinkBusy, UnreadableSink
 
 LOG = logging.getLogger(__name__)
@@ -39,11 +38,6 @@ SHARE = 4
 
 # More files than this are merged before a run; each failed run leaves one or two.
 MANY = 12
-
-# Listings until no file of one has been deleted by a merge meanwhile.
-ATTEMPTS = 20
-
-THREADS = 16
 
 T = TypeVar("T")
 
@@ -177,26 +171,9 @@ class Log(Generic[T]):
 
     def _segments(self) -> list[Segment[T]]:
         """All files by number, those that have not changed from memory."""
-        for attempt in range(ATTEMPTS):
-            listed = {name: v for name, v in self.store.versions(self.folder).items() if _number(name) is not None}
-            known = _known(self.store.url, self.folder, self.key)
-            for name in known.keys() - listed.keys():
-                known.pop(name, None)
-            changed = [name for name, version in listed.items() if name not in known or known[name][0] != version]
-            try:
-                if self.store.local or len(changed) < 2:
-                    read = list(map(self._read, changed))
-                else:
-                    with ThreadPoolExecutor(THREADS) as threads:
-                        read = list(threads.map(self._read, changed))
-            except FileNotFoundError:
-                # Merged since it was listed.
-                if attempt == ATTEMPTS - 1:
-                    raise
-                continue
-            known |= {name: (listed[name], segment) for name, segment in zip(changed, read, strict=True)}
-            return sorted((known[name][1] for name in listed), key=lambda segment: segment.number)
-        raise AssertionError
+        known = _known(self.store.url, self.folder, self.key)
+        found = unchanged.read(self.store, self.folder, lambda name: _number(name) is not None, self._read, known)
+        return sorted(found.values(), key=lambda segment: segment.number)
 
     def _read(self, name: str) -> Segment[T]:
         content = self.store.get(name)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from contextlib import suppress
 
+import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 from hypothesis import HealthCheck, given, settings
@@ -134,3 +135,18 @@ def test_files_of_other_programs_are_not_changed(tmp_path, noop_task):
     }
     run_once(content, lambda: None)
     assert (sink / "mine.parquet").exists()
+
+
+def test_duckdb_reads_the_newest_entry_of_each_shard(tmp_path, models):
+    source = lake.make_lake(tmp_path / "in", files=2, n=20)
+    job = lake.job(source, tmp_path / "out", models)
+    lake.execute(job)
+    pq.write_table(lake.rows(7, start=500), next(source.rglob("*.parquet")))
+    report = lake.execute(job)
+    ledger = f"read_json('{tmp_path}/out/_nightscribe/ledger/*.jsonl', union_by_name=true, filename=true)"
+    newest = "QUALIFY row_number() OVER (PARTITION BY slot ORDER BY filename DESC) = 1"
+    query = f"SELECT key, rows_out, run_id FROM {ledger} WHERE slot IS NOT NULL {newest}"
+    with duckdb.connect() as connection:
+        rows = connection.sql(query).fetchall()
+    assert sorted(count for _, count, _ in rows) == [7, 20]
+    assert [run for _, count, run in rows if count == 7] == [report.run_id]
