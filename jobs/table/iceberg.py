@@ -181,10 +181,7 @@ class Iceberg:
         except Exception as error:
             # Catalogs and stores raise errors of their own libraries.
             if "equality deletes" in str(error):
-                raise SpecError(
-                    f"{self.key} {self.url!r} has equality deletes, which cannot be read; compact it with the engine "
-                    f"that wrote them, such as Spark's rewrite_data_files"
-                ) from error
+                raise self._equality_deletes() from error
             raise SourceError(f"{self.key} {self.url!r} cannot be read: {reason(error)}") from error
 
     def _at(self, table: Table, version: int | None, timestamp: datetime | None) -> Version | None:
@@ -231,6 +228,12 @@ class Iceberg:
             renamed=renamed(_renamed(table, schema)),
         )
 
+    def _equality_deletes(self) -> SpecError:
+        return SpecError(
+            f"{self.key} {self.url!r} has equality deletes, which cannot be read; compact it with the engine "
+            f"that wrote them, such as Spark's rewrite_data_files"
+        )
+
     def _deleted(self, table: Table, tasks: Sequence[FileScanTask]) -> Mapping[str, np.ndarray]:
         """Location of a data file -> positions of its deleted rows.
 
@@ -246,7 +249,7 @@ class Iceberg:
                 )
             for each in task.delete_files:
                 if each.content == DataFileContent.EQUALITY_DELETES:
-                    raise NotImplementedError("equality deletes")
+                    raise self._equality_deletes()
                 wanted[each.file_path] = each
         with ThreadPoolExecutor(THREADS) as threads:
             files = threads.map(lambda each: arrow_io._read_deletes(table.io, each), wanted.values())
