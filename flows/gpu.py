@@ -31,7 +31,7 @@ def create_limit() -> bool:
 def needed(plan: Plan) -> bool:
     """Whether a plan computes on a GPU of this machine; a cluster has its own queue."""
     devices = (choose_device(task.spec.device).type for task in plan.tasks if task.model is not None)
-    return plan.spec.runner.name == "local" and bool(plan.todo) and any(device != "cpu" for device in devices)
+    return plan.spec.runner.is_here and bool(plan.todo) and any(device != "cpu" for device in devices)
 
 
 @contextmanager

@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 
+from jobs import runners
 from jobs.execute import progress
 from jobs.execute.progress import Progress, Timeline
 from jobs.execute.stop import NEVER, StopToken
@@ -95,10 +96,8 @@ def prepare(spec: JobSpec, only_rejected: bool = False) -> Plan:
     Raises:
         UserError: the job file does not fit the source, the models or the sink.
     """
-    if spec.runner.name != "local":
-        from jobs.execute import pipeline
-
-        pipeline.check_runner(spec.runner)
+    if not spec.runner.is_here:
+        runners.find(spec.runner.name).check(spec)
     plan = planning.make(spec, only_rejected)
     fit.check(plan, from_hub=True)
     return plan
@@ -127,7 +126,7 @@ def holding(plan: Plan, stop: StopToken = NEVER) -> Iterator[Held]:
             plan = planning.refresh(plan, sink)
             fit.download(plan)
             plan = agreement.check(plan, models, store)
-            if plan.spec.runner.name != "local" or plan.spec.runner.workers not in ("auto", 1):
+            if not plan.spec.runner.is_here or plan.spec.runner.workers not in ("auto", 1):
                 # Worker processes load their own models.
                 models.clear()
             sink.enter_copies(plan)
@@ -161,13 +160,12 @@ def execute(held: Held) -> None:
     """
     if not (todo := planning.refresh(held.plan, held.sink).shards_todo):
         return
-    # Beam takes most of a second to import, which a night without new rows need not wait for.
-    from jobs.execute import pipeline
-
+    # Found here, because Beam takes most of a second to import, which a night without new rows need not wait for.
+    runner = runners.find(held.plan.spec.runner.name)
     # Beam runs in another thread, because a signal is handled only when this thread wakes up, and Beam can block it for
     # as long as its workers run.
-    with ThreadPoolExecutor(1, "pipeline") as threads:
-        future = threads.submit(pipeline.run_pipeline, held.plan, todo, held.models, held.stop)
+    with ThreadPoolExecutor(1, "runner") as threads:
+        future = threads.submit(runner.execute, held.plan, todo, held.models, held.stop)
         while not wait([future], AWAKE_S).done:
             continue
     try:

@@ -23,7 +23,7 @@ from transforms.errors import RunError
 from transforms.reference import ModelRef
 
 # Increased whenever an older version would misread a plan file of this version, or the reverse.
-FORMAT = 5
+FORMAT = 6
 
 
 _SHARD = [each.name for each in fields(Shard)]

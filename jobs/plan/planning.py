@@ -122,7 +122,7 @@ def refresh(plan: Plan, sink: Sink) -> Plan:
     found = donors.find(plan, sink.donor_entries(), sink.moved_files()) if plan.todo else ()
     plan = replace(plan, donors=found)
     if plan.todo:
-        is_here = plan.spec.runner.name == "local"
+        is_here = plan.spec.runner.is_here
         tasks = tuple(task_plans.choose(task, i, is_here) for i, task in enumerate(plan.tasks))
         rows = [CHUNK_ROWS[task.device.split(":")[0]] for task in tasks if task.model is not None]
         plan = replace(plan, tasks=tasks, chunk_rows=min(rows, default=plan.chunk_rows))

@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import pydantic
 from pydantic import Field
@@ -14,6 +14,7 @@ from pydantic import Field
 from jobs.spec.complaint import keys_of, sentence, suggest
 from jobs.spec.content import load, refuse_tokens
 from jobs.spec.review import TASKS, ReviewSpec
+from jobs.spec.runner import RunnerSpec
 from jobs.spec.schedule import ScheduleSpec, TriggerSpec
 from jobs.spec.section import Section
 from jobs.spec.sink import DEFAULT_CONFIG, DEFAULT_SPLIT, SinkSpec
@@ -33,21 +34,6 @@ class ErrorSpec(Section):
     max_attempts: int = Field(
         3, ge=1, description="how often `nightscribe run --only-rejected` tries the rejected rows of a shard again"
     )
-
-
-class RunnerSpec(Section):
-    """Which Beam runner executes the plan."""
-
-    name: str = Field("local", description="local, or any Beam runner by name or dotted path")
-    workers: int | Literal["auto"] = Field("auto", description="number of processes of the local runner; auto is one")
-    options: dict[str, Any] = Field(default_factory=dict, description="Beam pipeline options, passed on unchanged")
-
-    @pydantic.field_validator("workers")
-    @classmethod
-    def _positive(cls, workers: int | str) -> int | str:
-        if isinstance(workers, int) and workers < 1:
-            raise ValueError(f"{workers} is not a number of workers; give 1 or more, or auto")
-        return workers
 
 
 class JobSpec(Section):

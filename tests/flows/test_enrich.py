@@ -23,7 +23,7 @@ from flows import enrich as module
 from flows import events, form, gpu, names
 from flows.enrich import enrich
 from jobs import run, spec
-from jobs.execute import pipeline
+from jobs.runners import beam
 from jobs.spec import task
 from tests import lake
 from transforms.errors import SinkError, SpecError, TooManyRejects
@@ -144,7 +144,7 @@ def test_a_temporary_error_is_retried_and_the_second_attempt_executes_only_what_
 ):
     monkeypatch.setattr(module, "execute", module.execute.with_options(retry_delay_seconds=0.1))
     attempts = []
-    execute = pipeline.run_pipeline
+    execute = beam.execute
 
     def flaky(plan, todo, models, stop):
         attempts.append([shard.key for shard in todo])
@@ -153,7 +153,7 @@ def test_a_temporary_error_is_retried_and_the_second_attempt_executes_only_what_
             raise SinkError("the store is away")
         execute(plan, todo, models, stop)
 
-    monkeypatch.setattr(pipeline, "run_pipeline", flaky)
+    monkeypatch.setattr(beam, "execute", flaky)
     state = enrich(str(job_file(tmp_path, models, files=3)), return_state=True)
     assert attempts == [["0.parquet", "1.parquet", "2.parquet"], ["1.parquet", "2.parquet"]]
     report = state.result()

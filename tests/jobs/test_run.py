@@ -116,15 +116,15 @@ def test_several_processes_give_the_same_files_as_one_and_write_nothing_to_the_t
 
 
 def test_parts_of_a_plan_can_be_executed_by_other_processes(tmp_path, models):
-    from jobs.execute import pipeline
+    from jobs.runners import beam
 
     source = make_lake(tmp_path / "in")
     plan = Plan.from_json(planning.make(spec.parse(lake.job(source, tmp_path / "out", models))).to_json())
-    pipeline.run_pipeline(plan, plan.shards[2:])
+    beam.execute(plan, plan.shards[2:])
     held = run.Held(plan, sink := open_sink(plan.spec.sink), Lease(sink.store, 1), ModelPool(), NEVER)
     with pytest.raises(SinkError, match=r"2 of 3 shards are not done, first 'lang=de/part-0.parquet'; run again"):
         run.finish(held)
-    pipeline.run_pipeline(plan, plan.shards[:2])
+    beam.execute(plan, plan.shards[:2])
     assert run.finish(held).rows_out == 180
 
 

@@ -45,9 +45,9 @@ def test_an_attempt_that_stops_is_counted_with_the_one_that_continues(job, monke
     execute = run.execute
 
     def half(held):
-        from jobs.execute import pipeline
+        from jobs.runners import beam
 
-        pipeline.run_pipeline(held.plan, held.plan.shards_todo[:1], held.models, held.stop)
+        beam.execute(held.plan, held.plan.shards_todo[:1], held.models, held.stop)
         raise SinkError("the store is away")
 
     monkeypatch.setattr(run, "execute", half)

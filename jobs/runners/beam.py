@@ -25,12 +25,12 @@ from jobs.plan import Plan, task_plans
 from jobs.reuse.rows import OlderRows
 from jobs.sink import open_sink
 from jobs.source import Shard, prepare
-from jobs.spec import RunnerSpec
+from jobs.spec import JobSpec, RunnerSpec
 from jobs.store import explain, fencing
 from transforms.errors import RunError, SpecError
 
 
-def run_pipeline(
+def execute(
     plan: Plan, todo: Iterable[Shard] | None = None, models: ModelPool | None = None, stop: StopToken = NEVER
 ) -> None:
     """Execute some shards of a plan (by default all unfinished ones); each finished shard gets an entry in the ledger.
@@ -122,21 +122,22 @@ def options(spec: RunnerSpec) -> PipelineOptions:
     return PipelineOptions.from_dictionary(flags)
 
 
-def check_runner(spec: RunnerSpec) -> None:
+def check(spec: JobSpec) -> None:
     """Refuse a runner that Beam does not have, before anything is written.
 
     Raises:
         SpecError: no such runner.
     """
-    if spec.name == "local":
+    name = spec.runner.name
+    if name == "local":
         return
     from apache_beam.runners.runner import create_runner
 
     try:
-        create_runner(spec.name)
+        create_runner(name)
     except (ImportError, ValueError, AttributeError, TypeError) as error:
         # TypeError: the name is that of a module or function, not of a runner class.
-        raise SpecError(f"runner.name is {spec.name!r}: {error}; local works everywhere") from error
+        raise SpecError(f"runner.name is {name!r}: {error}; local works everywhere") from error
 
 
 def _check_prepare(plan: Plan) -> None:
