@@ -35,7 +35,11 @@ REPORTS = "rows that reports show"
 def tables(spec: JobSpec, sink: FolderSink) -> list[Table]:
     """The Parquet files with rejected rows, staged ones too, and with drawn rows that are not published yet."""
     store, texts = sink.store, Texts(spec.tasks)
-    rejected = store.find((names.REJECTED_ENDING, f"{names.REJECTED_ENDING}{names.STAGED_ENDING}"))
+    rejected = [
+        name
+        for name in store.find((names.REJECTED_ENDING, names.STAGED_ENDING))
+        if name.endswith(names.REJECTED_ENDING) or name.startswith(f"{names.STAGED_REJECTED}/")
+    ]
     drawn = [name for name in store.names(names.REVIEW) if name.endswith(ROWS)]
     return [
         *(parquet.in_store(store, name, f"{store.url}: rejected rows", texts) for name in rejected),
@@ -59,7 +63,7 @@ def enriched(spec: JobSpec, sink: FolderSink) -> list[Table]:
             if entry.in_table:
                 continue
             folders = partition(entry.key)
-            table = parquet.in_store(sink.store, ledger.file(entry.part), "enriched rows", texts, folders)
+            table = parquet.in_store(sink.store, ledger.file(entry.part, entry.writer), "enriched rows", texts, folders)
             # A part file of a dataset may be on the Hub only.
             tables.append(replace(table, open=partial(sink.open, entry)) if ledger is sink.published else table)
     return tables

@@ -122,16 +122,39 @@ def refresh(plan: Plan, sink: Sink) -> Plan:
     found = donors.find(plan, sink.donor_entries(), sink.moved_files()) if plan.todo else ()
     plan = replace(plan, donors=found)
     if plan.todo:
-        is_here = plan.spec.runner.is_here
-        tasks = tuple(task_plans.choose(task, i, is_here) for i, task in enumerate(plan.tasks))
-        rows = [CHUNK_ROWS[task.device.split(":")[0]] for task in tasks if task.model is not None]
-        plan = replace(plan, tasks=tasks, chunk_rows=min(rows, default=plan.chunk_rows))
+        plan = _chosen(plan, plan.spec.runner.is_here)
     keys = {shard.key for shard in plan.shards}
     removals: Counter[str] = Counter()
     for entry in sink.superseded(plan):
         if entry.key not in keys:
             removals[entry.key] += entry.rows_out
     return replace(plan, removals=dict(removals))
+
+
+def on_this_machine(plan: Plan) -> Plan:
+    """The plan of a worker: if this machine has another kind of device, what the job leaves open is chosen again.
+
+    A worker with a GPU uses it, though the run was planned on a machine without one. On the same kind of device all
+    workers compute alike.
+
+    Raises:
+        SpecError: this machine lacks a device that the job asks for.
+        ModelError: an engine is not installed here, or cannot compute the dtype.
+    """
+    from transforms.device import choose_device
+
+    def again(task: TaskPlan) -> TaskPlan:
+        is_same = task.model is None or str(choose_device(task.spec.device)).split(":")[0] == task.device.split(":")[0]
+        return task if is_same else replace(task, device="auto")
+
+    return _chosen(replace(plan, tasks=tuple(map(again, plan.tasks))), is_here=True)
+
+
+def _chosen(plan: Plan, is_here: bool) -> Plan:
+    """The plan with devices, engines, dtypes, and the rows of a chunk that they are fast with."""
+    tasks = tuple(task_plans.choose(task, i, is_here) for i, task in enumerate(plan.tasks))
+    rows = [CHUNK_ROWS[task.device.split(":")[0]] for task in tasks if task.model is not None]
+    return replace(plan, tasks=tasks, chunk_rows=min(rows, default=max(CHUNK_ROWS.values())))
 
 
 def new_run_id() -> str:

@@ -16,18 +16,18 @@ from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 from apache_beam.transforms.environments import SubprocessSDKEnvironment
 from apache_beam.utils.shared import Shared
 
+from jobs.execute import code, worker
 from jobs.execute import shard as shards
-from jobs.execute import worker
 from jobs.execute.progress import Heartbeat
 from jobs.execute.stop import NEVER, StopToken
 from jobs.models.pool import ModelPool
-from jobs.plan import Plan, task_plans
+from jobs.plan import Plan
 from jobs.reuse.rows import OlderRows
 from jobs.sink import open_sink
-from jobs.source import Shard, prepare
+from jobs.source import Shard
 from jobs.spec import JobSpec, RunnerSpec
 from jobs.store import explain, fencing
-from transforms.errors import RunError, SpecError
+from transforms.errors import SpecError
 
 
 def execute(
@@ -65,8 +65,7 @@ class _ExecuteDoFn(beam.DoFn):
 
     def setup(self) -> None:
         self.plan = Plan.from_json(self.plan_json)
-        _check_prepare(self.plan)
-        _check_tasks(self.plan)
+        code.check(self.plan)
         has_models = any(task.model is not None for task in self.plan.tasks)
         if has_models and (workers := self.plan.spec.runner.workers) != "auto" and workers > 1:
             import torch
@@ -138,33 +137,3 @@ def check(spec: JobSpec) -> None:
     except (ImportError, ValueError, AttributeError, TypeError) as error:
         # TypeError: the name is that of a module or function, not of a runner class.
         raise SpecError(f"runner.name is {name!r}: {error}; local works everywhere") from error
-
-
-def _check_prepare(plan: Plan) -> None:
-    """Refuse to execute a plan with another version of its prepare function.
-
-    Raises:
-        RunError: the module differs on this machine.
-    """
-    reference = plan.spec.source.prepare
-    if reference is not None and prepare.version(reference) != plan.prepare_version:
-        raise RunError(
-            f"source.prepare {reference!r} is not the version that the run was planned with; install the same module "
-            f"on every machine, or plan again"
-        )
-
-
-def _check_tasks(plan: Plan) -> None:
-    """Refuse to execute a plan with another version of one of its tasks.
-
-    Raises:
-        RunError: a module differs on this machine.
-    """
-    planned = dict(plan.fingerprint.tasks)
-    for into, here in task_plans.hashes(plan.tasks, plan.source.schema):
-        if planned.get(into) != here:
-            name = next(task.spec.task for task in plan.tasks if task.spec.into == into)
-            raise RunError(
-                f"task {name!r} is not the version that the run was planned with; install the same module on every "
-                "machine, or plan again"
-            )

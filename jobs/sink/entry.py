@@ -61,6 +61,7 @@ class Entry:
         pieces: of a table, where its rows are in part files that it shares with other shards; `part` is the first one.
         in_table: whether its rows are published in a table; then `pieces` has all of them.
         attempts: how often its rejected rows were tried again (`run --only-rejected`).
+        writer: names its staged files, so that two processes that do the same shard do not write over each other.
     """
 
     # A key that is unknown is from another version, which may mean other things by the known ones.
@@ -91,6 +92,7 @@ class Entry:
     pieces: tuple[Piece, ...] = ()
     in_table: bool = False
     attempts: int = 0
+    writer: str = ""
 
     @property
     def places(self) -> tuple[Piece, ...]:

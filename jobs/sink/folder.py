@@ -24,7 +24,7 @@ from jobs.sink.commit import Commit
 from jobs.sink.entry import Entry
 from jobs.sink.fewer import refuse_fewer_rows
 from jobs.sink.ledger import Ledger
-from jobs.sink.orphans import delete_orphans, part_name
+from jobs.sink.orphans import delete_orphans, delete_staged_orphans, part_name
 from jobs.sink.part import PartWriter
 from jobs.sink.published import NO_CHANGES, Changes
 from jobs.sink.repository import Mirror
@@ -106,7 +106,7 @@ class FolderSink:
     def open(self, entry: Entry) -> BinaryIO:
         """Open the part file of an entry, staged or published, for reading."""
         if self.staged.get(entry.slot) == entry:
-            return self.store.open(self.staged.file(entry.part))
+            return self.store.open(self.staged.file(entry.part, entry.writer))
         if self.mirror is not None and not self.store.exists(entry.part):
             return self.mirror.open(entry)
         return self.open_part(entry.part)
@@ -236,9 +236,10 @@ class FolderSink:
         left = {slot: entry for slot, entry in staged.items() if slot not in set(wanted)}
         if plan.spec.source.limit is None and plan.attempts is None:
             # Staged by an earlier plan; not needed, because this plan covers the whole source.
-            self._delete(self.staged.file(name) for entry in left.values() for name in entry.files)
+            self._delete(name for entry in left.values() for name in self.staged.files_of(entry))
             left = {}
         self.staged.keep_only(left)
+        delete_staged_orphans(self.store, self.staged)
         if self.table is None:
             delete_orphans(self.store, self.published.read(look=False).values())
         return removed
@@ -253,6 +254,7 @@ class FolderSink:
                 with suppress(Rewritten):
                     self._publish_table(record)
         self.staged.tidy()
+        delete_staged_orphans(self.store, self.staged)
 
     def _finish_commit(self) -> None:
         if (record := commits.begun(self.store)) is None:
@@ -297,7 +299,7 @@ class FolderSink:
 
     def _move(self, entry: Entry, before: Entry | None) -> None:
         for name in reversed(entry.files):
-            self.store.move(self.staged.file(name), name)
+            self.store.move(self.staged.file(name, entry.writer), name)
         self._delete(set(before.files if before else ()) - set(entry.files))
 
     def _delete(self, files: Iterable[str]) -> None:

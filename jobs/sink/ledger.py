@@ -63,7 +63,7 @@ class Ledger:
         entry = self._kept.get(slot) or self._old_one(slot)
         if entry is None or self.is_elsewhere(entry):
             return entry
-        return entry if all(self.store.exists(self.file(name)) for name in entry.files) else None
+        return entry if all(self.store.exists(name) for name in self.files_of(entry)) else None
 
     def write(self, entry: Entry) -> None:
         """Write an entry; it replaces any older one of its slot."""
@@ -83,8 +83,8 @@ class Ledger:
 
     def remove(self, entry: Entry) -> None:
         """Delete a shard's files and its entry; the entry last, so that after a crash every file still has an entry."""
-        for name in entry.files:
-            self.store.delete(self.file(name))
+        for name in self.files_of(entry):
+            self.store.delete(name)
         self.forget(entry.slot)
 
     def claim(self, lease: int) -> None:
@@ -120,9 +120,20 @@ class Ledger:
         assert isinstance(self._kept, Staging)
         self._kept.replace(entries)
 
-    def file(self, name: str) -> str:
-        """Where a file of an entry is, below the sink."""
-        return f"{self.files}/{name}{names.STAGED_ENDING}" if self.files else name
+    def file(self, name: str, writer: str) -> str:
+        """Where a file of an entry is, below the sink.
+
+        Args:
+            name: as the entry has it.
+            writer: of the entry.
+        """
+        if not self.files:
+            return name
+        return f"{self.files}/{name}{'.' if writer else ''}{writer}{names.STAGED_ENDING}"
+
+    def files_of(self, entry: Entry) -> list[str]:
+        """Where the files are that an entry has alone, below the sink."""
+        return [self.file(name, entry.writer) for name in entry.files]
 
     def _is_whole(self, entry: Entry) -> bool:
         seen = self._whole.get(entry.slot)
@@ -134,7 +145,7 @@ class Ledger:
             exists: Callable[[str], bool] = frozenset(self.store.find(endings, self.files)).__contains__
         else:
             exists = self.store.exists
-        return [e for e in entries if self.is_elsewhere(e) or all(exists(self.file(name)) for name in e.files)]
+        return [e for e in entries if self.is_elsewhere(e) or all(map(exists, self.files_of(e)))]
 
     def _old(self) -> dict[str, Entry]:
         """The entries that an earlier version wrote, one file each."""

@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from jobs.sink.entry import Entry
+from jobs.sink.ledger import Ledger
 from jobs.sink.part import SOURCE
 from jobs.source import Shard
 from jobs.source.shard import TABLE
@@ -36,6 +37,17 @@ def delete_orphans(store: Store, published: Iterable[Entry]) -> None:
     known = {name for entry in published for name in entry.files}
     for name in store.find((".parquet", names.REJECTED_ENDING)):
         if name not in known and not name.startswith(f"{names.FOLDER}/") and _is_ours(store, name):
+            store.delete(name)
+
+
+def delete_staged_orphans(store: Store, staged: Ledger) -> None:
+    """Delete staged files that no entry names: of a killed writer, or one of two that did the same shard.
+
+    Only the holder of the lease may call this, while nobody stages shards.
+    """
+    known = {name for entry in staged.read(look=False).values() for name in staged.files_of(entry)}
+    for name in store.find(names.STAGED_ENDING, names.STAGED_FILES):
+        if name not in known:
             store.delete(name)
 
 

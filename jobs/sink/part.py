@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -128,6 +129,7 @@ class PartWriter:
         self.store, self.staged = store, staged
         self.rows = Table(store.temporary(), plan.schema.with_metadata(_footer(plan, shard)))
         self.rejected: Table | None = None
+        self.id = uuid.uuid4().hex[:12]
         self.observer = Observer([task.spec for task in plan.tasks], shard.key)
         self.tokens = self.padded_tokens = 0
 
@@ -165,8 +167,8 @@ class PartWriter:
         if self.rejected is not None:
             self.rejected.close()
             rejected_name = f"{names.REJECTED}/{self.name}{names.REJECTED_ENDING}"
-            self.store.publish(self.rejected.path, self.staged.file(rejected_name))
-        self.store.publish(self.rows.path, self.staged.file(self.name))
+            self.store.publish(self.rejected.path, self.staged.file(rejected_name, self.id))
+        self.store.publish(self.rows.path, self.staged.file(self.name, self.id))
         rows_rejected = 0 if self.rejected is None else self.rejected.rows
         shard = self.shard
         entry = Entry(
@@ -193,6 +195,7 @@ class PartWriter:
             lease=self.plan.lease,
             attempts=(self.plan.attempts or {}).get(shard.slot, 0),
             rows_reused=rows_reused if rows_reused is not None else self.rows.rows if reused else 0,
+            writer=self.id,
         )
         self.staged.write(entry)
         self._clear()

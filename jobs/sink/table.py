@@ -190,7 +190,7 @@ class TablePublisher:
         new = sorted((staged[slot] for slot in publish if slot in staged), key=lambda each: (each.key, each.start))
         token = uuid.uuid4().hex[:16]
         self.store.put(f"{names.PACKS}/{token}.json", json.dumps({"commit": commit}).encode())
-        files = {entry.slot: self.staged.file(entry.part) for entry in new}
+        files = {entry.slot: self.staged.file(entry.part, entry.writer) for entry in new}
         view = self.view
         made = rewriting.write(view, files, new, remove, token)
         properties = {
@@ -254,7 +254,7 @@ class TablePublisher:
         slots = {entry.slot for entry in transaction.put}
         for entry in transaction.put:
             if entry.rejected is not None and entry.slot in staged:
-                self.store.move(self.staged.file(entry.rejected), entry.rejected)
+                self.store.move(self.staged.file(entry.rejected, staged[entry.slot].writer), entry.rejected)
         if self.seen is not None:
             self.store.put(names.TABLE, json.dumps({"id": self.seen.id}).encode())
         self.published.update(transaction.put, transaction.gone)
@@ -265,7 +265,7 @@ class TablePublisher:
         done = [staged[slot] for slot in slots & staged.keys()]
         self.staged.update((), [entry.slot for entry in done])
         for entry in done:
-            self.store.delete(self.staged.file(entry.part))
+            self.store.delete(self.staged.file(entry.part, entry.writer))
         if transaction.add or transaction.remove:
             self._delete_orphans(transaction.token)
         self.store.delete(names.TABLE_COMMIT)

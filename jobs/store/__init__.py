@@ -163,7 +163,7 @@ class Store:
 
     def append(self, name: str, content: bytes) -> None:
         """Add to a file of a local store, which is made if need be; what is added survives a crash of the machine."""
-        with self._explained():
+        with self._explained(), self._fenced():
             os.makedirs(os.path.dirname(self.path(name)), exist_ok=True)
             with open(self.path(name), "ab", buffering=0) as stream:
                 stream.write(content)
@@ -277,10 +277,11 @@ class Store:
                 except FileNotFoundError as error:
                     raise explain(error, self.url, self.key) from error
             return
-        with temporary.open("rb") as stream:
-            os.fsync(stream.fileno())
-        os.makedirs(os.path.dirname(target), exist_ok=True)
-        os.replace(temporary, target)
+        with self._fenced():
+            with temporary.open("rb") as stream:
+                os.fsync(stream.fileno())
+            os.makedirs(os.path.dirname(target), exist_ok=True)
+            os.replace(temporary, target)
 
     def move(self, name: str, to: str) -> None:
         """Give a file another name, over any file that has it; no effect if it was moved before."""

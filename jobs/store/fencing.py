@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
 from jobs.secrets import shown
-from jobs.store.names import LEASES
+from jobs.store.names import HOLDER, LEASES
 from transforms.errors import SinkBusy
 
 if TYPE_CHECKING:
@@ -42,6 +43,21 @@ def file_of(number: int) -> str:
     return f"{LEASES}/{number:08d}.json"
 
 
+def holder(store: Store) -> tuple[int, bool]:
+    """The number of the newest lease, and whether it is still held as far as its file says; 0 if there is none."""
+    if store.local:
+        name, number = HOLDER, 0
+    elif number := max(numbers(store), default=0):
+        name = file_of(number)
+    else:
+        return 0, False
+    try:
+        content = json.loads(store.get(name))
+        return number or int(content["number"]), bool(content["until"])
+    except (FileNotFoundError, ValueError, KeyError, TypeError):
+        return number, False
+
+
 def taken_over(store: Store) -> SinkBusy:
     """The complaint of a process whose lease another one has now."""
     return SinkBusy(
@@ -65,15 +81,21 @@ class Follower:
     seen: list[float] = field(default_factory=lambda: [-float("inf")])
 
     def secure(self) -> None:
-        """Check that no newer lease exists, with a listing now and then.
+        """Check now and then that the lease is held, and that no newer one exists.
 
         Raises:
-            SinkBusy: there is one.
+            SinkBusy: the run has ended, or another one has taken the sink over.
         """
         if not self.is_trusted():
             at = clock()
-            if max(numbers(self.store), default=0) != self.number:
+            newest, is_held = holder(self.store)
+            if newest != self.number:
                 raise taken_over(self.store)
+            if not is_held:
+                raise SinkBusy(
+                    f"sink.path {shown(self.store.url)!r}: the run that this process works for has ended; nothing "
+                    f"that it computes now is needed"
+                )
             self.seen[0] = at
 
     def is_trusted(self) -> bool:
@@ -88,5 +110,5 @@ def follow(store: Store, number: int) -> None:
         store: of a sink.
         number: of the lease; 0 if the run has none.
     """
-    if not store.local and not store.on_hub and number:
+    if not store.on_hub and number:
         store.fence = Follower(store, number)

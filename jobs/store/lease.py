@@ -19,7 +19,7 @@ import threading
 import time
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field, replace
 
 from filelock import FileLock, Timeout
@@ -174,7 +174,12 @@ def hold(store: Store) -> Iterator[Lease]:
     try:
         lease = Lease(store, _read(store, HOLDER).number + 1)
         store.put(HOLDER, _holder(lease))
-        yield lease
+        try:
+            yield lease
+        finally:
+            # For workers on other machines, which do not see the lock. A full disk must not hide the error of the run.
+            with suppress(OSError, NightscribeError):
+                store.put(HOLDER, _holder(lease, until=0))
     finally:
         lock.release()
 

@@ -30,6 +30,8 @@ PLANS = f"{FOLDER}/plans"
 REPORTS = f"{FOLDER}/reports"
 # Nights held against `sink.audit`, and who published them in spite of it.
 AUDITS = f"{FOLDER}/audits"
+# Parts of a plan that other machines execute: their shards, and what their workers say of them.
+PARTS = f"{FOLDER}/parts"
 PROGRESS = f"{FOLDER}/progress"
 AGREEMENT = f"{FOLDER}/agreement"
 # Rows drawn for review, until their run is committed.

@@ -118,7 +118,7 @@ def test_too_many_rejects_leave_what_is_published_and_the_next_run_publishes_wit
     with pytest.raises(TooManyRejects, match=rf"nothing was published.*{names.STAGED_REJECTED}"):
         run_once(strict)
     assert lake.contents(tmp_path / "out") == before
-    (staged,) = (tmp_path / "out" / names.STAGED_REJECTED).rglob("*.parquet.rejected.staged")
+    (staged,) = (tmp_path / "out" / names.STAGED_REJECTED).rglob("*.parquet.rejected.*.staged")
     assert len(pq.read_table(staged)) == 3
     report = run_once(job(tmp_path))
     assert (report.shards_skipped, len(lake.rejected(tmp_path / "out"))) == (1, 3)

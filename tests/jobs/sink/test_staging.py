@@ -142,7 +142,7 @@ def test_entries_whose_staged_files_are_gone_are_not_done(tmp_path):
     found = ledger(store)
     for slot in "ab":
         found.write(entry(slot))
-    store.put(found.file("a.parquet"), b"")
+    store.put(found.file("a.parquet", ""), b"")
     assert ledger(store).read().keys() == {"a"}
     found.tidy()
     assert ledger(store).read(look=False).keys() == {"a"}

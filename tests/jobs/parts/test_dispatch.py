@@ -1,0 +1,206 @@
+"""Parts in processes of their own: the rows of a local run, whatever happens to the workers."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+
+import pytest
+
+from jobs import run, spec
+from jobs.parts import Part, dispatch
+from jobs.parts.board import Board
+from jobs.parts.dispatch import Dispatch
+from jobs.parts.schedule import Scheduler
+from jobs.store import names
+from tests import lake
+from tests.part_processes import Processes
+from transforms.errors import RunError, SourceError, UnfitWorker
+
+FILES, ROWS = 4, 60
+OTHER_VERSIONS = (
+    r"has other versions .*: nightscribe 0\.1\.0 \(\w+\) instead of 0\.0\.1 \(abc\), .*"
+    r"torch 2\S+ instead of 1\.0"
+)
+    r"has other versions .*: nightscribe 0\.1\.0 \(\w+\) instead of 0\.0\.1 \(abc\), .*torch 2\S+ instead of 1\.0"
+)
+
+
+def waiting_job(folder, milliseconds=5.0, **more):
+    lake_folder = folder / "lake"
+    if not lake_folder.exists():
+        lake.make_lake(lake_folder, FILES, ROWS)
+    task = {"task": "tests.waiting_task", "column": "text", "milliseconds": milliseconds, "into": "length"}
+    content = {
+        "name": "test",
+        "source": {"path": str(lake_folder)},
+        "tasks": [task],
+        "sink": {"path": str(folder / "out")},
+    }
+    return spec.parse(content | more)
+
+
+def in_parts(job, workers=2, during=None, parts=None, environment=None, before=None):
+    """Run a job in parts; `during` is called with the site and the dispatch in a thread."""
+    with run.holding(run.prepare(job)) as held:
+        site = Processes(held.sink.store.root, held.plan.run_id, workers, environment or {})
+        board = Board(held.sink.store, held.plan)
+        todo = held.plan.shards_todo
+        made = Dispatch(board, Scheduler(todo, [1.0] * len(todo), parts=parts), site)
+        if before is not None:
+            before(board, site, made)
+        thread = threading.Thread(target=during, args=(site, made), daemon=True) if during else None
+        try:
+            if thread is not None:
+                thread.start()
+            made.run()
+            board.clear()
+            return run.finish(held), made
+        finally:
+            site.close()
+
+
+def wait_for(condition, seconds=60):
+    deadline = time.monotonic() + seconds
+    while not (found := condition()):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    return found
+
+
+def local_contents(folder, job):
+    """The bytes of the same job, run here into another folder."""
+    other = job.model_copy(update={"sink": job.sink.model_copy(update={"path": str(folder / "local")})})
+    run.run(other)
+    return lake.contents(folder / "local")
+
+
+def leftovers(folder):
+    """Files of the sink that no run needs any more."""
+    internal = folder / "out" / "_nightscribe"
+    kept = ("staged/files", "parts", "progress", "tmp")
+    return [
+        path
+        for path in internal.rglob("*")
+        if path.is_file() and path.relative_to(internal).as_posix().startswith(kept)
+    ]
+
+
+def test_parts_write_the_bytes_of_a_local_run(tmp_path):
+    job = waiting_job(tmp_path)
+    report, made = in_parts(job, workers=2, parts=3)
+    assert report.rows_in == report.rows_out == FILES * ROWS
+    assert len({state.worker for state in made.states.values()}) == len(made.states) >= 3
+    assert lake.contents(tmp_path / "out") == local_contents(tmp_path, job)
+    assert leftovers(tmp_path) == []
+
+
+def test_the_shards_of_a_killed_worker_are_done_by_another(tmp_path):
+    job = waiting_job(tmp_path, milliseconds=30)
+
+    def kill(site, made):
+        wait_for(lambda: made.states.get(1) and made.states[1].current)
+        site.kill(1)
+
+    report, made = in_parts(job, during=kill, parts=2)
+    assert report.rows_out == FILES * ROWS
+    assert "exit code -9" in made.lost[1]
+    assert lake.contents(tmp_path / "out") == local_contents(tmp_path, waiting_job(tmp_path, milliseconds=30))
+    assert leftovers(tmp_path) == []
+
+
+def test_a_worker_that_comes_back_late_changes_nothing(tmp_path, monkeypatch):
+    monkeypatch.setattr(dispatch, "SILENT_S", 6.0)
+    job = waiting_job(tmp_path, milliseconds=40)
+    stopped = []
+
+    def stop(site, made):
+        wait_for(lambda: made.states.get(1) and made.states[1].current)
+        stopped.append(site.running[1])
+        os.kill(site.running[1].pid, signal.SIGSTOP)
+        # It stays in the table of processes and says nothing.
+        del site.running[1]
+
+    try:
+        report, made = in_parts(job, during=stop, parts=2)
+        assert "has said nothing for 6 s" in made.lost[1]
+        published = lake.contents(tmp_path / "out")
+        stopped[0].send_signal(signal.SIGCONT)
+        stopped[0].wait(60)
+    finally:
+        for each in stopped:
+            each.kill()
+    assert report.rows_out == FILES * ROWS
+    assert lake.contents(tmp_path / "out") == published == local_contents(tmp_path, job)
+    assert [path for path in leftovers(tmp_path) if "staged" in path.parts] == []
+
+
+def test_a_shard_that_fails_ends_the_run_with_the_error_of_its_worker(tmp_path):
+    job = waiting_job(tmp_path)
+
+    def change(board, site, made):
+        file = next((tmp_path / "lake").rglob("part-3.parquet"))
+        os.utime(file, (1, 1))
+
+    with pytest.raises(SourceError, match="has changed since the run was planned"):
+        in_parts(job, before=change)
+
+
+def test_a_worker_with_other_versions_refuses_with_the_difference(tmp_path, monkeypatch):
+    monkeypatch.setattr("jobs.parts.dispatch.REFUSED_S", 0.1)
+    monkeypatch.setattr("jobs.parts.check.versions", lambda: {"torch": "1.0", "nightscribe": "0.0.1 (abc)"})
+    with pytest.raises(UnfitWorker, match=OTHER_VERSIONS):
+        in_parts(waiting_job(tmp_path))
+
+
+def test_a_worker_that_does_not_see_the_lake_refuses(tmp_path, monkeypatch):
+    monkeypatch.setattr("jobs.parts.dispatch.REFUSED_S", 0.1)
+    job = waiting_job(tmp_path)
+
+    def unmount(board, site, made):
+        (tmp_path / "lake").rename(tmp_path / "elsewhere")
+
+    with pytest.raises(UnfitWorker, match=r"does not see the source, such as '.*parquet'; mount the lake"):
+        in_parts(job, before=unmount)
+
+
+def test_a_shard_whose_workers_always_die_ends_the_run_with_its_file(tmp_path):
+    job = waiting_job(tmp_path, milliseconds=200)
+
+    def kill_all(site, made):
+        while True:
+            for number, state in list(made.states.items()):
+                if state.current and number in site.running:
+                    site.kill(number)
+            time.sleep(0.05)
+
+    with pytest.raises(RunError, match=r"of 'lang=\w+/part-\d\.parquet' was begun 3 times, .* exit code -9"):
+        in_parts(job, workers=1, during=kill_all)
+
+
+def test_the_worker_of_a_run_that_has_ended_refuses_to_write(tmp_path):
+    job = waiting_job(tmp_path)
+    kept = {}
+
+    def keep(board, site, made):
+        kept["run_id"] = board.run_id
+        kept["files"] = {name: board.store.get(name) for name in board.store.names(f"{names.PARTS}/{board.run_id}")}
+
+    in_parts(job, before=keep)
+    before = lake.contents(tmp_path / "out")
+    site = Processes(str(tmp_path / "out"), kept["run_id"], 1)
+    store = run.open_sink(job.sink).store
+    for name, content in kept["files"].items():
+        store.put(name, content)
+    board_file = f"{names.PARTS}/{kept['run_id']}/000001.part.json"
+    shards = run.prepare(job).shards[:1]
+    store.put(board_file, Part(1, shards).to_json())
+    try:
+        site.start(1)
+        assert site.running[1].wait(60) == 1
+    finally:
+        site.close()
+    assert lake.contents(tmp_path / "out") == before
+    assert not [path for path in leftovers(tmp_path) if "staged" in path.parts]
