@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 import shutil
-import sys
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
@@ -13,7 +13,6 @@ import apache_beam as beam
 from apache_beam.metrics import Metrics
 from apache_beam.options.pipeline_options import PipelineOptions
 from apache_beam.runners.portability.fn_api_runner import FnApiRunner
-from apache_beam.transforms.environments import SubprocessSDKEnvironment
 from apache_beam.utils.shared import Shared
 
 from jobs.execute import code, worker
@@ -23,6 +22,8 @@ from jobs.execute.stop import NEVER, StopToken
 from jobs.models.pool import ModelPool
 from jobs.plan import Plan
 from jobs.reuse.rows import OlderRows
+from jobs.runners import processes
+from jobs.runners.processes import Processes
 from jobs.sink import open_sink
 from jobs.source import Shard
 from jobs.spec import JobSpec, RunnerSpec
@@ -50,7 +51,7 @@ def execute(
     pool, shared = models or ModelPool(), Shared()
     # While this function holds the pool, Beam gives it to every DoFn of this process that has the handle.
     shared.acquire(lambda: pool)
-    with beam.Pipeline(runner(plan.spec.runner), options(plan.spec.runner)) as pipeline:
+    with _executing(plan.spec.runner) as executor, beam.Pipeline(executor, options(plan.spec.runner)) as pipeline:
         # beam.Create reshuffles its elements, so the shards are spread over the workers.
         _ = pipeline | "Shards" >> beam.Create(todo) | "Execute" >> beam.ParDo(_ExecuteDoFn(plan, shared, stop))
 
@@ -102,15 +103,25 @@ class _ExecuteDoFn(beam.DoFn):
             shutil.rmtree(self.sink.store.scratch(self.plan.run_id), ignore_errors=True)
 
 
-def runner(spec: RunnerSpec) -> Any:
-    """The Beam runner of that name; `local` is the FnApiRunner itself, since DirectRunner may choose another engine."""
+@contextmanager
+def _executing(spec: RunnerSpec) -> Iterator[Any]:
+    """The Beam runner of that name; `local` is the FnApiRunner itself, since DirectRunner may choose another engine.
+
+    Raises:
+        RunError: a worker process of this machine was lost in the block.
+    """
     if spec.name != "local":
-        return spec.name
-    if spec.workers in ("auto", 1) or "direct_running_mode" in spec.options:
-        return FnApiRunner()
-    # Beam's own command for its worker processes writes about twenty lines per process to the terminal.
-    command = f"{sys.executable} -m {worker.__name__}"
-    return FnApiRunner(SubprocessSDKEnvironment.from_command_string(command))
+        yield spec.name
+    elif spec.workers in ("auto", 1) or "direct_running_mode" in spec.options:
+        yield FnApiRunner()
+    else:
+        lost = Processes([{}] * int(spec.workers))
+        with processes.environment(lost) as environment:
+            try:
+                yield FnApiRunner(environment)
+            except Exception:
+                lost.check()
+                raise
 
 
 def options(spec: RunnerSpec) -> PipelineOptions:
