@@ -24,8 +24,6 @@ OTHER_VERSIONS = (
     r"has other versions .*: nightscribe 0\.1\.0 \(\w+\) instead of 0\.0\.1 \(abc\), .*"
     r"torch 2\S+ instead of 1\.0"
 )
-    r"has other versions .*: nightscribe 0\.1\.0 \(\w+\) instead of 0\.0\.1 \(abc\), .*torch 2\S+ instead of 1\.0"
-)
 
 
 def waiting_job(folder, milliseconds=5.0, **more):
