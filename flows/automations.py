@@ -17,6 +17,9 @@ from prefect.events.schemas.events import ResourceSpecification
 # Every flow run of Nightscribe has this tag, so that the automations ignore other flows.
 TAG = "nightscribe"
 HEARTBEAT_S = 30
+# Variables of the process of a run, with which it sends heartbeats.
+HEARTBEATS = {"PREFECT_FLOWS_HEARTBEAT_FREQUENCY": str(HEARTBEAT_S)}
+NO_HEARTBEAT = "no heartbeat"
 SILENT_S = 3 * HEARTBEAT_S
 PENDING_S = 600
 # After one of these events a run sends no heartbeats, because it has ended or waits for its next attempt.
@@ -32,7 +35,7 @@ def crash_automation(silent_s: float = SILENT_S) -> AutomationCore:
         after={beat},
         expect={beat, *(f"prefect.flow-run.{end}" for end in ENDS)},
         within_s=silent_s,
-        message=f"no heartbeat for {silent_s:g} s: the machine or the worker is gone; the next run goes on from here",
+        message=f"{NO_HEARTBEAT} for {silent_s:g} s: the machine or the worker is gone; the next run goes on from here",
     )
 
 

@@ -18,11 +18,11 @@ from prefect.exceptions import ObjectNotFound
 from prefect.schedules import Cron
 from prefect.workers.process import ProcessWorker
 
-from flows import automations, files, gpu
-from flows.files import File
+from flows import automations, files, gpu, part
+from flows.files import File, Job
+from flows.pool import POOL
 
 SPECS = Path("deploy/specs")
-POOL = "nightscribe"
 # One name for the only schedule of a deployment, so that a new deploy changes it in place and late runs are kept.
 SLUG = "job-file"
 # One run for each sink or registry. A second one waits for the first and is not cancelled: with other parameters it has
@@ -61,10 +61,7 @@ def deployment(file: File, pool: str, workdir: Path) -> RunnerDeployment:
 
 def job_variables(workdir: Path | str) -> dict[str, Any]:
     """Where the process of a run starts, and how often it sends a heartbeat."""
-    return {
-        "working_dir": str(workdir),
-        "env": {"PREFECT_FLOWS_HEARTBEAT_FREQUENCY": str(automations.HEARTBEAT_S)},
-    }
+    return {"working_dir": str(workdir), "env": automations.HEARTBEATS}
 
 
 def event_trigger(file: File) -> DeploymentEventTrigger:
@@ -95,6 +92,8 @@ def deploy(folder: Path = SPECS, pool: str = POOL, workdir: Path | None = None) 
         for file in found:
             wanted = deployment(file, pool, workdir or Path.cwd())
             done[file.shown_as(file.spec.name)] = _deploy_one(client, file, wanted)
+        for each in sorted(_pools_of_parts(found)):
+            done[f"{part.enrich_part.name}/{each}"] = part.deploy(client, each)[1]
         done |= _without_file(client, found, folder)
     return done
 
@@ -148,6 +147,12 @@ def _same(found: DeploymentResponse, file: File, wanted: RunnerDeployment) -> bo
         and found.job_variables == wanted.job_variables
         and schedules == ([str(file.spec.schedule)] if file.spec.schedule else [])
     )
+
+
+def _pools_of_parts(found: Iterable[File]) -> set[str]:
+    """The work pools whose workers execute parts."""
+    runners = [file.spec.runner for file in found if isinstance(file, Job)]
+    return {runner.work_pool or POOL for runner in runners if runner.name == "prefect"}
 
 
 def _without_file(client: SyncPrefectClient, found: Iterable[File], folder: Path) -> dict[str, str]:

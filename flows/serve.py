@@ -9,20 +9,17 @@ import subprocess
 import sys
 import threading
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from flows import server
+from flows.server import PORT
 from transforms.errors import RunError, SpecError
 
-PORT = 4200
 START_S = 180
 STOP_S = 60
-# Seconds in which a server must answer.
-ANSWER_S = 5
 
 
 def register(commands: Any) -> None:
@@ -86,11 +83,11 @@ def deploy(arguments: argparse.Namespace) -> int:
         arguments.prefect_file.write_text(content, encoding="utf-8")
         print(arguments.prefect_file)
         return 0
-    if not (url := _configured_url()):
+    if not (url := server.configured()):
         raise SpecError("no Prefect server is set; set PREFECT_API_URL, or start a server with `nightscribe serve`")
     # First check the folder, then the server, because the imports that follow take seconds.
-    if any(arguments.specs.rglob("*.y*ml")) and (why := _silent(url)):
-        raise RunError(_no_answer(url, why))
+    if any(arguments.specs.rglob("*.y*ml")) and (why := server.silent(url)):
+        raise RunError(server.no_answer(url, why))
     import httpx
 
     from flows import deployments
@@ -98,55 +95,28 @@ def deploy(arguments: argparse.Namespace) -> int:
     try:
         deployed = deployments.deploy(arguments.specs, arguments.pool)
     except httpx.TransportError as error:
-        raise RunError(_no_answer(url, str(error) or type(error).__name__)) from error
+        raise RunError(server.no_answer(url, str(error) or type(error).__name__)) from error
     for name, what in deployed.items():
         print(f"{what:<10} {name}" if " " not in what else f"{name} {what}", flush=True)
     return 0
 
 
-def _configured_url() -> str | None:
-    """The server that PREFECT_API_URL or the active Prefect profile names, if any."""
-    from prefect.settings import get_current_settings
-
-    return get_current_settings().api.url
-
-
 @contextmanager
 def _server(port: int) -> Iterator[str]:
     """The address of the UI: that of the server that is set, or of a server that runs as long as the block."""
-    if url := _configured_url():
+    if url := server.configured():
         yield url.removesuffix("/api")
         return
     os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
     os.environ.setdefault("DO_NOT_TRACK", "1")
     url = os.environ["PREFECT_API_URL"] = f"http://127.0.0.1:{port}/api"
-    with _prefect("server", "start", "--host", "127.0.0.1", "--port", str(port)) as server:
+    with _prefect("server", "start", "--host", "127.0.0.1", "--port", str(port)) as process:
         deadline = time.monotonic() + START_S
-        while _silent(url):
-            if server.poll() is not None or time.monotonic() > deadline:
+        while server.silent(url):
+            if process.poll() is not None or time.monotonic() > deadline:
                 raise RunError(f"the Prefect server did not start on port {port}; choose a free one with --port")
             time.sleep(0.5)
         yield url.removesuffix("/api")
-
-
-def _silent(url: str) -> str | None:
-    """The reason why a server does not answer; None if it answers, whatever the answer is."""
-    try:
-        urllib.request.urlopen(f"{url}/health", timeout=ANSWER_S).close()
-    except urllib.error.HTTPError:
-        return None
-    except urllib.error.URLError as error:
-        return str(getattr(error.reason, "strerror", None) or error.reason)
-    except (OSError, ValueError) as error:
-        return str(error)
-    return None
-
-
-def _no_answer(url: str, why: str) -> str:
-    return (
-        f"the Prefect server at {url!r} does not answer ({why}); start it, or set PREFECT_API_URL to the address of "
-        f"one that runs, such as http://127.0.0.1:{PORT}/api"
-    )
 
 
 @contextmanager

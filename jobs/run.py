@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextvars
 import logging
 import re
 import threading
@@ -165,7 +166,9 @@ def execute(held: Held) -> None:
     # Beam runs in another thread, because a signal is handled only when this thread wakes up, and Beam can block it for
     # as long as its workers run.
     with ThreadPoolExecutor(1, "runner") as threads:
-        future = threads.submit(runner.execute, held.plan, todo, held.models, held.stop)
+        # In a copy of this context, in which Prefect keeps the flow run that is running.
+        context = contextvars.copy_context()
+        future = threads.submit(context.run, runner.execute, held.plan, todo, held.models, held.stop)
         while not wait([future], AWAKE_S).done:
             continue
     try:

@@ -29,11 +29,12 @@ T = TypeVar("T")
 class Server:
     """A server that can be stopped and started again on the same port and database."""
 
-    def __init__(self, folder: Path):
+    def __init__(self, folder: Path, host: str = "127.0.0.1"):
         self.folder = folder
+        self.host = host
         self.port = free_port()
-        self.api = f"http://127.0.0.1:{self.port}/api"
-        self.ui = f"http://127.0.0.1:{self.port}/v2"
+        self.api = f"http://{host}:{self.port}/api"
+        self.ui = f"http://{host}:{self.port}/v2"
         self.environment = {
             **os.environ,
             "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]),
@@ -48,7 +49,7 @@ class Server:
         self.process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
-        self.process = self.prefect("server", "start", "--host", "127.0.0.1", "--port", str(self.port))
+        self.process = self.prefect("server", "start", "--host", self.host, "--port", str(self.port))
         wait_for(self.answers, 120, "the server to start")
 
     def stop(self) -> None:
@@ -66,8 +67,8 @@ class Server:
             return False
 
     @contextmanager
-    def worker(self) -> Iterator[subprocess.Popen[bytes]]:
-        process = self.prefect("worker", "start", "--pool", "nightscribe", "--type", "process")
+    def worker(self, *words: str) -> Iterator[subprocess.Popen[bytes]]:
+        process = self.prefect("worker", "start", "--pool", "nightscribe", "--type", "process", *words)
         try:
             yield process
         finally:
@@ -104,9 +105,9 @@ class Server:
 
 
 @contextmanager
-def running(folder: Path) -> Iterator[Server]:
+def running(folder: Path, host: str = "127.0.0.1") -> Iterator[Server]:
     """A server for the block, which the client of this process talks to as well."""
-    server = Server(folder)
+    server = Server(folder, host)
     server.start()
     try:
         with temporary_settings({PREFECT_API_URL: server.api, PREFECT_HOME: folder / "prefect"}):

@@ -40,6 +40,11 @@ class Board:
         )
         return [state for state in found.values() if state is not None]
 
+    def last(self) -> int:
+        """The highest number of a part; 0 if there is none. An earlier attempt at the run may have left some."""
+        stems = (name.rsplit("/", 1)[-1].partition(".")[0] for name in self.store.names(folder(self.run_id)))
+        return max((int(stem) for stem in stems if stem.isdigit()), default=0)
+
     def clear(self) -> None:
         """Delete the files of the run."""
         for name in self.store.names(folder(self.run_id)):

@@ -6,13 +6,15 @@ import logging
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 from jobs.execute.stop import NEVER, StopToken
-from jobs.parts import State
+from jobs.parts import State, timeline
 from jobs.parts.board import Board
 from jobs.parts.schedule import Scheduler
 from jobs.parts.site import Site
+from jobs.parts.timeline import Bar, Timeline
 from jobs.source import Shard
 from transforms import errors
 from transforms.errors import NightscribeError, RunError, Stopped, Unexpected, UserError
@@ -24,10 +26,13 @@ LOG = logging.getLogger(__name__)
 SILENT_S = 60.0
 # Seconds between two looks: what workers say, at first and at most. Each look is one listing of the sink.
 LOOK_S, MAX_LOOK_S = 1.0, 5.0
-# Refused parts after which the run ends, if no part has been executed since the first of them.
-MAX_REFUSED = 3
-# Seconds before a part is handed out again after one was refused, times the number of refused ones.
+# Refused parts, and parts that end before a worker begins them, after which the run ends, if no shard has been done
+# since the first of them.
+MAX_REFUSED, MAX_UNBEGUN = 3, 5
+# Seconds before a part is handed out again after such a one, times the number of them.
 REFUSED_S = 10.0
+# Seconds between two records of who does what.
+RECORD_S = 30.0
 
 
 @dataclass
@@ -57,6 +62,7 @@ class Dispatch:
     Attributes:
         states: the last that each worker said, by number of the part.
         lost: part -> why it is taken for lost.
+        lost_at: part -> when that was, seconds since 1970.
     """
 
     board: Board
@@ -66,10 +72,19 @@ class Dispatch:
     clock: Callable[[], float] = time.monotonic
     states: dict[int, State] = field(default_factory=dict)
     lost: dict[int, str] = field(default_factory=dict)
+    lost_at: dict[int, float] = field(default_factory=dict)
     _heard: dict[int, _Heard] = field(default_factory=dict)
     _refused: Counter[str] = field(default_factory=Counter)
     _not_before: float = 0.0
+    _unbegun: int = 0
     _complaint: str | None = None
+    _earlier: Timeline = field(default_factory=Timeline)
+    _recorded_at: float = 0.0
+
+    def __post_init__(self) -> None:
+        # Another attempt of the same run may have left parts, whose workers may still live.
+        self._first = self.scheduler.last = self.board.last()
+        self._earlier = timeline.read(self.board.store, self.board.run_id) or Timeline()
 
     def run(self, stop: StopToken = NEVER) -> None:
         """Hand out parts until every shard is done.
@@ -79,6 +94,8 @@ class Dispatch:
             Stopped: the run was asked to stop.
         """
         look_s = LOOK_S
+        for number in range(1, self._first + 1):
+            self.board.write(number, ())
         try:
             while True:
                 before = len(self.scheduler.done), len(self.scheduler.running)
@@ -88,12 +105,35 @@ class Dispatch:
                 stop.check()
                 self._hand_out()
                 self._complain()
+                self._record()
                 is_quiet = before == (len(self.scheduler.done), len(self.scheduler.running))
                 look_s = min(1.5 * look_s, MAX_LOOK_S) if is_quiet else LOOK_S
                 self.site.wait(look_s)
         finally:
             for number in list(self.scheduler.running):
-                self._take_away(number)
+                self.board.write(number, ())
+                self.site.stop(number)
+            # What went wrong before is more important.
+            with suppress(OSError, NightscribeError):
+                timeline.write(self.board.store, self.board.run_id, self.timeline())
+
+    def timeline(self) -> Timeline:
+        """Who has done what so far, in all attempts at the run."""
+        bars = [self._bar(state) for number, state in sorted(self.states.items()) if number > self._first]
+        unbegun = {number: why for number, why in self.lost.items() if number not in self.states}
+        return self._earlier.followed_by(Timeline(bars, unbegun))
+
+    def _bar(self, state: State) -> Bar:
+        done = [(each.began, each.ended) for each in state.done or ()]
+        why, end, ended = self.lost.get(state.number, ""), state.end, state.ended
+        if state.number in self.lost_at and end not in ("refused", "failed"):
+            end, ended = "lost", max([self.lost_at[state.number], *(after for _, after in done)])
+        return Bar(state.number, state.worker, state.began, ended or time.time(), end, why or state.message, done)
+
+    def _record(self) -> None:
+        if self.clock() - self._recorded_at > RECORD_S:
+            self._recorded_at = self.clock()
+            timeline.write(self.board.store, self.board.run_id, self.timeline())
 
     def _hand_out(self) -> None:
         now = self.clock()
@@ -125,12 +165,12 @@ class Dispatch:
             self._note(state, now)
         for number, why in gone.items():
             if number in self.scheduler.running:
-                self._end(number, why, blame=True)
+                self._lose(number, why, now)
         for number in list(self.scheduler.running):
             heard = self._heard.get(number)
             if heard is not None and now - heard.at > SILENT_S:
                 worker = self.states[number].worker
-                self._end(number, f"worker {worker} has said nothing for {SILENT_S:.0f} s", blame=True)
+                self._lose(number, f"worker {worker} has said nothing for {SILENT_S:.0f} s", now)
 
     def _note(self, state: State, now: float) -> None:
         known = self.states.get(state.number)
@@ -139,6 +179,7 @@ class Dispatch:
         for done in (state.done or ())[seen:]:
             self.scheduler.finish(done.slot, done.ended - done.began if done.computed else None)
             self._refused.clear()
+            self._unbegun = 0
         if state.number not in self.scheduler.running:
             return
         self.scheduler.see(state.number, state.current, now)
@@ -148,6 +189,21 @@ class Dispatch:
             self._refuse(state, now)
         elif state.end == "failed":
             self._fail(state)
+
+    def _lose(self, number: int, why: str, now: float) -> None:
+        """The worker of a part is gone, or out of reach."""
+        self.lost_at[number] = time.time()
+        self._end(number, why, blame=True)
+        self.site.stop(number)
+        if number in self.states:
+            return
+        self._unbegun += 1
+        self._not_before = now + REFUSED_S * self._unbegun
+        if self._unbegun >= MAX_UNBEGUN and not self.scheduler.running:
+            raise RunError(
+                f"{self._unbegun} parts in a row ended before a worker began them, the last one because {why}; see the "
+                f"logs of the workers; finished shards are kept, run again to continue"
+            )
 
     def _refuse(self, state: State, now: float) -> None:
         self._end(state.number, state.message)
@@ -164,13 +220,13 @@ class Dispatch:
             raise error
 
     def _end(self, number: int, why: str, blame: bool = False) -> bool:
-        """A part has ended; its process may still be alive, and must not begin another shard."""
+        """A part has ended. Its process may still be alive, and must not begin another shard."""
         shard = self.scheduler.running[number].current
         too_often = self.scheduler.end(number, blame)
         if why:
             self.lost[number] = why
             LOG.warning("part %d is handed out again: %s", number, why)
-        self._take_away(number)
+        self.board.write(number, ())
         if too_often and not self.states.get(number, State(number, "", 0.0)).message:
             key = next(each.key for each in self.scheduler.shards if each.slot == shard)
             raise RunError(
@@ -178,10 +234,6 @@ class Dispatch:
                 f"time its worker died ({why}); it may need more memory than the workers have; finished shards are kept"
             )
         return bool(too_often)
-
-    def _take_away(self, number: int) -> None:
-        self.board.write(number, ())
-        self.site.stop(number)
 
     def _complain(self) -> None:
         complaint = self.site.complaint()

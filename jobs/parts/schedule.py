@@ -58,6 +58,7 @@ class Scheduler:
         parts: how many parts of equal cost to make; None: as many as the rules above make.
         part_s: seconds of a part.
         least_s: seconds of the smallest part.
+        last: number of the last part of an earlier attempt at the run.
 
     Attributes:
         queue: shards that no part has, the most expensive ones first.
@@ -72,6 +73,7 @@ class Scheduler:
     parts: int | None = None
     part_s: float = PART_S
     least_s: float = LEAST_S
+    last: int = 0
     queue: list[Shard] = field(default_factory=list)
     running: dict[int, Running] = field(default_factory=dict)
     changed: set[int] = field(default_factory=set)
@@ -83,7 +85,6 @@ class Scheduler:
         self._cost = {s.slot: max(float(c), 1e-9) for s, c in zip(self.shards, self.costs, strict=True)}
         self._seconds = self._measured = 0.0
         self._backed_up: set[str] = set()
-        self._last = 0
         self._queued = set(self._cost)
         self._share = sum(self._cost.values()) / self.parts if self.parts else 0.0
         # A large shard that begins last would be waited for by everyone.
@@ -173,9 +174,9 @@ class Scheduler:
         return [part.current] if self.attempts[part.current] >= MAX_ATTEMPTS else []
 
     def _start(self, shards: Sequence[Shard], now: float) -> Part:
-        self._last += 1
-        self.running[self._last] = Running(self._last, {shard.slot: shard for shard in shards}, now)
-        return Part(self._last, tuple(shards))
+        self.last += 1
+        self.running[self.last] = Running(self.last, {shard.slot: shard for shard in shards}, now)
+        return Part(self.last, tuple(shards))
 
     def _from_queue(self, workers: int) -> list[Shard]:
         left = sum(self._cost[shard.slot] for shard in self.queue)

@@ -32,7 +32,7 @@ class Site(Protocol):
         ...
 
     def stop(self, number: int) -> None:
-        """End the process of a part, as far as it can be reached; returns at once."""
+        """End the process of a part that has not said that it ends, as far as it can be reached; returns at once."""
         ...
 
     def complaint(self) -> str | None:

@@ -125,7 +125,8 @@ class Says:
                 self.state.end, self.state.ended = end, time.time()
                 if error is not None:
                     self.state.error, self.state.message = type(error).__name__, str(error)
-            self.write()
+            if self.store.exists(part_file(self.run_id, self.state.number)):
+                self.write()
 
     def _own(self) -> set[str]:
         content = self.store.get(part_file(self.run_id, self.state.number))
@@ -138,8 +139,10 @@ class Says:
             if stop.is_set():
                 own.set()
             try:
+                # First, because what is written after the end of the run stays in the sink.
+                mine = self._own()
                 self.write()
-                if self.state.current is not None and self.state.current not in self._own():
+                if self.state.current is not None and self.state.current not in mine:
                     own.set()
                 failing_since = None
             except FileNotFoundError:

@@ -32,6 +32,8 @@ REPORTS = f"{FOLDER}/reports"
 AUDITS = f"{FOLDER}/audits"
 # Parts of a plan that other machines execute: their shards, and what their workers say of them.
 PARTS = f"{FOLDER}/parts"
+# Who did what when in such a run.
+TIMELINES = f"{FOLDER}/timelines"
 PROGRESS = f"{FOLDER}/progress"
 AGREEMENT = f"{FOLDER}/agreement"
 # Rows drawn for review, until their run is committed.

@@ -1,0 +1,93 @@
+"""Who did what when in a run that was divided into parts; kept in the sink beside its report."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from pydantic import TypeAdapter
+
+from jobs.store import Store
+from jobs.store.names import TIMELINES
+
+
+@dataclass(frozen=True)
+class Bar:
+    """A part that a worker has begun.
+
+    Attributes:
+        number: of the part.
+        worker: who had it.
+        began: seconds since 1970, by the clock of the worker.
+        ended: likewise; when the coordinator gave it up if it was lost; when it was last heard of if it still runs.
+        end: one of `jobs.parts.ENDS`, `lost`, or empty while it runs.
+        why: the reason, if it was lost, refused or failed.
+        shards: of each shard that it has done, when that began and ended.
+    """
+
+    number: int
+    worker: str
+    began: float
+    ended: float
+    end: str = ""
+    why: str = ""
+    shards: Sequence[tuple[float, float]] = ()
+
+
+@dataclass(frozen=True)
+class Timeline:
+    """The parts of a run.
+
+    Attributes:
+        bars: those that a worker has begun, by number.
+        unbegun: number of a part that ended before a worker began it -> why.
+    """
+
+    bars: Sequence[Bar] = ()
+    unbegun: Mapping[int, str] = field(default_factory=dict)
+
+    @property
+    def workers(self) -> list[str]:
+        """Those who have had a part, in the order in which they came."""
+        return list(dict.fromkeys(bar.worker for bar in sorted(self.bars, key=lambda bar: bar.began)))
+
+    def numbers(self) -> dict[str, Any]:
+        """What a report says: parts, workers, lost and refused parts, shards by worker."""
+        ends = Counter(bar.end for bar in self.bars)
+        shards = Counter(dict.fromkeys(self.workers, 0))
+        for bar in self.bars:
+            shards[bar.worker] += len(bar.shards)
+        return {
+            "number": len(self.bars) + len(self.unbegun),
+            "workers": len(shards),
+            "lost": ends["lost"] + len(self.unbegun),
+            "refused": ends["refused"],
+            "shards": dict(shards),
+        }
+
+    def followed_by(self, later: Timeline) -> Timeline:
+        """This attempt at a run together with a later one."""
+        return Timeline([*self.bars, *later.bars], {**self.unbegun, **later.unbegun})
+
+
+_TIMELINE: TypeAdapter[Timeline] = TypeAdapter(Timeline)
+
+
+def read(store: Store, run_id: str) -> Timeline | None:
+    """The timeline of a run; None if it was not divided into parts, or if the file is damaged."""
+    try:
+        return _TIMELINE.validate_json(store.get(_file(run_id)))
+    except (FileNotFoundError, ValueError):
+        return None
+
+
+def write(store: Store, run_id: str, timeline: Timeline) -> None:
+    """Keep the timeline of a run."""
+    store.put(_file(run_id), json.dumps(asdict(timeline)).encode())
+
+
+def _file(run_id: str) -> str:
+    return f"{TIMELINES}/{run_id}.json"
