@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import gc
 import importlib.metadata
-import json
 import logging
 import os
 import sys
@@ -14,7 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from jobs import GC_THRESHOLD
-from jobs.commands import adapters, forget, hub, labels, publish, trace, train
+from jobs.commands import adapters, forget, hub, labels, plan, publish, trace, train
 from transforms.errors import NightscribeError, SpecError, Unexpected, UserError
 
 DESCRIPTION = "Bulk enrichment of text in data lakes: one YAML file is one job."
@@ -56,26 +55,16 @@ def _parser() -> argparse.ArgumentParser:
     run = commands.add_parser(
         "run", help="run a job file; a later run does only what is new", description=run_command.__doc__
     )
-    plan = commands.add_parser("plan", help="show what a run would do", description=plan_command.__doc__)
-    for command in (run, plan):
-        command.add_argument("spec", metavar="SPEC", help="job file (YAML)")
-        command.add_argument(
-            "overrides",
-            metavar="key=value",
-            nargs="*",
-            default=[],
-            help="another value for a key of the job file, e.g. source.limit=1000 tasks.0.dtype=float32",
-        )
+    run.add_argument("spec", metavar="SPEC", help="job file (YAML)")
+    run.add_argument("overrides", metavar="key=value", nargs="*", default=[], help=plan.OVERRIDES)
     run.add_argument(
         "--only-rejected",
         action="store_true",
         help="only try rows again that a task has rejected, up to errors.max_attempts times; do nothing else",
     )
     run.add_argument("--quiet", action="store_true", help="show no progress and no remarks")
-    plan.add_argument("--json", action="store_true", help="print the whole plan as JSON")
-    plan.add_argument("--why", action="store_true", help="give a reason for each shard that is to do")
     run.set_defaults(call=run_command)
-    plan.set_defaults(call=plan_command)
+    plan.register(commands)
 
     report = commands.add_parser(
         "report", help="write a run's report as one HTML file", description=report_command.__doc__
@@ -135,32 +124,6 @@ def run_command(arguments: argparse.Namespace) -> None:
     if remark is not None and not arguments.quiet:
         print(remark, file=sys.stderr)
     print(report.to_json())
-
-
-def plan_command(arguments: argparse.Namespace) -> None:
-    """Show what a run would do: pinned revisions, finished shards. Loads no weights, writes nothing.
-
-    With --why there is a line for each shard that is to do: its file, its range, and what changed since it was done.
-    """
-    from jobs import spec
-
-    job = spec.read(arguments.spec, arguments.overrides)
-    # Imports take seconds; a mistake in the job file is reported before them.
-    from jobs.hub import session
-    from jobs.plan import planning, why
-    from jobs.plan.text import text
-
-    planned, sink = planning.against_sink(job)
-    reasons = why.of(planned, sink) if arguments.why else []
-    if arguments.json:
-        content = planned.to_json()
-        if arguments.why:
-            content = json.dumps(json.loads(content) | {"why": [each.to_json() for each in reasons]}, indent=1)
-        print(content)
-        return
-    print(text(planned, session.taken().requests))
-    if reasons:
-        print(f"\n{why.table(reasons)}")
 
 
 def report_command(arguments: argparse.Namespace) -> None:

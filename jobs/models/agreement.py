@@ -46,15 +46,23 @@ def check(plan: Plan, models: ModelPool, store: Store) -> Plan:
     """
     if not plan.todo or all(task.dtype != "int8" for task in plan.tasks):
         return plan
-    kept = f"{names.AGREEMENT}/{plan.fingerprint.digest}.json"
-    found = _kept(kept, store)
-    if any(task.dtype == "int8" and task.spec.into not in found for task in plan.tasks):
-        found = _measured(plan, models)
+    kept = _file(plan)
+    found = measure(plan, models) if is_due(plan, store) else _kept(kept, store)
     for i, task in enumerate(plan.tasks):
         if task.spec.into in found:
             _accept(task, i, found[task.spec.into])
     store.put(kept, json.dumps(found).encode())
     return replace(plan, tasks=tuple(replace(t, agreement=found.get(t.spec.into)) for t in plan.tasks))
+
+
+def is_due(plan: Plan, store: Store) -> bool:
+    """Whether a task in int8 has not been measured yet."""
+    rounded = [task.spec.into for task in plan.tasks if task.dtype == "int8"] if plan.todo else []
+    return bool(rounded) and not set(rounded) <= _kept(_file(plan), store).keys()
+
+
+def _file(plan: Plan) -> str:
+    return f"{names.AGREEMENT}/{plan.fingerprint.digest}.json"
 
 
 def _kept(name: str, store: Store) -> dict[str, float]:
@@ -65,8 +73,8 @@ def _kept(name: str, store: Store) -> dict[str, float]:
         return {}
 
 
-def _measured(plan: Plan, models: ModelPool) -> dict[str, float]:
-    """The agreement of each task in int8, by its column."""
+def measure(plan: Plan, models: ModelPool) -> dict[str, float]:
+    """The agreement of each task in int8, by its column; arguments as of `check`."""
     sample = _sample(plan)
     rounded = {task.spec.into: task for task in plan.tasks if task.dtype == "int8"}
     pairs: dict[str, list[tuple[pa.Array, pa.Array]]] = {into: [] for into in rounded}

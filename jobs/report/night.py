@@ -14,6 +14,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from jobs.audit import record as audits
+from jobs.estimate import outcome
 from jobs.hub import session
 from jobs.plan.again import given_up
 from jobs.report import FINISHED, HELD, STOPPED, Report, Status, details, history
@@ -128,6 +129,8 @@ def record(
     kept = details(plan, report, look(plan, own, store), _joined(timeline, attempts, earlier))
     kept |= {"attempts_made": [asdict(attempt) for attempt in attempts]}
     kept |= {"message": str(error)} if error is not None else {}
+    if status == FINISHED and (compared := outcome.compare(plan, report, [entry.shard for entry in own])):
+        kept |= {"estimate": compared}
     kept |= {"audit": audit.to_json()} if (audit := audits.read(store, plan.run_id)) is not None else {}
     store.put(f"{history.FOLDER}/{plan.run_id}.json", json.dumps(kept, indent=1).encode())
     LOG.info("run %s %s: %d rows out, %d rejected", plan.run_id, status, report.rows_out, report.rows_rejected)
@@ -157,12 +160,14 @@ def _status(error: BaseException | None) -> Status:
 
 def _attempts(run_id: str, status: Status, own: Sequence[Entry], earlier: Sequence[history.Kept]) -> list[Attempt]:
     """Every attempt of the night, in order: this one, those that left a report, and those that left only entries."""
-    known: dict[str, tuple[float, str]] = {run_id: (_seconds(run_id, datetime.now(UTC)), status)}
+    known: dict[str, tuple[float, str]] = {run_id: (seconds_of(run_id, datetime.now(UTC)), status)}
     for kept in earlier:
         known.setdefault(kept.run_id, (_own_seconds(kept), str(kept.numbers.get("status", "failed"))))
     for entry in own:
         if entry.run_id not in known or known[entry.run_id][1] == "killed":
-            until = max(known.get(entry.run_id, (0.0,))[0], _seconds(entry.run_id, datetime.fromisoformat(entry.time)))
+            until = max(
+                known.get(entry.run_id, (0.0,))[0], seconds_of(entry.run_id, datetime.fromisoformat(entry.time))
+            )
             known[entry.run_id] = (until, "killed")
     made = []
     for name in sorted(known):
@@ -178,7 +183,7 @@ def _own_seconds(kept: history.Kept) -> float:
     return next((float(each["seconds"]) for each in made if each["run_id"] == kept.run_id), 0.0)
 
 
-def _seconds(run_id: str, until: datetime) -> float:
+def seconds_of(run_id: str, until: datetime) -> float:
     """Seconds from the time in a run's name, when it was planned, to `until`."""
     try:
         started = datetime.strptime(run_id.split("-")[0], "%Y%m%dT%H%M%S%f").replace(tzinfo=UTC)

@@ -12,6 +12,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from jobs.audit.record import Audit
+from jobs.estimate import outcome
 from jobs.plan import Plan
 from jobs.plan.text import lines
 from jobs.report import FINISHED, HELD, STOPPED, accuracy, drift, picture
@@ -135,6 +136,9 @@ def markdown(kept: Kept, before: Sequence[Kept], measured: Sequence[NightAccurac
         ]
         table = [accuracy.HEAD, *accuracy.rows(measured, numbers.get("timezone", "UTC"))]
         parts += [accuracy.NOTE, _table(table)]
+    if estimated := outcome.rows(numbers.get("estimate")):
+        told = outcome.note(numbers.get("estimate"))
+        parts += [f"## {outcome.TITLE}", told, _table([outcome.HEAD, *estimated])]
     if found_audit := audited(numbers):
         parts += ["## Audit", audit_note(numbers), _table([AUDIT, *found_audit])]
     if drifts:

@@ -16,6 +16,7 @@ from urllib.parse import quote
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 from markupsafe import Markup
 
+from jobs.estimate import outcome
 from jobs.report import accuracy, drift, page, picture
 from jobs.report.findings import OTHER
 from jobs.report.history import FOLDER, Kept
@@ -81,6 +82,9 @@ def web(kept: Kept, before: Sequence[Kept], folder: Path | None = None, measured
         accuracy=accuracy,
         measured=accuracy.rows(measured, numbers.get("timezone", "UTC")),
         accuracy_pictures=accuracy.pictures(measured),
+        estimate=outcome,
+        estimated=outcome.rows(numbers.get("estimate")),
+        estimate_note=outcome.note(numbers.get("estimate")),
         audit_head=page.AUDIT,
         audited=page.audited(numbers),
         audit_note=page.audit_note(numbers),

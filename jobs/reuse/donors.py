@@ -83,19 +83,19 @@ def _rows(plan: Plan) -> int | None:
 
 def groups(plan: Plan, entries: Sequence[Entry]) -> list[Group]:
     """The tasks of a plan whose results some of the entries have."""
-    reads = _reads(plan)
+    read = reads(plan)
     found: dict[tuple[tuple[str, ...], tuple[str, ...]], list[tuple[str, str]]] = {}
     for into, value in plan.fingerprint.tasks:
         slots = tuple(entry.slot for entry in entries if any(value == own for _, own in entry.fingerprint.tasks))
         if slots:
-            found.setdefault((reads[into], slots), []).append((into, value))
+            found.setdefault((read[into], slots), []).append((into, value))
     return [
         Group(columns, tuple(into for into, _ in tasks), tuple(value for _, value in tasks), slots)
         for (columns, slots), tasks in found.items()
     ]
 
 
-def _reads(plan: Plan) -> dict[str, tuple[str, ...]]:
+def reads(plan: Plan) -> dict[str, tuple[str, ...]]:
     """The columns of the source that each task reads, directly or through other tasks."""
     found: dict[str, tuple[str, ...]] = {}
     for task in plan.tasks:

@@ -10,6 +10,7 @@ import hashlib
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -58,10 +59,11 @@ class OlderRows:
         plan: the run; its `donors` are the entries to take rows from.
         sink: where the part files are.
         stop: checked while the index is built.
+        folder: where the index is kept; by default where the processes of the run on this machine share it.
     """
 
-    def __init__(self, plan: Plan, sink: Sink, stop: StopToken = NEVER):
-        self.plan, self.sink, self.stop = plan, sink, stop
+    def __init__(self, plan: Plan, sink: Sink, stop: StopToken = NEVER, folder: Path | None = None):
+        self.plan, self.sink, self.stop, self.folder = plan, sink, stop, folder
         self.indexes: dict[Group, Index] = {}
 
     def can_have(self, tasks: Collection[str]) -> bool:
@@ -96,7 +98,7 @@ class OlderRows:
         if group not in self.indexes:
             name = hashlib.blake2b(repr(group).encode(), digest_size=8).hexdigest()
             rows = sum(self._parts.pieces[n][1].rows for slot in group.donors for n in self._parts.numbers[slot])
-            folder = self.sink.store.scratch(self.plan.run_id)
+            folder = self.folder or self.sink.store.scratch(self.plan.run_id)
             self.indexes[group] = index.opened(folder, name, rows, self._parts.hashes(group))
         return self.indexes[group]
 

@@ -15,7 +15,7 @@ from apache_beam.options.pipeline_options import PipelineOptions
 from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 from apache_beam.utils.shared import Shared
 
-from jobs.execute import code, worker
+from jobs.execute import code
 from jobs.execute import shard as shards
 from jobs.execute.progress import Heartbeat
 from jobs.execute.stop import NEVER, StopToken

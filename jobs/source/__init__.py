@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from typing import Any
@@ -147,15 +147,23 @@ def plan(
     return replace(source, schema=types.as_tasks_see(_tried(source, found.shards))), found.shards
 
 
-def read(source: Source, shard: Shard, batch_rows: int) -> Iterator[pa.RecordBatch | BadRow]:
+def read(
+    source: Source, shard: Shard, batch_rows: int, seen: Callable[[int], None] | None = None
+) -> Iterator[pa.RecordBatch | BadRow]:
     """The rows of a shard after where, prepare and limit, in batches of `batch_rows`; bad rows in between.
+
+    Args:
+        source: the source, planned.
+        shard: one of its shards.
+        batch_rows: rows of a batch.
+        seen: called with the number of rows of each batch of the file, before where and prepare.
 
     Raises:
         SourceError: the file is truncated, no longer exists, or changed since it was planned; `prepare` failed.
     """
     bad: list[BadRow] = []
     left = shard.limit
-    for batch in rows.even(_prepared(source, shard, batch_rows, bad), batch_rows, MAX_BATCH_BYTES):
+    for batch in rows.even(_prepared(source, shard, batch_rows, bad, seen), batch_rows, MAX_BATCH_BYTES):
         yield from bad
         bad.clear()
         if left is None:
@@ -180,14 +188,16 @@ def count(source: Source, shard: Shard, enough: int) -> int:
     return total
 
 
-def _prepared(source: Source, shard: Shard, batch_rows: int, bad: list[BadRow]) -> Iterator[pa.RecordBatch]:
+def _prepared(
+    source: Source, shard: Shard, batch_rows: int, bad: list[BadRow], seen: Callable[[int], None] | None = None
+) -> Iterator[pa.RecordBatch]:
     """Batches of the columns that tasks get; rows that cannot be read are added to `bad`."""
     reference = source.spec.prepare
     if not reference:
-        yield from (batch for _, batch in _selected(source, shard, batch_rows, bad))
+        yield from (batch for _, batch in _selected(source, shard, batch_rows, bad, seen))
         return
     function = prepare.load(reference)
-    for place, batch in _selected(source, shard, batch_rows, bad):
+    for place, batch in _selected(source, shard, batch_rows, bad, seen):
         if len(batch):
             found = prepare.apply(function, batch, reference, place, SourceError)
             found = prepare.conform(found, source.schema, reference, place)
@@ -199,7 +209,13 @@ def _prepared(source: Source, shard: Shard, batch_rows: int, bad: list[BadRow]) 
                     yield item
 
 
-def _selected(source: Source, shard: Shard, batch_rows: int, bad: list[BadRow]) -> Iterator[tuple[str, pa.RecordBatch]]:
+def _selected(
+    source: Source,
+    shard: Shard,
+    batch_rows: int,
+    bad: list[BadRow],
+    watch: Callable[[int], None] | None = None,
+) -> Iterator[tuple[str, pa.RecordBatch]]:
     """The rows of the files, with partition columns, after `where`: (description of the rows, batch)."""
     folders = partition(shard.key)
     seen, unread = 0, False
@@ -219,6 +235,8 @@ def _selected(source: Source, shard: Shard, batch_rows: int, bad: list[BadRow]) 
                 first = None if shard.start or unread else seen + 1
                 bad += [_unmet(whole, row, message, first) for row, message in failed]
             seen += len(item)
+            if watch is not None:
+                watch(len(item))
             yield place, batch
 
 

@@ -13,6 +13,7 @@ from pydantic import Field
 
 from jobs.spec.complaint import keys_of, sentence, suggest
 from jobs.spec.content import load, refuse_tokens
+from jobs.spec.prices import PriceSpec
 from jobs.spec.review import TASKS, ReviewSpec
 from jobs.spec.runner import RunnerSpec
 from jobs.spec.schedule import ScheduleSpec, TriggerSpec
@@ -52,6 +53,9 @@ class JobSpec(Section):
         None, description="the event on which Prefect starts the job, after it was deployed"
     )
     review: ReviewSpec | None = Field(None, description="rows of each run that people are asked to label")
+    prices: PriceSpec | None = Field(
+        None, description="what machines, requests and storage cost, for `nightscribe plan --estimate`"
+    )
 
     @pydantic.model_validator(mode="before")
     @classmethod

@@ -109,7 +109,7 @@ def test_usage_errors_exit_2():
 def test_an_unexpected_exception_is_reported_in_one_sentence_and_with_a_traceback_on_request(tmp_path, job):
     program = (
         "import sys; from jobs import cli; from jobs.plan import planning\n"
-        "def against_sink(spec): raise ZeroDivisionError('by\\nnothing')\n"
+        "def against_sink(spec, only_rejected): raise ZeroDivisionError('by\\nnothing')\n"
         "planning.against_sink = against_sink; sys.exit(cli.main(['plan', 'job.yaml']))"
     )
     words = [sys.executable, "-c", program]
