@@ -97,7 +97,8 @@ def prepare(spec: JobSpec, only_rejected: bool = False) -> Plan:
     Raises:
         UserError: the job file does not fit the source, the models or the sink.
     """
-    if not spec.runner.is_here:
+    # Beam takes most of a second to import, so it is not asked about a job without options for it.
+    if not spec.runner.is_here or spec.runner.options:
         runners.find(spec.runner.name).check(spec)
     plan = planning.make(spec, only_rejected)
     fit.check(plan, from_hub=True)

@@ -6,11 +6,9 @@ Its binary is looked for in PATH and in the cache, then built with Go, which tak
 from __future__ import annotations
 
 import os
-import shutil
 import socket
 import subprocess
 import time
-import unittest
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -19,12 +17,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock
+from tests.go_program import GoProgram
 
-# The last release of the open source server; a build is kept for each version.
-VERSION = "v0.0.0-20260212201848-7aac2a2c5b7c"
-# Read at once, because tests change the variable.
-CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "nightscribe-tests"
+# The last release of the open source server.
+MINIO = GoProgram("minio", "github.com/minio/minio", "v0.0.0-20260212201848-7aac2a2c5b7c", in_path=True)
 USER, PASSWORD, REGION = "nightscribe-root", "nightscribe-root-password", "us-east-1"
 START_S = 60.0
 
@@ -62,7 +58,7 @@ class Minio:
 @contextmanager
 def running(folder: Path) -> Iterator[Minio]:
     """A server for the block that keeps its objects in a folder; the test is skipped where there is no binary."""
-    binary = _binary()
+    binary = MINIO.find()
     port = _free_port()
     address = f"127.0.0.1:{port}"
     environment = os.environ | {"MINIO_ROOT_USER": USER, "MINIO_ROOT_PASSWORD": PASSWORD, "MINIO_UPDATE": "off"}
@@ -75,44 +71,6 @@ def running(folder: Path) -> Iterator[Minio]:
         finally:
             process.terminate()
             process.wait()
-
-
-def _binary() -> Path:
-    """The binary, built if there is none yet; parallel test processes wait for the one that builds it."""
-    if (found := shutil.which("minio")) is not None:
-        return Path(found)
-    folder = CACHE / f"minio-{VERSION}"
-    binary = folder / "minio"
-    if not binary.exists():
-        folder.mkdir(parents=True, exist_ok=True)
-        with FileLock(folder / "lock"):
-            if not binary.exists():
-                _build(folder)
-    return binary
-
-
-def _build(folder: Path) -> None:
-    if (go := shutil.which("go")) is None:
-        raise unittest.SkipTest("there is no minio in PATH, and no Go to build it with")
-    failed = folder / "failed.log"
-    if failed.exists() and time.time() - failed.stat().st_mtime < 3600:
-        raise unittest.SkipTest(f"minio could not be built within the last hour: {_last_line(failed)}")
-    # Built beside the final name, so that a killed build leaves no half of a binary.
-    building = folder / "building"
-    words = [go, "install", f"github.com/minio/minio@{VERSION}"]
-    environment = os.environ | {"GOBIN": str(building), "CGO_ENABLED": "0"}
-    log = folder / "build.log"
-    with log.open("wb") as output:
-        done = subprocess.run(words, env=environment, stdout=output, stderr=output, check=False)
-    if done.returncode != 0:
-        log.rename(failed)
-        raise unittest.SkipTest(f"minio could not be built: {_last_line(failed)}")
-    (building / "minio").rename(folder / "minio")
-
-
-def _last_line(log: Path) -> str:
-    lines = log.read_text(errors="replace").split("\n")
-    return next((line for line in reversed(lines) if line.strip()), "no output")
 
 
 def _wait(process: subprocess.Popen[bytes], address: str, log: Path) -> None:
@@ -135,7 +93,4 @@ def _free_port() -> int:
 
 if __name__ == "__main__":
     # Builds the binary, before tests with a time limit need it.
-    try:
-        print(f"minio: {_binary()}")
-    except unittest.SkipTest as reason:
-        print(f"minio: {reason}")
+    MINIO.tell()

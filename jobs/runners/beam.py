@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import os
 import shutil
+import socket
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
 from dataclasses import replace
-from typing import Any
 
 import apache_beam as beam
 from apache_beam.metrics import Metrics
-from apache_beam.options.pipeline_options import PipelineOptions
-from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 from apache_beam.utils.shared import Shared
 
 from jobs.execute import code
@@ -20,15 +17,20 @@ from jobs.execute import shard as shards
 from jobs.execute.progress import Heartbeat
 from jobs.execute.stop import NEVER, StopToken
 from jobs.models.pool import ModelPool
-from jobs.plan import Plan
+from jobs.parts import check as fitness
+from jobs.plan import Plan, planning
 from jobs.reuse.rows import OlderRows
-from jobs.runners import processes
-from jobs.runners.processes import Processes
+from jobs.runners import engine, options
+from jobs.runners.needs import check
 from jobs.sink import open_sink
 from jobs.source import Shard
-from jobs.spec import JobSpec, RunnerSpec
-from jobs.store import explain, fencing
-from transforms.errors import SpecError
+from jobs.store import Store, explain, fencing, names
+from transforms.errors import SpecError, UnfitWorker
+
+__all__ = ["check", "execute"]
+
+# What helps where a worker lacks a module of the user.
+SHIP = "install the module on every machine, or ship it as a wheel: runner.options.extra_packages: [dist/NAME.whl]"
 
 
 def execute(
@@ -51,9 +53,24 @@ def execute(
     pool, shared = models or ModelPool(), Shared()
     # While this function holds the pool, Beam gives it to every DoFn of this process that has the handle.
     shared.acquire(lambda: pool)
-    with _executing(plan.spec.runner) as executor, beam.Pipeline(executor, options(plan.spec.runner)) as pipeline:
-        # beam.Create reshuffles its elements, so the shards are spread over the workers.
-        _ = pipeline | "Shards" >> beam.Create(todo) | "Execute" >> beam.ParDo(_ExecuteDoFn(plan, shared, stop))
+    with engine.running(plan.spec.runner) as runner:
+        pipeline = beam.Pipeline(runner, options.parse(plan.spec.runner))
+        build(pipeline, plan, todo, shared, stop)
+        engine.wait(pipeline.run(), stop)
+
+
+def build(pipeline: beam.Pipeline, plan: Plan, todo: Iterable[Shard], models: Shared, stop: StopToken = NEVER) -> None:
+    """Add the steps that execute some shards to a pipeline.
+
+    Args:
+        pipeline: an empty one.
+        plan: the run.
+        todo: shards of the plan.
+        models: handle of this process's model pool; other processes make their own pools.
+        stop: checked between two chunks.
+    """
+    # beam.Create reshuffles its elements, so the shards are spread over the workers.
+    _ = pipeline | "Shards" >> beam.Create(todo) | "Execute" >> beam.ParDo(_ExecuteDoFn(plan, models, stop))
 
 
 class _ExecuteDoFn(beam.DoFn):
@@ -61,12 +78,23 @@ class _ExecuteDoFn(beam.DoFn):
 
     def __init__(self, plan: Plan, models: Shared, stop: StopToken):
         self.plan_json = replace(plan, shards=(), todo={}).to_json()
+        self.versions = {} if plan.spec.runner.is_here else fitness.versions()
         self.shared = models
         self.stop = stop
 
     def setup(self) -> None:
-        self.plan = Plan.from_json(self.plan_json)
-        code.check(self.plan)
+        if self.versions:
+            fitness.check_versions(self.versions)
+        try:
+            self.plan = Plan.from_json(self.plan_json)
+            code.check(self.plan)
+        except SpecError as error:
+            # The planning machine has found the module.
+            raise UnfitWorker(f"worker {socket.gethostname()}: {error}; {SHIP}") from error
+        self.sink = open_sink(self.plan.spec.sink)
+        if not self.plan.spec.runner.is_here:
+            _check_sink(self.plan, self.sink.store)
+            self.plan = planning.on_this_machine(self.plan)
         has_models = any(task.model is not None for task in self.plan.tasks)
         if has_models and (workers := self.plan.spec.runner.workers) != "auto" and workers > 1:
             import torch
@@ -74,7 +102,6 @@ class _ExecuteDoFn(beam.DoFn):
             torch.set_num_threads(max(1, (os.cpu_count() or 1) // workers))
         # One copy of the weights per process, however many threads or partitions run this DoFn.
         self.models = self.shared.acquire(ModelPool)
-        self.sink = open_sink(self.plan.spec.sink)
         fencing.follow(self.sink.store, self.plan.lease)
         self.older = OlderRows(self.plan, self.sink, self.stop)
         self.heartbeat = Heartbeat(self.sink.store, self.plan.run_id)
@@ -103,48 +130,14 @@ class _ExecuteDoFn(beam.DoFn):
             shutil.rmtree(self.sink.store.scratch(self.plan.run_id), ignore_errors=True)
 
 
-@contextmanager
-def _executing(spec: RunnerSpec) -> Iterator[Any]:
-    """The Beam runner of that name; `local` is the FnApiRunner itself, since DirectRunner may choose another engine.
+def _check_sink(plan: Plan, store: Store) -> None:
+    """Refuse a sink that is another one on this machine, where nobody would find the shards.
 
     Raises:
-        RunError: a worker process of this machine was lost in the block.
+        UnfitWorker: it has no plan of the run.
     """
-    if spec.name != "local":
-        yield spec.name
-    elif spec.workers in ("auto", 1) or "direct_running_mode" in spec.options:
-        yield FnApiRunner()
-    else:
-        lost = Processes([{}] * int(spec.workers))
-        with processes.environment(lost) as environment:
-            try:
-                yield FnApiRunner(environment)
-            except Exception:
-                lost.check()
-                raise
-
-
-def options(spec: RunnerSpec) -> PipelineOptions:
-    """The Beam options of the job, and the number of processes of the local runner."""
-    flags = dict(spec.options)
-    if spec.name == "local" and isinstance(spec.workers, int) and spec.workers > 1:
-        flags = {"direct_num_workers": spec.workers} | flags
-    return PipelineOptions.from_dictionary(flags)
-
-
-def check(spec: JobSpec) -> None:
-    """Refuse a runner that Beam does not have, before anything is written.
-
-    Raises:
-        SpecError: no such runner.
-    """
-    name = spec.runner.name
-    if name == "local":
-        return
-    from apache_beam.runners.runner import create_runner
-
-    try:
-        create_runner(name)
-    except (ImportError, ValueError, AttributeError, TypeError) as error:
-        # TypeError: the name is that of a module or function, not of a runner class.
-        raise SpecError(f"runner.name is {name!r}: {error}; local works everywhere") from error
+    if not plan.spec.runner.is_here and not store.exists(f"{names.PLANS}/{plan.run_id}.json"):
+        raise UnfitWorker(
+            f"sink.path {plan.spec.sink.path!r} on worker {socket.gethostname()} is not the folder that the run was "
+            "planned for; mount it under the same path on every machine, or give a URL"
+        )

@@ -28,7 +28,7 @@ class RunnerSpec(Section):
         description="processes of a machine that execute shards at a time; auto: measured once for a machine and its "
         "models, one for each GPU",
     )
-    options: dict[str, Any] = Field(default_factory=dict, description="Beam pipeline options, passed on unchanged")
+    options: dict[str, Any] = Field(default_factory=dict, description="Beam pipeline options, checked and passed on")
     parts: int | Literal["auto"] = Field(
         "auto",
         description="prefect and dask: into how many parts the shards are divided; auto: parts of about 15 minutes, "

@@ -23,7 +23,7 @@ from typing import Any
 import pytest
 from filelock import FileLock
 
-from tests.minio import CACHE
+from tests.go_program import CACHE
 
 PYSPARK = "3.5.5"
 # Of a version of Scala and of Spark that the release of Spark above has. The last one is for the catalog of Iceberg.
