@@ -175,6 +175,10 @@ class PoolSite:
         if run.id is not None:
             self._cancel(run.id, run.state)
 
+    def avoid(self, number: int) -> bool:
+        """Give the worker of a part no other one for a while; False, because a pool's workers take what they like."""
+        return False
+
     def complaint(self) -> str | None:
         """Whether the server answers, the pool has workers, and they take parts."""
         now = self.clock()

@@ -161,8 +161,9 @@ def _quieten() -> None:
     os.environ.setdefault("DATASETS_VERBOSITY", "critical")
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     os.environ.setdefault("HF_HUB_VERBOSITY", "error")
-    # A person should know why nothing moves while the Hub takes no more requests.
-    logging.getLogger("jobs.hub").setLevel(logging.WARNING)
+    # A person should know why nothing moves while the Hub takes no more requests, and which workers are lost or unfit.
+    for name in ("jobs.hub", "jobs.parts", "jobs.runners"):
+        logging.getLogger(name).setLevel(logging.WARNING)
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
 
 

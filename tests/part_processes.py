@@ -50,6 +50,9 @@ class Processes:
     def kill(self, number: int) -> None:
         os.kill(self.running[number].pid, signal.SIGKILL)
 
+    def avoid(self, number: int) -> bool:
+        return False
+
     def complaint(self) -> str | None:
         return None
 

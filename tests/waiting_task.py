@@ -1,7 +1,11 @@
-"""A task whose cost is waiting, so that two cores can be shared by many workers: `milliseconds` for each row."""
+"""A task whose cost is waiting, so that two cores can be shared by many workers: `milliseconds` for each row.
+
+The environment variable TESTS_WAIT_TIMES makes a worker so many times slower.
+"""
 
 from __future__ import annotations
 
+import os
 import time
 from dataclasses import dataclass
 from typing import Any
@@ -36,7 +40,7 @@ def load(options: Options, model: Any, max_tokens: int | None = None) -> Any:
     """The function that waits."""
 
     def annotate(batch: pa.RecordBatch) -> Annotation:
-        time.sleep(options.milliseconds * len(batch) / 1000)
+        time.sleep(options.milliseconds * len(batch) / 1000 * float(os.environ.get("TESTS_WAIT_TIMES", "1")))
         lengths = pc.utf8_length(batch[options.column]).cast(pa.int64())
         return Annotation(lengths, tokens=len(batch), padded_tokens=len(batch))
 

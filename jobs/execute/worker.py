@@ -28,7 +28,7 @@ def main() -> None:
     gc.set_threshold(*GC_THRESHOLD)
     signal.signal(signal.SIGTERM, _end)
     signal.signal(signal.SIGINT, _end)
-    threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
+    threading.Thread(target=end_with, args=(os.getppid(),), daemon=True).start()
     # Beam gives the root logger a handler for the terminal unless there is one.
     terminal = logging.StreamHandler()
     terminal.setLevel(logging.CRITICAL + 1)
@@ -52,7 +52,7 @@ def _end(number: int, frame: FrameType | None) -> None:
     threading.Timer(END_AFTER_S, os._exit, (128 + number,)).start()
 
 
-def _end_with(parent: int) -> None:
+def end_with(parent: int) -> None:
     """End this process once its parent is gone; Beam would notice that too, but only after the shard."""
     while os.getppid() == parent:
         time.sleep(PARENT_EVERY_S)

@@ -1,10 +1,14 @@
-"""Whether a worker may execute parts of a run: it has the same versions, and sees the source and the sink."""
+"""Whether a worker may execute parts of a run: it has the same versions, and sees the source and the sink.
+
+`python -m jobs.parts.check` prints the versions of this machine.
+"""
 
 from __future__ import annotations
 
 import functools
 import hashlib
 import importlib.metadata
+import json
 import os
 import platform
 import socket
@@ -32,13 +36,16 @@ def check_versions(wanted: Mapping[str, str]) -> None:
     Raises:
         UnfitWorker: with every difference.
     """
-    here = versions()
-    if other := [name for name in sorted(wanted.keys() | here.keys()) if wanted.get(name) != here.get(name)]:
-        told = ", ".join(f"{name} {here.get(name, 'none')} instead of {wanted.get(name, 'none')}" for name in other)
-        raise UnfitWorker(
-            f"worker {socket.gethostname()} has other versions than the run was planned with: {told}; install the "
-            f"same versions on every machine"
-        )
+    if told := difference(wanted, versions()):
+        raise UnfitWorker(f"worker {socket.gethostname()} {told}")
+
+
+def difference(wanted: Mapping[str, str], here: Mapping[str, str]) -> str:
+    """What is wrong with the versions of a worker, as the end of a sentence; empty if nothing is."""
+    other = [name for name in sorted(wanted.keys() | here.keys()) if wanted.get(name) != here.get(name)]
+    told = ", ".join(f"{name} {here.get(name, 'none')} instead of {wanted.get(name, 'none')}" for name in other)
+    said = f"has other versions than the run was planned with: {told}; install the same versions on every machine"
+    return said if other else ""
 
 
 def check_folder(folder: str, relative: Iterable[str]) -> None:
@@ -80,3 +87,7 @@ def _own() -> str:
         hashed.update(file.relative_to(above).as_posix().encode())
         hashed.update(file.read_bytes())
     return f"{importlib.metadata.version('nightscribe')} ({hashed.hexdigest()})"
+
+
+if __name__ == "__main__":
+    print(json.dumps(versions()))

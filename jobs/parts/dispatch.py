@@ -29,7 +29,8 @@ LOOK_S, MAX_LOOK_S = 1.0, 5.0
 # Refused parts, and parts that end before a worker begins them, after which the run ends, if no shard has been done
 # since the first of them.
 MAX_REFUSED, MAX_UNBEGUN = 3, 5
-# Seconds before a part is handed out again after such a one, times the number of them.
+# Seconds before a part is handed out again after such a one, times the number of them, unless the site can avoid its
+# worker.
 REFUSED_S = 10.0
 # Seconds between two records of who does what.
 RECORD_S = 30.0
@@ -193,12 +194,14 @@ class Dispatch:
     def _lose(self, number: int, why: str, now: float) -> None:
         """The worker of a part is gone, or out of reach."""
         self.lost_at[number] = time.time()
+        avoided = number not in self.states and self.site.avoid(number)
         self._end(number, why, blame=True)
         self.site.stop(number)
         if number in self.states:
             return
         self._unbegun += 1
-        self._not_before = now + REFUSED_S * self._unbegun
+        if not avoided:
+            self._not_before = now + REFUSED_S * self._unbegun
         if self._unbegun >= MAX_UNBEGUN and not self.scheduler.running:
             raise RunError(
                 f"{self._unbegun} parts in a row ended before a worker began them, the last one because {why}; see the "
@@ -206,10 +209,11 @@ class Dispatch:
             )
 
     def _refuse(self, state: State, now: float) -> None:
-        self._end(state.number, state.message)
         self._refused[state.worker] += 1
         refused = self._refused.total()
-        self._not_before = now + REFUSED_S * refused
+        if not self.site.avoid(state.number):
+            self._not_before = now + REFUSED_S * refused
+        self._end(state.number, state.message)
         if refused >= MAX_REFUSED and not self.scheduler.running:
             raise _error(state)
 

@@ -35,6 +35,13 @@ class Site(Protocol):
         """End the process of a part that has not said that it ends, as far as it can be reached; returns at once."""
         ...
 
+    def avoid(self, number: int) -> bool:
+        """Give the worker of a part no other one for a while: it has refused it, or never said anything.
+
+        Returns whether the site can: one that cannot choose the worker of a part hands out nothing for a while instead.
+        """
+        ...
+
     def complaint(self) -> str | None:
         """What a person should know, such as that there is no worker and how to start one; None if all is well."""
         ...

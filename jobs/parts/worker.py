@@ -1,6 +1,6 @@
 """A worker executes one part: shard by shard, and says what it does.
 
-`python -m jobs.parts.worker SINK RUN NUMBER` executes a part in a process of its own.
+`python -m jobs.parts.worker SINK RUN NUMBER [PARENT]` executes a part in a process of its own, which ends with PARENT.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from jobs.execute import code
 from jobs.execute.progress import Heartbeat, Progress
 from jobs.execute.shard import execute_shard
 from jobs.execute.stop import NEVER, StopToken
+from jobs.execute.worker import end_with
 from jobs.models.pool import ModelPool
 from jobs.parts import Done, Part, Run, State, check, part_file, run_file, state_file
 from jobs.plan import Plan, planning
@@ -226,7 +227,9 @@ def main() -> int:
     """Execute the part that the arguments name."""
     from jobs.execute import stop
 
-    sink, run_id, number = sys.argv[1:]
+    sink, run_id, number, *parent = sys.argv[1:]
+    if parent:
+        threading.Thread(target=end_with, args=(int(parent[0]),), daemon=True).start()
     with stop.on_signals() as stopped:
         try:
             state = execute_part(sink, run_id, int(number), stop=stopped)

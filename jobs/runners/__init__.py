@@ -57,6 +57,18 @@ def find(name: str) -> Runner:
             return cast(Runner, entry.load())
     if name == "prefect":
         raise SpecError("runner.name is 'prefect', and this installation has no such runner; install nightscribe again")
+    if name == "dask":
+        return _dask()
     from jobs.runners import beam
 
     return cast(Runner, beam)
+
+
+def _dask() -> Runner:
+    try:
+        from jobs.runners import dask
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] != "distributed":
+            raise
+        raise SpecError("runner.name 'dask' needs distributed; pip install 'nightscribe[dask]'") from error
+    return cast(Runner, dask)

@@ -9,7 +9,7 @@ import time
 
 import pytest
 
-from jobs import run, spec
+from jobs import run
 from jobs.parts import Part, dispatch
 from jobs.parts.board import Board
 from jobs.parts.dispatch import Dispatch
@@ -17,27 +17,13 @@ from jobs.parts.schedule import Scheduler
 from jobs.store import names
 from tests import lake
 from tests.part_processes import Processes
+from tests.waiting_job import FILES, ROWS, leftovers, local_contents, waiting_job
 from transforms.errors import RunError, SourceError, UnfitWorker
 
-FILES, ROWS = 4, 60
 OTHER_VERSIONS = (
     r"has other versions .*: nightscribe 0\.1\.0 \(\w+\) instead of 0\.0\.1 \(abc\), .*"
     r"torch 2\S+ instead of 1\.0"
 )
-
-
-def waiting_job(folder, milliseconds=5.0, **more):
-    lake_folder = folder / "lake"
-    if not lake_folder.exists():
-        lake.make_lake(lake_folder, FILES, ROWS)
-    task = {"task": "tests.waiting_task", "column": "text", "milliseconds": milliseconds, "into": "length"}
-    content = {
-        "name": "test",
-        "source": {"path": str(lake_folder)},
-        "tasks": [task],
-        "sink": {"path": str(folder / "out")},
-    }
-    return spec.parse(content | more)
 
 
 def in_parts(job, workers=2, during=None, parts=None, environment=None, before=None):
@@ -66,24 +52,6 @@ def wait_for(condition, seconds=60):
         assert time.monotonic() < deadline
         time.sleep(0.05)
     return found
-
-
-def local_contents(folder, job):
-    """The bytes of the same job, run here into another folder."""
-    other = job.model_copy(update={"sink": job.sink.model_copy(update={"path": str(folder / "local")})})
-    run.run(other)
-    return lake.contents(folder / "local")
-
-
-def leftovers(folder):
-    """Files of the sink that no run needs any more."""
-    internal = folder / "out" / "_nightscribe"
-    kept = ("staged/files", "parts", "progress", "tmp")
-    return [
-        path
-        for path in internal.rglob("*")
-        if path.is_file() and path.relative_to(internal).as_posix().startswith(kept)
-    ]
 
 
 def test_parts_write_the_bytes_of_a_local_run(tmp_path):
