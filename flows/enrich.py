@@ -22,7 +22,7 @@ from prefect.exceptions import PrefectException
 from prefect.states import Cancelled, State
 from prefect.tasks import Task, exponential_backoff
 
-from flows import events, form, gpu, logs, names, nights
+from flows import events, form, gpu, logs, names, nights, parts_picture
 from jobs import run, spec
 from jobs.execute import bar, stop
 from jobs.execute.progress import Progress
@@ -66,11 +66,13 @@ def execute(held: run.Held) -> Any:
     about = f"{plan.spec.name} {plan.run_id}"
     progress_id: Any = create_progress_artifact(0.0, key=artifact_key(plan.spec, "progress"), description=about)
     started = time.monotonic()
+    picture = parts_picture.Shown(held.sink.store, plan)
 
     def watch(plan: Plan, progress: Progress) -> None:
         shown = f"{about}\n\n{bar.line(plan, progress, time.monotonic() - started)}"
         try:
             update_progress_artifact(progress_id, progress=percent(plan, progress), description=shown)
+            picture.update(artifact_key(plan.spec, "parts"), about)
         except (httpx.HTTPError, PrefectException) as error:
             # While a server restarts, the progress is not shown, but the work goes on.
             log.warning("the progress could not be sent to the Prefect server: %s", error)
@@ -80,6 +82,9 @@ def execute(held: run.Held) -> Any:
             run.execute(held)
     except Stopped as error:
         return Cancelled(message=str(error))
+    finally:
+        with suppress(NightscribeError, OSError, httpx.HTTPError, PrefectException):
+            picture.update(artifact_key(plan.spec, "parts"), about, now=True)
     return None
 
 

@@ -58,6 +58,7 @@ class Report:
         dataset: the dataset of the Hub that the rows were published to, for a person; None for other sinks.
         commit: URL of its newest commit, which has the rows; None if nothing was published.
         uploaded_bytes: size of the part files that this run published.
+        parts: of a run that was divided: their number, workers, lost and refused ones, and shards by worker.
     """
 
     rows_in: int
@@ -84,6 +85,7 @@ class Report:
     dataset: str | None = None
     commit: str | None = None
     uploaded_bytes: int = 0
+    parts: dict[str, Any] | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """Plain JSON."""

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
 from pydantic import TypeAdapter
 
 from jobs.audit.record import Audit
+from jobs.parts import timeline
+from jobs.parts.timeline import Timeline
 from jobs.report import FINISHED, Report
 from jobs.report.drift import NIGHTS
 from jobs.report.findings import Findings
@@ -33,11 +35,13 @@ class Kept:
         numbers: the report's numbers, the job's name, tasks, versions and the time; `jobs.report.details` says which.
         findings: histograms of the rows that the run wrote.
         timeline: (seconds, rows, tokens) since the start.
+        parts: who did what when, if the run was divided into parts.
     """
 
     numbers: dict[str, Any]
     findings: Findings
     timeline: Sequence[tuple[float, int, int]]
+    parts: Timeline | None = None
 
     @property
     def run_id(self) -> str:
@@ -106,9 +110,11 @@ def read(store: Store, run_id: str) -> Kept:
         raise SpecError(f"run {run_id!r} has no report in {store.url!r}; {some}")
     name = f"{FOLDER}/{run_id}.json"
     try:
-        return _parsed(store.get(name))
+        kept = _parsed(store.get(name))
     except ValueError as error:
         raise DamagedReport(f"{store.url}/{name} is damaged; restore the file, or delete it") from error
+    # In a file of its own, because it has a line for each shard.
+    return replace(kept, parts=timeline.read(store, run_id)) if kept.numbers.get("parts") else kept
 
 
 def _parsed(content: bytes) -> Kept:

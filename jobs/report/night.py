@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from jobs.audit import record as audits
 from jobs.estimate import outcome
 from jobs.hub import session
+from jobs.parts import timeline as timelines
 from jobs.plan.again import given_up
 from jobs.report import FINISHED, HELD, STOPPED, Report, Status, details, history
 from jobs.report.observer import look
@@ -98,6 +99,7 @@ def record(
     own = [entry for entry in entries.values() if since is None or entry.run_id > since]
     attempts = _attempts(plan.run_id, status, own, earlier)
     keys = {shard.key for shard in plan.shards}
+    divided = timelines.read(store, plan.run_id) if plan.spec.runner.fans_out else None
     limited = plan.spec.source.limit is not None
     report = Report(
         rows_in=sum(entry.rows_in for entry in own),
@@ -125,6 +127,7 @@ def record(
         dataset=None if plan.spec.sink.dataset is None else plan.spec.sink.shown,
         commit=None if publication is None else publication.commit,
         uploaded_bytes=0 if publication is None else publication.uploaded_bytes,
+        parts=None if divided is None else divided.numbers(),
     )
     kept = details(plan, report, look(plan, own, store), _joined(timeline, attempts, earlier))
     kept |= {"attempts_made": [asdict(attempt) for attempt in attempts]}

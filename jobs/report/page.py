@@ -16,6 +16,7 @@ from jobs.estimate import outcome
 from jobs.plan import Plan
 from jobs.plan.text import lines
 from jobs.report import FINISHED, HELD, STOPPED, accuracy, drift, picture
+from jobs.report import parts as of_parts
 from jobs.report.findings import Findings
 from jobs.report.history import FOLDER, Kept
 from jobs.report.shown import adapters, clock, count, duration, nothing_new, size, were
@@ -67,6 +68,8 @@ def summary(kept: Kept) -> list[tuple[str, str]]:
         rows.append(("Hub", f"{count(numbers['hub_requests'], 'request')}, {size(numbers['hub_bytes'])} received"))
     if any((numbers.get("store_requests") or {}).values()):
         rows.append(("object store", _stored(numbers["store_requests"])))
+    if divided := numbers.get("parts"):
+        rows += [("parts", of_parts.sentence(divided)), ("shards by worker", of_parts.shares(divided))]
     if attempts := _more_attempts(numbers):
         rows.append(("attempts", attempts))
     rows += [task_line(task) for task in numbers["tasks"]]
@@ -127,6 +130,7 @@ def markdown(kept: Kept, before: Sequence[Kept], measured: Sequence[NightAccurac
         parts.append(f"> **{_ended(str(status))}")
     parts += [f"> **{item.what} moved**: {item.largest} (PSI {item.psi:.2f})" for item in drifts if item.moved]
     parts += _pictured("Speed", picture.throughput(kept.timeline), "tokens/s and finished rows, over time")
+    parts += _pictured(of_parts.TITLE, of_parts.pictures(kept.parts), "who did what when", of_parts.NOTE)
     if labels := picture.labels(found, nights):
         parts += _pictured("What was found", labels, "share of each label, scores", compared(len(nights)))
     parts += _pictured("Texts", picture.lengths(found, nights), "text lengths, rejected rows")

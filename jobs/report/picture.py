@@ -59,10 +59,14 @@ class Picture:
     Attributes:
         title: what it shows.
         draw: draws it, title excluded.
+        height_in: height in inches.
+        is_wide: whether it takes the whole width of a page.
     """
 
     title: str
     draw: Callable[[Axes], None]
+    height_in: float = ROW_IN
+    is_wide: bool = False
 
 
 def throughput(timeline: Sequence[tuple[float, int, int]]) -> list[Picture]:
@@ -129,9 +133,10 @@ def sheet(pictures: Sequence[Picture]) -> bytes | None:
         return None
     rows = -(-len(pictures) // 2)
     layout: Any = [[f"{2 * row}", f"{min(2 * row + 1, len(pictures) - 1)}"] for row in range(rows)]
+    heights = [max(picture.height_in for picture in pictures[2 * row : 2 * row + 2]) for row in range(rows)]
     with matplotlib.rc_context(STYLE):
-        figure = Figure(figsize=(WIDTH_IN, ROW_IN * rows), dpi=DPI, layout="constrained", facecolor="white")
-        axes = figure.subplot_mosaic(layout)
+        figure = Figure(figsize=(WIDTH_IN, sum(heights)), dpi=DPI, layout="constrained", facecolor="white")
+        axes = figure.subplot_mosaic(layout, height_ratios=heights)
         for index, picture in enumerate(pictures):
             axes[str(index)].set_title(picture.title)
             picture.draw(axes[str(index)])
@@ -143,7 +148,8 @@ def sheet(pictures: Sequence[Picture]) -> bytes | None:
 def svg(picture: Picture) -> str:
     """A picture as an SVG element to put into a page, as wide as there is room, its colours the page's variables."""
     with matplotlib.rc_context(STYLE):
-        figure = Figure(figsize=(WIDTH_IN / 2, ROW_IN), layout="constrained")
+        width_in = WIDTH_IN if picture.is_wide else WIDTH_IN / 2
+        figure = Figure(figsize=(width_in, picture.height_in), layout="constrained")
         picture.draw(figure.subplots())
         stream = io.StringIO()
         figure.savefig(stream, format="svg", transparent=True, metadata={"Date": None, "Creator": None})

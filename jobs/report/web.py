@@ -17,7 +17,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescap
 from markupsafe import Markup
 
 from jobs.estimate import outcome
-from jobs.report import accuracy, drift, page, picture
+from jobs.report import accuracy, drift, page, parts, picture
 from jobs.report.findings import OTHER
 from jobs.report.history import FOLDER, Kept
 from jobs.report.shown import count
@@ -71,6 +71,7 @@ def web(kept: Kept, before: Sequence[Kept], folder: Path | None = None, measured
         summary=page.summary(kept)[1:],
         sections=[
             ("Speed", "", picture.throughput(kept.timeline)),
+            (parts.TITLE, parts.NOTE, parts.pictures(kept.parts)),
             ("What was found", page.compared(len(nights)), picture.labels(found, nights)),
             ("Texts", "", picture.lengths(found, nights)),
         ],
