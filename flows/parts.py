@@ -10,6 +10,7 @@ from prefect.exceptions import ObjectNotFound, PrefectException
 
 from flows import part, server
 from flows.pool import POOL, PoolSite, start_command
+from jobs.estimate import costs
 from jobs.execute.stop import NEVER, StopToken
 from jobs.models.pool import ModelPool
 from jobs.parts import dispatch
@@ -72,5 +73,5 @@ def execute(plan: Plan, todo: Sequence[Shard], models: ModelPool | None = None, 
     site.stop_earlier()
     parts = None if runner.parts == "auto" else runner.parts
     at_once = None if runner.at_once == "auto" else runner.at_once
-    dispatch.execute(board, todo, site, None, parts, at_once, stop)
+    dispatch.execute(board, todo, site, costs.costs(plan, todo), parts, at_once, stop)
     board.clear()

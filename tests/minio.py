@@ -56,11 +56,11 @@ class Minio:
 
 
 @contextmanager
-def running(folder: Path) -> Iterator[Minio]:
+def running(folder: Path, host: str = "127.0.0.1") -> Iterator[Minio]:
     """A server for the block that keeps its objects in a folder; the test is skipped where there is no binary."""
     binary = MINIO.find()
-    port = _free_port()
-    address = f"127.0.0.1:{port}"
+    port = _free_port(host)
+    address = f"{host}:{port}"
     environment = os.environ | {"MINIO_ROOT_USER": USER, "MINIO_ROOT_PASSWORD": PASSWORD, "MINIO_UPDATE": "off"}
     words = [str(binary), "server", "--quiet", "--address", address, "--console-address", "127.0.0.1:0"]
     with (folder.parent / f"{folder.name}.log").open("wb") as log:
@@ -85,9 +85,9 @@ def _wait(process: subprocess.Popen[bytes], address: str, log: Path) -> None:
             time.sleep(0.05)
 
 
-def _free_port() -> int:
+def _free_port(host: str) -> int:
     with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
+        probe.bind((host, 0))
         return int(probe.getsockname()[1])
 
 

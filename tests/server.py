@@ -18,6 +18,7 @@ from uuid import UUID
 
 import psutil
 from prefect.client.orchestration import get_client
+from prefect.client.schemas.filters import FlowFilter, FlowFilterName
 from prefect.client.schemas.objects import FlowRun
 from prefect.client.schemas.sorting import FlowRunSort
 from prefect.settings import PREFECT_API_URL, PREFECT_HOME, temporary_settings
@@ -87,6 +88,12 @@ class Server:
         with get_client(sync_client=True) as client:
             runs = client.read_flow_runs(sort=FlowRunSort.EXPECTED_START_TIME_DESC)
         return next((run for run in runs if not run.auto_scheduled), None)
+
+    def last_run_of(self, flow: str) -> FlowRun:
+        """The newest run of a flow."""
+        with get_client(sync_client=True) as client:
+            named = FlowFilter(name=FlowFilterName(any_=[flow]))
+            return client.read_flow_runs(flow_filter=named, sort=FlowRunSort.EXPECTED_START_TIME_DESC)[0]
 
     def state(self, run_id: UUID) -> str:
         with get_client(sync_client=True) as client:

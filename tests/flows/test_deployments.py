@@ -232,6 +232,27 @@ def test_a_run_whose_machine_failed_is_marked_crashed_and_the_next_one_continues
     assert len(lake.read(folder / "out-killed")) == 1200
 
 
+def test_a_run_whose_worker_is_killed_before_it_begins_is_marked_crashed_and_holds_no_slot(prefect, folder, models):
+    write(folder, models, "pending")
+    deployments.deploy(folder / "specs")
+    automations.apply(automations.pending_automation(pending_s=20))
+    try:
+        with prefect.worker() as worker:
+            run_id = start("pending")
+            server.wait_for(lambda: prefect.state(run_id) == "Pending", 60, "the worker to take the run")
+            server.kill_tree(worker, signal.SIGKILL)
+        assert prefect.state(run_id) == "Pending"
+        assert read("pending").global_concurrency_limit.active_slots == 1
+        server.wait_for(lambda: prefect.state(run_id) == "Crashed", 90, "the automation")
+        assert read("pending").global_concurrency_limit.active_slots == 0
+    finally:
+        automations.apply(automations.pending_automation())
+    with prefect.worker():
+        run_id = start("pending")
+        server.wait_for(lambda: prefect.state(run_id) == "Completed", 120, "the next run")
+    assert len(lake.read(folder / "out-pending")) == 60
+
+
 def test_two_triggers_at_once_run_one_after_the_other(prefect, worker, folder, models):
     write(folder, models, "pair")
     deployments.deploy(folder / "specs")

@@ -2,14 +2,28 @@
 
 from __future__ import annotations
 
+import json
+import logging
 import signal
-from contextlib import ExitStack
+import threading
+from contextlib import ExitStack, contextmanager
 
 import pytest
+import yaml
 from prefect.client.orchestration import get_client
-from prefect.client.schemas.filters import FlowFilter, FlowFilterName
+from prefect.client.schemas.actions import WorkPoolCreate, WorkPoolUpdate
+from prefect.client.schemas.filters import (
+    ArtifactFilter,
+    ArtifactFilterFlowRunId,
+    FlowFilter,
+    FlowFilterName,
+    FlowRunFilter,
+    FlowRunFilterParentFlowRunId,
+)
+from prefect.settings import PREFECT_API_URL, temporary_settings
 
-from flows import deployments
+from flows import deployments, pool
+from flows.enrich import enrich
 from jobs import run, spec
 from jobs.parts import dispatch, timeline
 from jobs.sink import open_sink
@@ -62,9 +76,22 @@ def runs_of_parts():
         return client.read_flow_runs(flow_filter=FlowFilter(name=FlowFilterName(any_=["enrich-part"])))
 
 
-def processes_of_parts(worker):
-    """The processes below a worker that execute flow runs."""
-    return [each for each in server.tree(worker) if each.pid != worker.pid and "prefect" in " ".join(each.cmdline())]
+@contextmanager
+def beside(action):
+    """Something that is done from a thread while the block runs; the block ends when both have."""
+    thread = threading.Thread(target=action, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        thread.join(120)
+        assert not thread.is_alive()
+
+
+def kill(worker):
+    """SIGKILL to a worker and the processes of its parts, so that nobody tells the server."""
+    for each in server.tree(worker):
+        server.send(each, signal.SIGKILL)
 
 
 def test_two_workers_write_the_bytes_of_a_local_run_although_one_is_killed(prefect, tmp_path, monkeypatch):
@@ -72,21 +99,19 @@ def test_two_workers_write_the_bytes_of_a_local_run_although_one_is_killed(prefe
     parsed = job(tmp_path, milliseconds=25, parts=4)
     killed = []
 
+    def kill_once(plan, progress):
+        if progress.rows_in and not killed:
+            killed.append(found[0].pid)
+            kill(found[0])
+
     with ExitStack() as workers:
         found = [workers.enter_context(prefect.worker("--limit", "1", "--name", name)) for name in ("first", "second")]
-
-        def kill(plan, progress):
-            if progress.rows_in and not killed:
-                # Its flow run too, so that nobody tells the server.
-                for each in server.tree(found[0]):
-                    killed.append(each.pid)
-                    server.send(each, signal.SIGKILL)
-
-        report = run.run(parsed, watch=kill)
+        report = run.run(parsed, watch=kill_once)
     assert report.rows_in == report.rows_out == FILES * ROWS
     made = timeline.read(open_sink(parsed.sink).store, report.run_id)
-    assert made.workers == ["first", "second"] or made.workers == ["second", "first"]
-    assert made.numbers()["lost"] == 1
+    assert sorted(made.workers) == ["first", "second"]
+    assert made.numbers() == report.parts
+    assert report.parts["lost"] == 1
     assert lake.contents(tmp_path / "out") == local_contents(tmp_path, parsed)
     assert leftovers(tmp_path) == []
 
@@ -94,3 +119,99 @@ def test_two_workers_write_the_bytes_of_a_local_run_although_one_is_killed(prefe
 def test_a_pool_that_does_not_exist_is_refused_with_the_command_that_makes_it(prefect, tmp_path):
     with pytest.raises(SpecError, match=r"work pools: .*nightscribe.*; make it with `prefect work-pool create nowhere"):
         run.prepare(job(tmp_path, work_pool="nowhere"))
+
+
+def test_without_a_server_a_job_is_refused(tmp_path):
+    with temporary_settings({PREFECT_API_URL: None}), pytest.raises(SpecError, match=r"no Prefect server is set"):
+        run.prepare(job(tmp_path))
+
+
+def test_a_part_whose_worker_is_killed_before_it_begins_holds_no_slot(prefect, tmp_path, monkeypatch):
+    monkeypatch.setattr(pool, "PENDING_S", 30.0)
+    monkeypatch.setattr(dispatch, "REFUSED_S", 1.0)
+    with get_client(sync_client=True) as client:
+        client.update_work_pool("nightscribe", WorkPoolUpdate(concurrency_limit=1))
+    known = {each.id for each in runs_of_parts()}
+    killed = []
+
+    def kill_pending():
+        def pending():
+            return [each for each in runs_of_parts() if each.id not in known and each.state.is_pending()]
+
+        killed.extend(each.id for each in server.wait_for(pending, 60, "a part that is Pending"))
+        kill(first)
+        workers.enter_context(prefect.worker("--limit", "1", "--name", "second"))
+
+    try:
+        with ExitStack() as workers:
+            first = workers.enter_context(prefect.worker("--limit", "1", "--name", "first"))
+            with beside(kill_pending):
+                report = run.run(job(tmp_path, parts=1))
+    finally:
+        with get_client(sync_client=True) as client:
+            client.update_work_pool("nightscribe", WorkPoolUpdate(concurrency_limit=None))
+    assert report.rows_out == FILES * ROWS
+    assert len(killed) == 1
+    states = {each.id: each.state for each in runs_of_parts()}
+    assert states[killed[0]].is_crashed()
+    assert states[killed[0]].message == "taken by a worker and not begun within 30 s"
+    made = timeline.read(open_sink(job(tmp_path).sink).store, report.run_id)
+    assert made.unbegun[1] == states[killed[0]].message
+    assert made.workers == ["second"]
+
+
+def test_a_pool_without_workers_is_said_with_the_command_and_the_run_waits(prefect, tmp_path, monkeypatch, caplog):
+    monkeypatch.setattr(pool, "NO_WORKER_S", 2.0)
+    told = "start one with `prefect worker start --pool empty --type process --limit 1`"
+    with get_client(sync_client=True) as client:
+        client.create_work_pool(WorkPoolCreate(name="empty", type="process"))
+
+    def answer():
+        server.wait_for(lambda: told in caplog.text, 60, "the complaint")
+        workers.enter_context(prefect.worker("--pool", "empty"))
+
+    with caplog.at_level(logging.WARNING, "jobs.parts"), ExitStack() as workers, beside(answer):
+        report = run.run(job(tmp_path, work_pool="empty"))
+    assert report.rows_out == FILES * ROWS
+    assert "work pool 'empty' has had no worker for 2 s" in caplog.text
+
+
+def test_a_server_that_restarts_in_the_middle_ends_no_run_and_starts_no_part_twice(prefect, tmp_path):
+    parsed = job(tmp_path, milliseconds=60, parts=4)
+    known = {each.id for each in runs_of_parts()}
+    restarted = []
+
+    def restart(plan, progress):
+        if progress.rows_in and not restarted:
+            restarted.append(True)
+            prefect.stop()
+            prefect.start()
+
+    with prefect.worker("--limit", "1"):
+        report = run.run(parsed, watch=restart)
+        server.wait_for(lambda: all(each.state.is_final() for each in runs_of_parts()), 60, "the ends of the parts")
+    assert restarted
+    assert report.rows_out == FILES * ROWS
+    assert report.parts["lost"] == 0
+    numbers = [each.parameters["number"] for each in runs_of_parts() if each.id not in known]
+    assert sorted(numbers) == list(range(1, len(numbers) + 1))
+    assert leftovers(tmp_path) == []
+
+
+def test_the_parts_of_a_flow_run_are_its_child_runs_and_their_picture_is_its_artifact(prefect, tmp_path):
+    content = json.loads(job(tmp_path, parts=2).model_dump_json(exclude_defaults=True))
+    (tmp_path / "job.yaml").write_text(yaml.safe_dump(content))
+    with prefect.worker("--limit", "1"):
+        report = enrich(job=str(tmp_path / "job.yaml"))
+    flow_run = prefect.last_run_of("enrich")
+    of_it = FlowRunFilter(parent_flow_run_id=FlowRunFilterParentFlowRunId(any_=[flow_run.id]))
+    with get_client(sync_client=True) as client:
+        children = client.read_flow_runs(flow_run_filter=of_it)
+        found = client.read_artifacts(
+            artifact_filter=ArtifactFilter(flow_run_id=ArtifactFilterFlowRunId(any_=[flow_run.id]))
+        )
+    assert len(children) == report["parts"]["number"] >= 2
+    assert {each.name for each in children} == {f"test, part {number + 1}" for number in range(len(children))}
+    (picture,) = [each for each in found if each.key == "test-parts"]
+    assert "data:image/png;base64," in picture.data
+    assert f"{len(children)} parts on 1 worker, 0 lost, 0 refused" in picture.data
