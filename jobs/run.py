@@ -256,7 +256,9 @@ def watching(held: Held, watch: Watcher | None, every_s: float) -> Iterator[None
     if not held.timeline.samples:
         # A first sample of zero, so that a run shorter than `every_s` has a speed too.
         held.timeline.add(Progress())
-    thread = threading.Thread(target=look_on, name="progress", daemon=True)
+    # In a copy of this context, as in `execute`.
+    context = contextvars.copy_context()
+    thread = threading.Thread(target=context.run, args=(look_on,), name="progress", daemon=True)
     thread.start()
     try:
         yield

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextvars
 import json
 import logging
 import signal
@@ -79,7 +80,8 @@ def runs_of_parts():
 @contextmanager
 def beside(action):
     """Something that is done from a thread while the block runs; the block ends when both have."""
-    thread = threading.Thread(target=action, daemon=True)
+    # In this context, which has the settings of the server.
+    thread = threading.Thread(target=contextvars.copy_context().run, args=(action,), daemon=True)
     thread.start()
     try:
         yield
