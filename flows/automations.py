@@ -51,6 +51,14 @@ def pending_automation(pending_s: float = PENDING_S) -> AutomationCore:
     )
 
 
+def ensure() -> None:
+    """Create those that the server does not have, and change none."""
+    for automation in (crash_automation(), pending_automation()):
+        with get_client(sync_client=True) as client:
+            if not client.read_automations_by_name(automation.name):
+                client.create_automation(automation)
+
+
 def apply(automation: AutomationCore) -> str:
     """Create an automation, or update the one with the same name.
 

@@ -8,7 +8,7 @@ import httpx
 from prefect.client.orchestration import get_client
 from prefect.exceptions import ObjectNotFound, PrefectException
 
-from flows import part, server
+from flows import automations, part, server
 from flows.pool import POOL, PoolSite, start_command
 from jobs.estimate import costs
 from jobs.execute.stop import NEVER, StopToken
@@ -63,6 +63,7 @@ def execute(plan: Plan, todo: Sequence[Shard], models: ModelPool | None = None, 
     try:
         with get_client(sync_client=True) as client:
             deployment, _ = part.deploy(client, pool)
+        automations.ensure()
     except (httpx.HTTPError, PrefectException) as error:
         url = str(server.configured())
         raise RunError(server.no_answer(url, str(error) or type(error).__name__)) from error

@@ -130,7 +130,10 @@ class Says:
                 self.write()
 
     def _own(self) -> set[str]:
-        content = self.store.get(part_file(self.run_id, self.state.number))
+        try:
+            content = self.store.get(part_file(self.run_id, self.state.number))
+        except FileNotFoundError as error:
+            raise _ended(self.run_id, self.state.number) from error
         return {shard.slot for shard in Part.from_json(content).shards}
 
     def _beat(self, ended: threading.Event, stop: StopToken, own: StopToken) -> None:
@@ -146,8 +149,7 @@ class Says:
                 if self.state.current is not None and self.state.current not in mine:
                     own.set()
                 failing_since = None
-            except FileNotFoundError:
-                # The run has ended, and its files are deleted.
+            except SinkBusy:
                 own.set()
             except (OSError, NightscribeError):
                 # The store may answer again; if it does not, nothing that is computed here can be staged.
@@ -191,11 +193,16 @@ def _read(store: Store, run_id: str, number: int) -> tuple[Run, Part]:
         return Run.from_json(store.get(run_file(run_id))), Part.from_json(store.get(part_file(run_id, number)))
     except FileNotFoundError as error:
         if store.names("_nightscribe"):
-            raise SinkBusy(f"run {run_id} has ended, so that part {number} of it is not needed any more") from error
+            raise _ended(run_id, number) from error
         raise UnfitWorker(
             f"worker {socket.gethostname()} does not see the sink {store.url!r}; mount the lake at the same path on "
             f"every machine, or give it the same credentials"
         ) from error
+
+
+def _ended(run_id: str, number: int) -> SinkBusy:
+    """The complaint of a worker that finds the files of its part deleted."""
+    return SinkBusy(f"run {run_id} has ended, so that part {number} of it is not needed any more")
 
 
 @contextmanager

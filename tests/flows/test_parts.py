@@ -200,20 +200,37 @@ def test_a_server_that_restarts_in_the_middle_ends_no_run_and_starts_no_part_twi
     assert leftovers(tmp_path) == []
 
 
-def test_the_parts_of_a_flow_run_are_its_child_runs_and_their_picture_is_its_artifact(prefect, tmp_path):
-    content = json.loads(job(tmp_path, parts=2).model_dump_json(exclude_defaults=True))
-    (tmp_path / "job.yaml").write_text(yaml.safe_dump(content))
-    with prefect.worker("--limit", "1"):
-        report = enrich(job=str(tmp_path / "job.yaml"))
-    flow_run = prefect.last_run_of("enrich")
-    of_it = FlowRunFilter(parent_flow_run_id=FlowRunFilterParentFlowRunId(any_=[flow_run.id]))
+@pytest.fixture(scope="module")
+def flow_run(prefect, tmp_path_factory):
+    """A run of the flow `enrich` in two parts, and its report."""
+    folder = tmp_path_factory.mktemp("flow_run")
+    content = json.loads(job(folder, milliseconds=20, parts=2).model_dump_json(exclude_defaults=True))
+    (folder / "job.yaml").write_text(yaml.safe_dump(content))
+    with prefect.worker("--limit", "1", "--name", "first"):
+        report = enrich(job=str(folder / "job.yaml"))
+    return prefect.last_run_of("enrich"), report
+
+
+def test_the_parts_of_a_flow_run_are_its_child_runs_and_their_picture_is_its_artifact(flow_run):
+    found, report = flow_run
+    of_it = FlowRunFilter(parent_flow_run_id=FlowRunFilterParentFlowRunId(any_=[found.id]))
     with get_client(sync_client=True) as client:
         children = client.read_flow_runs(flow_run_filter=of_it)
-        found = client.read_artifacts(
-            artifact_filter=ArtifactFilter(flow_run_id=ArtifactFilterFlowRunId(any_=[flow_run.id]))
+        artifacts = client.read_artifacts(
+            artifact_filter=ArtifactFilter(flow_run_id=ArtifactFilterFlowRunId(any_=[found.id]))
         )
     assert len(children) == report["parts"]["number"] >= 2
     assert {each.name for each in children} == {f"test, part {number + 1}" for number in range(len(children))}
-    (picture,) = [each for each in found if each.key == "test-parts"]
-    assert "data:image/png;base64," in picture.data
-    assert f"{len(children)} parts on 1 worker, 0 lost, 0 refused" in picture.data
+    (shown,) = [each for each in artifacts if each.key == "test-parts"]
+    assert f"{len(children)} parts on 1 worker, 0 lost, 0 refused. Shards by worker: first: {FILES}" in shown.data
+
+
+def test_the_run_page_shows_who_did_what_when(prefect, flow_run, browser, shots):
+    page = browser.new_page(viewport={"width": 1280, "height": 1000})
+    page.goto(f"{prefect.ui}/runs/flow-run/{flow_run[0].id}?tab=Artifacts")
+    page.get_by_text("test-parts").first.click()
+    page.locator("a[href*='/artifacts/artifact/']").first.click()
+    picture = page.get_by_alt_text("who did what when").first
+    picture.wait_for()
+    assert picture.evaluate("image => image.complete && image.naturalWidth") > 600
+    page.screenshot(path=shots / "parts.png")
