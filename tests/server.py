@@ -68,8 +68,8 @@ class Server:
             return False
 
     @contextmanager
-    def worker(self, *words: str) -> Iterator[subprocess.Popen[bytes]]:
-        process = self.prefect("worker", "start", "--pool", "nightscribe", "--type", "process", *words)
+    def worker(self, *words: str, pool: str = "nightscribe") -> Iterator[subprocess.Popen[bytes]]:
+        process = self.prefect("worker", "start", "--pool", pool, "--type", "process", *words)
         try:
             yield process
         finally:

@@ -170,7 +170,7 @@ def test_a_pool_without_workers_is_said_with_the_command_and_the_run_waits(prefe
 
     def answer():
         server.wait_for(lambda: told in caplog.text, 60, "the complaint")
-        workers.enter_context(prefect.worker("--pool", "empty"))
+        workers.enter_context(prefect.worker(pool="empty"))
 
     with caplog.at_level(logging.WARNING, "jobs.parts"), ExitStack() as workers, beside(answer):
         report = run.run(job(tmp_path, work_pool="empty"))

@@ -88,14 +88,14 @@ def workers(prefect: server.Server, on: tuple[Host, ...], folder: Path) -> Itera
 def job(folder: Path, sink: str, **runner: object) -> spec.JobSpec:
     if not (folder / "lake").exists():
         lake.make_lake(folder / "lake", FILES, ROWS)
-    task = {"task": "tests.waiting_task", "column": "text", "milliseconds": 60.0, "into": "length"}
+    task = {"task": "tests.waiting_task", "column": "text", "milliseconds": 100.0, "into": "length"}
     return spec.parse(
         {
             "name": "test",
             "source": {"path": str(folder / "lake")},
             "tasks": [task],
             "sink": {"path": sink},
-            "runner": runner or {"name": "prefect", "parts": 6},
+            "runner": runner or {"name": "prefect", "parts": 3},
         }
     )
 
