@@ -24,6 +24,7 @@ from jobs.report.night import seconds_of
 from jobs.reuse import donors
 from jobs.sink import Entry
 from jobs.sink.folder import FolderSink
+from jobs.source import Shard
 from jobs.store import Store, names
 from transforms import registry
 from transforms.architecture import WRITERS
@@ -64,7 +65,8 @@ def calibrate(plan: Plan, sink: FolderSink, ledger: Mapping[str, Entry]) -> Rate
         agreement.measure(plan, models)
     checked_s = time.perf_counter() - begun
     measured = _Measured(plan, rows, models)
-    tasks = measured.tasks(known.computed(plan, sink, rows, ledger), of_shard * rows.selected)
+    usual = _usual([_size(shard, per_guess, of_shard) for shard in plan.shards_todo])
+    tasks = measured.tasks(known.computed(plan, sink, rows, ledger), usual * rows.selected)
     written = writing.write(plan, rows, measured.values)
     runner_s = _runner_s() if plan.spec.runner.is_here else 0.0
     return Rate(
@@ -96,6 +98,18 @@ def _counted(plan: Plan, rows: Pool) -> tuple[float, float]:
     return ratio, float(np.mean(counts)) if counts else 0.0
 
 
+def _size(shard: Shard, per_guess: float, of_shard: float) -> float:
+    """Rows of a shard."""
+    if shard.rows is not None:
+        return float(shard.rows)
+    return of_shard if shard.about_rows is None else shard.about_rows * per_guess
+
+
+def _usual(sizes: Sequence[float]) -> float:
+    """Rows of the shard that a row is usually in."""
+    return sum(size * size for size in sizes) / max(1.0, sum(sizes))
+
+
 class _Measured:
     """Computes rows of a pool with the tasks of a plan.
 
@@ -107,6 +121,7 @@ class _Measured:
     Attributes:
         load_s: seconds until all models were loaded.
         values: what each task gave for the rows of its sample.
+        seen: the rows of the sample of each task.
     """
 
     def __init__(self, plan: Plan, rows: Pool, models: ModelPool):
@@ -118,6 +133,7 @@ class _Measured:
         self.batch = batches[0] if batches else pa.RecordBatch.from_pylist([], plan.source.schema)
         self.load_s = 0.0
         self.values: dict[str, list[pa.Array]] = {task.spec.into: [] for task in plan.tasks}
+        self.seen: dict[str, set[int]] = {task.spec.into: set() for task in plan.tasks}
 
     def tasks(self, computed: Sequence[known.Computed], shard_rows: float) -> tuple[TaskRate, ...]:
         """The rate of every task.
@@ -170,7 +186,7 @@ class _Measured:
             longest = max(0, int(sizes_of[inside].max()) - FRAME)
             characters = max(0.0, size - FRAME)
             classes.append(LengthClass(longest, float(share), characters, one.seconds, one.tokens, one.positions))
-        rate = TaskRate(task.spec.into, tuple(classes), sum(stratum.cost.rows for stratum in found.strata))
+        rate = TaskRate(task.spec.into, tuple(classes), len(self.seen[task.spec.into]))
         return rate if found.mean is None else _adjusted(rate, found.mean)
 
     def _compute(self, task: TaskPlan, indices: np.ndarray, sizes: np.ndarray) -> Cost:
@@ -182,6 +198,7 @@ class _Measured:
         found = annotator(batch)
         seconds = time.perf_counter() - begun
         self.values[task.spec.into].append(found.values)
+        self.seen[task.spec.into].update(indices.tolist())
         return Cost(len(indices), float(sizes[indices].sum()), seconds, found.tokens, found.padded_tokens)
 
     def _sizes(self, reads: Sequence[str]) -> np.ndarray:

@@ -75,9 +75,9 @@ def model(folder: Path) -> Path:
     return folder
 
 
-def write(file: Path, rows: int) -> int:
+def write(file: Path, rows: int, seed: int = 0) -> int:
     """Prompts of skewed lengths that ask for texts of skewed lengths; gives how many tokens they ask for."""
-    rng = np.random.default_rng(0)
+    rng = np.random.default_rng(seed)
     prompts = np.clip(rng.lognormal(np.log(40), 0.8, rows), 2, 800).astype(int)
     asked = np.clip(rng.lognormal(np.log(16), 1.1, rows), 1, LONGEST).astype(int)
     texts = [

@@ -16,8 +16,10 @@ from jobs.estimate.costs import costs as costs_of
 from jobs.estimate.rate import Rate
 from jobs.parts.schedule import PART_S
 from jobs.plan import planning
+from jobs.report import history
+from jobs.report import page as report_page
 from jobs.source.formats import parquet
-from jobs.store import requests
+from jobs.store import Store, requests
 from tests import lake, s3, tiny, tiny_causal
 from tests.lake import execute
 
@@ -191,6 +193,19 @@ def test_int8_is_compared_with_float32_for_the_estimate_too_and_nothing_is_kept_
     check(found, execute(content))
 
 
+def test_tables_are_sources_and_sinks_like_files(tmp_path, models):
+    deltalake = pytest.importorskip("deltalake")
+    for version in range(3):
+        deltalake.write_deltalake(
+            str(tmp_path / "table"), lake.rows(100, start=1000 * version, seed=version), mode="append"
+        )
+    content = lake.job({"table": f"delta://{tmp_path / 'table'}"}, tmp_path / "out", models)
+    content["sink"] = {"table": f"delta://{tmp_path / 'enriched'}"}
+    found = estimated(content)
+    assert not (tmp_path / "enriched").exists()
+    check(found, execute(content))
+
+
 def test_the_command_prints_a_table_with_costs_and_json(tmp_path, models, capsys, settings_of_the_process):
     lake.make_lake(tmp_path / "in")
     prices = {"worker_hour": 36.0, "currency": "USD", "gb_month": 0.02, "request_1000": 0.005}
@@ -225,6 +240,8 @@ def test_the_report_of_the_run_compares_it_with_its_estimate(tmp_path, models, c
     page = (tmp_path / "report.html").read_text()
     assert "Estimate and outcome" in page
     assert "rows that were computed on" in page
+    shown = report_page.markdown(history.read(Store(str(tmp_path / "out")), run_id), [])
+    assert "| rows | 180 | 180 | 1.00 |" in shown
     # A night with other shards has not been estimated.
     pq.write_table(lake.rows(20, start=9000, seed=8), tmp_path / "in" / "lang=de" / "new.parquet")
     assert cli.main(["run", str(job), "--quiet"]) == 0
