@@ -22,8 +22,10 @@ from jobs.models.pool import ModelPool
 from jobs.plan import Plan, planning, task_plans
 from jobs.report import Report, account, night
 from jobs.report.night import Asked
+from jobs.runners import Runner
 from jobs.sink import Entry, open_sink, owner, repository
 from jobs.sink.folder import FolderSink
+from jobs.source import Shard
 from jobs.spec import JobSpec
 from jobs.store import explain, lease, names, requests
 from jobs.store.lease import Lease
@@ -51,6 +53,7 @@ class Held:
         models: loaded tasks of this process; worker processes have pools of their own.
         stop: asks every process of the run to stop.
         timeline: progress over time, over all attempts at the run.
+        splits: of each attempt, how this machine was divided between processes.
     """
 
     plan: Plan
@@ -59,6 +62,7 @@ class Held:
     models: ModelPool
     stop: StopToken
     timeline: Timeline = field(default_factory=Timeline)
+    splits: list[str] = field(default_factory=list)
 
 
 def run(
@@ -142,7 +146,8 @@ def holding(plan: Plan, stop: StopToken = NEVER) -> Iterator[Held]:
             try:
                 yield held
             except Exception as error:
-                night.record_unfinished(plan, store, sink.entries(), held.timeline.samples, _asked(held), error)
+                samples, splits = held.timeline.samples, held.splits
+                night.record_unfinished(plan, store, sink.entries(), samples, _asked(held), error, splits)
                 raise
             finally:
                 store.clear_temporary()
@@ -169,13 +174,24 @@ def execute(held: Held) -> None:
     with ThreadPoolExecutor(1, "runner") as threads:
         # In a copy of this context, in which Prefect keeps the flow run that is running.
         context = contextvars.copy_context()
-        future = threads.submit(context.run, runner.execute, held.plan, todo, held.models, held.stop)
+        future = threads.submit(context.run, _execute, runner, held, todo)
         while not wait([future], AWAKE_S).done:
             continue
     try:
         future.result()
     except Exception as error:
         raise worker_error(error, held.stop) from error
+
+
+def _execute(runner: Runner, held: Held, todo: list[Shard]) -> None:
+    plan = held.plan
+    if plan.spec.runner.is_here:
+        from jobs.runners import split
+
+        chosen = split.choose(plan, todo, held.models, held.stop)
+        held.splits.append(str(chosen))
+        plan = split.fixed(plan, chosen)
+    runner.execute(plan, todo, held.models, held.stop)
 
 
 def finish(held: Held) -> Report:
@@ -217,7 +233,8 @@ def finish(held: Held) -> Report:
     asked = _asked(held)
     for name in sink.store.names(progress.folder(plan.run_id)):
         sink.store.delete(name)
-    report = night.record(plan, sink.store, sink.entries(), held.timeline.samples, removed, drawn, asked, publication)
+    samples, splits = held.timeline.samples, held.splits
+    report = night.record(plan, sink.store, sink.entries(), samples, removed, drawn, asked, publication, splits=splits)
     sink.tidy()
     return report
 

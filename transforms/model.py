@@ -146,7 +146,7 @@ def load(ref: ModelRef, architecture: str | type) -> Model:
     model = replace(model, filler=filler.choose(network, tokenizer, head == "AutoModelForSequenceClassification"))
     exact = None
     if name != "float32" and not spread and network.num_parameters() <= EXACT_TRIAL:
-        with in_float32(network):
+        with in_float32(network, mapped=first == getattr(config, "dtype", None)):
             exact = padding.settle(model, forward, head, "float32").padding
     if not spread:
         cast(network, dtype)
@@ -195,20 +195,26 @@ def cast(network: torch.nn.Module, dtype: torch.dtype) -> None:
 
 
 @contextmanager
-def in_float32(network: PreTrainedModel) -> Iterator[None]:
-    """Convert a network to float32 within the block; afterwards its numbers are exactly as before."""
+def in_float32(network: PreTrainedModel, mapped: bool = False) -> Iterator[None]:
+    """Convert a network to float32 within the block; afterwards its numbers are exactly as before.
+
+    Args:
+        network: the network.
+        mapped: whether its weights are maps of their file, which take no memory meanwhile and are put back, so that
+            processes share them; others are released and converted back.
+    """
     rounded = [
-        (tensor, tensor.dtype)
+        (tensor, tensor.dtype, tensor.data if mapped else None)
         for tensor in (*network.parameters(), *network.buffers())
         if tensor.is_floating_point() and tensor.dtype != torch.float32
     ]
-    for tensor, _ in rounded:
+    for tensor, _, _ in rounded:
         tensor.data = tensor.data.float()
     try:
         yield
     finally:
-        for tensor, dtype in rounded:
-            tensor.data = tensor.data.to(dtype)
+        for tensor, dtype, before in rounded:
+            tensor.data = tensor.data.to(dtype) if before is None else before
 
 
 def forward(model: Model, ids: list[list[int]], type_ids: list[list[int]] | None = None) -> Any:

@@ -7,10 +7,9 @@ import logging
 from dataclasses import replace
 
 import pyarrow as pa
-import pyarrow.compute as pc
 from pydantic import TypeAdapter
 
-from jobs.execute import shard as shards
+from jobs.execute.sample import first_rows
 from jobs.models import pool
 from jobs.models.pool import ModelPool
 from jobs.plan import Plan, TaskPlan
@@ -24,9 +23,6 @@ LOG = logging.getLogger(__name__)
 # confidence the agreement is above 0.95; 128 rows tell 0.98 from 0.94.
 FIRST_ROWS = 64
 SAMPLE_ROWS = 128
-
-# Only this many code points of a text are compared, about 250 tokens: longer texts take minutes and change nothing.
-TEXT_LENGTH = 1000
 
 _KEPT = TypeAdapter(dict[str, float])
 
@@ -75,7 +71,7 @@ def _kept(name: str, store: Store) -> dict[str, float]:
 
 def measure(plan: Plan, models: ModelPool) -> dict[str, float]:
     """The agreement of each task in int8, by its column; arguments as of `check`."""
-    sample = _sample(plan)
+    sample = first_rows(plan, SAMPLE_ROWS)
     rounded = {task.spec.into: task for task in plan.tasks if task.dtype == "int8"}
     pairs: dict[str, list[tuple[pa.Array, pa.Array]]] = {into: [] for into in rounded}
     found: dict[str, float] = {}
@@ -119,23 +115,3 @@ def _is_read(task: TaskPlan, plan: Plan) -> bool:
     """Whether a task in int8 reads this task's column, directly or through other tasks."""
     readers = [other for other in plan.tasks if task.spec.into in (column.split(".")[0] for column in other.spec.reads)]
     return any(reader.dtype == "int8" or _is_read(reader, plan) for reader in readers)
-
-
-def _sample(plan: Plan) -> pa.RecordBatch:
-    """The first rows that are to do, their texts no longer than `TEXT_LENGTH`."""
-    batches: list[pa.RecordBatch] = []
-    for shard in plan.shards_todo:
-        for chunk in shards.read(plan, shard, plan.chunk_rows):
-            batches.append(chunk.batch)
-            if sum(map(len, batches)) >= SAMPLE_ROWS:
-                break
-        if sum(map(len, batches)) >= SAMPLE_ROWS:
-            break
-    table = pa.Table.from_batches(batches, plan.source.schema).slice(0, SAMPLE_ROWS).combine_chunks()
-    batch = table.to_batches()[0] if len(table) else pa.RecordBatch.from_pylist([], plan.source.schema)
-    return pa.RecordBatch.from_arrays(list(map(_cut, batch.columns)), schema=batch.schema)
-
-
-def _cut(column: pa.Array) -> pa.Array:
-    is_text = pa.types.is_string(column.type) or pa.types.is_large_string(column.type)
-    return pc.utf8_slice_codeunits(column, 0, TEXT_LENGTH) if is_text else column

@@ -28,6 +28,11 @@ def lines(plan: Plan, asked: int = 0) -> list[tuple[str, str]]:
     shown.append(("sink", f"{plan.spec.sink.shown}: {count(done, 'shard')} done, {len(plan.todo):,} to do"))
     shown += [("", f"{count(n, 'shard')} to do: {why}") for why, n in Counter(plan.todo.values()).most_common()]
     shown.append(("rows to do", _rows(plan)))
+    if plan.spec.runner.is_here and plan.todo:
+        # Imported here, because pages are made of plans that nothing executes.
+        from jobs.runners import split
+
+        shown.append(("processes", split.expected(plan)))
     if (requests := expected(plan)) is not None:
         before = f", after {asked:,} for this plan" if asked else ""
         shown.append(("Hub", f"about {count(requests, 'request')}{before}"))

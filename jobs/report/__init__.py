@@ -59,6 +59,7 @@ class Report:
         commit: URL of its newest commit, which has the rows; None if nothing was published.
         uploaded_bytes: size of the part files that this run published.
         parts: of a run that was divided: their number, workers, lost and refused ones, and shards by worker.
+        split: how this machine was divided between processes, and why; empty if it executed no shard.
     """
 
     rows_in: int
@@ -86,6 +87,7 @@ class Report:
     commit: str | None = None
     uploaded_bytes: int = 0
     parts: dict[str, Any] | None = None
+    split: str = ""
 
     def as_dict(self) -> dict[str, Any]:
         """Plain JSON."""

@@ -79,6 +79,7 @@ def record(
     asked: Asked = NOTHING,
     publication: Publication | None = None,
     error: BaseException | None = None,
+    splits: Sequence[str] = (),
 ) -> Report:
     """Count what the night has done so far and keep the report of it in the sink.
 
@@ -92,6 +93,7 @@ def record(
         asked: requests of this run to the Hub and to object stores.
         publication: what was published to a dataset of the Hub; None for other sinks.
         error: the error that ended the run; None for a run that finished.
+        splits: how this machine was divided between processes, the last time it executed shards last.
     """
     status = _status(error)
     earlier = history.unfinished(store, plan.run_id)
@@ -128,6 +130,7 @@ def record(
         commit=None if publication is None else publication.commit,
         uploaded_bytes=0 if publication is None else publication.uploaded_bytes,
         parts=None if divided is None else divided.numbers(),
+        split=splits[-1] if splits else "",
     )
     kept = details(plan, report, look(plan, own, store), _joined(timeline, attempts, earlier))
     kept |= {"attempts_made": [asdict(attempt) for attempt in attempts]}
@@ -147,10 +150,11 @@ def record_unfinished(
     timeline: Sequence[Sample],
     asked: Asked,
     error: BaseException,
+    splits: Sequence[str] = (),
 ) -> None:
     """Keep the report of a run that did not finish; if that fails too, the first error is still the one reported."""
     try:
-        record(plan, store, entries, timeline, asked=asked, error=error)
+        record(plan, store, entries, timeline, asked=asked, error=error, splits=splits)
     except (OSError, NightscribeError) as second:
         LOG.warning("the report of run %s could not be written: %s", plan.run_id, second)
 

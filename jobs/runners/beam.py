@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import socket
 from collections.abc import Iterable, Iterator
@@ -12,7 +11,7 @@ import apache_beam as beam
 from apache_beam.metrics import Metrics
 from apache_beam.utils.shared import Shared
 
-from jobs.execute import code
+from jobs.execute import code, cores
 from jobs.execute import shard as shards
 from jobs.execute.progress import Heartbeat
 from jobs.execute.stop import NEVER, StopToken
@@ -20,7 +19,7 @@ from jobs.models.pool import ModelPool
 from jobs.parts import check as fitness
 from jobs.plan import Plan, planning
 from jobs.reuse.rows import OlderRows
-from jobs.runners import engine, options
+from jobs.runners import engine, options, split
 from jobs.runners.needs import check
 from jobs.sink import open_sink
 from jobs.source import Shard
@@ -51,9 +50,14 @@ def execute(
     if not todo:
         return
     pool, shared = models or ModelPool(), Shared()
+    if plan.spec.runner.is_here:
+        plan = split.fixed(plan, chosen := split.choose(plan, todo, pool, stop))
+        # Beam deals them out in this order.
+        todo = split.largest_first(todo) if chosen.workers > 1 else todo
     # While this function holds the pool, Beam gives it to every DoFn of this process that has the handle.
     shared.acquire(lambda: pool)
-    with engine.running(plan.spec.runner) as runner:
+    own = split.environments(plan) if plan.spec.runner.is_here else []
+    with engine.running(plan.spec.runner, own) as runner:
         pipeline = beam.Pipeline(runner, options.parse(plan.spec.runner))
         build(pipeline, plan, todo, shared, stop)
         engine.wait(pipeline.run(), stop)
@@ -95,11 +99,8 @@ class _ExecuteDoFn(beam.DoFn):
         if not self.plan.spec.runner.is_here:
             _check_sink(self.plan, self.sink.store)
             self.plan = planning.on_this_machine(self.plan)
-        has_models = any(task.model is not None for task in self.plan.tasks)
-        if has_models and (workers := self.plan.spec.runner.workers) != "auto" and workers > 1:
-            import torch
-
-            torch.set_num_threads(max(1, (os.cpu_count() or 1) // workers))
+        if any(task.model is not None for task in self.plan.tasks):
+            cores.share(1 if (workers := self.plan.spec.runner.workers) == "auto" else workers)
         # One copy of the weights per process, however many threads or partitions run this DoFn.
         self.models = self.shared.acquire(ModelPool)
         fencing.follow(self.sink.store, self.plan.lease)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -68,14 +68,18 @@ class _Server(JobServer):
 
 
 @contextmanager
-def running(spec: RunnerSpec) -> Iterator[PipelineRunner]:
+def running(spec: RunnerSpec, own: Sequence[Mapping[str, str]] = ()) -> Iterator[PipelineRunner]:
     """A runner for the block; processes and a job server that it starts on this machine end with the block.
+
+    Args:
+        spec: the section `runner`.
+        own: environment variables of each worker process of the local runner, beside those of this one.
 
     Raises:
         RunError: a worker process of this machine was lost in the block.
     """
     if spec.name == "local" and spec.workers not in ("auto", 1) and "direct_running_mode" not in spec.options:
-        lost = Processes([{}] * int(spec.workers))
+        lost = Processes(own or [{}] * int(spec.workers))
         with processes.environment(lost) as environment:
             try:
                 yield FnApiRunner(environment)

@@ -26,6 +26,8 @@ from google.protobuf import json_format, text_format
 from jobs.execute import worker
 from transforms.errors import RunError
 
+# Beam's client pings more often than gRPC's servers allow by default: after some minutes they would close the stream.
+ANY_PINGS = [("grpc.http2.max_pings_without_data", 0), ("grpc.http2.max_ping_strikes", 0)]
 # Time between two looks at a run that has lost a process, whose other requests have to fail too.
 AGAIN_S = 0.2
 
@@ -121,7 +123,7 @@ class _Handler(GrpcWorkerHandler):
 
     def start_worker(self) -> None:
         """Start the process, and watch it."""
-        self.logs = grpc.server(thread_pool_executor.shared_unbounded_instance())
+        self.logs = grpc.server(thread_pool_executor.shared_unbounded_instance(), options=ANY_PINGS)
         port = self.logs.add_insecure_port("localhost:0")
         beam_fn_api_pb2_grpc.add_BeamFnLoggingServicer_to_server(BeamFnLoggingServicer(), self.logs)
         self.logs.start()
