@@ -25,7 +25,7 @@ class RunnerSpec(Section):
     )
     workers: int | Literal["auto"] = Field(
         "auto",
-        description="processes of a machine that execute shards at a time; auto: measured once for a machine and its "
+        description="local: processes that execute shards at a time; auto: measured once for a machine and its "
         "models, one for each GPU",
     )
     options: dict[str, Any] = Field(default_factory=dict, description="Beam pipeline options, checked and passed on")
@@ -59,6 +59,12 @@ class RunnerSpec(Section):
             raise ValueError(
                 f"runner.{key} is a key of the runner {' and '.join(runners)}, and runner.name is {self.name!r}; "
                 f"remove it, or change runner.name"
+            )
+        if self.name in FAN_OUT and self.workers != "auto":
+            raise ValueError(
+                f"runner.workers is for one machine, and each worker of the runner {self.name!r} executes its part in "
+                f"one process; start several workers on a machine instead (one for each GPU, with "
+                f"CUDA_VISIBLE_DEVICES), and limit them with runner.at_once"
             )
         if self.name in FAN_OUT and self.options:
             raise ValueError(
