@@ -1,6 +1,7 @@
 """A worker executes one part: shard by shard, and says what it does.
 
-`python -m jobs.parts.worker SINK RUN NUMBER [PARENT]` executes a part in a process of its own, which ends with PARENT.
+`python -m jobs.parts.worker SINK RUN NUMBER [PARENT NAME]` executes a part in a process of its own, which ends with the
+process PARENT and calls itself NAME.
 """
 
 from __future__ import annotations
@@ -234,12 +235,12 @@ def main() -> int:
     """Execute the part that the arguments name."""
     from jobs.execute import stop
 
-    sink, run_id, number, *parent = sys.argv[1:]
+    sink, run_id, number, parent, name = [*sys.argv[1:], "", ""][:5]
     if parent:
-        threading.Thread(target=end_with, args=(int(parent[0]),), daemon=True).start()
+        threading.Thread(target=end_with, args=(int(parent),), daemon=True).start()
     with stop.on_signals() as stopped:
         try:
-            state = execute_part(sink, run_id, int(number), stop=stopped)
+            state = execute_part(sink, run_id, int(number), name, stopped)
         except NightscribeError as error:
             print(error, file=sys.stderr)
             return 1

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import closing
 from typing import Any
 
+from jobs.estimate.costs import costs
 from jobs.execute.stop import NEVER, StopToken
 from jobs.models.pool import ModelPool
 from jobs.parts import check as fitness
@@ -72,7 +73,7 @@ def execute(plan: Plan, todo: Sequence[Shard], models: ModelPool | None = None, 
     at_once = None if runner.at_once == "auto" else runner.at_once
     sink = store.root if store.local else store.url
     with closing(Cluster(str(runner.address), sink, plan.run_id)) as cluster:
-        dispatch.execute(board, todo, cluster, None, parts, at_once, stop)
+        dispatch.execute(board, todo, cluster, costs(plan, todo), parts, at_once, stop)
     board.clear()
 
 

@@ -19,7 +19,7 @@ from transforms.errors import RunError, SpecError
 LOG = logging.getLogger(__name__)
 
 # Seconds in which a scheduler must answer: at the start of a run, and when it is asked who its workers are.
-CONNECT_S, ANSWER_S = 10.0, 10.0
+CONNECT_S, ANSWER_S = 15.0, 10.0
 # Seconds for which a scheduler that was lost is looked for, and between two tries.
 PATIENCE_S, AGAIN_S = 120.0, 2.0
 # Seconds without any worker after which a person should know.
@@ -185,9 +185,8 @@ class Cluster:
             self._known = {name: any(not str(key).startswith(own) for key in keys) for name, keys in tasks.items()}
         now = self.clock()
         for number, part in list(self._running.items()):
-            if self._lost_since is not None:
-                why = "the scheduler of Dask was lost"
-            elif part.future.done():
+            # With the connection, the client gives up its futures, and the scheduler what they stand for.
+            if part.future.done():
                 why = _why(part)
             elif part.worker not in self._known:
                 why = f"worker {part.worker} has left the cluster"
@@ -203,7 +202,7 @@ class Cluster:
 
     def _place(self) -> None:
         """Start the parts that wait, as far as there are idle workers."""
-        if self._lost_since is not None:
+        if self._lost_since is not None or self.client.status != "running":
             return
         taken = {part.worker for part in self._running.values()}
         idle = [name for name in self._known if name not in taken and self._is_free(name)]
@@ -232,11 +231,13 @@ class Cluster:
         """The tasks of each worker; None while the scheduler cannot be reached."""
         scheduler = self.client.scheduler
         if scheduler is None or self.client.status != "running":
+            self._known = {}
             self._lose(OSError("the connection was lost"))
             return None
         try:
             tasks = self.client.sync(scheduler.processing, workers=None, callback_timeout=ANSWER_S)
         except (OSError, RuntimeError) as error:
+            # It may be busy: parts go on.
             self._lose(error)
             return None
         self._lost_since = None
@@ -249,7 +250,6 @@ class Cluster:
             RunError: for too long.
         """
         now = self.clock()
-        self._known = {}
         if self._lost_since is None:
             self._lost_since = now
         if now - self._lost_since > PATIENCE_S:

@@ -49,7 +49,7 @@ async def execute(module: str, arguments: list[str], key: str) -> tuple[int, str
 
     Args:
         module: name of the module.
-        arguments: of its command line; the process that it ends with is added.
+        arguments: of its command line; the process that it ends with and the name of this worker are added.
         key: of the task, which Dask marks if nobody wants its result any more.
 
     Returns:
@@ -60,7 +60,7 @@ async def execute(module: str, arguments: list[str], key: str) -> tuple[int, str
     worker = get_worker()
     # Dask's nannies set these to 1 for every worker, so that what is inherited says nothing.
     threads = dict.fromkeys(THREADS, str(worker.state.nthreads))
-    command = [sys.executable, "-m", module, *arguments, str(os.getpid())]
+    command = [sys.executable, "-m", module, *arguments, str(os.getpid()), str(worker.name)]
     process = subprocess.Popen(command, env={**os.environ, **threads}, stdin=subprocess.DEVNULL, stderr=subprocess.PIPE)
     assert process.stderr is not None
     last: deque[str] = deque(maxlen=1)

@@ -9,7 +9,6 @@ import shutil
 import signal
 import sys
 import threading
-from collections import Counter
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -17,8 +16,9 @@ import psutil
 import pytest
 
 from jobs import run, runners
+from jobs.parts import timeline
 from jobs.runners.dask import cluster as clusters
-from jobs.store import names
+from jobs.store import Store, names
 from tests import dask_cluster, hosts, lake
 from tests.server import wait_for
 from tests.waiting_job import FILES, ROWS, leftovers, local_contents, waiting_job
@@ -69,27 +69,27 @@ def states(folder):
     return found
 
 
-def busy(folder, cluster):
-    """Names of the workers that are doing a shard now, and the processes that do it."""
-    parents = {process.pid: name for name, process in cluster.workers.items()}
-    found = {}
-    for state in states(folder):
-        pid = int(state["worker"].rpartition("/")[2])
-        if state["current"] and not state["end"] and psutil.pid_exists(pid):
-            found[parents.get(psutil.Process(pid).ppid())] = pid
-    return found
+def busy(folder):
+    """Names of the workers that are doing a shard now."""
+    return {state["worker"] for state in states(folder) if state["current"] and not state["end"]}
+
+
+def processes_of_parts(process):
+    """The processes that a worker has started."""
+    return [each for each in psutil.Process(process.pid).children() if "jobs.parts.worker" in each.cmdline()]
 
 
 def test_a_killed_worker_and_one_that_joins_late(tmp_path, caplog):
     caplog.set_level(logging.WARNING, "jobs")
     with dask_cluster.running(tmp_path / "cluster", 2) as cluster:
-        job = dask_job(tmp_path, cluster, 60, parts=4)
+        job = dask_job(tmp_path, cluster, 80, parts=4)
         with started(job) as result:
-            pid = wait_for(lambda: busy(tmp_path, cluster).get("worker-1"), 90, "a shard on the first worker")
+            wait_for(lambda: "worker-1" in busy(tmp_path), 90, "a shard on the first worker")
+            orphan, *_ = processes_of_parts(cluster.workers["worker-1"])
             cluster.kill("worker-1")
             cluster.start_worker("worker-3")
-            wait_for(lambda: not psutil.pid_exists(pid), 10, "the end of the process of the killed worker")
-            wait_for(lambda: "worker-3" in busy(tmp_path, cluster), 60, "a shard on the worker that joined")
+            wait_for(lambda: not orphan.is_running(), 30, "the end of the process of the killed worker")
+            wait_for(lambda: "worker-3" in busy(tmp_path), 90, "a shard on the worker that joined")
             report = result()
         assert report.rows_in == report.rows_out == FILES * ROWS
         assert "has left the cluster" in caplog.text
@@ -173,7 +173,7 @@ def test_hosts_that_are_cut_off_killed_or_do_not_see_the_lake(tmp_path, caplog):
         cluster.start_worker("blind", network.hosts[3], first=empty)
         cluster.wait_for_workers(4)
         with started(job) as result:
-            wait_for(lambda: {"worker-1", "worker-2"} <= busy(tmp_path, cluster).keys(), 90, "shards on two hosts")
+            wait_for(lambda: {"worker-1", "worker-2"} <= busy(tmp_path), 90, "shards on two hosts")
             network.hosts[0].cut()
             network.hosts[1].kill()
             report = result(240)
@@ -190,7 +190,7 @@ def test_a_scheduler_that_is_started_again(tmp_path, caplog):
     with dask_cluster.running(tmp_path / "cluster", 2) as cluster:
         job = dask_job(tmp_path, cluster, 100, parts=4)
         with started(job) as result:
-            wait_for(lambda: busy(tmp_path, cluster), 90, "a shard")
+            wait_for(lambda: busy(tmp_path), 90, "a shard")
             cluster.scheduler.send_signal(signal.SIGKILL)
             wait_for(lambda: "does not answer; it is looked for" in caplog.text, 60, "the complaint")
             cluster.start_scheduler()
@@ -207,18 +207,7 @@ def test_the_faster_worker_does_more(tmp_path):
         cluster.start_worker("slow", environment={"TESTS_WAIT_TIMES": "5"})
         cluster.wait_for_workers(2)
         lake.make_lake(tmp_path / "lake", 24, ROWS)
-        with started(dask_job(tmp_path, cluster, 15, parts=12)) as result:
-            done, names_by_pid = {}, {}
-
-            def note():
-                names_by_pid.update({pid: name for name, pid in busy(tmp_path, cluster).items()})
-                found = states(tmp_path)
-                done.update({int(state["worker"].rpartition("/")[2]): len(state["done"]) for state in found})
-                return done and not found
-
-            wait_for(note, 200, "the end of all parts")
-            assert result().rows_out == 24 * ROWS
-        shards = Counter()
-        for pid, name in names_by_pid.items():
-            shards[name] += done[pid]
+        report = run.run(dask_job(tmp_path, cluster, 15, parts=12))
+        assert report.rows_out == 24 * ROWS
+        shards = timeline.read(Store(str(tmp_path / "out")), report.run_id).numbers()["shards"]
         assert shards["worker-1"] > 2 * shards["slow"] > 0
