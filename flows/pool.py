@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import logging
 import time
 import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any, TypeVar
+from typing import Any
 from uuid import UUID
 
-import httpx
-from prefect.client.orchestration import SyncPrefectClient, get_client
+from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.filters import (
     FlowRunFilter,
     FlowRunFilterDeploymentId,
@@ -22,18 +20,14 @@ from prefect.client.schemas.filters import (
 )
 from prefect.client.schemas.objects import FlowRun, StateType, Worker, WorkerStatus, WorkPool
 from prefect.deployments import run_deployment
-from prefect.exceptions import ObjectNotFound, PrefectException
-from prefect.settings import PREFECT_API_REQUEST_TIMEOUT, PREFECT_CLIENT_MAX_RETRIES, temporary_settings
 from prefect.states import Cancelled, Cancelling, Crashed, State
 
 from flows import automations, server
+from flows.requests import Requests
 from jobs.execute.stop import NEVER, StopToken
 from jobs.parts import arguments, state_file
 from jobs.parts.board import Board
 from transforms.errors import RunError
-
-LOG = logging.getLogger(__name__)
-T = TypeVar("T")
 
 # The work pool of jobs that name none.
 POOL = "nightscribe"
@@ -53,8 +47,6 @@ NO_WORKER_S = 60.0
 # Seconds without an answer of the server after which a person is told, and after which a run with parts that cannot be
 # started ends.
 SILENT_S, PATIENCE_S = 30.0, 1800.0
-# The site itself asks again, because it has other things to do meanwhile.
-SETTINGS = {PREFECT_CLIENT_MAX_RETRIES: 0, PREFECT_API_REQUEST_TIMEOUT: 20.0}
 # Maximum number of runs in an answer of the server.
 PAGE = 200
 WAITING = (StateType.SCHEDULED, StateType.PENDING)
@@ -103,12 +95,13 @@ class PoolSite:
     _workers: int = 0
     _workers_at: float = -float("inf")
     _no_worker_since: float | None = None
-    _silent_since: float | None = None
-    _error: str = ""
     _look_s: float = LOOK_S
     _looked_at: float = -float("inf")
     # Parts of another attempt at the same run must not be taken for those of this one.
     _attempt: str = field(default_factory=lambda: uuid.uuid4().hex[:8])
+
+    def __post_init__(self) -> None:
+        self._requests = Requests(self.clock)
 
     def workers(self) -> int:
         """Workers of the pool that are online; no more than may run at a time.
@@ -122,7 +115,7 @@ class PoolSite:
         def ask(client: SyncPrefectClient) -> tuple[WorkPool, list[Worker]]:
             return client.read_work_pool(self.pool), client.read_workers_for_work_pool(self.pool)
 
-        if (found := self._ask(ask)) is not None:
+        if (found := self._requests.ask(ask)) is not None:
             self._pool, workers = found
             online = sum(map(_is_online, workers))
             if online:
@@ -149,7 +142,7 @@ class PoolSite:
         if now - self._looked_at < self._look_s or not self._runs:
             return {}
         self._looked_at = now
-        self._check_patience(now)
+        self._check_patience()
         for number in [number for number, run in self._runs.items() if run.id is None]:
             self._submit(number)
         ids = {run.id: number for number, run in self._runs.items() if run.id is not None}
@@ -182,10 +175,10 @@ class PoolSite:
     def complaint(self) -> str | None:
         """Whether the server answers, the pool has workers, and they take parts."""
         now = self.clock()
-        if self._silent_since is not None and now - self._silent_since > SILENT_S:
+        if self._requests.silent_s() > SILENT_S:
             return (
-                f"the Prefect server at {str(server.configured())!r} does not answer ({self._error}); parts that run "
-                f"go on, and others are started when it answers again"
+                f"the Prefect server at {str(server.configured())!r} does not answer ({self._requests.error}); parts "
+                f"that run go on, and others are started when it answers again"
             )
         if self._pool is not None and self._pool.is_paused:
             return f"work pool {self.pool!r} is paused; resume it with `prefect work-pool resume {self.pool}`"
@@ -236,7 +229,7 @@ class PoolSite:
                 timeout=0,
             )
 
-        if (started := self._ask(ask)) is not None:
+        if (started := self._requests.ask(ask)) is not None:
             run = self._runs[number]
             run.id = started.id
             if run.stopping is not None:
@@ -251,7 +244,7 @@ class PoolSite:
         return found
 
     def _runs_of(self, wanted: FlowRunFilter) -> list[FlowRun] | None:
-        return self._ask(lambda client: client.read_flow_runs(flow_run_filter=wanted, limit=PAGE))
+        return self._requests.ask(lambda client: client.read_flow_runs(flow_run_filter=wanted, limit=PAGE))
 
     def _look(self, number: int, found: FlowRun | None, now: float) -> str | None:
         """Why a part is gone; None if it is not."""
@@ -298,37 +291,20 @@ class PoolSite:
             client.set_flow_run_state(id, Crashed(message=why), force=True)
             return why
 
-        return self._ask(ask)
+        return self._requests.ask(ask)
 
     def _cancel(self, id: UUID, state: StateType | None) -> None:
         """Keep a run from beginning, or ask its worker to end it."""
         why = "its shards are done elsewhere, or its run has ended"
         # Forced where there may be no process that would answer.
         wanted: State[Any] = Cancelled(message=why) if state in WAITING else Cancelling(message=why)
-        self._ask(lambda client: client.set_flow_run_state(id, wanted, force=state in WAITING))
+        self._requests.ask(lambda client: client.set_flow_run_state(id, wanted, force=state in WAITING))
 
-    def _ask(self, request: Callable[[SyncPrefectClient], T]) -> T | None:
-        """What the server answers; None if it does not."""
-        try:
-            with temporary_settings(SETTINGS), get_client(sync_client=True) as client:
-                answer = request(client)
-        except ObjectNotFound:
-            # Somebody has deleted it, and the server answers.
-            answer = None
-        except (httpx.HTTPError, PrefectException) as error:
-            self._error = str(error).partition("\n")[0] or type(error).__name__
-            self._silent_since = self.clock() if self._silent_since is None else self._silent_since
-            return None
-        self._silent_since = None
-        return answer
-
-    def _check_patience(self, now: float) -> None:
+    def _check_patience(self) -> None:
         unsent = any(run.id is None for run in self._runs.values())
-        if unsent and self._silent_since is not None and now - self._silent_since > PATIENCE_S:
-            raise RunError(
-                f"{server.no_answer(str(server.configured()), self._error)}; finished shards are kept, run again to "
-                f"continue"
-            )
+        if unsent and self._requests.silent_s() > PATIENCE_S:
+            why = server.no_answer(str(server.configured()), self._requests.error)
+            raise RunError(f"{why}; finished shards are kept, run again to continue")
 
 
 def start_command(pool: str) -> str:

@@ -10,7 +10,7 @@ from dataclasses import replace
 from jobs.parts import STATE, Part, Run, State, check, folder, part_file, run_file
 from jobs.plan import Plan
 from jobs.source import Shard
-from jobs.store import Store, unchanged
+from jobs.store import Store, names, unchanged
 
 LOG = logging.getLogger(__name__)
 
@@ -44,6 +44,12 @@ class Board:
         """The highest number of a part; 0 if there is none. An earlier attempt at the run may have left some."""
         stems = (name.rsplit("/", 1)[-1].partition(".")[0] for name in self.store.names(folder(self.run_id)))
         return max((int(stem) for stem in stems if stem.isdigit()), default=0)
+
+    def clear_others(self) -> None:
+        """Delete the files of other runs, which have lost the sink to this one; workers that still live end then."""
+        for name in self.store.names(names.PARTS):
+            if not name.startswith(f"{folder(self.run_id)}/"):
+                self.store.delete(name)
 
     def clear(self) -> None:
         """Delete the files of the run."""

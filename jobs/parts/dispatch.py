@@ -95,6 +95,7 @@ class Dispatch:
             Stopped: the run was asked to stop.
         """
         look_s = LOOK_S
+        self.board.clear_others()
         for number in range(1, self._first + 1):
             self.board.write(number, ())
         try:

@@ -6,6 +6,8 @@ import contextvars
 import json
 import logging
 import signal
+import subprocess
+import sys
 import threading
 from contextlib import ExitStack, contextmanager
 
@@ -28,6 +30,7 @@ from flows.enrich import enrich
 from jobs import run, spec
 from jobs.parts import dispatch, timeline
 from jobs.sink import open_sink
+from jobs.store import names
 from tests import lake, server
 from transforms.errors import SpecError
 
@@ -128,6 +131,7 @@ def test_without_a_server_a_job_is_refused(tmp_path):
         run.prepare(job(tmp_path))
 
 
+@pytest.mark.long
 def test_a_part_whose_worker_is_killed_before_it_begins_holds_no_slot(prefect, tmp_path, monkeypatch):
     monkeypatch.setattr(pool, "PENDING_S", 30.0)
     monkeypatch.setattr(dispatch, "REFUSED_S", 1.0)
@@ -178,6 +182,7 @@ def test_a_pool_without_workers_is_said_with_the_command_and_the_run_waits(prefe
     assert "work pool 'empty' has had no worker for 2 s" in caplog.text
 
 
+@pytest.mark.long
 def test_a_server_that_restarts_in_the_middle_ends_no_run_and_starts_no_part_twice(prefect, tmp_path):
     parsed = job(tmp_path, milliseconds=60, parts=4)
     known = {each.id for each in runs_of_parts()}
@@ -198,6 +203,29 @@ def test_a_server_that_restarts_in_the_middle_ends_no_run_and_starts_no_part_twi
     numbers = [each.parameters["number"] for each in runs_of_parts() if each.id not in known]
     assert sorted(numbers) == list(range(1, len(numbers) + 1))
     assert leftovers(tmp_path) == []
+
+
+@pytest.mark.long
+def test_a_run_that_was_killed_leaves_parts_that_count_and_the_next_run_ends_them(prefect, tmp_path):
+    parsed = job(tmp_path, milliseconds=60, parts=2)
+    content = json.loads(parsed.model_dump_json(exclude_defaults=True))
+    (tmp_path / "job.yaml").write_text(yaml.safe_dump(content))
+    known = {each.id for each in runs_of_parts()}
+    store = open_sink(parsed.sink).store
+    with prefect.worker("--limit", "1"):
+        command = [sys.executable, "-m", "jobs.cli", "run", "job.yaml"]
+        with (tmp_path / "run.log").open("wb") as log:
+            coordinator = subprocess.Popen(command, env=prefect.environment, cwd=tmp_path, stdout=log, stderr=log)
+        server.wait_for(lambda: store.names(names.STAGED_LEDGER), 120, "the first shard")
+        coordinator.kill()
+        coordinator.wait()
+        report = run.run(parsed)
+        server.wait_for(lambda: all(each.state.is_final() for each in runs_of_parts()), 60, "the ends of the parts")
+    assert report.shards_skipped >= 1
+    assert report.rows_out == FILES * ROWS
+    assert lake.contents(tmp_path / "out") == local_contents(tmp_path, parsed)
+    assert leftovers(tmp_path) == []
+    assert len({each.parameters["run_id"] for each in runs_of_parts() if each.id not in known}) == 2
 
 
 @pytest.fixture(scope="module")

@@ -37,7 +37,7 @@ class Trouble:
         killed: the host to kill.
         cut: the host to cut off.
         away_s: for how long.
-        working: the workers that were doing a shard when it happened.
+        working: the workers that had a part when it happened, and which.
     """
 
     killed: Host
@@ -50,7 +50,7 @@ class Trouble:
     def watch(self, plan: Plan, progress: Progress) -> None:
         """Called every few seconds of the run."""
         if not self.working:
-            found = {state.worker: state.number for state in _states(plan) if state.current and not state.end}
+            found = {state.worker: state.number for state in _states(plan) if not state.end}
             if len(found) == 3:
                 self.working, self.cut_at = found, time.monotonic()
                 self.killed.kill()
