@@ -184,7 +184,7 @@ class PoolSite:
             return f"work pool {self.pool!r} is paused; resume it with `prefect work-pool resume {self.pool}`"
         if self._no_worker_since is not None and now - self._no_worker_since > NO_WORKER_S:
             return (
-                f"work pool {self.pool!r} has had no worker for {now - self._no_worker_since:.0f} s; start one with "
+                f"work pool {self.pool!r} has had no worker for {NO_WORKER_S:.0f} s; start one with "
                 f"`{start_command(self.pool)}`; the run waits for it"
             )
         runs = [run for run in self._runs.values() if run.stopping is None]
