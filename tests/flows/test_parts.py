@@ -184,7 +184,7 @@ def test_a_pool_without_workers_is_said_with_the_command_and_the_run_waits(prefe
 
 @pytest.mark.long
 def test_a_server_that_restarts_in_the_middle_ends_no_run_and_starts_no_part_twice(prefect, tmp_path):
-    parsed = job(tmp_path, milliseconds=60, parts=4)
+    parsed = job(tmp_path, milliseconds=60, parts=2)
     known = {each.id for each in runs_of_parts()}
     restarted = []
 
