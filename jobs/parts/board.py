@@ -47,7 +47,7 @@ class Board:
 
     def clear_others(self) -> None:
         """Delete the files of other runs, which have lost the sink to this one; workers that still live end then."""
-        for name in self.store.names(names.PARTS):
+        for name in self.store.find(".json", names.PARTS):
             if not name.startswith(f"{folder(self.run_id)}/"):
                 self.store.delete(name)
 
