@@ -60,6 +60,8 @@ def execute_part(sink: str, run_id: str, number: int, name: str = "", stop: Stop
         check.check_versions(run.versions)
         plan = Plan.from_json(run.plan)
         fencing.follow(store, plan.lease)
+        if store.fence is not None:
+            store.fence.secure()
         with _folder(run.folder, plan):
             check.check_source(part.shards)
             _execute(plan, store, part, says, stopped)

@@ -10,11 +10,10 @@ import time
 import pytest
 
 from jobs import run
-from jobs.parts import Part, dispatch
+from jobs.parts import dispatch, worker
 from jobs.parts.board import Board
 from jobs.parts.dispatch import Dispatch
 from jobs.parts.schedule import Scheduler
-from jobs.store import names
 from tests import lake
 from tests.part_processes import Processes
 from tests.waiting_job import FILES, ROWS, leftovers, local_contents, waiting_job
@@ -146,27 +145,27 @@ def test_a_shard_whose_workers_always_die_ends_the_run_with_its_file(tmp_path):
         in_parts(job, workers=1, during=kill_all)
 
 
-def test_the_worker_of_a_run_that_has_ended_refuses_to_write(tmp_path):
+def old_part(job):
+    """Execute a part of a run whose lease the next run, which holds the sink now, has taken over."""
+    with run.holding(run.prepare(job)) as held:
+        board = Board(held.sink.store, held.plan)
+        board.write(1, held.plan.shards_todo)
+        plan = held.plan
+    return lambda: worker.execute_part(held.sink.store.root, plan.run_id, 1)
+
+
+def test_a_worker_writes_nothing_once_its_run_has_ended(tmp_path):
+    state = old_part(waiting_job(tmp_path))()
+    assert (state.end, state.error, state.done) == ("stopped", "SinkBusy", [])
+    assert "has ended" in state.message
+    assert [path for path in leftovers(tmp_path) if "staged" in path.parts] == []
+
+
+def test_a_worker_writes_nothing_once_a_newer_run_holds_the_sink(tmp_path):
     job = waiting_job(tmp_path)
-    kept = {}
-
-    def keep(board, site, made):
-        kept["run_id"] = board.run_id
-        kept["files"] = {name: board.store.get(name) for name in board.store.names(f"{names.PARTS}/{board.run_id}")}
-
-    in_parts(job, before=keep)
-    before = lake.contents(tmp_path / "out")
-    site = Processes(str(tmp_path / "out"), kept["run_id"], 1)
-    store = run.open_sink(job.sink).store
-    for name, content in kept["files"].items():
-        store.put(name, content)
-    board_file = f"{names.PARTS}/{kept['run_id']}/000001.part.json"
-    shards = run.prepare(job).shards[:1]
-    store.put(board_file, Part(1, shards).to_json())
-    try:
-        site.start(1)
-        assert site.running[1].wait(60) == 1
-    finally:
-        site.close()
-    assert lake.contents(tmp_path / "out") == before
-    assert not [path for path in leftovers(tmp_path) if "staged" in path.parts]
+    execute = old_part(job)
+    with run.holding(run.prepare(job)):
+        state = execute()
+    assert (state.end, state.error, state.done) == ("stopped", "SinkBusy", [])
+    assert "taken over by another run" in state.message
+    assert [path for path in leftovers(tmp_path) if "staged" in path.parts] == []
