@@ -231,8 +231,9 @@ def finish(held: Held) -> Report:
 
         publication = publish(plan, sink, sink.mirror, held.lease.check)
     asked = _asked(held)
-    for name in sink.store.names(progress.folder(plan.run_id)):
-        sink.store.delete(name)
+    # Those of runs that were killed too.
+    for folder in (names.PROGRESS, names.PARTS):
+        sink.store.delete_all(folder)
     samples, splits = held.timeline.samples, held.splits
     report = night.record(plan, sink.store, sink.entries(), samples, removed, drawn, asked, publication, splits=splits)
     sink.tidy()

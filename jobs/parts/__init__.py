@@ -20,6 +20,9 @@ from pydantic import TypeAdapter
 from jobs.source import Shard
 from jobs.store import names
 
+# Seconds for which a store may fail before the coordinator or a worker gives up.
+PATIENCE_S = 300.0
+
 _SHARD = [each.name for each in fields(Shard)]
 
 

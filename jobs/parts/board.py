@@ -7,7 +7,8 @@ import os
 from collections.abc import Iterable
 from dataclasses import replace
 
-from jobs.parts import STATE, Part, Run, State, check, folder, part_file, run_file
+from jobs.parts import STATE, Part, Run, State, check, folder, part_file, run_file, state_file, timeline
+from jobs.parts.timeline import Timeline
 from jobs.plan import Plan
 from jobs.source import Shard
 from jobs.store import Store, names, unchanged
@@ -43,7 +44,21 @@ class Board:
     def last(self) -> int:
         """The highest number of a part; 0 if there is none. An earlier attempt at the run may have left some."""
         stems = (name.rsplit("/", 1)[-1].partition(".")[0] for name in self.store.names(folder(self.run_id)))
-        return max((int(stem) for stem in stems if stem.isdigit()), default=0)
+        known = max((bar.number for bar in self.timeline().bars), default=0)
+        return max([known, *(int(stem) for stem in stems if stem.isdigit())])
+
+    def timeline(self) -> Timeline:
+        """What is recorded of the run so far, by this attempt or earlier ones."""
+        return timeline.read(self.store, self.run_id) or Timeline()
+
+    def record(self, made: Timeline) -> None:
+        """Keep who has done what so far."""
+        timeline.write(self.store, self.run_id, made)
+
+    def forget(self, number: int) -> None:
+        """Delete the files of a part whose worker has said that it ended, so that a long run lists few files."""
+        self.store.delete(part_file(self.run_id, number))
+        self.store.delete(state_file(self.run_id, number))
 
     def clear_others(self) -> None:
         """Delete the files of other runs, which have lost the sink to this one; workers that still live end then."""
@@ -53,8 +68,7 @@ class Board:
 
     def clear(self) -> None:
         """Delete the files of the run."""
-        for name in self.store.names(folder(self.run_id)):
-            self.store.delete(name)
+        self.store.delete_all(folder(self.run_id))
 
     def _read(self, name: str) -> State | None:
         try:

@@ -2,56 +2,70 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 from jobs.execute.stop import NEVER, StopToken
-from jobs.parts import State, timeline
+from jobs.parts import PATIENCE_S, State
 from jobs.parts.board import Board
-from jobs.parts.schedule import Scheduler
+from jobs.parts.schedule import MAX_FAILED, MAX_LOST, MAX_STOPPED, Scheduler
 from jobs.parts.site import Site
 from jobs.parts.timeline import Bar, Timeline
 from jobs.source import Shard
 from transforms import errors
-from transforms.errors import NightscribeError, RunError, Stopped, Unexpected, UserError
+from transforms.errors import NightscribeError, RunError, SinkBusy, SinkError, Stopped, Unexpected, UserError
 
 LOG = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 # Seconds without a beat after which a worker is taken for dead. Longer than a worker trusts what it last saw of the
 # lease (see `jobs.store.fencing`), so that it looks again before it writes anything.
 SILENT_S = 60.0
-# Seconds between two looks: what workers say, at first and at most. Each look is one listing of the sink.
-LOOK_S, MAX_LOOK_S = 1.0, 5.0
-# Refused parts, and parts that end before a worker begins them, after which the run ends, if no shard has been done
-# since the first of them.
+# Seconds between two looks: what workers say, at least and at most. Each look is one listing of the sink, so a long run
+# looks less often: after a share of the seconds that it has taken, as long as no part ends.
+LOOK_S, MAX_LOOK_S, LOOK_SHARE = 1.0, 5.0, 0.02
+# Refused parts, and for each worker parts that end before a shard is begun, after which the run ends, if no shard has
+# been done since the first of them.
 MAX_REFUSED, MAX_UNBEGUN = 3, 5
 # Seconds before a part is handed out again after such a one, times the number of them, unless the site can avoid its
 # worker.
 REFUSED_S = 10.0
-# Seconds between two records of who does what.
+# Seconds between two records of who does what, at least: they get longer with the run, like those between two looks.
 RECORD_S = 30.0
+# Errors of a local disk that do not pass by themselves.
+LASTING = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR)
 
 
 @dataclass
 class _Heard:
-    """When the coordinator last heard of a worker, by its own clock.
+    """What the coordinator last heard of a worker, and when by its own clock.
 
     Attributes:
+        worker: which one, and when it began; a part that is tried again in its place has another one.
         beat: what the worker said.
         at: when that was new.
+        done: how many of its finished shards are noted.
     """
 
+    worker: tuple[str, float]
     beat: int
     at: float
+    done: int = 0
 
 
 @dataclass
 class Dispatch:
     """Executes shards in parts on a site.
+
+    A store that does not answer for some seconds stops nothing: what was to be written is written later. Time counts
+    only while this process looks and the store answers, so that no worker is taken for dead because this process slept.
 
     Args:
         board: the files of the parts.
@@ -62,8 +76,8 @@ class Dispatch:
 
     Attributes:
         states: the last that each worker said, by number of the part.
-        lost: part -> why it is taken for lost.
-        lost_at: part -> when that was, seconds since 1970.
+        lost: part -> why it is taken for lost, or was stopped before its end.
+        lost_at: part -> when it was lost, seconds since 1970.
     """
 
     board: Board
@@ -76,48 +90,64 @@ class Dispatch:
     lost_at: dict[int, float] = field(default_factory=dict)
     _heard: dict[int, _Heard] = field(default_factory=dict)
     _refused: Counter[str] = field(default_factory=Counter)
-    _not_before: float = 0.0
     _unbegun: int = 0
+    _limit: int = 1
+    _not_before: float = 0.0
     _complaint: str | None = None
+    # Parts whose processes have ended, as long as it is not known what they said at last.
+    _gone: dict[int, str] = field(default_factory=dict)
+    # Parts whose files are to be written, in this order, and those that are started after that.
+    _unwritten: dict[int, None] = field(default_factory=dict)
+    _unstarted: list[int] = field(default_factory=list)
+    _now: float = 0.0
+    _looked: float | None = None
+    _failing_since: float | None = None
+
     _earlier: Timeline = field(default_factory=Timeline)
     _recorded_at: float = 0.0
 
     def __post_init__(self) -> None:
-        # Another attempt of the same run may have left parts, whose workers may still live.
+        # Another attempt at the same run may have left parts, whose workers may still live.
         self._first = self.scheduler.last = self.board.last()
-        self._earlier = timeline.read(self.board.store, self.board.run_id) or Timeline()
+        self._unwritten |= dict.fromkeys(range(1, self._first + 1))
+        self._earlier = self.board.timeline()
 
     def run(self, stop: StopToken = NEVER) -> None:
         """Hand out parts until every shard is done.
 
         Raises:
             RunError: a shard failed, or workers refuse or die; finished shards are kept.
+            SinkError: the sink did not answer for minutes.
             Stopped: the run was asked to stop.
         """
         look_s = LOOK_S
         self.board.clear_others()
-        for number in range(1, self._first + 1):
-            self.board.write(number, ())
         try:
             while True:
-                before = len(self.scheduler.done), len(self.scheduler.running)
-                self._listen()
+                before = set(self.scheduler.running)
+                self._turn(stop)
                 if self.scheduler.is_finished:
                     return
-                stop.check()
-                self._hand_out()
-                self._complain()
-                self._record()
-                is_quiet = before == (len(self.scheduler.done), len(self.scheduler.running))
-                look_s = min(1.5 * look_s, MAX_LOOK_S) if is_quiet else LOOK_S
+                most_s = min(MAX_LOOK_S, LOOK_S + LOOK_SHARE * self._now)
+                look_s = min(1.5 * look_s, most_s) if before == self.scheduler.running.keys() else LOOK_S
                 self.site.wait(look_s)
         finally:
-            for number in list(self.scheduler.running):
-                self.board.write(number, ())
-                self.site.stop(number)
-            # What went wrong before is more important.
-            with suppress(OSError, NightscribeError):
-                timeline.write(self.board.store, self.board.run_id, self.timeline())
+            self._stop_all()
+
+    def _turn(self, stop: StopToken) -> None:
+        # Asked first, because a worker says what it has done before its process ends.
+        self._gone.update(self.site.gone())
+        states = self._ask(self.board.states)
+        if states is not None:
+            self._listen(states)
+        if self.scheduler.is_finished:
+            return
+        stop.check()
+        if states is not None:
+            self._hand_out()
+            if self._ask(self._write) and self._ask(self._record):
+                self._failing_since = None
+        self._complain()
 
     def timeline(self) -> Timeline:
         """Who has done what so far, in all attempts at the run."""
@@ -132,113 +162,161 @@ class Dispatch:
             end, ended = "lost", max([self.lost_at[state.number], *(after for _, after in done)])
         return Bar(state.number, state.worker, state.began, ended or time.time(), end, why or state.message, done)
 
-    def _record(self) -> None:
-        if self.clock() - self._recorded_at > RECORD_S:
-            self._recorded_at = self.clock()
-            timeline.write(self.board.store, self.board.run_id, self.timeline())
+    def _record(self) -> bool:
+        if self._now - self._recorded_at > RECORD_S + LOOK_SHARE * self._now:
+            self._recorded_at = self._now
+            self.board.record(self.timeline())
+        return True
+
+    def _ask(self, do: Callable[[], T]) -> T | None:
+        """Read or write files of the parts; None if the store does not answer, and is to be asked again."""
+        try:
+            return do()
+        except (OSError, SinkError) as error:
+            now = self.clock()
+            if self._failing_since is None:
+                self._failing_since = now
+            if not _may_pass(error) or now - self._failing_since > PATIENCE_S:
+                raise
+            LOG.warning("the sink does not answer, and is asked again: %s", error)
+            return None
 
     def _hand_out(self) -> None:
-        now = self.clock()
         workers = self.site.workers()
         running = len(self.scheduler.running)
         # With no worker in sight one part is started, so that the server shows what is waiting.
-        limit = max(1, workers if self.at_once is None else self.at_once)
-        while running < limit and now >= self._not_before:
-            part = self.scheduler.next(now, limit)
-            # First the part that loses shards, so that no worker begins what another one has.
-            for number in sorted(self.scheduler.changed):
-                self.board.write(number, self.scheduler.running[number].left.values())
-            self.scheduler.changed.clear()
+        self._limit = limit = max(1, workers if self.at_once is None else self.at_once)
+        while running < limit and self._now >= self._not_before:
+            part = self.scheduler.next(self._now, limit)
+            self._note_changed()
             if part is None:
                 return
-            self.board.write(part.number, part.shards)
-            self.site.start(part.number)
+            self._unwritten[part.number] = None
+            self._unstarted.append(part.number)
             LOG.info("part %d with %d shards is handed out", part.number, len(part.shards))
             running += 1
 
-    def _listen(self) -> None:
+    def _note_changed(self) -> None:
+        """The files of parts that lose shards come first, so that no worker begins what another one has."""
+        for number in sorted(self.scheduler.changed):
+            self._unwritten[number] = None
+        self.scheduler.changed.clear()
+
+    def _write(self) -> bool:
+        """Write the files of parts that have changed, then start the new parts."""
+        self._note_changed()
+        for number in list(self._unwritten):
+            if (part := self.scheduler.running.get(number)) is not None:
+                self.board.write(number, part.left.values())
+            elif number in self.states and self.states[number].end:
+                self.board.forget(number)
+            else:
+                self.board.write(number, ())
+            del self._unwritten[number]
+        while self._unstarted:
+            if self._unstarted[0] in self.scheduler.running:
+                self.site.start(self._unstarted[0])
+            del self._unstarted[0]
+        return True
+
+    def _listen(self, states: Iterable[State]) -> None:
         now = self.clock()
-        # Asked first, because a worker says what it has done before its process ends.
-        gone = self.site.gone()
-        for state in self.board.states():
-            heard = self._heard.get(state.number)
-            if heard is None or heard.beat != state.beat:
-                self._heard[state.number] = _Heard(state.beat, now)
-            self._note(state, now)
-        for number, why in gone.items():
+        self._now += min(now - self._looked, 2 * MAX_LOOK_S) if self._looked is not None else 0.0
+        self._looked = now
+        for state in states:
+            if self.states.get(state.number) is not state:
+                self._note(state)
+        for number, why in self._gone.items():
             if number in self.scheduler.running:
-                self._lose(number, why, now)
+                self._lose(number, why)
+        self._gone.clear()
         for number in list(self.scheduler.running):
             heard = self._heard.get(number)
-            if heard is not None and now - heard.at > SILENT_S:
-                worker = self.states[number].worker
-                self._lose(number, f"worker {worker} has said nothing for {SILENT_S:.0f} s", now)
+            if heard is not None and self._now - heard.at > SILENT_S:
+                self._lose(number, f"worker {heard.worker[0]} has said nothing for {SILENT_S:.0f} s")
 
-    def _note(self, state: State, now: float) -> None:
-        known = self.states.get(state.number)
-        seen = len(known.done or ()) if known is not None else 0
-        self.states[state.number] = state
-        for done in (state.done or ())[seen:]:
-            self.scheduler.finish(done.slot, done.ended - done.began if done.computed else None)
+    def _note(self, state: State) -> None:
+        number, worker = state.number, (state.worker, state.began)
+        self.states[number] = state
+        heard = self._heard.get(number)
+        if heard is None or heard.worker != worker:
+            heard = self._heard[number] = _Heard(worker, state.beat, self._now)
+        elif heard.beat != state.beat:
+            heard.beat, heard.at = state.beat, self._now
+        finished = (state.done or [])[heard.done :]
+        heard.done += len(finished)
+        for done in finished:
+            self.scheduler.finish(done.slot, done.ended - done.began if done.computed else None, number)
             self._refused.clear()
             self._unbegun = 0
-        if state.number not in self.scheduler.running:
+        if number not in self.scheduler.running:
             return
-        self.scheduler.see(state.number, state.current, now)
+        self.scheduler.see(number, state.current, self._now)
         if state.end in ("done", "stopped"):
-            self._end(state.number, "")
+            why = state.message if self.scheduler.running[number].left else ""
+            self._lose(number, why, MAX_STOPPED)
         elif state.end == "refused":
-            self._refuse(state, now)
+            self._refuse(state)
         elif state.end == "failed":
             self._fail(state)
 
-    def _lose(self, number: int, why: str, now: float) -> None:
-        """The worker of a part is gone, or out of reach."""
-        self.lost_at[number] = time.time()
-        avoided = number not in self.states and self.site.avoid(number)
-        self._end(number, why, blame=True)
-        self.site.stop(number)
-        if number in self.states:
-            return
-        self._unbegun += 1
-        if not avoided:
-            self._not_before = now + REFUSED_S * self._unbegun
-        if self._unbegun >= MAX_UNBEGUN and not self.scheduler.running:
-            raise RunError(
-                f"{self._unbegun} parts in a row ended before a worker began them, the last one because {why}; see the "
-                f"logs of the workers; finished shards are kept, run again to continue"
-            )
-
-    def _refuse(self, state: State, now: float) -> None:
+    def _refuse(self, state: State) -> None:
         self._refused[state.worker] += 1
         refused = self._refused.total()
         if not self.site.avoid(state.number):
-            self._not_before = now + REFUSED_S * refused
+            self._not_before = self._now + REFUSED_S * refused
         self._end(state.number, state.message)
         if refused >= MAX_REFUSED and not self.scheduler.running:
             raise _error(state)
 
     def _fail(self, state: State) -> None:
         error = _error(state)
-        too_often = self._end(state.number, state.message, blame=True)
+        too_often = self._end(state.number, state.message, MAX_FAILED)
         if too_often or isinstance(error, UserError | errors.SinkBusy | errors.SourceError) or state.current is None:
             raise error
 
-    def _end(self, number: int, why: str, blame: bool = False) -> bool:
-        """A part has ended. Its process may still be alive, and must not begin another shard."""
-        shard = self.scheduler.running[number].current
-        too_often = self.scheduler.end(number, blame)
+    def _lose(self, number: int, why: str, most: int = MAX_LOST) -> None:
+        """A part has ended, perhaps with shards that are not done; or its worker is gone, or out of reach."""
+        part = self.scheduler.running[number]
+        self._unbegun += int(bool(part.left) and part.current is None)
+        if most == MAX_LOST:
+            self.lost_at[number] = time.time()
+        if too_often := self._end(number, why, most):
+            key, count = self.scheduler.key(too_often[0]), self.scheduler.begun[too_often[0]]
+            raise RunError(
+                f"a shard of {key!r} was begun {count} times, and each time its worker died or was stopped ({why}); it "
+                f"may need more memory than the workers have, or more time than they last; finished shards are kept"
+            )
+        if self._unbegun >= MAX_UNBEGUN * self._limit:
+            raise RunError(
+                f"{self._unbegun} parts in a row ended before a worker began a shard, the last one because "
+                f"{why or 'its worker left'}; see the logs of the workers; finished shards are kept"
+            )
+        if self._unbegun:
+            self._not_before = self._now + min(self._unbegun // self._limit * REFUSED_S / 2, SILENT_S)
+
+    def _end(self, number: int, why: str, most: int = MAX_STOPPED) -> list[str]:
+        """A part has ended; its process may still be alive, and must not begin another shard."""
+        too_often = self.scheduler.end(number, most)
         if why:
             self.lost[number] = why
             LOG.warning("part %d is handed out again: %s", number, why)
-        self.board.write(number, ())
-        if too_often and not self.states.get(number, State(number, "", 0.0)).message:
-            key = next(each.key for each in self.scheduler.shards if each.slot == shard)
-            raise RunError(
-                f"{len(too_often)} shard of {key!r} was begun {self.scheduler.attempts[too_often[0]]} times, and each "
-                f"time its worker died ({why}); it may need more memory than the workers have; finished shards are kept"
-            )
-        return bool(too_often)
+        self._unwritten[number] = None
+        if number not in self.states or not self.states[number].end:
+            self.site.stop(number)
+        return too_often
+
+    def _stop_all(self) -> None:
+        """Nobody begins another shard; an error of this does not hide the one for which the run ends."""
+        for number in list(self.scheduler.running):
+            self.scheduler.end(number)
+            self._unwritten[number] = None
+            with suppress(NightscribeError, OSError):
+                self.site.stop(number)
+        self._unstarted.clear()
+        with suppress(NightscribeError, OSError):
+            self._write()
+            self.board.record(self.timeline())
 
     def _complain(self) -> None:
         complaint = self.site.complaint()
@@ -275,6 +353,12 @@ def execute(
     dispatch = Dispatch(board, scheduler, site, at_once)
     dispatch.run(stop)
     return dispatch
+
+
+def _may_pass(error: Exception) -> bool:
+    """Whether a store that gave this error may answer again by itself."""
+    number = getattr(error if isinstance(error, OSError) else error.__cause__, "errno", None)
+    return not isinstance(error, SinkBusy | UserError) and number not in LASTING
 
 
 def _error(state: State) -> NightscribeError:

@@ -8,9 +8,10 @@ worker too (backup tasks: Dean and Ghemawat, "MapReduce", 2004). Whoever is firs
 
 from __future__ import annotations
 
+import heapq
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from jobs.parts import Part
@@ -24,8 +25,12 @@ LEAST_S = 30.0
 SHARES = 2
 # A second worker does a shard if the first one takes so many times as long as expected.
 LATE = 3.0
-# How often a shard may be begun by a worker that is then lost, or fail, before the run ends.
-MAX_ATTEMPTS = 3
+# How often a shard may be begun and not done before the run ends: if it failed at last; if its worker was lost, which
+# happens by chance to long shards on spot machines (three were too few for 20,000 shards of a minute on machines that
+# last an hour, see `tests/bench/simulate.py`); if its worker was asked to stop.
+MAX_FAILED, MAX_LOST, MAX_STOPPED = 3, 5, 10
+# More shards do not get into a part: a worker reads the list before each of them, and writes what it has done after it.
+MAX_SHARDS = 1000
 
 
 @dataclass
@@ -35,6 +40,7 @@ class Running:
     Attributes:
         number: of the part.
         left: slot -> shard, in the order in which the worker does them; without those that are done.
+        cost: of the shards that are left.
         since: when it was handed out, by the clock of the coordinator.
         current: slot of the shard that its worker is doing.
         current_since: when the coordinator first saw that.
@@ -42,6 +48,7 @@ class Running:
 
     number: int
     left: dict[str, Shard]
+    cost: float
     since: float
     current: str | None = None
     current_since: float = 0.0
@@ -49,7 +56,7 @@ class Running:
 
 @dataclass
 class Scheduler:
-    """Hands out shards in parts until all are done.
+    """Hands out shards in parts until all are done. Each call takes a time that hardly grows with the shards.
 
     Args:
         shards: those to do.
@@ -58,13 +65,16 @@ class Scheduler:
         parts: how many parts of equal cost to make; None: as many as the rules above make.
         part_s: seconds of a part.
         least_s: seconds of the smallest part.
-        last: number of the last part of an earlier attempt at the run.
+        shares: of what is left, each of n workers gets the share 1 / (shares n).
+        late: a second worker does a shard after so many times the expected seconds; infinite: never.
+        steals: whether an idle worker gets shards of another one's part.
+        last: number of the newest part.
 
     Attributes:
-        queue: shards that no part has, the most expensive ones first.
         running: parts by number.
         changed: parts that have lost shards to another one, whose files are to be written again.
-        attempts: how often a shard was begun and not done.
+        begun: how often a shard was begun and not done, whatever the reason.
+        done: the slots of the shards that are done.
     """
 
     shards: Sequence[Shard]
@@ -73,27 +83,40 @@ class Scheduler:
     parts: int | None = None
     part_s: float = PART_S
     least_s: float = LEAST_S
+    shares: float = SHARES
+    late: float = LATE
+    steals: bool = True
     last: int = 0
-    queue: list[Shard] = field(default_factory=list)
     running: dict[int, Running] = field(default_factory=dict)
     changed: set[int] = field(default_factory=set)
-    attempts: Counter[str] = field(default_factory=Counter)
+    begun: Counter[str] = field(default_factory=Counter)
     done: set[str] = field(default_factory=set)
 
     def __post_init__(self) -> None:
         # Without a cost, every shard counts the same.
         self._cost = {s.slot: max(float(c), 1e-9) for s, c in zip(self.shards, self.costs, strict=True)}
+        self._shard = {shard.slot: shard for shard in self.shards}
         self._seconds = self._measured = 0.0
         self._backed_up: set[str] = set()
-        self._queued = set(self._cost)
+        self._holders: dict[str, set[int]] = {}
         self._share = sum(self._cost.values()) / self.parts if self.parts else 0.0
-        # A large shard that begins last would be waited for by everyone.
-        self.queue = sorted(self.shards, key=lambda shard: -self._cost[shard.slot])
+        # A large shard that begins last would be waited for by everyone. Shards that have left the queue stay in the
+        # heap until they are met there; `_queued` says which ones are still queued.
+        self._heap: list[tuple[float, int, str]] = []
+        self._queued: set[str] = set()
+        self._order = {slot: i for i, slot in enumerate(self._cost)}
+        self._left = 0.0
+        self._put_back(self._cost)
 
     @property
     def is_finished(self) -> bool:
         """Whether every shard is done."""
         return len(self.done) == len(self._cost)
+
+    @property
+    def queue(self) -> list[Shard]:
+        """Shards that no part has, the most expensive ones first."""
+        return [self._shard[slot] for slot in sorted(self._queued, key=self._rank)]
 
     @property
     def seconds_per_cost(self) -> float | None:
@@ -114,9 +137,9 @@ class Scheduler:
             now: seconds, by the clock of the coordinator.
             workers: how many there are, the idle ones included.
         """
-        if self.queue:
+        if self._queued:
             return self._start(self._from_queue(workers), now)
-        if stolen := self._stolen():
+        if self.steals and (stolen := self._stolen()):
             return self._start(stolen, now)
         if (late := self._late(now)) is not None:
             self._backed_up.add(late.slot)
@@ -129,32 +152,34 @@ class Scheduler:
         if part is not None and part.current != current:
             part.current, part.current_since = current, now
 
-    def finish(self, slot: str, seconds: float | None = None) -> None:
+    def finish(self, slot: str, seconds: float | None = None, by: int | None = None) -> None:
         """Note that a shard is done.
 
         Args:
             slot: the shard.
             seconds: how long it took; None if it is not known.
+            by: the part whose worker did it; if others are doing it too, they need not end it.
         """
         if slot not in self._cost or slot in self.done:
             return
         self.done.add(slot)
         if seconds is not None:
-            self._seconds += seconds
+            # A clock may be coarse.
+            self._seconds += max(seconds, 0.0)
             self._measured += self._cost[slot]
-        if slot in self._queued:
-            self.queue = [shard for shard in self.queue if shard.slot != slot]
-            self._queued.discard(slot)
-        for part in self.running.values():
-            if part.left.pop(slot, None) is not None and part.current == slot and len(part.left) == 0:
-                part.current = None
+        self._take(slot)
+        for number in self._holders.pop(slot, ()):
+            part = self.running[number]
+            self._drop(part, slot)
+            if number != by and part.current == slot:
+                self.changed.add(number)
 
-    def end(self, number: int, blame: bool = False) -> list[str]:
+    def end(self, number: int, most: int = MAX_STOPPED) -> list[str]:
         """Note that a part has ended; what it has not done is handed out again.
 
         Args:
             number: the part.
-            blame: whether the shard that it was doing may be the reason.
+            most: how often the shard that it was doing may have been begun.
 
         Returns:
             The shard that has been begun too often, if there is one.
@@ -163,66 +188,112 @@ class Scheduler:
         if part is None:
             return []
         self.changed.discard(number)
-        elsewhere = {slot for other in self.running.values() for slot in other.left}
-        back = [shard for slot, shard in part.left.items() if slot not in elsewhere and slot not in self.done]
+        for slot in part.left:
+            self._holders[slot].discard(number)
+        self._put_back(slot for slot in part.left if not self._holders[slot])
         self._backed_up -= set(part.left)
-        self.queue = sorted([*self.queue, *back], key=lambda shard: -self._cost[shard.slot])
-        self._queued |= {shard.slot for shard in back}
-        if not blame or part.current is None or part.current in self.done:
+        # A shard that was taken from the part is not the reason.
+        if part.current is None or part.current not in part.left:
             return []
-        self.attempts[part.current] += 1
-        return [part.current] if self.attempts[part.current] >= MAX_ATTEMPTS else []
+        self.begun[part.current] += 1
+        return [part.current] if self.begun[part.current] >= most else []
+
+    def key(self, slot: str) -> str:
+        """The source file of a shard."""
+        return self._shard[slot].key
+
+    def parts_left(self) -> int | None:
+        """About how many more parts there will be; None if it is not known yet."""
+        each = self.seconds_per_cost
+        return None if each is None else math.ceil(each * self._left / self.part_s)
 
     def _start(self, shards: Sequence[Shard], now: float) -> Part:
         self.last += 1
-        self.running[self.last] = Running(self.last, {shard.slot: shard for shard in shards}, now)
+        cost = sum(self._cost[shard.slot] for shard in shards)
+        self.running[self.last] = Running(self.last, {shard.slot: shard for shard in shards}, cost, now)
+        for shard in shards:
+            self._holders.setdefault(shard.slot, set()).add(self.last)
         return Part(self.last, tuple(shards))
 
+    def _rank(self, slot: str) -> tuple[float, int, str]:
+        return -self._cost[slot], self._order[slot], slot
+
+    def _put_back(self, slots: Iterable[str]) -> None:
+        for slot in slots:
+            self._queued.add(slot)
+            self._left += self._cost[slot]
+            heapq.heappush(self._heap, self._rank(slot))
+
+    def _take(self, slot: str) -> None:
+        """A shard leaves the queue, if it is there."""
+        if slot in self._queued:
+            self._queued.discard(slot)
+            # Sums of floats drift.
+            self._left = max(0.0, self._left - self._cost[slot]) if self._queued else 0.0
+
+    def _drop(self, part: Running, slot: str) -> None:
+        """A shard leaves a part."""
+        del part.left[slot]
+        part.cost = max(0.0, part.cost - self._cost[slot]) if part.left else 0.0
+
+    def _first(self) -> str | None:
+        """The most expensive shard of the queue."""
+        while self._heap and self._heap[0][2] not in self._queued:
+            heapq.heappop(self._heap)
+        return self._heap[0][2] if self._heap else None
+
     def _from_queue(self, workers: int) -> list[Shard]:
-        left = sum(self._cost[shard.slot] for shard in self.queue)
         each = self.seconds_per_cost
         if self.parts:
             wanted = self._share
         elif each is None:
             # A guess, so that every worker soon tells how fast it is.
-            wanted = left / (8 * SHARES * max(1, workers))
+            wanted = self._left / (8 * self.shares * max(1, workers))
         else:
-            wanted = min(max(left / (SHARES * max(1, workers)), self.least_s / each), self.part_s / each)
-        taken, cost = 0, 0.0
+            share = self._left / (self.shares * max(1, workers))
+            wanted = min(max(share, self.least_s / each), self.part_s / each) if each else share
+        found: list[Shard] = []
+        cost = 0.0
         # At least one; then as long as half of the next one still fits.
-        while taken < len(self.queue) and (not taken or cost + self._cost[self.queue[taken].slot] / 2 <= wanted):
-            cost += self._cost[self.queue[taken].slot]
-            taken += 1
-        found, self.queue = self.queue[:taken], self.queue[taken:]
-        self._queued -= {shard.slot for shard in found}
+        while len(found) < MAX_SHARDS and (slot := self._first()) is not None:
+            if found and cost + self._cost[slot] / 2 > wanted:
+                break
+            cost += self._cost[slot]
+            self._take(slot)
+            found.append(self._shard[slot])
         return found
 
     def _stolen(self) -> list[Shard]:
         """Half of what the busiest part has not begun, from its end."""
-        best: tuple[float, Running, list[Shard]] | None = None
+        best: tuple[float, Running] | None = None
         for part in self.running.values():
-            # What it does next may have begun since it was last heard of.
-            slots = list(part.left)
-            begun = slots.index(part.current) + 1 if part.current in part.left else 0
-            free = [part.left[slot] for slot in slots[begun:]]
-            cost = sum(self._cost[shard.slot] for shard in free)
-            if free and (best is None or cost > best[0]):
-                best = cost, part, free
+            # A part whose worker has not begun: its shards are done before another one has started.
+            if part.current is None or not part.left:
+                continue
+            cost = part.cost - (self._cost[part.current] if part.current in part.left else 0.0)
+            if best is None or cost > best[0]:
+                best = cost, part
         if best is None:
             return []
-        cost, part, free = best
+        part = best[1]
+        slots = list(part.left)
+        begun = slots.index(part.current) + 1 if part.current in part.left else 0
+        free = [part.left[slot] for slot in slots[begun:]]
+        half = sum(self._cost[shard.slot] for shard in free) / 2
         stolen: list[Shard] = []
-        while free and (not stolen or sum(self._cost[s.slot] for s in stolen) + self._cost[free[-1].slot] <= cost / 2):
-            stolen.insert(0, free.pop())
-        expected = self.expected_s([shard.slot for shard in stolen])
-        waits = part.current is None
-        if waits or expected is None or expected < self.least_s / 2:
+        cost = 0.0
+        while free and len(stolen) < MAX_SHARDS and (not stolen or cost + self._cost[free[-1].slot] <= half):
+            cost += self._cost[free[-1].slot]
+            stolen.append(free.pop())
+        each = self.seconds_per_cost
+        if each is None or each * cost < self.least_s / 2:
             # Its worker is done with them before another one has started.
             return []
         for shard in stolen:
-            del part.left[shard.slot]
+            self._drop(part, shard.slot)
+            self._holders[shard.slot].discard(part.number)
         self.changed.add(part.number)
-        return stolen
+        return stolen[::-1]
 
     def _late(self, now: float) -> Shard | None:
         """The shard that is the latest of those that take much longer than expected."""
@@ -233,13 +304,8 @@ class Scheduler:
                 continue
             expected = self.expected_s([slot])
             took = now - part.current_since
-            if expected is None or took < max(LATE * expected, self.least_s):
+            if not expected or took < max(self.late * expected, self.least_s):
                 continue
             if late is None or took / expected > late[0]:
                 late = took / expected, part.left[slot]
         return None if late is None else late[1]
-
-    def parts_left(self) -> int | None:
-        """About how many more parts there will be; None if it is not known yet."""
-        seconds = self.expected_s([shard.slot for shard in self.queue])
-        return None if seconds is None else math.ceil(seconds / self.part_s)

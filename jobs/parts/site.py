@@ -27,7 +27,8 @@ class Site(Protocol):
     def gone(self) -> Mapping[int, str]:
         """Parts whose processes have ended or will not start, since the last call, with a reason for a person.
 
-        It may name parts that have done all their shards too.
+        It may name parts that have done all their shards too. Only the site can notice the end of a process that has
+        not said anything yet; one that has is taken for dead when it says nothing more.
         """
         ...
 

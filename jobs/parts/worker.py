@@ -13,7 +13,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from jobs.execute import code
@@ -22,7 +22,7 @@ from jobs.execute.shard import execute_shard
 from jobs.execute.stop import NEVER, StopToken
 from jobs.execute.worker import end_with
 from jobs.models.pool import ModelPool
-from jobs.parts import Done, Part, Run, State, check, part_file, run_file, state_file
+from jobs.parts import PATIENCE_S, Done, Part, Run, State, check, part_file, run_file, state_file
 from jobs.plan import Plan, planning
 from jobs.reuse.rows import OlderRows
 from jobs.sink import open_sink
@@ -32,8 +32,6 @@ from transforms.errors import NightscribeError, SinkBusy, Stopped, Unexpected, U
 
 # Seconds between two beats: a local sink, one on an object store.
 BEAT_S, REMOTE_BEAT_S = 2.0, 5.0
-# Seconds for which a store may fail before the worker gives up saying what it does.
-PATIENCE_S = 300.0
 
 
 def execute_part(sink: str, run_id: str, number: int, name: str = "", stop: StopToken = NEVER) -> State:
@@ -52,19 +50,23 @@ def execute_part(sink: str, run_id: str, number: int, name: str = "", stop: Stop
     Raises:
         UnfitWorker: the sink cannot be seen from here.
         SinkBusy: the run has ended, or another one has taken the sink over.
+        SinkError: it cannot be written.
     """
     store = Store(sink)
     run, part = _read(store, run_id, number)
     says = Says(store, run_id, State(number, name or f"{socket.gethostname()}/{os.getpid()}", time.time(), done=[]))
-    with says.until_end(stop) as stopped:
-        check.check_versions(run.versions)
-        plan = Plan.from_json(run.plan)
-        fencing.follow(store, plan.lease)
-        if store.fence is not None:
-            store.fence.secure()
-        with _folder(run.folder, plan):
-            check.check_source(part.shards)
-            _execute(plan, store, part, says, stopped)
+    try:
+        with says.until_end(stop) as stopped:
+            check.check_versions(run.versions)
+            plan = Plan.from_json(run.plan)
+            fencing.follow(store, plan.lease)
+            if store.fence is not None:
+                store.fence.secure()
+            with _folder(run.folder, plan):
+                check.check_source(part.shards)
+                _execute(plan, store, part, says, stopped)
+    except OSError as error:
+        raise explain(error, store.url) from error
     return says.state
 
 
@@ -80,6 +82,7 @@ class Says:
     def __init__(self, store: Store, run_id: str, state: State):
         self.store, self.run_id, self.state = Store(store.url), run_id, state
         self.lock = threading.Lock()
+        self.is_over = False
 
     def begin(self, shard: Shard) -> bool:
         """Note that a shard begins; returns whether it still belongs to the part."""
@@ -97,8 +100,10 @@ class Says:
             self.state.current = None
 
     def write(self) -> None:
-        """Write what there is to say."""
+        """Write what there is to say, unless the files of the run are deleted."""
         with self.lock:
+            if self.is_over:
+                return
             self.state.beat += 1
             self.store.put(state_file(self.run_id, self.state.number), self.state.to_json())
 
@@ -129,13 +134,17 @@ class Says:
                 self.state.end, self.state.ended = end, time.time()
                 if error is not None:
                     self.state.error, self.state.message = type(error).__name__, str(error)
-            if self.store.exists(part_file(self.run_id, self.state.number)):
+            # A sink that cannot be written is why it ended, or the coordinator finds that out too.
+            with suppress(OSError, NightscribeError):
+                self.is_over = self.is_over or not self.store.exists(part_file(self.run_id, self.state.number))
                 self.write()
 
     def _own(self) -> set[str]:
         try:
             content = self.store.get(part_file(self.run_id, self.state.number))
         except FileNotFoundError as error:
+            # Nothing must be written there any more.
+            self.is_over = True
             raise _ended(self.run_id, self.state.number) from error
         return {shard.slot for shard in Part.from_json(content).shards}
 
@@ -146,11 +155,9 @@ class Says:
             if stop.is_set():
                 own.set()
             try:
-                # First, because what is written after the end of the run stays in the sink.
-                mine = self._own()
-                self.write()
-                if self.state.current is not None and self.state.current not in mine:
+                if self.state.current not in {None, *self._own()}:
                     own.set()
+                self.write()
                 failing_since = None
             except SinkBusy:
                 own.set()
@@ -180,9 +187,11 @@ def _execute(plan: Plan, store: Store, part: Part, says: Says, stop: StopToken) 
             stop.check()
             if not says.begin(shard):
                 continue
-            computed, began = False, time.time()
+            computed, began, since = False, time.time(), fencing.clock()
             entry = execute_shard(plan, shard, models, sink, stop, watch, older)
-            says.finish(Done(shard.slot, began, time.time(), entry.rows_in, entry.tokens, computed))
+            # The clock of the machine may be set meanwhile.
+            ended = began + fencing.clock() - since
+            says.finish(Done(shard.slot, began, ended, entry.rows_in, entry.tokens, computed))
         heartbeat.write()
     except OSError as error:
         raise explain(error, store.url) from error

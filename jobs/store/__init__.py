@@ -327,6 +327,13 @@ class Store:
             elif s3.is_s3(self.fs) or self.exists(name):
                 self.fs.rm_file(self.path(name))
 
+    def delete_all(self, folder: str) -> None:
+        """Delete every file below a folder, and on a local disk the folder."""
+        for name in self.find("", folder):
+            self.delete(name)
+        if self.local:
+            shutil.rmtree(self.path(folder), ignore_errors=True)
+
     def clear_temporary(self) -> None:
         """Delete temporary files of this machine's runs; only the holder of the lease may call this."""
         with suppress(FileNotFoundError):

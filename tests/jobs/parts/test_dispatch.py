@@ -141,7 +141,7 @@ def test_a_shard_whose_workers_always_die_ends_the_run_with_its_file(tmp_path):
                     site.kill(number)
             time.sleep(0.05)
 
-    with pytest.raises(RunError, match=r"of 'lang=\w+/part-\d\.parquet' was begun 3 times, .* exit code -9"):
+    with pytest.raises(RunError, match=r"of 'lang=\w+/part-\d\.parquet' was begun 5 times, .* exit code -9"):
         in_parts(job, workers=1, during=kill_all)
 
 
