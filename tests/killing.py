@@ -8,7 +8,7 @@ import re
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -36,14 +36,19 @@ RUN_ID = re.compile(r"\d{8}T\d{6}\w*-[0-9a-f]+|[0-9a-f]{32}|[0-9a-f]{8}-[0-9a-f-
 
 def make_lake(folder: Path, rows: int, files: int, start: int = 0) -> None:
     """Parquet files of `rows // files` rows each: `id` counts from `start`, `text` has about four words."""
+    make_lake_of(folder, [rows // files] * files, start)
+
+
+def make_lake_of(folder: Path, rows: Sequence[int], start: int = 0) -> None:
+    """Such files with so many rows."""
     folder.mkdir(parents=True, exist_ok=True)
     words = pa.array(["night", "lake", "shard", "ledger", "table", "worker", "column", "row"])
-    each = rows // files
-    for i in range(files):
-        ids = np.arange(start + i * each, start + (i + 1) * each)
+    for each in rows:
+        ids = np.arange(start, start + each)
         chosen = [words.take(pa.array((ids * factor // 7) % 8)) for factor in (3, 5, 11, 13)]
         text = pc.binary_join_element_wise(*chosen, pc.cast(pa.array(ids), pa.string()), " ")
-        pq.write_table(pa.table({"id": ids, "text": text}), folder / f"part-{start + i * each:012d}.parquet")
+        pq.write_table(pa.table({"id": ids, "text": text}), folder / f"part-{start:012d}.parquet")
+        start += each
 
 
 def job(source: Path, sink: str, way: str, milliseconds: float = 0.0) -> dict[str, Any]:

@@ -9,6 +9,9 @@ import sys
 import time
 from dataclasses import dataclass, field
 
+# So that a test of a few seconds is not one of waiting.
+LONGEST_WAIT_S = 0.3
+
 
 @dataclass
 class Processes:
@@ -57,7 +60,7 @@ class Processes:
         return None
 
     def wait(self, seconds: float) -> None:
-        time.sleep(min(seconds, 0.3))
+        time.sleep(min(seconds, LONGEST_WAIT_S))
 
     def close(self) -> None:
         for each in self.running.values():

@@ -33,6 +33,7 @@ class Conditions:
         straggle_times: see there.
         refuse: share of parts that are refused.
         fail: share of executions that fail.
+        wakes_s: seconds after which the coordinator looks again at the latest, whatever it asks for.
         outages: (from, to) in seconds: when the store does not answer the coordinator.
     """
 
@@ -45,6 +46,7 @@ class Conditions:
     straggle_times: float = 10.0
     refuse: float = 0.0
     fail: float = 0.0
+    wakes_s: float = math.inf
     outages: tuple[tuple[float, float], ...] = ()
 
 
@@ -96,15 +98,15 @@ class VirtualSite:
         now: seconds since the start.
         busy_s: seconds in which processes of parts ran, of all workers.
         computed_s: seconds of shards that were done, the second time included.
+        last_done: when the last shard was done.
         executed: slot -> how often it was done to its end.
         started: number of parts that a worker began.
         vanished: number of machines that vanished.
-        trace: (what, part, slot) of every event, if a test wants it.
     """
 
     def __init__(self, seconds: Mapping[str, float], conditions: Conditions, chance: random.Random):
         self.seconds, self.conditions, self.chance = seconds, conditions, chance
-        self.now = self.busy_s = self.computed_s = 0.0
+        self.now = self.busy_s = self.computed_s = self.last_done = 0.0
         self.executed: dict[str, int] = {}
         self.started = self.vanished = 0
         self.machines = [_Machine(speed) for speed in conditions.speeds]
@@ -170,7 +172,7 @@ class VirtualSite:
         return None
 
     def wait(self, seconds: float) -> None:
-        until = self.now + seconds
+        until = self.now + min(seconds, self.conditions.wakes_s)
         while self._events and self._events[0][0] <= until:
             self.now, _, happen = heapq.heappop(self._events)
             happen()
@@ -252,6 +254,7 @@ class VirtualSite:
         is_first = slot not in self.executed
         self.executed[slot] = self.executed.get(slot, 0) + 1
         self.computed_s += self.now - began
+        self.last_done = self.now
         worker.done.append(Done(slot, began, self.now, 1, 1, is_first or self.now - began > 1))
         worker.current = None
         self._go_on(number)

@@ -2,10 +2,12 @@
 
     python -m tests.bench.simulate [--shards 100000] [--workers 64] [--seconds FILE] [--mean 60] [--sigma 0.8]
                                    [--life-h H ...] [--part-s S ...] [--quick]
+    python -m tests.bench.simulate --check [--shards 90]
 
 FILE has the seconds of a shard in each line, as a run has measured them; without it they are log-normal. Each row of
 the table is one way to hand out the same shards: `hours` until the last one is done, `worker hours` that the machines
-are paid for until then, `busy` the share of them in which shards were computed that counted. The last line is JSON.
+are paid for until then, `busy` the share of them in which shards were computed that counted. `--check` runs three
+worker processes with shards that wait so long, and compares. The last line is JSON.
 """
 
 from __future__ import annotations
@@ -16,15 +18,20 @@ import logging
 import math
 import random
 import statistics
+import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from jobs import run, spec
+from jobs.parts.board import Board
 from jobs.parts.dispatch import Dispatch
 from jobs.parts.schedule import LATE, LEAST_S, PART_S, SHARES, Scheduler
 from jobs.source import Shard
+from tests import killing
+from tests.part_processes import LONGEST_WAIT_S, Processes
 from tests.virtual_parts import Conditions, VirtualSite
 
 
@@ -97,6 +104,54 @@ def simulate(seconds: Sequence[float], conditions: Conditions, rules: Rules, see
     paid = hours * len(conditions.speeds)
     twice = sum(count > 1 for count in site.executed.values()) / len(shards)
     return Outcome(hours, paid, useful / paid, site.started, twice, site.vanished, error)
+
+
+@dataclass
+class Timed(Processes):
+    """Worker processes, and when each was started."""
+
+    at: dict[int, float] = field(default_factory=dict)
+
+    def start(self, number: int) -> None:
+        self.at[number] = time.time()
+        super().start(number)
+
+
+def compare(folder: Path, seconds: Sequence[float], workers: int = 3, seed: int = 0) -> dict[str, float]:
+    """A run of worker processes whose shards wait so long, and what the simulation says of it.
+
+    It is told how long a worker takes to begin, and each shard, as the run has measured them.
+    """
+    killing.make_lake_of(folder / "in", [max(1, round(each * 100)) for each in seconds])
+    job = spec.parse(killing.job(folder / "in", str(folder / "out"), "parts", milliseconds=10))
+    with run.holding(run.prepare(job)) as held:
+        todo = held.plan.shards_todo
+        site = Timed(held.sink.store.root, held.plan.run_id, workers)
+        board = Board(held.sink.store, held.plan)
+        made = Dispatch(board, Scheduler(todo, [float(shard.rows or 1) for shard in todo]), site)
+        try:
+            made.run()
+        finally:
+            site.close()
+        board.clear()
+        run.finish(held)
+    done = {each.slot: each for state in made.states.values() for each in state.done or ()}
+    began = {n: min(each.began for each in state.done) for n, state in made.states.items() if state.done}
+    took_s = max(each.ended for each in done.values()) - min(site.at.values())
+    start_s = statistics.fmean(at - site.at[number] for number, at in began.items())
+    conditions = Conditions((1.0,) * workers, start_s, wakes_s=LONGEST_WAIT_S)
+    measured = {shard.slot: done[shard.slot].ended - done[shard.slot].began for shard in todo}
+    virtual = VirtualSite(measured, conditions, random.Random(seed))
+    scheduler = Scheduler(todo, [float(shard.rows or 1) for shard in todo])
+    Dispatch(virtual, scheduler, virtual, workers, clock=lambda: virtual.now).run()  # type: ignore[arg-type]
+    return {
+        "shards": len(todo),
+        "parts": len(began),
+        "start_s": round(start_s, 2),
+        "real_s": round(took_s, 1),
+        "simulated_s": round(virtual.last_done, 1),
+        "ratio": round(virtual.last_done / took_s, 3),
+    }
 
 
 def seconds_of(file: Path | None, shards: int, mean: float, sigma: float, seed: int = 0) -> list[float]:
@@ -174,7 +229,13 @@ def main() -> None:
     parser.add_argument("--only", help="only the first of the rules, or those whose name begins so")
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--quick", action="store_true")
+    parser.add_argument("--check", action="store_true", help="compare with a run of three worker processes")
     arguments = parser.parse_args()
+    if arguments.check:
+        waits = seconds_of(None, min(arguments.shards, 90), 2.0, 0.6)
+        with tempfile.TemporaryDirectory() as folder:
+            print(json.dumps({"bench": "simulate", "check": compare(Path(folder), waits)}))
+        return
     if arguments.quick:
         arguments.shards, arguments.workers, arguments.repeats = 2000, 8, 1
     logging.disable(logging.WARNING)
