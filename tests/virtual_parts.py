@@ -168,6 +168,9 @@ class VirtualSite:
         if number in self.running:
             self._at(1.0, lambda: self._end(number, "stopped") if number in self.running else None)
 
+    def avoid(self, number: int) -> bool:
+        return False
+
     def complaint(self) -> str | None:
         return None
 

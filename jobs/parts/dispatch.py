@@ -279,6 +279,7 @@ class Dispatch:
         """A part has ended, perhaps with shards that are not done; or its worker is gone, or out of reach."""
         part = self.scheduler.running[number]
         self._unbegun += int(bool(part.left) and part.current is None)
+        avoided = number not in self.states and self.site.avoid(number)
         if most == MAX_LOST:
             self.lost_at[number] = time.time()
         if too_often := self._end(number, why, most):
@@ -292,7 +293,7 @@ class Dispatch:
                 f"{self._unbegun} parts in a row ended before a worker began a shard, the last one because "
                 f"{why or 'its worker left'}; see the logs of the workers; finished shards are kept"
             )
-        if self._unbegun:
+        if self._unbegun and not avoided:
             self._not_before = self._now + min(self._unbegun // self._limit * REFUSED_S / 2, SILENT_S)
 
     def _end(self, number: int, why: str, most: int = MAX_STOPPED) -> list[str]:

@@ -9,8 +9,8 @@ from jobs.parts.dispatch import Dispatch
 from jobs.parts.schedule import Scheduler
 from jobs.plan import planning
 from jobs.store import Store, names
-from tests.jobs.parts.test_dispatch import waiting_job
 from tests.part_processes import Processes
+from tests.waiting_job import waiting_job
 
 
 def test_an_attempt_at_the_same_run_has_parts_with_new_numbers_and_ignores_how_the_old_ones_ended(tmp_path):
