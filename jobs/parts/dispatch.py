@@ -228,12 +228,12 @@ class Dispatch:
                 self._note(state)
         for number, why in self._gone.items():
             if number in self.scheduler.running:
-                self._lose(number, why)
+                self._lose(number, why, MAX_LOST)
         self._gone.clear()
         for number in list(self.scheduler.running):
             heard = self._heard.get(number)
             if heard is not None and self._now - heard.at > SILENT_S:
-                self._lose(number, f"worker {heard.worker[0]} has said nothing for {SILENT_S:.0f} s")
+                self._lose(number, f"worker {heard.worker[0]} has said nothing for {SILENT_S:.0f} s", MAX_LOST)
 
     def _note(self, state: State) -> None:
         number, worker = state.number, (state.worker, state.began)
@@ -275,7 +275,7 @@ class Dispatch:
         if too_often or isinstance(error, UserError | errors.SinkBusy | errors.SourceError) or state.current is None:
             raise error
 
-    def _lose(self, number: int, why: str, most: int = MAX_LOST) -> None:
+    def _lose(self, number: int, why: str, most: int) -> None:
         """A part has ended, perhaps with shards that are not done; or its worker is gone, or out of reach."""
         part = self.scheduler.running[number]
         self._unbegun += int(bool(part.left) and part.current is None)

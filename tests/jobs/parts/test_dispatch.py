@@ -131,7 +131,8 @@ def test_a_worker_that_does_not_see_the_lake_refuses(tmp_path, monkeypatch):
         in_parts(job, before=unmount)
 
 
-def test_a_shard_whose_workers_always_die_ends_the_run_with_its_file(tmp_path):
+def test_a_shard_whose_workers_always_die_ends_the_run_with_its_file(tmp_path, monkeypatch):
+    monkeypatch.setattr(dispatch, "MAX_LOST", 2)
     job = waiting_job(tmp_path, milliseconds=200)
 
     def kill_all(site, made):
@@ -141,7 +142,7 @@ def test_a_shard_whose_workers_always_die_ends_the_run_with_its_file(tmp_path):
                     site.kill(number)
             time.sleep(0.05)
 
-    with pytest.raises(RunError, match=r"of 'lang=\w+/part-\d\.parquet' was begun 5 times, .* exit code -9"):
+    with pytest.raises(RunError, match=r"of 'lang=\w+/part-\d\.parquet' was begun 2 times, .* exit code -9"):
         in_parts(job, workers=1, during=kill_all)
 
 
