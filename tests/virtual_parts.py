@@ -131,6 +131,9 @@ class VirtualSite:
     def last(self) -> int:
         return 0
 
+    def clear_others(self) -> None:
+        pass
+
     def timeline(self) -> Timeline:
         return Timeline()
 
