@@ -88,16 +88,14 @@ def choose(plan: Plan, todo: Sequence[Shard], models: ModelPool, stop: StopToken
     Raises:
         Stopped: the run was asked to stop.
     """
-    split = _known(plan, todo)
-    if split is None:
-        try:
-            split = _measured(plan, todo, models, stop)
-        except Stopped:
-            raise
-        except (NightscribeError, OSError, ValueError, psutil.Error) as error:
-            # What is wrong with a model or a row is told by the run itself.
-            LOG.warning("runner.workers: auto could not be measured: %s", error)
-            split = Split(1, "other divisions could not be measured")
+    try:
+        split = _known(plan, todo) or _measured(plan, todo, models, stop)
+    except Stopped:
+        raise
+    except Exception as error:
+        # What is wrong with a file, a row, a model or code of the user is told by the run itself.
+        LOG.warning("runner.workers: auto could not be measured: %s", error)
+        split = Split(1, "other divisions could not be measured")
     if split.workers > 1:
         models.clear()
     if plan.spec.runner.workers == "auto":
@@ -115,7 +113,12 @@ def expected(plan: Plan) -> str:
     """What `choose` will say, as far as it is known without loading a model."""
     if isinstance(workers := plan.spec.runner.workers, int):
         return str(Split(workers, "runner.workers"))
-    split = _known(plan, plan.shards_todo)
+    try:
+        split = _known(plan, plan.shards_todo)
+    except (NightscribeError, OSError, ValueError) as error:
+        # The run tells what is wrong with a file; a plan does not read rows otherwise.
+        LOG.debug("the first rows could not be read: %s", error)
+        split = None
     return "auto: measured when the run starts" if split is None else str(split)
 
 

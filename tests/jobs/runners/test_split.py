@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -155,6 +156,13 @@ def test_a_stop_ends_the_trials(plan, monkeypatch, tmp_path):
 def test_a_failed_trial_leaves_the_run_one_process(plan, monkeypatch):
     monkeypatch.setattr(split, "WORTH_S", 0.0)
     monkeypatch.setattr(trial, "_started", lambda *_: (_ for _ in ()).throw(OSError("no processes left")))
+    assert chosen(plan) == split.Split(1, "other divisions could not be measured")
+
+
+def test_a_file_that_cannot_be_read_is_left_to_the_run(plan):
+    keep(plan, {1: 1000.0, 2: 1500.0})
+    Path(plan.shards[0].file).unlink()
+    assert split.expected(plan) == "auto: measured when the run starts"
     assert chosen(plan) == split.Split(1, "other divisions could not be measured")
 
 
