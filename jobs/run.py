@@ -101,9 +101,7 @@ def prepare(spec: JobSpec, only_rejected: bool = False) -> Plan:
     Raises:
         UserError: the job file does not fit the source, the models or the sink.
     """
-    # Beam takes most of a second to import, so it is not asked about a job without options for it.
-    if not spec.runner.is_here or spec.runner.options:
-        runners.find(spec.runner.name).check(spec)
+    runners.check(spec)
     plan = planning.make(spec, only_rejected)
     fit.check(plan, from_hub=True)
     return plan

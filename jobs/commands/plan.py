@@ -48,10 +48,14 @@ def plan_command(arguments: argparse.Namespace) -> None:
     job = spec.read(arguments.spec, arguments.overrides)
     given = None if arguments.prices is None else prices.read(arguments.prices)
     # Imports take seconds; a mistake in the job file is reported before them.
+    from jobs import runners
     from jobs.hub import session
     from jobs.plan import planning, why
     from jobs.plan.text import text
 
+    if not job.runner.fans_out:
+        # The servers of the others are needed for a run only.
+        runners.check(job)
     planned, sink = planning.against_sink(job, arguments.only_rejected)
     asked = session.taken().requests
     reasons = why.of(planned, sink) if arguments.why else []

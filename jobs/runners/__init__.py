@@ -46,6 +46,17 @@ class Runner(Protocol):
         ...
 
 
+def check(spec: JobSpec) -> None:
+    """Refuse what the section `runner` of a job says, before anything is written.
+
+    Raises:
+        SpecError: an option that the runner does not know, or a server that is not there.
+    """
+    # Beam takes most of a second to import, so it is not asked about a job without options for it.
+    if not spec.runner.is_here or spec.runner.options:
+        find(spec.runner.name).check(spec)
+
+
 def find(name: str) -> Runner:
     """The runner that `runner.name` names.
 

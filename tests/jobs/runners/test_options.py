@@ -2,9 +2,10 @@
 
 import pytest
 
-from jobs import spec
+from jobs import cli
 from jobs.runners import options
 from jobs.spec import RunnerSpec
+from tests import lake
 from transforms.errors import SpecError
 
 
@@ -50,21 +51,14 @@ def test_options_of_beam_and_those_that_the_job_server_knows_are_accepted():
     check({"flink_master": "host:8081", "num_workers": 2}, "PortableRunner")
 
 
-def test_options_are_checked_for_the_local_runner_too(tmp_path):
-    from jobs import run
-
-    job = spec.parse(
-        {
-            "name": "test",
-            "source": {"path": str(tmp_path)},
-            "tasks": [{"task": "classify", "column": "text", "model": "x", "into": "label"}],
-            "sink": {"path": str(tmp_path / "out")},
-            "runner": {"options": {"direct_runing_mode": "multi_threading"}},
-        }
-    )
-    with pytest.raises(SpecError, match="did you mean direct_running_mode"):
-        run.prepare(job)
-    assert list(tmp_path.iterdir()) == []
+@pytest.mark.usefixtures("settings_of_the_process")
+def test_options_are_checked_for_the_local_runner_too_when_a_job_is_planned_and_when_it_is_run(tmp_path, capsys):
+    content = lake.job(tmp_path / "in", tmp_path / "out", tmp_path)
+    job = lake.write_job(tmp_path, content | {"runner": {"options": {"direct_runing_mode": "multi_threading"}}})
+    for command in ("plan", "run"):
+        assert cli.main([command, str(job)]) == 2
+        assert "did you mean direct_running_mode" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == [job]
 
 
 @pytest.mark.parametrize(
