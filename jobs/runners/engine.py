@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -20,6 +21,8 @@ from jobs.runners.processes import Processes
 from jobs.spec import RunnerSpec
 from transforms.errors import RunError, SpecError
 
+LOG = logging.getLogger(__name__)
+
 # How soon a cluster is told of a stop. Its workers do not see the file that asks for one.
 STOP_S = 0.5
 # What runners say of workers that cannot say anything themselves.
@@ -28,6 +31,8 @@ FAILURES = {
     "has it",
     "SDK worker disconnected": "a worker has ended before its shards were finished: it was killed, or ran out of "
     "memory; finished shards are kept, run again to continue",
+    "didn't get control connection": "the worker pool was asked for a worker, and none has connected within a minute; "
+    "its log says why; finished shards are kept, run again to continue",
 }
 
 
@@ -119,7 +124,11 @@ def wait(result: PipelineResult, stop: StopToken) -> None:
     def watch() -> None:
         while not ended.wait(STOP_S):
             if stop.is_set():
-                result.cancel()
+                try:
+                    result.cancel()
+                except Exception as error:
+                    # Ctrl-C in a terminal reaches a job server of this machine too, which then is gone already.
+                    LOG.warning("the pipeline could not be cancelled: %s", error)
                 return
 
     thread = threading.Thread(target=watch, name="stop", daemon=True)
