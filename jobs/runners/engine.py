@@ -25,6 +25,8 @@ LOG = logging.getLogger(__name__)
 
 # How soon a cluster is told of a stop. Its workers do not see the file that asks for one.
 STOP_S = 0.5
+# How long a thread of Beam has to notice that its job server is gone.
+READER_S = 5.0
 # What runners say of workers that cannot say anything themselves.
 FAILURES = {
     "No module named 'jobs'": "the workers have no nightscribe; install the same version there, or use an image that "
@@ -106,7 +108,8 @@ def running(spec: RunnerSpec, own: Sequence[Mapping[str, str]] = ()) -> Iterator
 
     runner.default_job_server = default_job_server  # type: ignore[method-assign]
     try:
-        yield runner
+        with processes.without_broken_streams():
+            yield runner
     finally:
         for server in servers:
             server.stop()
@@ -143,3 +146,7 @@ def wait(result: PipelineResult, stop: StopToken) -> None:
     finally:
         ended.set()
         thread.join()
+        for reader in threading.enumerate():
+            # Beam's own thread fails a moment later if the job server is gone; see `without_broken_streams`.
+            if reader.name == "wait_until_finish_read":
+                reader.join(READER_S)

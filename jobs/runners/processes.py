@@ -104,13 +104,27 @@ def environment(processes: Processes) -> Iterator[SubprocessSDKEnvironment]:
             return urn, b""
 
     WorkerHandler.register_environment(urn, bytes)(handler)
-    shown = threading.excepthook
-    threading.excepthook = _without_broken_streams(shown)
     try:
-        yield Environment.from_command_string("")
+        with without_broken_streams():
+            yield Environment.from_command_string("")
+    finally:
+        WorkerHandler._registered_environments.pop(urn)
+
+
+@contextmanager
+def without_broken_streams() -> Iterator[None]:
+    """Keep the tracebacks of Beam's threads whose process is gone from the terminal, for the block."""
+    shown = threading.excepthook
+
+    def hook(arguments: threading.ExceptHookArgs) -> None:
+        if not isinstance(arguments.exc_value, grpc.RpcError):
+            shown(arguments)
+
+    threading.excepthook = hook
+    try:
+        yield
     finally:
         threading.excepthook = shown
-        WorkerHandler._registered_environments.pop(urn)
 
 
 class _Handler(GrpcWorkerHandler):
@@ -174,13 +188,3 @@ class _Handler(GrpcWorkerHandler):
 
 def _address(url: str) -> str:
     return text_format.MessageToString(endpoints_pb2.ApiServiceDescriptor(url=url))
-
-
-def _without_broken_streams(show: Any) -> Any:
-    """A hook for errors of threads that leaves out those of Beam's threads whose process is gone."""
-
-    def hook(arguments: threading.ExceptHookArgs) -> None:
-        if not isinstance(arguments.exc_value, grpc.RpcError):
-            show(arguments)
-
-    return hook
