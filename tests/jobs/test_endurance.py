@@ -72,7 +72,7 @@ def test_after_kills_of_drivers_and_workers_the_sink_is_that_of_an_undisturbed_r
 def test_memory_is_sampled_in_every_process(tmp_path):
     found = endurance.memory(tmp_path, 4 * endurance.FILE_ROWS, "parts")
     assert (found["exit"], found["rows"]) == (0, 4 * endurance.FILE_ROWS)
-    assert min(found["peak_driver_mib"], found["peak_workers_mib"]) > 50
+    assert min(found["peak_driver_mib"], found["peak_worker_mib"]) > 50
 
 
 def test_clocks_that_jump_by_hours_during_a_run_change_nothing(tmp_path, lake):
