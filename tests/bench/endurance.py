@@ -5,8 +5,8 @@
 
 `memory` samples the resident memory of the driver and of the largest worker of a run, and tells the peaks and how much
 they grow between the start and the end. `kills` kills a driver or a worker at random moments, adds rows whenever the
-job is done too early, and at last compares the sink with one that nothing has disturbed: every row once, the same bytes,
-no more files of its own. The kills are divided among the ways. The last line is JSON.
+job is done too early, and at last compares the sink with one that nothing has disturbed: every row once, the same
+bytes, no more files of its own. The kills are divided among the ways. The last line is JSON.
 """
 
 from __future__ import annotations
