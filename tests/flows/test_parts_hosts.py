@@ -106,7 +106,7 @@ def contents(store: Store) -> dict[str, bytes]:
 
 
 def leftovers(store: Store) -> list[str]:
-    return [name for folder in TEMPORARY for name in store.names(folder)]
+    return [name for folder in TEMPORARY for name in store.find("", folder)]
 
 
 def ended() -> bool:
