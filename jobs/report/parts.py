@@ -79,7 +79,8 @@ def _drawer(lanes: Sequence[Lane]) -> Callable[[Axes], None]:
             for bar in lane:
                 _draw(axis, bar, row, start, divisor, width)
         axis.set_xlim(0, 1.01 * width)
-        axis.set_ylim(min(len(lanes), MAX_ROWS) - 0.4, -0.6)
+        # At least three rows high, so that one worker does not fill the picture.
+        axis.set_ylim(max(3, min(len(lanes), MAX_ROWS)) - 0.4, -0.6)
         axis.set_yticks(range(min(len(lanes), MAX_ROWS)), [_name(worker) for worker, _ in lanes[:MAX_ROWS]])
         axis.grid(visible=False, axis="y")
         axis.xaxis.set_major_locator(MaxNLocator(TICKS))
@@ -116,7 +117,7 @@ def _draw(axis: Axes, bar: Bar, row: int, start: float, divisor: float, width: f
         rest = [(at(undone), at(bar.ended) - at(undone))]
         axis.broken_barh(rest, (row - 0.36, 0.72), facecolors="none", edgecolors=WARNING, hatch="////", linewidth=1)
     if box[1] > NUMBERED * width:
-        axis.text(box[0] + box[1] / 2, row, str(bar.number), ha="center", va="center", fontsize=7)
+        axis.text(box[0] + box[1] / 2, row, str(bar.number), ha="center", va="center", fontsize=8)
 
 
 def _name(worker: str) -> str:
