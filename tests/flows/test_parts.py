@@ -100,7 +100,7 @@ def kill(worker):
 
 
 def test_two_workers_write_the_bytes_of_a_local_run_although_one_is_killed(prefect, tmp_path, monkeypatch):
-    monkeypatch.setattr(dispatch, "SILENT_S", 8.0)
+    monkeypatch.setattr(dispatch, "SILENT_S", 15.0)
     parsed = job(tmp_path, milliseconds=25, parts=4)
     killed = []
 
