@@ -6,14 +6,13 @@ import resource
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from datetime import UTC, datetime
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from jobs.estimate import known, pool, sample, writing
+from jobs.estimate import known, padding, pool, sample, writing
 from jobs.estimate.pool import Pool
 from jobs.estimate.rate import LengthClass, Rate, TaskRate
 from jobs.estimate.sample import Cost
@@ -187,7 +186,15 @@ class _Measured:
             characters = max(0.0, size - FRAME)
             classes.append(LengthClass(longest, float(share), characters, one.seconds, one.tokens, one.positions))
         rate = TaskRate(task.spec.into, tuple(classes), len(self.seen[task.spec.into]))
-        return rate if found.mean is None else _adjusted(rate, found.mean)
+        if found.mean is not None:
+            return rate.adjusted(found.mean.seconds, found.mean.tokens, found.mean.positions)
+        if writes or task.model is None or not rate.tokens:
+            return rate
+        # Batches of a whole chunk go across the classes: computing takes as much longer as they have more padding.
+        padded = padding.positions_of_token(drawn, list(found.strata), _max_tokens(task), SORTED_ROWS)
+        more = padded * rate.tokens / rate.positions
+        share = rate.computed
+        return rate.adjusted(rate.seconds * more / share, rate.tokens / share, rate.positions * more / share)
 
     def _compute(self, task: TaskPlan, indices: np.ndarray, sizes: np.ndarray) -> Cost:
         batch = self.batch.take(pa.array(indices))
@@ -209,23 +216,6 @@ class _Measured:
             if name in batch.schema.names:
                 characters += _characters(batch.column(name))
         return np.where(characters > 0, characters + FRAME, 1.0)
-
-
-def _adjusted(rate: TaskRate, mean: Cost) -> TaskRate:
-    """The rate with classes that add up to what a mean row takes."""
-    computed = sum(each.share for each in rate.classes)
-    pairs = ((mean.seconds, rate.seconds), (mean.tokens, rate.tokens), (mean.positions, rate.positions))
-    seconds, tokens, positions = (right * computed / ours if ours else 1.0 for right, ours in pairs)
-    classes = tuple(
-        replace(
-            each,
-            seconds=each.seconds * seconds,
-            tokens=each.tokens * tokens,
-            positions=each.positions * positions,
-        )
-        for each in rate.classes
-    )
-    return replace(rate, classes=classes)
 
 
 def _characters(column: pa.Array) -> np.ndarray:

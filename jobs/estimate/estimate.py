@@ -137,7 +137,7 @@ def estimate(
         costs.append(rate.expected_seconds(shard, wanted))
         for task in rate.tasks:
             if task.into in wanted:
-                computed[task.into] += selected * sum(each.share for each in task.classes)
+                computed[task.into] += selected * task.computed
                 tokens, positions = tokens + selected * task.tokens, positions + selected * task.positions
     output = rows_selected * rate.row_bytes if rate is not None else 0.0
     run_s, start_s = (rate.run_s, rate.start_s if any(costs) else 0.0) if rate is not None else (0.0, 0.0)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from pydantic import TypeAdapter
@@ -48,6 +48,11 @@ class TaskRate:
     sampled: int
 
     @property
+    def computed(self) -> float:
+        """How many of all rows are computed."""
+        return sum(each.share for each in self.classes)
+
+    @property
     def seconds(self) -> float:
         """Mean computing time of a row, of all rows."""
         return sum(each.share * each.seconds for each in self.classes)
@@ -61,6 +66,21 @@ class TaskRate:
     def positions(self) -> float:
         """Mean token positions of a row, of all rows."""
         return sum(each.share * each.positions for each in self.classes)
+
+    def adjusted(self, seconds: float, tokens: float, positions: float) -> TaskRate:
+        """The rate with classes that add up to what a row takes that is computed."""
+        pairs = ((seconds, self.seconds), (tokens, self.tokens), (positions, self.positions))
+        factors = [right * self.computed / ours if ours else 1.0 for right, ours in pairs]
+        classes = [
+            replace(
+                each,
+                seconds=each.seconds * factors[0],
+                tokens=each.tokens * factors[1],
+                positions=each.positions * factors[2],
+            )
+            for each in self.classes
+        ]
+        return replace(self, classes=tuple(classes))
 
 
 @dataclass(frozen=True)
