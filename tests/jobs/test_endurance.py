@@ -69,6 +69,7 @@ def test_after_kills_of_drivers_and_workers_the_sink_is_that_of_an_undisturbed_r
     )
 
 
+@pytest.mark.long
 def test_memory_is_sampled_in_every_process(tmp_path):
     found = endurance.memory(tmp_path, 4 * endurance.FILE_ROWS, "parts")
     assert (found["exit"], found["rows"]) == (0, 4 * endurance.FILE_ROWS)
@@ -113,6 +114,7 @@ def test_a_sink_that_has_become_read_only_is_one_sentence_and_a_rerun_continues(
     assert killing.ids(Store(str(out))).tolist() == list(range(ROWS))
 
 
+@pytest.mark.long
 def test_a_disk_that_fills_while_workers_write_is_one_sentence_and_a_rerun_continues(tmp_path):
     disk = tmp_path / "disk"
     killing.make_lake(tmp_path / "in", 160_000, 8)
