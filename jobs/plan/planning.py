@@ -141,6 +141,9 @@ def on_this_machine(plan: Plan) -> Plan:
         SpecError: this machine lacks a device that the job asks for.
         ModelError: an engine is not installed here, or cannot compute the dtype.
     """
+    if all(task.model is None for task in plan.tasks):
+        # There is no choice, and importing torch would take seconds and half a GiB of each worker.
+        return plan
     from transforms.device import choose_device
 
     def again(task: TaskPlan) -> TaskPlan:

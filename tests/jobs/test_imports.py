@@ -8,10 +8,12 @@ from pathlib import Path
 import pytest
 
 from jobs import run
+from jobs.parts.board import Board
 from jobs.registry import Registry
 from jobs.spec import parse
 from tests import lake
 from tests.jobs.registry import versions
+from tests.waiting_job import waiting_job
 
 # Seconds and hundreds of megabytes each.
 HEAVY = ("apache_beam", "datasets", "duckdb", "matplotlib", "peft", "prefect", "torch", "transformers", "trl")
@@ -102,3 +104,17 @@ def test_a_night_without_news_on_the_hub_imports_nothing_heavy(hub, tmp_path, mo
     job = lake.job({"dataset": repository.name}, tmp_path / "out", models)
     run.run(parse(job))
     assert imported("run", lake.write_job(tmp_path, job))[0] == [0, []]
+
+
+def test_the_worker_of_a_part_without_models_imports_nothing_heavy(tmp_path):
+    job = waiting_job(tmp_path, milliseconds=0)
+    with run.holding(run.prepare(job)) as held:
+        Board(held.sink.store, held.plan).write(1, held.plan.shards_todo)
+        program = (
+            "import sys\nfrom jobs.parts.worker import execute_part\n"
+            "state = execute_part(sys.argv[1], sys.argv[2], 1)\n"
+            f"print(state.end, sorted(name for name in sys.modules if name in {HEAVY}))"
+        )
+        command = [sys.executable, "-c", program, str(tmp_path / "out"), held.plan.run_id]
+        ran = subprocess.run(command, capture_output=True, text=True, cwd=Path(__file__).parents[2])
+    assert ran.stdout.strip() == "done []", ran.stderr
