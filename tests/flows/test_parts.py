@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 from contextlib import ExitStack, contextmanager
+from pathlib import Path
 
 import pytest
 import yaml
@@ -28,7 +29,7 @@ from prefect.settings import PREFECT_API_URL, temporary_settings
 from flows import deployments, pool
 from flows.enrich import enrich
 from jobs import run, spec
-from jobs.parts import dispatch, timeline
+from jobs.parts import STATE, State, dispatch, timeline
 from jobs.sink import open_sink
 from jobs.store import names
 from tests import lake, server
@@ -75,6 +76,13 @@ def leftovers(folder):
     return [path for path in files if path.relative_to(internal).as_posix().startswith(kept)]
 
 
+def workers_that_have_begun(plan):
+    """The workers that have said that they execute a part."""
+    files = open_sink(plan.spec.sink).store.path(names.PARTS)
+    found = [path.read_bytes() for path in Path(files).rglob(f"*{STATE}")]
+    return {State.from_json(content).worker for content in found if content}
+
+
 def runs_of_parts():
     with get_client(sync_client=True) as client:
         return client.read_flow_runs(flow_filter=FlowFilter(name=FlowFilterName(any_=["enrich-part"])))
@@ -105,7 +113,7 @@ def test_two_workers_write_the_bytes_of_a_local_run_although_one_is_killed(prefe
     killed = []
 
     def kill_once(plan, progress):
-        if progress.rows_in and not killed:
+        if not killed and "first" in workers_that_have_begun(plan):
             killed.append(found[0].pid)
             kill(found[0])
 
