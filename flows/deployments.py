@@ -61,7 +61,7 @@ def deployment(file: File, pool: str, workdir: Path) -> RunnerDeployment:
 
 def job_variables(workdir: Path | str) -> dict[str, Any]:
     """Where the process of a run starts, and how often it sends a heartbeat."""
-    return {"working_dir": str(workdir), "env": automations.HEARTBEATS}
+    return {"working_dir": str(workdir), "env": dict(automations.HEARTBEATS)}
 
 
 def event_trigger(file: File) -> DeploymentEventTrigger:

@@ -72,7 +72,7 @@ def deploy(client: SyncPrefectClient, pool: str) -> tuple[UUID, str]:
         version=version,
         work_pool_name=pool,
         # Without a folder: a part works in that of its run, and says so in a sentence if there is none.
-        job_variables={"env": automations.HEARTBEATS},
+        job_variables={"env": dict(automations.HEARTBEATS)},
     )
     assert isinstance(wanted, RunnerDeployment)
     try:
