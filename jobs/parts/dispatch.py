@@ -2,28 +2,25 @@
 
 from __future__ import annotations
 
-import errno
 import logging
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import TypeVar
 
 from jobs.execute.stop import NEVER, StopToken
-from jobs.parts import PATIENCE_S, State
+from jobs.parts import State, timeline
 from jobs.parts.board import Board
+from jobs.parts.patience import Patience
 from jobs.parts.schedule import MAX_FAILED, MAX_LOST, MAX_STOPPED, Scheduler
 from jobs.parts.site import Site
-from jobs.parts.timeline import Bar, Timeline
+from jobs.parts.timeline import Timeline
 from jobs.source import Shard
 from transforms import errors
-from transforms.errors import NightscribeError, RunError, SinkBusy, SinkError, Stopped, Unexpected, UserError
+from transforms.errors import NightscribeError, RunError, Stopped, Unexpected, UserError
 
 LOG = logging.getLogger(__name__)
-
-T = TypeVar("T")
 
 # Seconds without a beat after which a worker is taken for dead. Longer than a worker trusts what it last saw of the
 # lease (see `jobs.store.fencing`), so that it looks again before it writes anything.
@@ -39,8 +36,6 @@ MAX_REFUSED, MAX_UNBEGUN = 3, 5
 REFUSED_S = 10.0
 # Seconds between two records of who does what, at least: they get longer with the run, like those between two looks.
 RECORD_S = 30.0
-# Errors of a local disk that do not pass by themselves.
-LASTING = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR)
 
 
 @dataclass
@@ -101,12 +96,11 @@ class Dispatch:
     _unstarted: list[int] = field(default_factory=list)
     _now: float = 0.0
     _looked: float | None = None
-    _failing_since: float | None = None
-
     _earlier: Timeline = field(default_factory=Timeline)
     _recorded_at: float = 0.0
 
     def __post_init__(self) -> None:
+        self._patience = Patience(self.clock)
         # Another attempt at the same run may have left parts, whose workers may still live.
         self._first = self.scheduler.last = self.board.last()
         self._unwritten |= dict.fromkeys(range(1, self._first + 1))
@@ -137,7 +131,7 @@ class Dispatch:
     def _turn(self, stop: StopToken) -> None:
         # Asked first, because a worker says what it has done before its process ends.
         self._gone.update(self.site.gone())
-        states = self._ask(self.board.states)
+        states = self._patience.ask(self.board.states)
         if states is not None:
             self._listen(states)
         if self.scheduler.is_finished:
@@ -145,41 +139,25 @@ class Dispatch:
         stop.check()
         if states is not None:
             self._hand_out()
-            if self._ask(self._write) and self._ask(self._record):
-                self._failing_since = None
+            if self._patience.ask(self._write) and self._patience.ask(self._record):
+                self._patience.renew()
         self._complain()
 
     def timeline(self) -> Timeline:
         """Who has done what so far, in all attempts at the run."""
-        bars = [self._bar(state) for number, state in sorted(self.states.items()) if number > self._first]
+        bars = [
+            timeline.bar(state, self.lost.get(number, ""), self.lost_at.get(number))
+            for number, state in sorted(self.states.items())
+            if number > self._first
+        ]
         unbegun = {number: why for number, why in self.lost.items() if number not in self.states}
         return self._earlier.followed_by(Timeline(bars, unbegun))
-
-    def _bar(self, state: State) -> Bar:
-        done = [(each.began, each.ended) for each in state.done or ()]
-        why, end, ended = self.lost.get(state.number, ""), state.end, state.ended
-        if state.number in self.lost_at and end not in ("refused", "failed"):
-            end, ended = "lost", max([self.lost_at[state.number], *(after for _, after in done)])
-        return Bar(state.number, state.worker, state.began, ended or time.time(), end, why or state.message, done)
 
     def _record(self) -> bool:
         if self._now - self._recorded_at > RECORD_S + LOOK_SHARE * self._now:
             self._recorded_at = self._now
             self.board.record(self.timeline())
         return True
-
-    def _ask(self, do: Callable[[], T]) -> T | None:
-        """Read or write files of the parts; None if the store does not answer, and is to be asked again."""
-        try:
-            return do()
-        except (OSError, SinkError) as error:
-            now = self.clock()
-            if self._failing_since is None:
-                self._failing_since = now
-            if not _may_pass(error) or now - self._failing_since > PATIENCE_S:
-                raise
-            LOG.warning("the sink does not answer, and is asked again: %s", error)
-            return None
 
     def _hand_out(self) -> None:
         workers = self.site.workers()
@@ -354,12 +332,6 @@ def execute(
     dispatch = Dispatch(board, scheduler, site, at_once)
     dispatch.run(stop)
     return dispatch
-
-
-def _may_pass(error: Exception) -> bool:
-    """Whether a store that gave this error may answer again by itself."""
-    number = getattr(error if isinstance(error, OSError) else error.__cause__, "errno", None)
-    return not isinstance(error, SinkBusy | UserError) and number not in LASTING
 
 
 def _error(state: State) -> NightscribeError:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -10,6 +11,7 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
+from jobs.parts import State
 from jobs.store import Store
 from jobs.store.names import TIMELINES
 
@@ -71,6 +73,21 @@ class Timeline:
     def followed_by(self, later: Timeline) -> Timeline:
         """This attempt at a run together with a later one."""
         return Timeline([*self.bars, *later.bars], {**self.unbegun, **later.unbegun})
+
+
+def bar(state: State, why: str, lost_at: float | None) -> Bar:
+    """The bar of a part.
+
+    Args:
+        state: what its worker said at last.
+        why: the reason for which the coordinator gave it up; empty if it did not.
+        lost_at: when it was taken for lost, seconds since 1970; None if it was not.
+    """
+    done = [(each.began, each.ended) for each in state.done or ()]
+    end, ended = state.end, state.ended
+    if lost_at is not None and end not in ("refused", "failed"):
+        end, ended = "lost", max([lost_at, *(after for _, after in done)])
+    return Bar(state.number, state.worker, state.began, ended or time.time(), end, why or state.message, done)
 
 
 _TIMELINE: TypeAdapter[Timeline] = TypeAdapter(Timeline)
