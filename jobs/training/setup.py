@@ -79,7 +79,8 @@ def load(request: Request, auto: Any, **more: Any) -> tuple[Any, set[str]]:
     """
     # With all weights trained, what a stage goes on from is a whole model.
     folder = request.start if request.method == "full" and request.start else request.base
-    return pretrained.load(auto, folder, **qlora.loading(request, auto, **more), **more)
+    network, new = pretrained.load(auto, folder, **qlora.loading(request, auto, **more), **more)
+    return qlora.unpacked(network), new
 
 
 def load_head(request: Request, auto: Any, labels: list[str], **more: Any) -> tuple[Any, list[str]]:

@@ -90,6 +90,18 @@ def loading(request: Request, auto: Any, **more: Any) -> dict[str, Any]:
     return {"dtype": "float32", "quantization_config": quantisation, "device_map": {"": where}}
 
 
+def unpacked(network: Any) -> Any:
+    """A network that was just loaded, whose quantised weights keep the form in which bitsandbytes trains; in place.
+
+    On a processor with AVX-512 for bfloat16, bitsandbytes 0.50 would pack them anew in the first evaluation, in a form
+    in which it cannot train, and fails for layers that are smaller than a block.
+    """
+    for module in network.modules():
+        if type(module).__name__ == "Linear4bit":
+            module.support_avx512bf16_for_cpu = False
+    return network
+
+
 def prepared(request: Request, network: Any) -> Any:
     """A quantised base whose weights are fixed; another base as it is.
 

@@ -109,6 +109,13 @@ def test_every_method_is_tried_on_every_architecture_that_takes_it(base):
 
 
 def agrees(nightly, own, method):
-    """The job says what the trained network says of each row alone; of most rows, where its base was rounded."""
-    same = sum(a == b for a, b in zip(nightly, own, strict=True))
-    assert same >= (0.85 if method == "qlora" else 1) * len(own)
+    """The job says what the trained network says of each row alone; mostly, where its base was rounded for training."""
+    nightly, own = list(nightly), list(own)
+    if method != "qlora":
+        assert nightly == own
+    elif isinstance(own[0], set):
+        # By entity: the rounding flips some of them, and a text has several.
+        same = sum(len(a & b) for a, b in zip(nightly, own, strict=True))
+        assert same >= 0.75 * max(sum(map(len, nightly)), sum(map(len, own)))
+    else:
+        assert sum(a == b for a, b in zip(nightly, own, strict=True)) >= 0.85 * len(own)
