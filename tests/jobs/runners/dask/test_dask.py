@@ -180,8 +180,9 @@ def test_hosts_that_are_cut_off_killed_or_do_not_see_the_lake(tmp_path, caplog):
         assert report.rows_in == report.rows_out == FILES * ROWS
         assert "has left the cluster" in caplog.text
         assert "does not see the source" in caplog.text
-        # Of the host that is cut off, of the killed one, and of the one without the lake.
-        assert caplog.text.count("is handed out again") >= 3
+        # Of the killed host and of the one without the lake. The one that is cut off from the scheduler still sees the
+        # sink, and may finish its part first.
+        assert caplog.text.count("is handed out again") >= 2
         assert lake.contents(tmp_path / "out") == local_contents(tmp_path, job)
         assert leftovers(tmp_path) == []
 
