@@ -7,7 +7,6 @@ import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any
 
 from pydantic import TypeAdapter
 
@@ -40,6 +39,25 @@ class Bar:
 
 
 @dataclass(frozen=True)
+class Numbers:
+    """What a report says of the parts of a run.
+
+    Attributes:
+        number: how many there were.
+        workers: who had one.
+        lost: parts whose workers died or were out of reach, and those that none began.
+        refused: parts that a worker could not execute.
+        shards: of each worker.
+    """
+
+    number: int
+    workers: int
+    lost: int
+    refused: int
+    shards: dict[str, int]
+
+
+@dataclass(frozen=True)
 class Timeline:
     """The parts of a run.
 
@@ -56,19 +74,14 @@ class Timeline:
         """Those who have had a part, in the order in which they came."""
         return list(dict.fromkeys(bar.worker for bar in sorted(self.bars, key=lambda bar: bar.began)))
 
-    def numbers(self) -> dict[str, Any]:
+    def numbers(self) -> Numbers:
         """What a report says: parts, workers, lost and refused parts, shards by worker."""
         ends = Counter(bar.end for bar in self.bars)
         shards = Counter(dict.fromkeys(self.workers, 0))
         for bar in self.bars:
             shards[bar.worker] += len(bar.shards)
-        return {
-            "number": len(self.bars) + len(self.unbegun),
-            "workers": len(shards),
-            "lost": ends["lost"] + len(self.unbegun),
-            "refused": ends["refused"],
-            "shards": dict(shards),
-        }
+        number, lost = len(self.bars) + len(self.unbegun), ends["lost"] + len(self.unbegun)
+        return Numbers(number, len(shards), lost, ends["refused"], dict(shards))
 
     def followed_by(self, later: Timeline) -> Timeline:
         """This attempt at a run together with a later one."""

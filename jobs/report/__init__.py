@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Literal
 
+from jobs.parts.timeline import Numbers
 from jobs.store.names import STAGED_REJECTED
 from jobs.store.requests import Counted
 from transforms.errors import SinkError, TooManyRejects
@@ -86,7 +87,7 @@ class Report:
     dataset: str | None = None
     commit: str | None = None
     uploaded_bytes: int = 0
-    parts: dict[str, Any] | None = None
+    parts: Numbers | None = None
     split: str = ""
 
     def as_dict(self) -> dict[str, Any]:

@@ -75,6 +75,20 @@ class _Attempt:
     status: str
 
 
+@dataclass(frozen=True)
+class _Compared:
+    what: str
+    estimated: float
+    measured: float
+
+
+@dataclass(frozen=True)
+class _Estimate:
+    machine: str
+    sampled: int
+    numbers: list[_Compared]
+
+
 @dataclass(frozen=True, kw_only=True)
 class _Numbers(Report):
     """The keys of `Kept.numbers` that a report is made of. Version 0.1.0 did not write those with a default."""
@@ -86,6 +100,7 @@ class _Numbers(Report):
     message: str | None = None
     audit: Audit | None = None
     attempts_made: list[_Attempt] = field(default_factory=list)
+    estimate: _Estimate | None = None
 
 
 _NUMBERS = TypeAdapter(_Numbers)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from jobs.audit.record import Audit
 from jobs.estimate import outcome
+from jobs.parts.timeline import Numbers
 from jobs.plan import Plan
 from jobs.plan.text import lines
 from jobs.report import FINISHED, HELD, STOPPED, accuracy, drift, picture
@@ -70,7 +71,8 @@ def summary(kept: Kept) -> list[tuple[str, str]]:
         rows.append(("Hub", f"{count(numbers['hub_requests'], 'request')}, {size(numbers['hub_bytes'])} received"))
     if any((numbers.get("store_requests") or {}).values()):
         rows.append(("object store", _stored(numbers["store_requests"])))
-    if divided := numbers.get("parts"):
+    if numbers.get("parts"):
+        divided = Numbers(**numbers["parts"])
         rows += [("parts", of_parts.sentence(divided)), ("shards by worker", of_parts.shares(divided))]
     if attempts := _more_attempts(numbers):
         rows.append(("attempts", attempts))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from matplotlib.axes import Axes
@@ -10,7 +10,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-from jobs.parts.timeline import Bar, Timeline
+from jobs.parts.timeline import Bar, Numbers, Timeline
 from jobs.report.picture import INK, NAME, ROW_IN, TICKS, TONIGHT, WARNING, Picture
 from jobs.report.shown import count
 
@@ -39,15 +39,15 @@ def pictures(found: Timeline | None) -> list[Picture]:
     return [Picture("who did what when", _drawer(lanes), height_in, is_wide=True)]
 
 
-def sentence(numbers: Mapping[str, Any]) -> str:
+def sentence(numbers: Numbers) -> str:
     """Such as `12 parts on 3 workers, 1 lost, 0 refused`."""
-    made = f"{count(numbers['number'], 'part')} on {count(numbers['workers'], 'worker')}"
-    return f"{made}, {numbers['lost']:,} lost, {numbers['refused']:,} refused"
+    made = f"{count(numbers.number, 'part')} on {count(numbers.workers, 'worker')}"
+    return f"{made}, {numbers.lost:,} lost, {numbers.refused:,} refused"
 
 
-def shares(numbers: Mapping[str, Any]) -> str:
+def shares(numbers: Numbers) -> str:
     """The shards of each worker, such as `host-1: 40, host-2: 38`."""
-    some = list(numbers["shards"].items())
+    some = list(numbers.shards.items())
     more = f", and {len(some) - MAX_ROWS:,} more workers" if len(some) > MAX_ROWS else ""
     return ", ".join(f"{worker}: {shards:,}" for worker, shards in some[:MAX_ROWS]) + more
 

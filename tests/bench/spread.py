@@ -51,7 +51,7 @@ def timed(folder: Path, runner: dict[str, Any], milliseconds: float, sink: str) 
     of_parts = timeline.read(Store(str(folder / sink)), report.run_id)
     assert of_parts is not None
     numbers = of_parts.numbers()
-    return {"seconds": seconds, "parts": numbers["number"], "shards": numbers["shards"]}
+    return {"seconds": seconds, "parts": numbers.number, "shards": numbers.shards}
 
 
 def main() -> None:

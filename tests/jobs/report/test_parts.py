@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from jobs.parts import timeline
-from jobs.parts.timeline import Bar, Timeline
+from jobs.parts.timeline import Bar, Numbers, Timeline
 from jobs.report import parts, picture
 from jobs.store import Store
 
@@ -22,13 +22,8 @@ def made(workers: int = 3) -> Timeline:
 
 
 def test_the_numbers_count_parts_workers_and_losses():
-    assert made().numbers() == {
-        "number": 8,
-        "workers": 3,
-        "lost": 2,
-        "refused": 1,
-        "shards": {"host-1": 5, "host-2": 7, "host-3": 7},
-    }
+    shards = {"host-1": 5, "host-2": 7, "host-3": 7}
+    assert made().numbers() == Numbers(number=8, workers=3, lost=2, refused=1, shards=shards)
     assert parts.sentence(made().numbers()) == "8 parts on 3 workers, 2 lost, 1 refused"
     assert parts.shares(made().numbers()) == "host-1: 5, host-2: 7, host-3: 7"
 

@@ -212,5 +212,5 @@ def test_the_faster_worker_does_more(tmp_path):
         lake.make_lake(tmp_path / "lake", 12, ROWS)
         report = run.run(dask_job(tmp_path, cluster, 50, parts=12))
         assert report.rows_out == 12 * ROWS
-        shards = timeline.read(Store(str(tmp_path / "out")), report.run_id).numbers()["shards"]
+        shards = timeline.read(Store(str(tmp_path / "out")), report.run_id).numbers().shards
         assert shards["worker-1"] > shards["slow"] > 0
