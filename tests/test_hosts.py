@@ -45,7 +45,7 @@ def test_no_process_outlives_its_host():
     with hosts.network(1) as network:
         (host,) = network.hosts
         process = host.start(["sleep", "600"])
-        assert host.pids() == [process.pid]
+        server_of_tests.wait_for(lambda: host.pids() == [process.pid], 10, "the process in its namespace")
     assert process.wait(10) == -signal.SIGKILL
     listed = subprocess.run(["ip", "netns", "list"], capture_output=True, text=True).stdout
     assert host.namespace not in listed
