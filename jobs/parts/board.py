@@ -42,14 +42,20 @@ class Board:
         return [state for state in found.values() if state is not None]
 
     def last(self) -> int:
-        """The highest number of a part; 0 if there is none. An earlier attempt at the run may have left some."""
+        """The highest number of a part of this run; 0 if there is none. An earlier attempt at it may have left some."""
         stems = (name.rsplit("/", 1)[-1].partition(".")[0] for name in self.store.names(folder(self.run_id)))
-        known = max((bar.number for bar in self.timeline().bars), default=0)
-        return max([known, *(int(stem) for stem in stems if stem.isdigit())])
+        known = (timeline.read(self.store, self.run_id) or Timeline()).part_numbers
+        return max([0, *known, *(int(stem) for stem in stems if stem.isdigit())])
 
     def timeline(self) -> Timeline:
-        """What is recorded of the run so far, by this attempt or earlier ones."""
-        return timeline.read(self.store, self.run_id) or Timeline()
+        """What is known of the night so far: of earlier attempts at the run, and of runs that were killed or failed."""
+        made = Timeline()
+        for run_id in self._others():
+            # In the order of their names, which is that of time.
+            states = [self._read(name) for name in self.store.find(STATE, folder(run_id))]
+            found = timeline.read(self.store, run_id) or Timeline()
+            made = made.followed_by(timeline.left(found, [state for state in states if state is not None]))
+        return made.followed_by(timeline.read(self.store, self.run_id) or Timeline())
 
     def record(self, made: Timeline) -> None:
         """Keep who has done what so far."""
@@ -69,6 +75,11 @@ class Board:
     def clear(self) -> None:
         """Delete the files of the run."""
         self.store.delete_all(folder(self.run_id))
+
+    def _others(self) -> list[str]:
+        """Other runs that have left files of parts, oldest first."""
+        found = {name.removeprefix(f"{names.PARTS}/").split("/")[0] for name in self.store.find(".json", names.PARTS)}
+        return sorted(found - {self.run_id})
 
     def _read(self, name: str) -> State | None:
         try:

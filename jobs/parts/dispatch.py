@@ -102,9 +102,11 @@ class Dispatch:
     def __post_init__(self) -> None:
         self._patience = Patience(self.clock)
         # Another attempt at the same run may have left parts, whose workers may still live.
-        self._first = self.scheduler.last = self.board.last()
-        self._unwritten |= dict.fromkeys(range(1, self._first + 1))
+        last = self.board.last()
+        self._unwritten |= dict.fromkeys(range(1, last + 1))
+        # Parts of earlier runs that were killed are shown beside those of this one, so no number is used twice.
         self._earlier = self.board.timeline()
+        self._first = self.scheduler.last = max([last, *self._earlier.part_numbers])
 
     def run(self, stop: StopToken = NEVER) -> None:
         """Hand out parts until every shard is done.
@@ -115,6 +117,9 @@ class Dispatch:
             Stopped: the run was asked to stop.
         """
         look_s = LOOK_S
+        if self._earlier.part_numbers:
+            # Before the files are deleted from which it is known.
+            self.board.record(self._earlier)
         self.board.clear_others()
         try:
             while True:

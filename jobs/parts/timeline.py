@@ -83,9 +83,15 @@ class Timeline:
         number, lost = len(self.bars) + len(self.unbegun), ends["lost"] + len(self.unbegun)
         return Numbers(number, len(shards), lost, ends["refused"], dict(shards))
 
+    @property
+    def part_numbers(self) -> set[int]:
+        """The numbers of all parts."""
+        return {bar.number for bar in self.bars} | self.unbegun.keys()
+
     def followed_by(self, later: Timeline) -> Timeline:
-        """This attempt at a run together with a later one."""
-        return Timeline([*self.bars, *later.bars], {**self.unbegun, **later.unbegun})
+        """This attempt at a run together with a later one, which may have some of its parts already."""
+        bars = {bar.number: bar for bar in (*self.bars, *later.bars)}
+        return Timeline(list(bars.values()), {**self.unbegun, **later.unbegun})
 
 
 def bar(state: State, why: str, lost_at: float | None) -> Bar:
@@ -101,6 +107,25 @@ def bar(state: State, why: str, lost_at: float | None) -> Bar:
     if lost_at is not None and end not in ("refused", "failed"):
         end, ended = "lost", max([lost_at, *(after for _, after in done)])
     return Bar(state.number, state.worker, state.began, ended or time.time(), end, why or state.message, done)
+
+
+def left(found: Timeline, states: Sequence[State]) -> Timeline:
+    """The timeline of a run that was killed.
+
+    Args:
+        found: what was recorded of it; parts that ran then have no end there.
+        states: what workers said at last.
+    """
+    ended = {each.number for each in found.bars if each.end} | found.unbegun.keys()
+    heard = {each.number: each.ended for each in found.bars}
+    why = "the run that had started it was killed or stopped"
+    # A bar ends with the last shard, or where it was when it was recorded: when its worker died nobody knows.
+    bars = [
+        bar(state, "", None) if state.end else bar(state, why, heard.get(state.number, state.began))
+        for state in states
+        if state.number not in ended
+    ]
+    return found.followed_by(Timeline(bars))
 
 
 _TIMELINE: TypeAdapter[Timeline] = TypeAdapter(Timeline)

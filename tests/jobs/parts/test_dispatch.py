@@ -10,10 +10,12 @@ import time
 import pytest
 
 from jobs import run
-from jobs.parts import dispatch, worker
+from jobs.parts import Done, Run, State, dispatch, run_file, state_file, timeline, worker
 from jobs.parts.board import Board
 from jobs.parts.dispatch import Dispatch
 from jobs.parts.schedule import Scheduler
+from jobs.parts.timeline import Bar, Timeline
+from jobs.store import Store
 from tests import lake
 from tests.part_processes import Processes
 from tests.waiting_job import FILES, ROWS, leftovers, local_contents, waiting_job
@@ -73,6 +75,27 @@ def test_the_shards_of_a_killed_worker_are_done_by_another(tmp_path):
     assert report.rows_out == FILES * ROWS
     assert "exit code -9" in made.lost[1]
     assert lake.contents(tmp_path / "out") == local_contents(tmp_path, waiting_job(tmp_path, milliseconds=30))
+    assert leftovers(tmp_path) == []
+
+
+def test_the_timeline_of_a_run_has_the_parts_of_those_before_it_that_were_killed(tmp_path):
+    job, store, killed = waiting_job(tmp_path), Store(str(tmp_path / "out")), "20260101T000000000000-abcdef"
+    store.put(run_file(killed), Run("", {}, "").to_json())
+    # Part 1 had ended when they were recorded, part 2 and 4 had not; part 2 has ended, and part 3 has done a shard.
+    bars = [Bar(1, "host-1", 10.0, 12.0, "done"), Bar(2, "host-2", 11.0, 11.5), Bar(4, "host-4", 11.0, 11.5)]
+    timeline.write(store, killed, Timeline(bars))
+    ended = State(2, "host-2", 11.0, done=[Done("b", 11.0, 12.5, 1, 1)], end="done", ended=13.0)
+    store.put(state_file(killed, 2), ended.to_json())
+    store.put(state_file(killed, 3), State(3, "host-3", 12.0, done=[Done("c", 13.0, 14.0, 1, 1)]).to_json())
+    store.put(state_file(killed, 4), State(4, "host-4", 11.0).to_json())
+    report, made = in_parts(job, parts=2)
+    own, night = min(made.states), timeline.read(store, report.run_id)
+    assert own == 5
+    shown = [(bar.number, bar.worker, bar.ended, bar.end, len(bar.shards)) for bar in night.bars if bar.number < own]
+    ended, lost = [(1, "host-1", 12.0, "done", 0), (2, "host-2", 13.0, "done", 1)], [(3, "host-3", 14.0, "lost", 1)]
+    assert sorted(shown) == [*ended, *lost, (4, "host-4", 11.5, "lost", 0)]
+    assert (night.numbers().number, night.numbers().lost) == (4 + len(made.states), 2)
+    assert lake.contents(tmp_path / "out") == local_contents(tmp_path, job)
     assert leftovers(tmp_path) == []
 
 
