@@ -124,7 +124,7 @@ def test_two_workers_write_the_bytes_of_a_local_run_although_one_is_killed(prefe
     made = timeline.read(open_sink(parsed.sink).store, report.run_id)
     assert sorted(made.workers) == ["first", "second"]
     assert made.numbers() == report.parts
-    assert report.parts["lost"] == 1
+    assert report.parts.lost == 1
     assert lake.contents(tmp_path / "out") == local_contents(tmp_path, parsed)
     assert leftovers(tmp_path) == []
 
@@ -207,7 +207,7 @@ def test_a_server_that_restarts_in_the_middle_ends_no_run_and_starts_no_part_twi
         server.wait_for(lambda: all(each.state.is_final() for each in runs_of_parts()), 60, "the ends of the parts")
     assert restarted
     assert report.rows_out == FILES * ROWS
-    assert report.parts["lost"] == 0
+    assert report.parts.lost == 0
     numbers = [each.parameters["number"] for each in runs_of_parts() if each.id not in known]
     assert sorted(numbers) == list(range(1, len(numbers) + 1))
     assert leftovers(tmp_path) == []
