@@ -110,6 +110,7 @@ def _copy(stream: IO[bytes], last: deque[str]) -> None:
     """Pass on what a process prints to the log of the worker."""
     for line in stream:
         text = line.decode(errors="replace").rstrip()
-        if text:
+        # What a progress bar draws over itself is no reason for an end.
+        if text and "\r" not in text:
             last.append(text)
         print(text, file=sys.stderr, flush=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from pathlib import Path
 
@@ -28,7 +29,9 @@ def one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Limiter:
 def pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """Instead of waiting for five minutes, the seconds are noted, and the clock goes on by them."""
     found: list[float] = []
-    monkeypatch.setattr(time, "sleep", found.append)
+    sleep, own = time.sleep, threading.get_ident()
+    # Threads that earlier tests have left in this process sleep on.
+    monkeypatch.setattr(time, "sleep", lambda s: found.append(s) if threading.get_ident() == own else sleep(s))
     now, steady = time.time, time.monotonic
     monkeypatch.setattr(time, "time", lambda: now() + sum(found))
     monkeypatch.setattr(time, "monotonic", lambda: steady() + sum(found))
