@@ -18,7 +18,7 @@ from jobs.parts.site import Site
 from jobs.parts.timeline import Timeline
 from jobs.source import Shard
 from transforms import errors
-from transforms.errors import NightscribeError, RunError, Stopped, Unexpected, UserError
+from transforms.errors import NightscribeError, RunError, Unexpected, UserError
 
 LOG = logging.getLogger(__name__)
 
@@ -345,6 +345,3 @@ def _error(state: State) -> NightscribeError:
     if isinstance(kind, type) and issubclass(kind, NightscribeError):
         return kind(state.message)
     return Unexpected(state.message)
-
-
-__all__ = ["Dispatch", "Stopped", "execute"]
