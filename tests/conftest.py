@@ -35,7 +35,10 @@ BIO = ["O", "B-PER", "I-PER", "B-LOC", "I-LOC"]
 
 @pytest.fixture
 def hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Hub]:
-    """The Hub at HF_ENDPOINT, empty; this program keeps what it learns of it, and its rows, in folders of the test."""
+    """The Hub at HF_ENDPOINT, empty; this program keeps what it learns of it, and its rows, in folders of the test.
+
+    Nothing that the test has written may have a token of the Hub in it; the test fails otherwise.
+    """
     from jobs.hub import session
 
     HUB.reset()
@@ -44,13 +47,19 @@ def hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Hub]:
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
     yield HUB
     HUB.reset()
+    no_file_has_a_token(tmp_path)
 
 
 @pytest.fixture(scope="session", autouse=True)
-def no_file_has_a_token(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Nothing that a test has written may have a token of the Hub in it; the last test fails otherwise."""
+def home_has_no_token() -> Iterator[None]:
+    """The home folder of the tests has no token of the Hub in it either; the last test fails otherwise."""
     yield
-    if found := tokens.files_with(HUB.given, [tmp_path_factory.getbasetemp(), Path(HOME.name)]):
+    no_file_has_a_token(Path(HOME.name))
+
+
+def no_file_has_a_token(folder: Path) -> None:
+    """Fail if a file below a folder has a token that a test was given."""
+    if found := tokens.files_with(HUB.given, [folder]):
         pytest.fail("files with a token of a user of the Hub:\n" + "\n".join(found))
 
 

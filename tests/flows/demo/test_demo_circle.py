@@ -21,6 +21,8 @@ def server():
         yield
 
 
+# Two trainings of models for the fixture, two of adapters, four nights: two minutes on an idle machine.
+@pytest.mark.timeout(900)
 @pytest.mark.usefixtures("server")
 def test_labels_of_a_night_make_the_next_one_better_and_the_promotion_can_be_undone(tmp_path, trained, monkeypatch):
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
