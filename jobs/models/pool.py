@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 import threading
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from typing import Any
+
+import pyarrow as pa
 
 from jobs.plan import TaskPlan
 from transforms import registry
-from transforms.contract import Annotator
+from transforms.contract import Annotation, Annotator
 from transforms.options import with_fields
 
 
@@ -29,6 +32,8 @@ class ModelPool:
             key = _key(task)
             if key not in self.loaded:
                 self.loaded[key] = load(task)
+            if task.budget is not None:
+                limit(self.loaded[key], task.max_tokens)
             return self.loaded[key]
 
     def clear(self) -> None:
@@ -44,7 +49,7 @@ def load(task: TaskPlan) -> Annotator:
     """
     module = registry.get(task.spec.task)
     if module.ARCHITECTURE is None:
-        annotator = module.load(task.spec.options, None, task.spec.max_tokens)
+        annotator = module.load(task.spec.options, None, task.max_tokens)
     else:
         # Imported here because it imports torch and transformers, which takes seconds.
         from transforms import device
@@ -55,18 +60,38 @@ def load(task: TaskPlan) -> Annotator:
         with explaining(reference := task.reference(), task.spec.task):
             model = models.load(reference, module.ARCHITECTURE)
             if task.spec.adapter_column is None:
-                annotator = module.load(task.spec.options, model, task.spec.max_tokens)
+                annotator = module.load(task.spec.options, model, task.max_tokens)
             else:
                 from transforms.by_row.annotator import RowAnnotator
 
-                options, limit, column = task.spec.options, task.spec.max_tokens, task.spec.adapter_column
-                annotator = RowAnnotator(module, options, model, limit, column, task.numbers)
+                options, most, column = task.spec.options, task.max_tokens, task.spec.adapter_column
+                annotator = RowAnnotator(module, options, model, most, column, task.numbers)
     columns = list(dict.fromkeys(task.spec.reads))
     if not columns:
         return annotator
     # Only these: rows take over results of rows that are equal in them, so a task must not depend on another column.
-    return lambda batch: annotator(with_fields(batch, columns).select(columns))
+    return Narrowed(annotator, columns)
+
+
+@dataclass(frozen=True)
+class Narrowed:
+    """An annotator that sees only the columns that its task reads."""
+
+    annotator: Annotator
+    columns: list[str]
+
+    def __call__(self, batch: pa.RecordBatch) -> Annotation:
+        """Annotate the rows of a batch that has these columns, and others."""
+        return self.annotator(with_fields(batch, self.columns).select(self.columns))
+
+
+def limit(annotator: Annotator, max_tokens: int | None) -> None:
+    """Let a loaded task compute batches of so many token positions; code of the user without such a limit stays."""
+    inner: Any = annotator.annotator if isinstance(annotator, Narrowed) else annotator
+    if max_tokens is not None and isinstance(getattr(inner, "max_tokens", None), int):
+        inner.max_tokens = max_tokens
 
 
 def _key(task: TaskPlan) -> str:
-    return json.dumps(replace(task, agreement=None).to_json(), sort_keys=True)
+    # Neither changes what is loaded.
+    return json.dumps(replace(task, agreement=None, budget=None).to_json(), sort_keys=True)

@@ -23,7 +23,7 @@ from transforms.errors import RunError
 from transforms.reference import ModelRef
 
 # Increased whenever an older version would misread a plan file of this version, or the reverse.
-FORMAT = 6
+FORMAT = 7
 
 
 _SHARD = [each.name for each in fields(Shard)]
@@ -45,6 +45,8 @@ class TaskPlan:
             is to do.
         was_loaded: an earlier run into the same sink loaded the same models with the same libraries.
         agreement: fraction of a sample of the rows for which int8 and float32 agree; None for other dtypes.
+        budget: token positions of a batch that are fastest on the machine that executes the shards; None for the
+            default. `max_tokens` of the job is used before it.
     """
 
     spec: TaskSpec
@@ -56,6 +58,7 @@ class TaskPlan:
     agreement: float | None = None
     was_loaded: bool = False
     adapters: Mapping[str, Pin | None] = field(default_factory=dict)
+    budget: int | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON."""
@@ -68,6 +71,7 @@ class TaskPlan:
             "device": self.device,
             "agreement": self.agreement,
             "was_loaded": self.was_loaded,
+            "budget": self.budget,
             "adapters": {name: pin and pin.to_json() for name, pin in self.adapters.items()},
         }
 
@@ -76,9 +80,14 @@ class TaskPlan:
         """The inverse of `to_json`."""
         model, adapter = (Pin(**data[key]) if data[key] else None for key in ("model", "adapter"))
         spec = TaskSpec.model_validate(data["spec"])
-        keys = ("dtype", "engine", "device", "agreement", "was_loaded")
+        keys = ("dtype", "engine", "device", "agreement", "was_loaded", "budget")
         adapters = {name: Pin(**pin) if pin else None for name, pin in data.get("adapters", {}).items()}
         return cls(spec, model, adapter, adapters=adapters, **{key: data[key] for key in keys})
+
+    @property
+    def max_tokens(self) -> int | None:
+        """Token positions of a batch: what the job says, else what is fastest here; None for the default."""
+        return self.spec.max_tokens or self.budget
 
     @property
     def pins(self) -> list[Pin]:
@@ -150,6 +159,7 @@ class Plan:
         chunk_rows: rows that are sorted and batched together.
         donors: slots of published entries whose rows the shards to do may take results from.
         left_out: source files without a shard: after `source.limit`, or ruled out by what a table's log says.
+        threads: threads of a process that has its machine for itself; None for as many as torch starts.
         layouts: layouts of source files, to be kept by whoever holds the sink; not in the file of the plan.
         attempts: of a run that only tries rejected rows again: slot of each of their shards -> number of the attempt.
     """
@@ -170,6 +180,7 @@ class Plan:
     donors: tuple[str, ...] = ()
     left_out: frozenset[str] = frozenset()
     attempts: Mapping[str, int] | None = None
+    threads: int | None = None
     layouts: Layouts | None = field(default=None, compare=False, repr=False)
 
     @property
@@ -212,6 +223,7 @@ class Plan:
             "donors": list(self.donors),
             "left_out": sorted(self.left_out),
             "attempts": None if self.attempts is None else dict(self.attempts),
+            "threads": self.threads,
         }
         # A shard a line: with an indent, or with `asdict`, 100,000 of them take ten times as long.
         shards = ",\n  ".join(json.dumps({key: getattr(shard, key) for key in _SHARD}) for shard in self.shards)
@@ -255,4 +267,5 @@ class Plan:
             donors=tuple(data["donors"]),
             left_out=frozenset(data["left_out"]),
             attempts=data["attempts"],
+            threads=data["threads"],
         )

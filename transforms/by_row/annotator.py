@@ -74,6 +74,17 @@ class RowAnnotator:
         self.cuts = len(set(self.widths)) > 1 and "Classification" in type(model.network).__name__
         self.mixes = self.adapters.mixes and all(hasattr(each, "steps") for each in self.annotators)
 
+    @property
+    def max_tokens(self) -> int:
+        """The most tokens of a batch, padding included."""
+        most: int = self.annotators[0].max_tokens
+        return most
+
+    @max_tokens.setter
+    def max_tokens(self, most: int) -> None:
+        for annotator in self.annotators:
+            annotator.max_tokens = most
+
     def __call__(self, batch: pa.RecordBatch) -> Annotation:
         """Annotate every row with its own adapter; a row without one fails."""
         numbers, failures = self.numbers(batch.column(self.column))

@@ -82,8 +82,8 @@ def test_a_plan_file_holds_every_default_and_survives_a_round_trip(tmp_path, mod
 
 
 def test_a_plan_of_another_format_is_refused(tmp_path, models, files):
-    text = plan_of(tmp_path, models).to_json().replace('"format": 6', '"format": 1')
-    with pytest.raises(RunError, match=r"the plan has format 1, and this version of nightscribe reads format 6"):
+    text = plan_of(tmp_path, models).to_json().replace('"format": 7', '"format": 1')
+    with pytest.raises(RunError, match=r"the plan has format 1, and this version of nightscribe reads format 7"):
         Plan.from_json(text)
 
 
