@@ -1,78 +1,83 @@
 """The arms of the encoder benchmark: whole jobs, Parquet to Parquet, model loaded anew each time.
 
-Every arm takes an `Order`. The loops of the peers are as their guides write them: 32 rows at a time in arrival order,
-padded to the longest. Their `ner` gives the best label of each token and no spans, which is less work than the job's.
+Every arm takes an `Order`, and imports what it needs inside its function. The loops of the peers are as their guides
+write them: 32 rows at a time in arrival order, padded to the longest. Their `ner` gives the best label of each token
+and no spans, which is less work than the job's. The length-sorted loops have no guide: they get the token budget that
+is best for them (`tests.bench.tuning`).
 """
 
 from __future__ import annotations
 
 import shutil
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-import torch
-from transformers import (
-    AutoModelForSequenceClassification,
-    AutoModelForTokenClassification,
-    AutoTokenizer,
-    pipeline,
-)
 
-from jobs import run, spec
-from transforms.batches import MAX_TOKENS
-from transforms.device import DTYPES, choose_device
+from tests.bench.order import Order
+
+if TYPE_CHECKING:
+    import torch
 
 MAX_LENGTH = 512
 ROWS = 32
-ARCHITECTURES = {"classify": AutoModelForSequenceClassification, "ner": AutoModelForTokenClassification}
+ARCHITECTURES = {"classify": "AutoModelForSequenceClassification", "ner": "AutoModelForTokenClassification"}
 PIPELINES = {"classify": "text-classification", "ner": "token-classification"}
+OPTIONS: dict[str, dict[str, Any]] = {
+    "classify": {"into": "label", "long_text": "truncate"},
+    "ner": {"into": "label", "long_text": "truncate"},
+    "embed": {"into": "vector"},
+    "zero_shot": {"into": "topic"},
+}
 
 
-@dataclass(frozen=True)
-class Order:
-    """What an arm is to do.
-
-    Attributes:
-        task: classify or ner.
-        model: folder.
-        source: folder of Parquet files with a `text`.
-        sink: a path that is not there yet.
-        dtype: float32, bfloat16, float16 or int8.
-    """
-
-    task: str
-    model: Path
-    source: Path
-    sink: Path
-    dtype: str
+def content(order: Order, engine: str = "auto") -> dict[str, Any]:
+    """The job file of an order."""
+    task = {"task": order.task, "column": "text", "model": str(order.model), "dtype": order.dtype, "engine": engine}
+    if order.labels:
+        task["labels"] = list(order.labels)
+    return {
+        "name": "bench",
+        "source": {"path": str(order.source)},
+        # Random weights put every label near its rivals: how fast a rounded model is does not depend on that.
+        "tasks": [task | OPTIONS[order.task] | {"min_agreement": 0.0}],
+        "sink": {"path": str(order.sink)},
+    }
 
 
 def job(order: Order, engine: str = "auto") -> None:
     """The job, through the same call as the command."""
-    task = {"task": order.task, "column": "text", "model": str(order.model), "into": "label", "long_text": "truncate"}
-    content = {
-        "name": "encoder",
-        "source": {"path": str(order.source)},
-        # Random weights put every label near its rivals: how fast a rounded model is does not depend on that.
-        "tasks": [task | {"dtype": order.dtype, "engine": engine, "min_agreement": 0.0}],
-        "sink": {"path": str(order.sink)},
-    }
-    run.run(spec.parse(content))
+    from jobs import run, spec
+
+    run.run(spec.parse(content(order, engine)))
 
 
-def later_night(order: Order) -> None:
-    """The job on a night that finds its int8 measured: what `job` has left in its own sink of this repeat is copied."""
+def command(order: Order) -> None:
+    """The command `nightscribe run` on a job file; for a process of its own."""
+    import yaml
+
+    from jobs import cli
+
+    file = order.sink.with_suffix(".yaml")
+    file.write_text(yaml.safe_dump(content(order)))
+    if code := cli.main(["run", str(file)]):
+        raise RuntimeError(f"nightscribe run ended with {code}")
+
+
+def prepare_later_night(sink: Path, first: Path) -> None:
+    """Copy the agreement of int8, which an earlier night has left in its sink, into a new sink."""
     kept = Path("_nightscribe/agreement")
-    shutil.copytree(order.sink.with_name(order.sink.name.replace("-later", "")) / kept, order.sink / kept)
-    job(order)
+    shutil.copytree(first / kept, sink / kept)
 
 
 def pipe(order: Order, batch_size: int) -> None:
     """transformers.pipeline."""
+    from transformers import pipeline
+
+    from transforms.device import DTYPES, choose_device
+
     more: dict[str, Any] = {"truncation": True, "max_length": MAX_LENGTH} if order.task == "classify" else {}
     call = pipeline(
         PIPELINES[order.task], model=str(order.model), dtype=DTYPES[order.dtype], device=choose_device("auto")
@@ -91,16 +96,20 @@ class Loop:
     """Tokenizer and network by hand: texts of one batch -> labels."""
 
     def __init__(self, order: Order):
+        import torch
+        import transformers
+
+        from transforms.device import DTYPES, choose_device
+
         self.task = order.task
         self.device = choose_device("auto")
-        self.tokenizer = AutoTokenizer.from_pretrained(order.model)
+        self.tokenizer = transformers.AutoTokenizer.from_pretrained(order.model)
         rounded = order.dtype == "int8"
-        dtype = torch.float32 if rounded else DTYPES[order.dtype]
-        network = ARCHITECTURES[order.task].from_pretrained(order.model, dtype=dtype).to(self.device).eval()
+        architecture = getattr(transformers, ARCHITECTURES[order.task])
+        network = architecture.from_pretrained(order.model, dtype=torch.float32 if rounded else DTYPES[order.dtype])
+        network = network.to(self.device).eval()
         self.names = network.config.id2label
-        if rounded:
-            network = torch.ao.quantization.quantize_dynamic(network, {torch.nn.Linear}, dtype=torch.qint8)
-        self.network = network
+        self.network = dynamic_int8(network) if rounded else network
 
     def tokenise(self, texts: list[str]) -> list[list[int]]:
         """Token ids of each text, cut off at the window."""
@@ -118,6 +127,8 @@ class Loop:
 
     def compute(self, inputs: Any) -> np.ndarray:
         """Logits of one padded batch."""
+        import torch
+
         with torch.inference_mode():
             return self.network(**inputs.to(self.device)).logits.float().cpu().numpy()
 
@@ -134,11 +145,10 @@ class OnnxLoop(Loop):
 
     def __init__(self, order: Order):
         import onnxruntime
+        from transformers import AutoConfig, AutoTokenizer
 
         self.task = order.task
         self.tokenizer = AutoTokenizer.from_pretrained(order.model)
-        from transformers import AutoConfig
-
         self.names = AutoConfig.from_pretrained(order.model).id2label
         file = order.model / ("int8.onnx" if order.dtype == "int8" else "network.onnx")
         options = onnxruntime.SessionOptions()
@@ -151,22 +161,38 @@ class OnnxLoop(Loop):
         return self.session.run(["logits"], feed)[0]
 
 
-def loop(order: Order, batches: str, kind: type[Loop] = Loop) -> None:
-    """A loop over the job's batches (`budget`: length-sorted, the same token budget) or over 32 rows at a time."""
-    worker = kind(order)
+KINDS: dict[str, type[Loop]] = {"torch": Loop, "onnx": OnnxLoop}
+
+
+def dynamic_int8(network: torch.nn.Module) -> torch.nn.Module:
+    """torch's own dynamic quantisation, with the engine that was the faster one in the measurements of the README."""
+    import torch
+
+    if "onednn" in torch.backends.quantized.supported_engines:
+        torch.backends.quantized.engine = "onednn"
+    return torch.ao.quantization.quantize_dynamic(network, {torch.nn.Linear}, dtype=torch.qint8)
+
+
+def loop(order: Order, kind: str = "torch", budget: int | None = None) -> None:
+    """A loop over length-sorted batches of at most `budget` slots; without a budget over 32 rows at a time."""
+    worker = KINDS[kind](order)
     table = pq.read_table(order.source)
     ids = worker.tokenise(table["text"].to_pylist())
+    write(table, label(worker, ids, budget), order.sink)
+
+
+def label(worker: Loop, ids: list[list[int]], budget: int | None) -> list[str]:
+    """Labels of sequences in their order."""
     labels = [""] * len(ids)
-    for batch in sorted_batches(ids, order.dtype) if batches == "budget" else arrival_batches(len(ids)):
-        for i, label in zip(batch, worker.labels([ids[i] for i in batch]), strict=True):
-            labels[i] = label
-    write(table, labels, order.sink)
+    for batch in arrival_batches(len(ids)) if budget is None else sorted_batches(ids, budget):
+        for i, name in zip(batch, worker.labels([ids[i] for i in batch]), strict=True):
+            labels[i] = name
+    return labels
 
 
-def sorted_batches(ids: list[list[int]], dtype: str) -> list[list[int]]:
+def sorted_batches(ids: list[list[int]], budget: int) -> list[list[int]]:
     """Longest first, as many as the budget has slots for."""
     waiting, batches = sorted(range(len(ids)), key=lambda i: -len(ids[i])), []
-    budget = MAX_TOKENS["int8" if dtype == "int8" else choose_device("auto").type]
     while waiting:
         rows = max(1, budget // len(ids[waiting[0]]))
         batches.append(waiting[:rows])
@@ -186,9 +212,11 @@ def write(table: pa.Table, labels: list[str], sink: Path) -> None:
 
 def export_onnx(task: str, model: Path) -> None:
     """Export a model folder to ONNX, in float32 and rounded to int8 by ONNX Runtime's dynamic quantisation."""
+    import torch
+    import transformers
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
-    network = ARCHITECTURES[task].from_pretrained(model, dtype=torch.float32).eval()
+    network = getattr(transformers, ARCHITECTURES[task]).from_pretrained(model, dtype=torch.float32).eval()
     ids = torch.arange(33).reshape(3, 11)
     inputs = {"input_ids": ids, "attention_mask": (ids % 11 < torch.tensor([[11], [9], [4]])).long()}
     open_axes = {name: {0: torch.export.Dim.DYNAMIC, 1: torch.export.Dim.DYNAMIC} for name in inputs}

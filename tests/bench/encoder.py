@@ -1,19 +1,25 @@
 """Real tokens a second of whole classify and ner jobs, file to file, against what people write instead.
 
     python -m tests.bench.encoder [--task classify ner] [--lane fp32 best] [--rows 96] [--repeats 5] [--quick]
+    python -m tests.bench.encoder --rows 3000 --process --loop-budget 2048 --peers onnx
+    OMP_NUM_THREADS=1 python -m tests.bench.encoder --cpu
 
-Every arm loads the model, reads the same Parquet files and writes Parquet; all of that is timed. The arms take turns in
-one process, repeat by repeat; medians are of the repeats; the last line is JSON. Two lanes: `fp32` has everyone in
-float32; `best` has everyone in the fastest dtype that they have here, beside the pipeline in float32.
+Every arm loads the model, reads the same Parquet files and writes Parquet; all of that is timed. The arms take turns,
+repeat by repeat; medians are of the repeats; the last line is JSON, with the kind of processor. Two lanes: `fp32` has
+everyone in float32; `best` has everyone in the fastest dtype that they have here, beside the pipeline in float32.
 
     job             nightscribe, texts cut off at the window as everyone cuts them
     job later       the same on a later night, which finds in the sink how well int8 agrees with float32
-    bare loop       the same batches (length-sorted, the same token budget), tokenizer + model, nothing else
+    bare loop       length-sorted batches of the budget that is best for this loop, tokenizer + model, nothing else
     plain loop      tokenizer + model over 32 rows at a time in arrival order, padded to the longest
-    onnx sorted     ONNX Runtime over the job's batches; exported beforehand, which nobody is charged for
+    onnx sorted     ONNX Runtime over length-sorted batches of its best budget; exported beforehand, at nobody's charge
     onnx arrival    ONNX Runtime over 32 rows at a time
     pipeline N      transformers.pipeline, batch_size=N; 32 is what most guides show
     beam, ray, datasets   RunInference, Ray Data's map_batches, datasets.map with the plain loop's body
+
+The best budgets are found before the repeats on up to 512 rows, or given by --loop-budget. With --process every arm is
+a process of its own, and its imports are timed too: the job is then the command `nightscribe run`. With --cpu CPU time
+is read, for a machine that is shared.
 """
 
 from __future__ import annotations
@@ -22,102 +28,161 @@ import argparse
 import importlib.util
 import json
 import tempfile
+import time
 from collections.abc import Callable
-from functools import partial
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pyarrow.parquet as pq
 from transformers import AutoTokenizer
 from transformers.utils import logging
 
-from tests.bench import arms, corpus, peers, turns
-from tests.bench.arms import Order
+from tests.bench import alone, arms, corpus, processor, tuning, turns
+from tests.bench.order import Arm, Order
 from transforms.device import choose_device, choose_dtype
 
-Arm = tuple[Callable[..., None], str]
 BASE = "pipeline 32 float32"
 
 
 def lane(name: str) -> dict[str, Arm]:
-    """The arms of a lane: name -> (function, dtype)."""
-    budget, arrival = partial(arms.loop, batches="budget"), partial(arms.loop, batches="arrival")
-    pipes = {n: partial(arms.pipe, batch_size=n) for n in (1, 32)}
-    onnx = {
-        "onnx sorted": partial(arms.loop, batches="budget", kind=arms.OnnxLoop),
-        "onnx arrival": partial(arms.loop, batches="arrival", kind=arms.OnnxLoop),
-    }
-    if name == "fp32":
-        own = {"job": arms.job, "bare loop": budget, "plain loop": arrival}
-        theirs = {"beam": peers.beam_run_inference, "ray": peers.ray_data, "datasets": peers.datasets_map}
-        all_ = own | onnx | {f"pipeline {n}": call for n, call in pipes.items()} | theirs
-        return {f"{arm} float32": (call, "float32") for arm, call in all_.items()}
+    """The arms of a lane by name."""
     half = choose_dtype("auto", "auto")
     on_cpu = choose_device("auto").type == "cpu"
-    best: dict[str, Arm] = {BASE: (pipes[32], "float32")}
+    pipes = (1, 32) if on_cpu else (1, 32, 128)
+    if name == "fp32":
+        found = _arms("float32", ("job", "bare loop", "plain loop", "onnx sorted", "onnx arrival"), pipes)
+        peers = {"beam": "beam_run_inference", "ray": "ray_data", "datasets": "datasets_map"}
+        return found | {f"{arm} float32": Arm(f"tests.bench.peers:{call}", "float32") for arm, call in peers.items()}
+    best = _arms("float32", (), (32,))
     if half != "float32":
-        best |= {f"job {half}": (arms.job, half), f"bare loop {half}": (budget, half)}
-        best |= {f"pipeline {n} {half}": (call, half) for n, call in pipes.items()}
+        best |= _arms(half, ("job", "bare loop"), pipes)
     if on_cpu:
-        best |= {
-            "job int8": (arms.job, "int8"),
-            "job later int8": (arms.later_night, "int8"),
-            "bare loop int8": (budget, "int8"),
-            "plain loop int8": (arrival, "int8"),
-        }
-        best |= {f"{arm} int8": (call, "int8") for arm, call in onnx.items()}
+        own = ("job", "job later", "bare loop", "plain loop", "onnx sorted", "onnx arrival")
+        best |= _arms("int8", own, ())
     return best
 
 
-def missing(arm: str) -> str | None:
+def _arms(dtype: str, names: tuple[str, ...], pipes: tuple[int, ...]) -> dict[str, Arm]:
+    loop = "tests.bench.arms:loop"
+    known = {
+        "job": Arm("tests.bench.arms:job", dtype),
+        "job later": Arm("tests.bench.arms:job", dtype),
+        "bare loop": Arm(loop, dtype, {"kind": "torch"}, "budget"),
+        "plain loop": Arm(loop, dtype, {"kind": "torch"}),
+        "onnx sorted": Arm(loop, dtype, {"kind": "onnx"}, "budget"),
+        "onnx arrival": Arm(loop, dtype, {"kind": "onnx"}),
+    }
+    found = {f"{name} {dtype}": known[name] for name in names}
+    return found | {f"pipeline {n} {dtype}": Arm("tests.bench.arms:pipe", dtype, {"batch_size": n}) for n in pipes}
+
+
+def missing(arm: str, cpu: bool) -> str | None:
     """Why an arm cannot run here, or None."""
     if arm.startswith("onnx") and choose_device("auto").type != "cpu":
         return "compared on a CPU only"
+    if arm.startswith("onnx") and processor.emulated():
+        return "it does not follow the emulation of another processor"
+    if arm.startswith("ray") and cpu:
+        return "its workers' CPU time is not seen here"
     needs = {"onnx": ("onnxruntime", "onnxscript"), "ray": ("ray",)}.get(arm.split()[0], ())
     absent = [name for name in needs if importlib.util.find_spec(name) is None]
     return f"{', '.join(absent)} not installed; pip install 'nightscribe[bench]'" if absent else None
 
 
-def measure(task: str, name: str, rows: int, repeats: int, only: tuple[str, ...]) -> dict[str, object]:
-    """One lane of one task: its arms in turn, or those whose names start with one of `only`."""
-    chosen = {arm: call for arm, call in lane(name).items() if arm.startswith(only or "")}
+def measure(task: str, name: str, settings: argparse.Namespace) -> dict[str, Any]:
+    """One lane of one task: its arms in turn, or those whose names start with one of `settings.only`."""
+    chosen = {arm: how for arm, how in lane(name).items() if arm.startswith(settings.only or "")}
     for arm in list(chosen):
-        if reason := missing(arm):
+        if reason := missing(arm, settings.cpu):
             print(f"skipped {arm}: {reason}")
             del chosen[arm]
+    clock = turns.cpu_seconds if settings.cpu else time.perf_counter
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
-        model, source = corpus.distilbert(root / "model", task), corpus.write(root / "source", rows)
-        tokens = _tokens(model, source)
+        model, source = corpus.distilbert(root / "model", task), corpus.write(root / "source", settings.rows)
+        tokens, distinct = _tokens(model, source)
         if any(arm.startswith("onnx") for arm in chosen):
             arms.export_onnx(task, model)
-        if any(arm.startswith("ray") for arm in chosen):
+        orders = {
+            arm: Order(task, model, source, root / arm.replace(" ", "-"), how.dtype) for arm, how in chosen.items()
+        }
+        budgets = {
+            arm: _budgets(arm, how, orders[arm], settings.loop_budget, clock)
+            for arm, how in chosen.items()
+            if how.tuned is not None
+        }
+        if any(arm.startswith("ray") for arm in chosen) and not settings.process:
+            from tests.bench import peers
+
             peers.ray_start()
-
-        def call(function: Callable[..., None], dtype: str, arm: str, repeat: int) -> None:
-            function(Order(task, model, source, root / f"{arm}-{repeat}".replace(" ", "-"), dtype))
-
-        calls = {arm: partial(call, function, dtype, arm) for arm, (function, dtype) in chosen.items()}
-        seconds = turns.take(calls, repeats)
-        if any(arm.startswith("ray") for arm in chosen):
+        calls = {}
+        few = corpus.write(root / "few", 4)
+        for arm, how in chosen.items():
+            more = how.more | ({how.tuned: next(iter(budgets[arm]))} if how.tuned else {})
+            calls[arm] = call(arm, how.call, more, orders[arm], settings.process)
+            if not settings.process:
+                # Imports, and whatever else a process does once.
+                alone.resolve(how.call)(replace(orders[arm], source=few, sink=root / f"{arm} warm"), **more)
+        seconds = turns.take(calls, settings.repeats, clock)
+        if any(arm.startswith("ray") for arm in chosen) and not settings.process:
             peers.ray_stop()
-    print(f"\n{task}, lane {name}, {rows} rows, {tokens} tokens")
+    print(f"\n{task}, lane {name}, {settings.rows} rows, {distinct} distinct texts, {tokens} tokens")
     turns.show(seconds, tokens, "tokens/s", BASE)
     rate = turns.rates(seconds, tokens)
-    job = max((arm for arm in rate if arm.startswith("job")), key=lambda arm: rate[arm])
-    bare = rate[f"bare loop {job.split()[-1]}"]
+    found = turns.tell(f"{task} {name}", rate)
+    job = str(found["best_job"])
     return {
         "tokens": tokens,
+        "distinct_texts": distinct,
         "tokens_per_s": {arm: round(value) for arm, value in rate.items()},
+        "best_budget": {arm: next(iter(tried)) for arm, tried in budgets.items()},
         "job_over_pipeline_32": round(rate[job] / rate[BASE], 2),
-        "job_over_bare_loop": round(rate[job] / bare, 3),
-        "first": job == max(rate, key=lambda arm: rate[arm]),
+        "job_over_bare_loop": round(rate[job] / rate[f"bare loop {job.split()[-1]}"], 3),
+        **found,
     }
 
 
-def _tokens(model: Path, source: Path) -> int:
+def call(arm: str, name: str, more: dict[str, Any], order: Order, process: bool) -> Callable[[int], None]:
+    """What is timed: an arm in this process or in its own; a later night finds what the first one has measured.
+
+    Args:
+        arm: its name; `job later ...` is a later night of `job ...`.
+        name: `module:function`.
+        more: further arguments of the function.
+        order: what it is to do, the sink without the number of the repeat.
+        process: whether it gets a process of its own.
+    """
+
+    def timed(repeat: int) -> None:
+        now = replace(order, sink=order.sink.with_name(f"{order.sink.name}-{repeat}"))
+        if arm.startswith("job later"):
+            first = order.sink.with_name(order.sink.name.replace("-later", ""))
+            arms.prepare_later_night(now.sink, first.with_name(f"{first.name}-{repeat}"))
+        if process:
+            alone.start("tests.bench.arms:command" if name.endswith("arms:job") else name, now, more)
+        else:
+            alone.resolve(name)(now, **more)
+
+    return timed
+
+
+def _budgets(arm: str, how: Arm, order: Order, given: int | None, clock: Callable[[], float]) -> dict[int, float]:
+    """Seconds of a loop at each budget, the best first; only the given one, if there is one."""
+    if given is not None:
+        return {given: 0.0}
+    candidates = tuning.BUDGETS[choose_device("auto").type]
+    tried = tuning.of_loop(order, str(how.more["kind"]), candidates, clock)
+    tuning.say(arm, tried, "best budget")
+    return tried
+
+
+def _tokens(model: Path, source: Path) -> tuple[int, int]:
+    """Tokens of the rows, and how many different texts they have."""
     tokenizer = AutoTokenizer.from_pretrained(model)
     texts = pq.read_table(source)["text"].to_pylist()
-    return sum(map(len, tokenizer(texts, truncation=True, max_length=arms.MAX_LENGTH)["input_ids"]))
+    ids = tokenizer(texts, truncation=True, max_length=arms.MAX_LENGTH)["input_ids"]
+    return sum(map(len, ids)), len(set(texts))
 
 
 def main() -> None:
@@ -125,19 +190,33 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--task", nargs="+", choices=["classify", "ner"], default=["classify", "ner"])
     parser.add_argument("--lane", nargs="+", choices=["fp32", "best"], default=["fp32", "best"])
-    parser.add_argument("--rows", type=int, default=96)
+    parser.add_argument("--rows", type=int, default=96, help="all texts are distinct; 3000 for less noise")
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--quick", action="store_true", help="32 rows, once")
     parser.add_argument("--peers", nargs="+", default=[], help="only these beside job, bare loop and pipeline 32")
-    arguments = parser.parse_args()
+    parser.add_argument(
+        "--loop-budget", type=int, help="slots of a batch of the length-sorted loops; default: the best"
+    )
+    parser.add_argument("--process", action="store_true", help="each arm in a process of its own, imports included")
+    parser.add_argument("--cpu", action="store_true", help="CPU time instead of seconds on the clock")
+    settings = parser.parse_args()
+    processor.follow_emulation()
     logging.set_verbosity_error()
     logging.disable_progress_bar()
-    rows, repeats = (32, 1) if arguments.quick else (arguments.rows, arguments.repeats)
-    only = ("job", "bare loop", BASE, *arguments.peers) if arguments.peers else ()
-    lanes = {
-        f"{task} {name}": measure(task, name, rows, repeats, only) for task in arguments.task for name in arguments.lane
+    if settings.quick:
+        settings.rows, settings.repeats = 32, 1
+    settings.only = ("job", "bare loop", BASE, *settings.peers) if settings.peers else ()
+    lanes = {f"{task} {name}": measure(task, name, settings) for task in settings.task for name in settings.lane}
+    summary = {
+        "bench": "encoder",
+        "rows": settings.rows,
+        "repeats": settings.repeats,
+        "clock": "CPU" if settings.cpu else "wall",
+        "process": settings.process,
+        "lanes": lanes,
+        "processor": processor.describe(),
+        "versions": corpus.versions(),
     }
-    summary = {"bench": "encoder", "rows": rows, "repeats": repeats, "lanes": lanes, "versions": corpus.versions()}
     print(json.dumps(summary))
 
 

@@ -9,7 +9,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from tests.bench.arms import ROWS, Loop, Order
+from tests.bench.arms import ROWS, Loop
+from tests.bench.order import Order
 
 
 def datasets_map(order: Order) -> None:

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import statistics
 import time
 from collections.abc import Callable
+
+
+def cpu_seconds() -> float:
+    """CPU seconds of this process and of the processes that it has started and waited for."""
+    return sum(os.times()[:4])
 
 
 def take(
@@ -15,7 +21,7 @@ def take(
     Args:
         arms: name -> what to time; it is called with the number of the repeat.
         repeats: how often.
-        clock: what is read; CPU seconds of this process (`time.process_time`) on a machine that is shared.
+        clock: what is read; `cpu_seconds` or `time.process_time` on a machine that is shared.
 
     Returns:
         name -> seconds of each repeat.
@@ -42,3 +48,23 @@ def show(seconds: dict[str, list[float]], amount: int, unit: str, base: str) -> 
     for name in sorted(rate, key=lambda name: -rate[name]):
         spread = f"{amount / max(seconds[name]):,.0f} to {amount / min(seconds[name]):,.0f}"
         print(f"{name:<28} {rate[name]:>10,.0f} {rate[name] / rate[base]:>7.2f}   {spread}")
+
+
+def ranking(rate: dict[str, float]) -> dict[str, str | float]:
+    """Which arm is first and by how much; for the first job, how it compares with the fastest arm that is no job."""
+    order = sorted(rate, key=lambda name: -rate[name])
+    jobs, others = ([n for n in order if n.startswith("job") is own] for own in (True, False))
+    found: dict[str, str | float] = {"first": order[0]}
+    if jobs and others:
+        found |= {"best_job": jobs[0], "best_other": others[0]}
+        found["job_over_best_other"] = round(rate[jobs[0]] / rate[others[0]], 3)
+    return found
+
+
+def tell(lane: str, rate: dict[str, float]) -> dict[str, str | float]:
+    """Print `ranking` as a sentence and return it."""
+    found = ranking(rate)
+    if "job_over_best_other" in found:
+        print(f"{lane}: first is {found['first']}; {found['best_job']} is {found['job_over_best_other']} x "
+              f"{found['best_other']}, the fastest of the others")  # fmt: skip
+    return found
