@@ -54,6 +54,7 @@ class Held:
         stop: asks every process of the run to stop.
         timeline: progress over time, over all attempts at the run.
         splits: of each attempt, how this machine was divided between processes.
+        batches: of the last attempt, how large the batches of each task were, and why.
     """
 
     plan: Plan
@@ -63,6 +64,7 @@ class Held:
     stop: StopToken
     timeline: Timeline = field(default_factory=Timeline)
     splits: list[str] = field(default_factory=list)
+    batches: list[str] = field(default_factory=list)
 
 
 def run(
@@ -144,8 +146,8 @@ def holding(plan: Plan, stop: StopToken = NEVER) -> Iterator[Held]:
             try:
                 yield held
             except Exception as error:
-                samples, splits = held.timeline.samples, held.splits
-                night.record_unfinished(plan, store, sink.entries(), samples, _asked(held), error, splits)
+                entries, samples, asked = sink.entries(), held.timeline.samples, _asked(held)
+                night.record_unfinished(plan, store, entries, samples, asked, error, held.splits, held.batches)
                 raise
             finally:
                 store.clear_temporary()
@@ -184,8 +186,10 @@ def execute(held: Held) -> None:
 def _execute(runner: Runner, held: Held, todo: list[Shard]) -> None:
     plan = held.plan
     if plan.spec.runner.is_here:
+        from jobs.models import calibration
         from jobs.runners import split
 
+        plan, held.batches[:] = calibration.settle(plan, todo, held.models, held.stop)
         chosen = split.choose(plan, todo, held.models, held.stop)
         held.splits.append(str(chosen))
         plan = split.fixed(plan, chosen)
@@ -232,8 +236,8 @@ def finish(held: Held) -> Report:
     # Those of runs that were killed too.
     for folder in (names.PROGRESS, names.PARTS):
         sink.store.delete_all(folder)
-    samples, splits = held.timeline.samples, held.splits
-    report = night.record(plan, sink.store, sink.entries(), samples, removed, drawn, asked, publication, splits=splits)
+    entries, samples, how = sink.entries(), held.timeline.samples, (held.splits, held.batches)
+    report = night.record(plan, sink.store, entries, samples, removed, drawn, asked, publication, None, *how)
     sink.tidy()
     return report
 

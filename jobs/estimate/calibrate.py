@@ -16,7 +16,7 @@ from jobs.estimate import known, padding, pool, sample, writing
 from jobs.estimate.pool import Pool
 from jobs.estimate.rate import LengthClass, Rate, TaskRate
 from jobs.estimate.sample import Cost
-from jobs.models import agreement
+from jobs.models import agreement, calibration
 from jobs.models.pool import ModelPool
 from jobs.plan import Plan, TaskPlan
 from jobs.report.night import seconds_of
@@ -56,6 +56,7 @@ def calibrate(plan: Plan, sink: FolderSink, ledger: Mapping[str, Entry]) -> Rate
     """
     if not plan.todo:
         return None
+    plan, _ = calibration.known(plan)
     planned_s = seconds_of(plan.run_id, datetime.now(UTC))
     rows = pool.read(plan)
     per_guess, of_shard = _counted(plan, rows)
@@ -251,10 +252,7 @@ def _max_tokens(task: TaskPlan) -> int:
     """Tokens of a batch of an encoder."""
     if task.model is None:
         return sample.IN_FLIGHT
-    # Imported here because it imports torch.
-    from transforms.batches import MAX_TOKENS
-
-    return task.spec.max_tokens or MAX_TOKENS["int8" if task.dtype == "int8" else task.device.split(":")[0]]
+    return calibration.budget(task)
 
 
 def _runner_s() -> float:

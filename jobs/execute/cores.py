@@ -11,6 +11,7 @@ import psutil
 
 CGROUPS = Path("/sys/fs/cgroup")
 CPU_INFO = Path("/proc/cpuinfo")
+CPUS = Path("/sys/devices/system/cpu")
 # Lines of it that say what a core can do, on x86 and on ARM.
 _OF_A_CORE = ("model name", "flags", "CPU implementer", "CPU part", "Features")
 
@@ -27,6 +28,17 @@ def available(cgroups: Path = CGROUPS) -> int:
         if quota.isdecimal() and period.strip().isdecimal():
             cores = min(cores, int(quota) // int(period))
     return max(1, cores)
+
+
+def physical(cpus: Path = CPUS) -> int:
+    """Cores that this process may use, each counted once if it runs two threads at a time (SMT).
+
+    Args:
+        cpus: where Linux describes the processors; without it, or if it says nothing, every processor is a core.
+    """
+    mine = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else range(os.cpu_count() or 1)
+    shared = {_read(cpus / f"cpu{number}" / "topology" / "thread_siblings_list") or str(number) for number in mine}
+    return min(len(shared), available())
 
 
 def idle(seconds: float = 0.5) -> float:
@@ -76,16 +88,18 @@ def visible(number: int) -> str:
     return seen[number].strip() if number < len(seen) else str(number)
 
 
-def share(workers: int) -> None:
+def share(workers: int, of: int | None = None) -> None:
     """Let torch use this process's share of the cores; fewer threads, asked for by OMP_NUM_THREADS, stay.
 
     Args:
         workers: processes that share the machine.
+        of: threads of a single process, if their number was measured; by default the cores.
     """
     import torch
 
-    threads = max(1, available() // workers)
-    if threads < torch.get_num_threads():
+    threads = max(1, (of or available()) // workers)
+    # On a processor with SMT torch starts one thread a core; only a measurement asks for two.
+    if threads < torch.get_num_threads() or of is not None:
         torch.set_num_threads(threads)
 
 

@@ -12,12 +12,13 @@ from jobs.plan import Plan
 TEXT_LENGTH = 1000
 
 
-def first_rows(plan: Plan, rows: int) -> pa.RecordBatch:
-    """The first rows that are to do, their texts no longer than `TEXT_LENGTH`.
+def first_rows(plan: Plan, rows: int, text_length: int = TEXT_LENGTH) -> pa.RecordBatch:
+    """The first rows that are to do, with long texts cut.
 
     Args:
         plan: the run.
         rows: maximum number of rows.
+        text_length: maximum number of code points of a text.
     """
     batches: list[pa.RecordBatch] = []
     for shard in plan.shards_todo:
@@ -29,9 +30,9 @@ def first_rows(plan: Plan, rows: int) -> pa.RecordBatch:
             break
     table = pa.Table.from_batches(batches, plan.source.schema).slice(0, rows).combine_chunks()
     batch = table.to_batches()[0] if len(table) else pa.RecordBatch.from_pylist([], plan.source.schema)
-    return pa.RecordBatch.from_arrays(list(map(_cut, batch.columns)), schema=batch.schema)
+    return pa.RecordBatch.from_arrays([_cut(column, text_length) for column in batch.columns], schema=batch.schema)
 
 
-def _cut(column: pa.Array) -> pa.Array:
+def _cut(column: pa.Array, length: int) -> pa.Array:
     is_text = pa.types.is_string(column.type) or pa.types.is_large_string(column.type)
-    return pc.utf8_slice_codeunits(column, 0, TEXT_LENGTH) if is_text else column
+    return pc.utf8_slice_codeunits(column, 0, length) if is_text else column

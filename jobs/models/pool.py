@@ -82,7 +82,11 @@ class Narrowed:
 
     def __call__(self, batch: pa.RecordBatch) -> Annotation:
         """Annotate the rows of a batch that has these columns, and others."""
-        return self.annotator(with_fields(batch, self.columns).select(self.columns))
+        return self.annotator(self.narrow(batch))
+
+    def narrow(self, batch: pa.RecordBatch) -> pa.RecordBatch:
+        """A batch with these columns only."""
+        return with_fields(batch, self.columns).select(self.columns)
 
 
 def limit(annotator: Annotator, max_tokens: int | None) -> None:

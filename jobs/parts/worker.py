@@ -16,11 +16,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from jobs.execute import code
+from jobs.execute import code, cores
 from jobs.execute.progress import Heartbeat, Progress
 from jobs.execute.shard import execute_shard
 from jobs.execute.stop import NEVER, StopToken
 from jobs.execute.worker import end_with
+from jobs.models import calibration
 from jobs.models.pool import ModelPool
 from jobs.parts import PATIENCE_S, Done, Part, Run, State, check, part_file, run_file, state_file
 from jobs.plan import Plan, planning
@@ -173,6 +174,9 @@ def _execute(plan: Plan, store: Store, part: Part, says: Says, stop: StopToken) 
     plan = planning.on_this_machine(plan)
     code.check(plan)
     models = ModelPool()
+    plan, _ = calibration.settle(plan, part.shards, models, stop)
+    if plan.threads is not None:
+        cores.share(1, plan.threads)
     older = OlderRows(plan, sink, stop)
     heartbeat = Heartbeat(store, plan.run_id)
     computed = False

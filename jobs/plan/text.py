@@ -30,9 +30,12 @@ def lines(plan: Plan, asked: int = 0) -> list[tuple[str, str]]:
     shown.append(("rows to do", _rows(plan)))
     if plan.spec.runner.is_here and plan.todo:
         # Imported here, because pages are made of plans that nothing executes.
+        from jobs.models import calibration
         from jobs.runners import split
 
-        shown.append(("processes", split.expected(plan)))
+        settled, batches = calibration.known(plan)
+        shown.append(("processes", split.expected(settled)))
+        shown += [("batches", line) for line in batches if settled.tasks != plan.tasks]
     if (requests := expected(plan)) is not None:
         before = f", after {asked:,} for this plan" if asked else ""
         shown.append(("Hub", f"about {count(requests, 'request')}{before}"))

@@ -61,6 +61,7 @@ class Report:
         uploaded_bytes: size of the part files that this run published.
         parts: of a run that was divided: their number, workers, lost and refused ones, and shards by worker.
         split: how this machine was divided between processes, and why; empty if it executed no shard.
+        batches: how large the batches of each task were, and why; empty if it executed no shard with a model.
     """
 
     rows_in: int
@@ -89,6 +90,7 @@ class Report:
     uploaded_bytes: int = 0
     parts: Numbers | None = None
     split: str = ""
+    batches: str = ""
 
     def as_dict(self) -> dict[str, Any]:
         """Plain JSON."""

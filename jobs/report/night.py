@@ -80,6 +80,7 @@ def record(
     publication: Publication | None = None,
     error: BaseException | None = None,
     splits: Sequence[str] = (),
+    batches: Sequence[str] = (),
 ) -> Report:
     """Count what the night has done so far and keep the report of it in the sink.
 
@@ -94,6 +95,7 @@ def record(
         publication: what was published to a dataset of the Hub; None for other sinks.
         error: the error that ended the run; None for a run that finished.
         splits: how this machine was divided between processes, the last time it executed shards last.
+        batches: how large the batches of each task were, and why.
     """
     status = _status(error)
     earlier = history.unfinished(store, plan.run_id)
@@ -131,6 +133,7 @@ def record(
         uploaded_bytes=0 if publication is None else publication.uploaded_bytes,
         parts=None if divided is None else divided.numbers(),
         split=splits[-1] if splits else "",
+        batches="; ".join(batches),
     )
     kept = details(plan, report, look(plan, own, store), _joined(timeline, attempts, earlier))
     kept |= {"attempts_made": [asdict(attempt) for attempt in attempts]}
@@ -151,10 +154,11 @@ def record_unfinished(
     asked: Asked,
     error: BaseException,
     splits: Sequence[str] = (),
+    batches: Sequence[str] = (),
 ) -> None:
     """Keep the report of a run that did not finish; if that fails too, the first error is still the one reported."""
     try:
-        record(plan, store, entries, timeline, asked=asked, error=error, splits=splits)
+        record(plan, store, entries, timeline, asked=asked, error=error, splits=splits, batches=batches)
     except (OSError, NightscribeError) as second:
         LOG.warning("the report of run %s could not be written: %s", plan.run_id, second)
 

@@ -67,6 +67,8 @@ def summary(kept: Kept) -> list[tuple[str, str]]:
     rows.append(("time", duration(seconds)))
     if numbers.get("split"):
         rows.append(("this machine", numbers["split"]))
+    if numbers.get("batches"):
+        rows.append(("batches", numbers["batches"]))
     if numbers.get("hub_requests"):
         rows.append(("Hub", f"{count(numbers['hub_requests'], 'request')}, {size(numbers['hub_bytes'])} received"))
     if any((numbers.get("store_requests") or {}).values()):

@@ -15,6 +15,7 @@ from jobs.execute import code, cores
 from jobs.execute import shard as shards
 from jobs.execute.progress import Heartbeat
 from jobs.execute.stop import NEVER, StopToken
+from jobs.models import calibration
 from jobs.models.pool import ModelPool
 from jobs.parts import check as fitness
 from jobs.plan import Plan, planning
@@ -98,9 +99,10 @@ class _ExecuteDoFn(beam.DoFn):
         self.sink = open_sink(self.plan.spec.sink)
         if not self.plan.spec.runner.is_here:
             _check_sink(self.plan, self.sink.store)
-            self.plan = planning.on_this_machine(self.plan)
+            self.plan, _ = calibration.known(planning.on_this_machine(self.plan))
         if any(task.model is not None for task in self.plan.tasks):
-            cores.share(1 if (workers := self.plan.spec.runner.workers) == "auto" else workers)
+            workers = self.plan.spec.runner.workers
+            cores.share(1 if workers == "auto" else workers, self.plan.threads)
         # One copy of the weights per process, however many threads or partitions run this DoFn.
         self.models = self.shared.acquire(ModelPool)
         fencing.follow(self.sink.store, self.plan.lease)

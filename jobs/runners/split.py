@@ -6,20 +6,15 @@ a job of less than about a minute is one process, because a process takes second
 
 from __future__ import annotations
 
-import hashlib
-import importlib.metadata
-import json
 import logging
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import psutil
 from pydantic import TypeAdapter, ValidationError
 
-from jobs.execute import cores
+from jobs.execute import cores, measured
 from jobs.execute.sample import first_rows
 from jobs.execute.stop import NEVER, StopToken
 from jobs.models.pool import ModelPool
@@ -54,16 +49,18 @@ class Split:
     Attributes:
         workers: processes that execute shards at a time.
         why: the reason, for a person.
+        cores: that they share; None for all.
     """
 
     workers: int
     why: str
+    cores: int | None = None
 
     def __str__(self) -> str:
         """One line: `2 processes with 1 thread each: 1.24 times the speed of one`."""
         if self.workers == 1:
             return f"1 process: {self.why}"
-        threads = max(1, cores.available() // self.workers)
+        threads = max(1, (self.cores or cores.available()) // self.workers)
         return f"{self.workers} processes with {threads} thread{'s' * (threads > 1)} each: {self.why}"
 
 
@@ -98,6 +95,7 @@ def choose(plan: Plan, todo: Sequence[Shard], models: ModelPool, stop: StopToken
         split = Split(1, "other divisions could not be measured")
     if split.workers > 1:
         models.clear()
+    split = replace(split, cores=plan.threads)
     if plan.spec.runner.workers == "auto":
         LOG.info("run %s: %s", plan.run_id, split)
     return split
@@ -176,7 +174,7 @@ def _measured(plan: Plan, todo: Sequence[Shard], models: ModelPool, stop: StopTo
     if len(sample) < FIRST_ROWS:
         return Split(1, "there are few rows to do")
     first = Pieces.of(sample, FIRST_ROWS)
-    cores.share(1)
+    cores.share(1, plan.threads)
     trial.speed(plan, models, replace(first, batches=first.batches[:1]), 0)
     stop.check()
     speed = trial.speed(plan, models, first, FIRST_S)
@@ -186,7 +184,7 @@ def _measured(plan: Plan, todo: Sequence[Shard], models: ModelPool, stop: StopTo
     if seconds < WORTH_S:
         _write(plan, Speeds({1: speed}, 0.0, 0))
         return _small(seconds)
-    candidates = _candidates(len(todo), psutil.Process().memory_full_info().uss)
+    candidates = _candidates(plan.threads or cores.available(), len(todo), psutil.Process().memory_full_info().uss)
     if len(candidates) == 1:
         return Split(1, "memory is too small for a second copy of the models")
     if cores.idle() < IDLE * cores.available():
@@ -200,9 +198,8 @@ def _measured(plan: Plan, todo: Sequence[Shard], models: ModelPool, stop: StopTo
     return _best(found, todo, rows * mean / found.by_workers[1])
 
 
-def _candidates(shards: int, memory: int) -> list[tuple[int, int]]:
+def _candidates(available: int, shards: int, memory: int) -> list[tuple[int, int]]:
     """(processes, threads of each) to try: powers of two, and a process for each core, as far as memory allows."""
-    available = cores.available()
     most = min(available, shards, int(MEMORY * cores.memory() // max(1, memory)))
     counts = sorted({1, available, *(2**i for i in range(available.bit_length()))})
     return [(count, available // count) for count in counts if count == 1 or count <= most]
@@ -266,29 +263,18 @@ def _read(plan: Plan) -> Speeds | None:
 
 
 def _write(plan: Plan, speeds: Speeds) -> None:
-    file = _file(plan)
-    try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        own = file.with_suffix(f".{os.getpid()}")
-        own.write_bytes(_FORM.dump_json(speeds))
-        own.replace(file)
-    except OSError as error:
-        LOG.warning("%s cannot be written, so it is measured again in the next run: %s", file, error.strerror)
+    measured.keep(_file(plan), _FORM.dump_json(speeds))
 
 
 def _file(plan: Plan) -> Path:
     """Where the speeds of this machine and the models of a plan are kept."""
-    libraries = ("nightscribe", "torch", "transformers", "tokenizers", "peft")
-    about: dict[str, Any] = {
-        "processor": cores.processor(),
-        "cores": cores.available(),
-        "threads": os.environ.get("OMP_NUM_THREADS"),
-        "tasks": [
-            task.identity | {"dtype": task.dtype, "engine": task.engine, "max_tokens": task.spec.max_tokens}
-            for task in plan.tasks
-        ],
-        "libraries": {name: importlib.metadata.version(name) for name in libraries},
-    }
-    digest = hashlib.sha256(json.dumps(about, sort_keys=True, default=str).encode()).hexdigest()[:32]
-    home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(home) / "nightscribe" / "splits" / f"{digest}.json"
+    return measured.file(
+        "splits",
+        {
+            "tasks": [
+                task.identity | {"dtype": task.dtype, "engine": task.engine, "max_tokens": task.max_tokens}
+                for task in plan.tasks
+            ],
+            "threads": plan.threads,
+        },
+    )
