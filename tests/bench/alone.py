@@ -1,4 +1,4 @@
-"""One arm of a benchmark in a process of its own, so that its imports are timed and no arm uses those of another.
+"""What is timed of an arm: its function in this process, or in one of its own, so that its imports are timed too.
 
     python -m tests.bench.alone tests.bench.arms:job '{"order": {...}, "more": {...}}'
 
@@ -12,10 +12,11 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
+from pathlib import Path
 from typing import Any
 
-from tests.bench import processor
+from tests.bench import arms, processor
 from tests.bench.order import Order
 
 
@@ -24,6 +25,34 @@ def resolve(name: str) -> Callable[..., None]:
     module, _, function = name.partition(":")
     found: Callable[..., None] = getattr(importlib.import_module(module), function)
     return found
+
+
+def timed(arm: str, name: str, more: dict[str, Any], order: Order, process: bool, few: Path) -> Callable[[int], None]:
+    """What is timed: an arm in this process or in its own; a later night finds what the first one has measured.
+
+    Args:
+        arm: its name; `job later ...` is a later night of `job ...`.
+        name: `module:function`.
+        more: further arguments of the function.
+        order: what it is to do, the sink without the number of the repeat.
+        process: whether it gets a process of its own; the job is then the command.
+        few: a source of few rows. An arm in this process computes them now, so that what a process does once, such as
+            imports, is not counted.
+    """
+
+    def call(repeat: int) -> None:
+        now = replace(order, sink=order.sink.with_name(f"{order.sink.name}-{repeat}"))
+        if arm.startswith("job later"):
+            first = order.sink.name.replace("-later", "")
+            arms.prepare_later_night(now.sink, order.sink.with_name(f"{first}-{repeat}"))
+        if process:
+            start("tests.bench.arms:command" if name.endswith("arms:job") else name, now, more)
+        else:
+            resolve(name)(now, **more)
+
+    if not process:
+        resolve(name)(replace(order, source=few, sink=order.sink.with_name(f"{order.sink.name}-few")), **more)
+    return call
 
 
 def start(name: str, order: Order, more: dict[str, Any]) -> None:

@@ -1,76 +1,88 @@
 """Real tokens a second of a whole embed job, file to file, against sentence-transformers' encode.
 
-    python -m tests.bench.embed [--rows 400] [--repeats 5]
+    python -m tests.bench.embed [--rows 400] [--repeats 5] [--pooling mean] [--process] [--cpu] [--quick]
 
-Every arm loads the model, reads the same Parquet file and writes Parquet; all of that is timed. The arms take turns in
-one process, repeat by repeat; medians are of the repeats; the last line is JSON. The model has MiniLM-L6's shape (6
-layers, 384 wide, a 256-token window) and random weights, in float32; mean pooling and normalisation as its folder says.
+Every arm loads the model, reads the same Parquet file and writes Parquet; all of that is timed. The arms take turns,
+repeat by repeat; medians are of the repeats; the last line is JSON, with the kind of processor. The model has
+MiniLM-L6's shape (6 layers, 384 wide, a 256-token window) and random weights; pooling and normalisation as its folder
+says. --process and --cpu are those of `tests.bench.encoder`.
 
-    job           nightscribe
+    job           nightscribe, in float32, in the half precision that it chooses here, if any, and in int8 on a CPU
+    job later     int8 on a later night, which finds in the sink how well int8 agrees with float32
     encode 32     SentenceTransformer.encode as most use it
-    encode 8      the same with the smaller batches that suit a CPU better; 128 on a GPU
+    encode best   the same with the batch size that is best here, found before the repeats; in the same dtypes
 """
 
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import json
 import tempfile
-from collections.abc import Callable
-from functools import partial
+import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-import pyarrow as pa
 import pyarrow.parquet as pq
-import sentence_transformers
 import torch
-from sentence_transformers import SentenceTransformer
-from sentence_transformers.base.modules import Transformer
-from sentence_transformers.sentence_transformer.modules import Normalize, Pooling
-from transformers import BertConfig, BertModel
+from transformers import AutoTokenizer, BertConfig, BertModel
+from transformers.utils import logging
 
-from jobs import run, spec
 from tests import lake, tiny
-from tests.bench import corpus, turns
-from transforms.device import choose_device
+from tests.bench import alone, corpus, libraries, processor, tuning, turns
+from tests.bench.order import Arm, Order
+from transforms.device import choose_device, choose_dtype
 
 WIDTH = 384
 WINDOW = 256
+BASE = "encode 32 float32"
 
 
-def minilm(folder: Path) -> Path:
+def minilm(folder: Path, pooling: str = "mean") -> Path:
     """A sentence-transformers folder of all-MiniLM-L6's shape with random weights."""
     torch.manual_seed(0)
-    tiny.wordpiece(max_length=WINDOW, vocabulary=20_000).save_pretrained(folder / "plain")
+    tiny.wordpiece(max_length=WINDOW, vocabulary=20_000).save_pretrained(folder)
     config = BertConfig(
         vocab_size=30522, hidden_size=WIDTH, num_hidden_layers=6, num_attention_heads=12, intermediate_size=4 * WIDTH
     )
-    BertModel(config).save_pretrained(folder / "plain")
-    steps = [Transformer(str(folder / "plain")), Pooling(WIDTH, "mean"), Normalize()]
-    SentenceTransformer(modules=steps, device="cpu").save(str(folder / "model"))
-    return folder / "model"
-
-
-def job(model: Path, source: Path, sink: Path) -> None:
-    """The job, through the same call as the command."""
-    content = {
-        "name": "embed",
-        "source": {"path": str(source)},
-        "tasks": [{"task": "embed", "column": "text", "model": str(model), "into": "vector", "dtype": "float32"}],
-        "sink": {"path": str(sink)},
+    BertModel(config).save_pretrained(folder)
+    steps = {
+        "": "base.modules.transformer.Transformer",
+        "1_Pooling": "sentence_transformer.modules.pooling.Pooling",
+        "2_Normalize": "sentence_transformer.modules.normalize.Normalize",
     }
-    run.run(spec.parse(content))
+    modules = [
+        {"idx": i, "name": str(i), "path": path, "type": f"sentence_transformers.{kind}"}
+        for i, (path, kind) in enumerate(steps.items())
+    ]
+    files: dict[str, Any] = {
+        "modules.json": modules,
+        "sentence_bert_config.json": {"max_seq_length": WINDOW},
+        "1_Pooling/config.json": {"embedding_dimension": WIDTH, "pooling_mode": pooling},
+        "2_Normalize/config.json": {},
+    }
+    for name, content in files.items():
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).write_text(json.dumps(content))
+    return folder
 
 
-def encode(model: Path, source: Path, sink: Path, batch_size: int) -> None:
-    """sentence-transformers."""
-    table = pq.read_table(source)
-    encoder = SentenceTransformer(str(model), device=str(choose_device("auto")))
-    vectors = encoder.encode(table["text"].to_pylist(), batch_size=batch_size, show_progress_bar=False)
-    column = pa.FixedSizeListArray.from_arrays(pa.array(vectors.ravel()), WIDTH)
-    sink.mkdir()
-    pq.write_table(table.append_column("vector", column), sink / "part.parquet", compression="zstd")
+def arms_here() -> dict[str, Arm]:
+    """The arms that can run here by name."""
+    half = choose_dtype("auto", "auto")
+    dtypes = ["float32", *([half] if half != "float32" else [])]
+    if choose_device("auto").type == "cpu":
+        dtypes.append("int8")
+    job, encode = "tests.bench.arms:job", "tests.bench.libraries:encode"
+    found = {f"job {dtype}": Arm(job, dtype) for dtype in dtypes}
+    if "int8" in dtypes:
+        found["job later int8"] = Arm(job, "int8")
+    if importlib.util.find_spec("sentence_transformers") is None:
+        print("skipped encode: sentence-transformers not installed; pip install 'nightscribe[bench]'")
+        return found
+    found[BASE] = Arm(encode, "float32", {"batch_size": 32})
+    return found | {f"encode best {dtype}": Arm(encode, dtype, {}, "batch_size") for dtype in dtypes}
 
 
 def vectors(sink: Path) -> np.ndarray:
@@ -79,44 +91,72 @@ def vectors(sink: Path) -> np.ndarray:
     return column.flatten().to_numpy().reshape(len(column), WIDTH)
 
 
+def best_batch(arm: str, order: Order, clock: Any) -> int:
+    """The batch size at which encode is fastest."""
+    loaded, texts = libraries.encoder(order), tuning.rows_of(order)
+    tried = tuning.best(
+        tuning.BATCH_SIZES[choose_device("auto").type],
+        lambda size: loaded.encode(texts, batch_size=size, show_progress_bar=False),
+        clock,
+    )
+    tuning.say(arm, tried, "best batch size")
+    return next(iter(tried))
+
+
 def main() -> None:
     """Run the arms in turn and print a table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rows", type=int, default=400)
     parser.add_argument("--repeats", type=int, default=5)
-    arguments = parser.parse_args()
-    other = 8 if choose_device("auto").type == "cpu" else 128
-    arms: dict[str, tuple[Callable[..., None], tuple]] = {
-        "job": (job, ()),
-        "encode 32": (encode, (32,)),
-        f"encode {other}": (encode, (other,)),
-    }
+    parser.add_argument("--pooling", choices=["mean", "cls", "lasttoken"], default="mean")
+    parser.add_argument("--quick", action="store_true", help="32 rows, once")
+    parser.add_argument("--process", action="store_true", help="each arm in a process of its own, imports included")
+    parser.add_argument("--cpu", action="store_true", help="CPU time instead of seconds on the clock")
+    settings = parser.parse_args()
+    processor.follow_emulation()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    if settings.quick:
+        settings.rows, settings.repeats = 32, 1
+    clock = turns.cpu_seconds if settings.cpu else time.perf_counter
+    chosen, batches = arms_here(), {}
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
-        model, source = minilm(root), corpus.write(root / "source", arguments.rows)
-        tokenizer = SentenceTransformer(str(model), device="cpu").tokenizer
-        encoded = tokenizer(pq.read_table(source)["text"].to_pylist(), truncation=True, max_length=WINDOW)
+        model, source = minilm(root / "model", settings.pooling), corpus.write(root / "source", settings.rows)
+        texts = pq.read_table(source)["text"].to_pylist()
+        encoded = AutoTokenizer.from_pretrained(model)(texts, truncation=True, max_length=WINDOW)
         tokens = sum(map(len, encoded["input_ids"]))
-
-        def call(function: Callable[..., None], extra: tuple, arm: str, repeat: int) -> None:
-            function(model, source, root / f"{arm}-{repeat}".replace(" ", "-"), *extra)
-
-        calls = {arm: partial(call, function, extra, arm) for arm, (function, extra) in arms.items()}
-        seconds = turns.take(calls, arguments.repeats)
-        difference = float(np.abs(vectors(root / "job-0") - vectors(root / "encode-32-0")).max())
-    turns.show(seconds, tokens, "tokens/s", "encode 32")
+        calls, few = {}, corpus.write(root / "few", 4)
+        for arm, how in chosen.items():
+            order = Order("embed", model, source, root / arm.replace(" ", "-"), how.dtype)
+            if how.tuned:
+                batches[arm] = best_batch(arm, order, clock)
+            more = how.more | ({how.tuned: batches[arm]} if how.tuned else {})
+            calls[arm] = alone.timed(arm, how.call, more, order, settings.process, few)
+        seconds = turns.take(calls, settings.repeats, clock)
+        same = {}
+        if BASE in chosen:
+            want = vectors(root / f"{BASE.replace(' ', '-')}-0")
+            same = {"largest_difference": float(np.abs(vectors(root / "job-float32-0") - want).max())}
+            if "job int8" in chosen:
+                cosines = (vectors(root / "job-int8-0") * want).sum(1)
+                same["mean_cosine_int8"] = round(float(cosines.mean()), 4)
+    turns.show(seconds, tokens, "tokens/s", BASE if BASE in chosen else "job float32")
     rate = turns.rates(seconds, tokens)
-    best = max(value for arm, value in rate.items() if arm.startswith("encode"))
-    summary = {
+    summary: dict[str, Any] = {
         "bench": "embed",
-        "rows": arguments.rows,
+        "rows": settings.rows,
         "tokens": tokens,
-        "repeats": arguments.repeats,
+        "repeats": settings.repeats,
+        "clock": "CPU" if settings.cpu else "wall",
+        "process": settings.process,
         "tokens_per_s": {name: round(value) for name, value in rate.items()},
-        "job_over_encode_32": round(rate["job"] / rate["encode 32"], 2),
-        "job_over_best_encode": round(rate["job"] / best, 2),
-        "largest_difference": difference,
-        "versions": corpus.versions() | {"sentence-transformers": sentence_transformers.__version__},
+        "best_batch": batches,
+        **turns.tell("embed", rate),
+        **turns.over(rate, "encode"),
+        **same,
+        "processor": processor.describe(),
+        "versions": corpus.versions(),
     }
     print(json.dumps(summary))
 

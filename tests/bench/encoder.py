@@ -30,7 +30,6 @@ import json
 import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -120,10 +119,7 @@ def measure(task: str, name: str, settings: argparse.Namespace) -> dict[str, Any
         few = corpus.write(root / "few", 4)
         for arm, how in chosen.items():
             more = how.more | ({how.tuned: next(iter(budgets[arm]))} if how.tuned else {})
-            calls[arm] = call(arm, how.call, more, orders[arm], settings.process)
-            if not settings.process:
-                # Imports, and whatever else a process does once.
-                alone.resolve(how.call)(replace(orders[arm], source=few, sink=root / f"{arm} warm"), **more)
+            calls[arm] = alone.timed(arm, how.call, more, orders[arm], settings.process, few)
         seconds = turns.take(calls, settings.repeats, clock)
         if any(arm.startswith("ray") for arm in chosen) and not settings.process:
             peers.ray_stop()
@@ -141,30 +137,6 @@ def measure(task: str, name: str, settings: argparse.Namespace) -> dict[str, Any
         "job_over_bare_loop": round(rate[job] / rate[f"bare loop {job.split()[-1]}"], 3),
         **found,
     }
-
-
-def call(arm: str, name: str, more: dict[str, Any], order: Order, process: bool) -> Callable[[int], None]:
-    """What is timed: an arm in this process or in its own; a later night finds what the first one has measured.
-
-    Args:
-        arm: its name; `job later ...` is a later night of `job ...`.
-        name: `module:function`.
-        more: further arguments of the function.
-        order: what it is to do, the sink without the number of the repeat.
-        process: whether it gets a process of its own.
-    """
-
-    def timed(repeat: int) -> None:
-        now = replace(order, sink=order.sink.with_name(f"{order.sink.name}-{repeat}"))
-        if arm.startswith("job later"):
-            first = order.sink.with_name(order.sink.name.replace("-later", ""))
-            arms.prepare_later_night(now.sink, first.with_name(f"{first.name}-{repeat}"))
-        if process:
-            alone.start("tests.bench.arms:command" if name.endswith("arms:job") else name, now, more)
-        else:
-            alone.resolve(name)(now, **more)
-
-    return timed
 
 
 def _budgets(arm: str, how: Arm, order: Order, given: int | None, clock: Callable[[], float]) -> dict[int, float]:

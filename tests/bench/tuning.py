@@ -14,11 +14,12 @@ import pyarrow.parquet as pq
 
 from tests.bench import arms
 from tests.bench.order import Order
+from transforms.device import choose_device
 
 BUDGETS = {"cpu": (512, 1024, 2048, 4096), "cuda": (8192, 16384, 32768, 65536, 131072)}
 BATCH_SIZES = {"cpu": (1, 4, 8, 16, 32), "cuda": (32, 64, 128, 256)}
-# Enough that batches of the largest budget of a CPU have little padding.
-ROWS = 512
+# Enough that batches of the largest budget have little padding.
+ROWS = {"cpu": 512, "cuda": 8192}
 ROUNDS = 2
 
 
@@ -43,7 +44,8 @@ def best(
 
 def rows_of(order: Order) -> list[str]:
     """The texts on which a setting is found."""
-    return pq.read_table(order.source, columns=["text"])["text"][:ROWS].to_pylist()
+    most = ROWS[choose_device("auto").type]
+    return pq.read_table(order.source, columns=["text"])["text"][:most].to_pylist()
 
 
 def of_loop(order: Order, kind: str, candidates: Sequence[int], clock: Callable[[], float]) -> dict[int, float]:

@@ -68,3 +68,22 @@ def tell(lane: str, rate: dict[str, float]) -> dict[str, str | float]:
         print(f"{lane}: first is {found['first']}; {found['best_job']} is {found['job_over_best_other']} x "
               f"{found['best_other']}, the fastest of the others")  # fmt: skip
     return found
+
+
+def over(rate: dict[str, float], rival: str) -> dict[str, float]:
+    """The fastest job over the fastest `rival ...`: both in float32, each in any dtype, and any job over float32."""
+    best = {
+        (name, exact): max(
+            (value for arm, value in rate.items() if arm.startswith(name) and (not exact or arm.endswith("float32"))),
+            default=0.0,
+        )
+        for name in ("job", rival)
+        for exact in (True, False)
+    }
+    if not best[rival, True]:
+        return {}
+    return {
+        f"job_fp32_over_best_{rival}_fp32": round(best["job", True] / best[rival, True], 2),
+        f"best_job_over_best_{rival}_fp32": round(best["job", False] / best[rival, True], 2),
+        f"best_job_over_best_{rival}": round(best["job", False] / best[rival, False], 2),
+    }
