@@ -24,6 +24,9 @@ def check(plan: Plan, from_hub: bool = False) -> None:
         pins = task.pins
         if task.was_loaded or not pins or from_hub == all(pin.local for pin in pins):
             continue
+        from transforms import lean
+
+        lean.load()
         from transforms.rehearsal import rehearse
 
         try:

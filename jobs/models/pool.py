@@ -52,6 +52,9 @@ def load(task: TaskPlan) -> Annotator:
         annotator = module.load(task.spec.options, None, task.max_tokens)
     else:
         # Imported here because it imports torch and transformers, which takes seconds.
+        from transforms import lean
+
+        lean.load()
         from transforms import device
         from transforms import model as models
         from transforms.checkpoint.loading import explaining

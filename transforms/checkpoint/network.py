@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 from transformers import PretrainedConfig, PreTrainedModel
+from transformers.initialization import no_init_weights
 from transformers.utils import logging
 
 from transforms.checkpoint import files
@@ -52,11 +53,12 @@ def build(
     logging.set_verbosity_error()
     logging.disable_progress_bar()
     try:
-        with warnings.catch_warnings():
+        # On the meta device nothing has a value; to ask for random ones imports torch's compiler, and takes half a
+        # second for a Marian model.
+        with warnings.catch_warnings(), no_init_weights():
             warnings.simplefilter("ignore")
             with torch.device("meta"):
                 kind: Any = type(architecture.from_config(config, **({"trust_remote_code": True} if trusted else {})))
-            # On the meta device nothing has a value, and to initialise a Marian model takes half a second nevertheless.
             shapes_only: Any = type(kind.__name__, (kind,), {"initialize_weights": lambda self: None})
             network, report = shapes_only.from_pretrained(
                 None,
