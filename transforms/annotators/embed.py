@@ -13,6 +13,7 @@ from transformers import AutoModel, AutoModelForTextEncoding, PretrainedConfig, 
 from transforms.annotate import Row, Steps, alone, of_texts
 from transforms.contract import Annotation
 from transforms.dense import Dense
+from transforms.engines.encoder import keep_first_token
 from transforms.errors import ModelError
 from transforms.frame import frame
 from transforms.model import Model, forward
@@ -90,6 +91,8 @@ class Embedder:
         if self.max_length <= self.head + self.tail:
             raise ModelError(f"the prompt {self.prompt[:40]!r} leaves no room in {self.max_length} tokens; shorten it")
         self.skip = self.head if self.prompt and not layout.pools_prompt else 0
+        if self.pooling == "cls" and not self.skip and model.padding != "left":
+            keep_first_token(model.network, model.compute)
         self.max_tokens = max_tokens or model.max_tokens
         self.caps = model.caps()
         # No key-value cache: a decoder would fill one that is never read.

@@ -97,10 +97,11 @@ class EncoderLayer(nn.Module):
     def __init__(self, parts: LayerParts, index: int, is_last: bool, first_token: bool):
         super().__init__()
         self.heads, self.index, self.is_last, self.first_token = parts.heads, index, is_last, first_token
+        self.query: nn.Linear | None
         if first_token:
             self.query, self.joined = parts.query, _join(parts.key, parts.value)
         else:
-            self.joined = _join(parts.query, parts.key, parts.value)
+            self.query, self.joined = None, _join(parts.query, parts.key, parts.value)
         self.out, self.norm = parts.out, parts.norm
         self.up, self.activation, self.down = parts.up, parts.activation, parts.down
         self.output_norm = parts.output_norm
@@ -120,10 +121,13 @@ class EncoderLayer(nn.Module):
         wanted = hidden
         if self.first_token:
             wanted = hidden[:, :1] if packing is None else packing.first(hidden)
+        if self.query is not None:
             query = self.query(wanted)
             key, value = self.joined(hidden).chunk(2, dim=-1)
         else:
             query, key, value = self.joined(hidden).chunk(3, dim=-1)
+            if self.first_token:
+                query = query[:, :1] if packing is None else packing.first(query)
         query, key, value = (rows.unflatten(-1, (self.heads, -1)) for rows in (query, key, value))
         if past_key_values is not None:
             # Prefix tuning: trained keys and values before those of the batch.
@@ -167,6 +171,29 @@ def fuse(network: Any, first_token: bool) -> bool:
     for i, layer in enumerate(whole):
         found[i] = layer
     return False
+
+
+def keep_first_token(network: Any, compute: Callable[..., Any]) -> bool:
+    """Let the last layer compute only the first token, for a caller that reads no other; see `EncoderLayer`.
+
+    The layers have been laid out before, so the queries of all tokens are still computed, 1/12 of the layer's products.
+
+    Args:
+        network: as `prepare` left it; changed in place.
+        compute: what computes it: keyword tensors of the host -> ModelOutput.
+
+    Returns:
+        Whether it does: the network has such a layer, `compute` runs it, and the first token's output stays.
+    """
+    layers = [module for module in network.modules() if isinstance(module, EncoderLayer) and module.is_last]
+    if len(layers) != 1 or layers[0].first_token:
+        return False
+    want = sample_output(network, compute)[:, :1]
+    layers[0].first_token = True
+    # In int8 the scale of the activations may depend on the tokens that are computed, so equal means roughly equal.
+    if not same(sample_output(network, compute).bfloat16(), want.bfloat16()):
+        layers[0].first_token = False
+    return layers[0].first_token
 
 
 def same(got: torch.Tensor, want: torch.Tensor) -> bool:

@@ -11,19 +11,22 @@ from transformers import (
     BertModel,
     DebertaV2Config,
     DebertaV2ForSequenceClassification,
+    DebertaV2Model,
     DistilBertConfig,
     DistilBertForTokenClassification,
+    DistilBertModel,
     EncoderDecoderConfig,
     EncoderDecoderModel,
     GPT2Config,
     GPT2ForSequenceClassification,
     RobertaConfig,
     RobertaForMaskedLM,
+    RobertaModel,
 )
 
 from tests.transforms.engines.shapes import DISTIL, FAMILIES, LENGTHS, SHAPE, build, padded_inputs
 from transforms import engines
-from transforms.engines import encoder, unpadded
+from transforms.engines import encoder, int8, unpadded
 
 HEADS = [
     (BertForTokenClassification, BertConfig, SHAPE),
@@ -94,6 +97,51 @@ def test_a_head_that_reads_every_token_keeps_the_whole_last_layer():
         assert encoder.fuse(network, first_token=True)
         assert not layers(network)[-1].first_token
         torch.testing.assert_close(network(**inputs).logits, want, atol=1e-4, rtol=1e-5)
+
+
+BODIES = [
+    (BertModel, BertConfig, SHAPE),
+    (RobertaModel, RobertaConfig, SHAPE),
+    (DistilBertModel, DistilBertConfig, DISTIL),
+]
+
+
+@pytest.mark.parametrize("family", BODIES, ids=lambda family: family[0].__name__)
+@pytest.mark.parametrize("how", ["float32", "int8", "unpadded"])
+def test_a_caller_that_reads_only_the_first_token_gets_only_that_one(family, how):
+    network, inputs = build(*family), padded_inputs()
+    with torch.inference_mode():
+        want = network(**inputs).last_hidden_state[:, :1]
+        assert encoder.fuse(network, first_token=False)
+        compute = unpadded.unpad(network) if how == "unpadded" else network
+        if how == "int8":
+            int8.quantise(network)
+            want = network(**inputs).last_hidden_state[:, :1]
+        assert encoder.keep_first_token(network, compute)
+        got = compute(**inputs).last_hidden_state
+        tolerance = 0.1 if how == "int8" else 5e-5
+        torch.testing.assert_close(got, want, atol=tolerance, rtol=tolerance)
+
+
+def test_a_network_that_reads_every_token_of_the_last_layer_is_not_reduced():
+    class Sum(BertModel):
+        def forward(self, **inputs):
+            output = super().forward(**inputs)
+            output.last_hidden_state = output.last_hidden_state + output.last_hidden_state.sum(1, keepdim=True)
+            return output
+
+    network, inputs = build(Sum, BertConfig, SHAPE), padded_inputs()
+    with torch.inference_mode():
+        want = network(**inputs).last_hidden_state
+        assert encoder.fuse(network, first_token=False)
+        assert not encoder.keep_first_token(network, network)
+        got = network(**inputs).last_hidden_state
+        torch.testing.assert_close(got[0], want[0], atol=1e-4, rtol=1e-5)
+
+
+def test_a_network_of_other_layers_computes_every_token():
+    network = build(DebertaV2Model, DebertaV2Config, SHAPE)
+    assert not encoder.keep_first_token(network, network)
 
 
 def test_layers_that_change_the_output_are_restored(monkeypatch):

@@ -22,7 +22,7 @@ from jobs import run, spec
 from tests import lake, tiny
 from transforms.annotate import Row
 from transforms.errors import ModelError, SpecError
-from transforms.model import ModelRef, load
+from transforms.model import ModelRef, forward, load
 from transforms.tasks import embed
 
 TEXTS = tiny.texts(80)
@@ -102,6 +102,21 @@ def test_the_token_budget_does_not_change_the_vectors(zoo):
 def test_only_one_vector_a_text_leaves_the_device(zoo):
     loaded = task(zoo / "bert")
     assert loaded.forward([[2, 9, 9, 9, 3], [2, 3]]).shape == (2, WIDTH)
+
+
+@pytest.mark.parametrize(
+    ("options", "reduced"),
+    [
+        ({"pooling": "cls"}, True),
+        ({"pooling": "cls", "prompt": "query: "}, True),
+        ({"pooling": "mean"}, False),
+        ({"pooling": "last"}, False),
+    ],
+)
+def test_the_last_layer_computes_only_the_token_that_the_pooling_reads(zoo, options, reduced):
+    loaded = task(zoo / "bert", **options)
+    hidden = forward(loaded.model, [[2, 9, 9, 9, 3], [2, 3]]).last_hidden_state
+    assert hidden.shape == (2, 1 if reduced else 5, WIDTH)
 
 
 def test_dimensions_cut_first_and_normalise_then(zoo):
