@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import importlib.util
+import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -23,6 +24,10 @@ from transforms.reference import read_config
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig
+
+    from transforms.device import Shape
+
+LOG = logging.getLogger(__name__)
 
 
 def resolve(spec: JobSpec, source: pa.Schema, known: Mapping[str, pa.DataType]) -> tuple[list[TaskPlan], pa.Schema]:
@@ -208,8 +213,20 @@ def choose(task: TaskPlan, i: int, is_here: bool) -> TaskPlan:
         engine = engines.choose(item.engine, item.dtype, device)
     except ModelError as error:
         raise ModelError(f"tasks.{i}: {error}") from error
-    dtype = "float32" if engine == "onnx" else choose_dtype(item.dtype, item.device)
+    dtype = "float32" if engine == "onnx" else choose_dtype(item.dtype, item.device, lambda: _shape(task))
     return replace(task, dtype=dtype, engine=engine, device=str(device))
+
+
+def _shape(task: TaskPlan) -> Shape:
+    """The sizes of the layers of a task's model, without its weights."""
+    from transforms.device import Shape
+
+    try:
+        return Shape.of(read_config(task.reference(weights=False)))
+    except (UserError, OSError) as error:
+        # The run tells what is wrong with the model.
+        LOG.debug("the sizes of %s could not be read: %s", task.spec.into, error)
+        return Shape()
 
 
 def _pinned(item: TaskSpec, i: int) -> TaskPlan:

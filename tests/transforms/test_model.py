@@ -6,11 +6,18 @@ import numpy as np
 import pyarrow as pa
 import pytest
 import torch
-from transformers import AutoModelForSequenceClassification, AutoModelForTokenClassification, AutoTokenizer
+from transformers import (
+    AutoModelForSequenceClassification,
+    AutoModelForTokenClassification,
+    AutoTokenizer,
+    BertConfig,
+    DistilBertConfig,
+    T5Config,
+)
 
 from tests import tiny
 from transforms import device
-from transforms.device import choose_dtype
+from transforms.device import Shape, choose_dtype
 from transforms.digest import digest
 from transforms.errors import ModelError
 from transforms.model import ModelRef, load, logits
@@ -55,7 +62,7 @@ def test_a_named_dtype_is_used_unchanged():
 def test_a_cpu_uses_bfloat16_only_if_it_supports_it_and_it_is_clearly_faster(monkeypatch, flag, speedup, want):
     # A machine has one processor; the others are told.
     monkeypatch.setattr(device, "has_bfloat16", lambda: flag)
-    monkeypatch.setattr(device, "bfloat16_speedup", lambda: speedup)
+    monkeypatch.setattr(device, "bfloat16_speedup", lambda shape: speedup)
     assert choose_dtype("auto", "cpu") == want
 
 
@@ -65,6 +72,33 @@ def test_the_dtype_is_the_same_however_often_this_machine_is_asked():
         device.bfloat16_speedup.cache_clear()
         answers.add(choose_dtype("auto", "cpu"))
     assert len(answers) == 1
+
+
+def test_bfloat16_is_timed_at_the_sizes_of_the_model(monkeypatch, models, tmp_path):
+    asked = []
+    monkeypatch.setattr(device, "has_bfloat16", lambda: True)
+    monkeypatch.setattr(device, "bfloat16_speedup", lambda shape: asked.append(shape) or 1.0)
+    shapes = [
+        Shape.of(BertConfig(hidden_size=384, intermediate_size=1536)),
+        Shape.of(DistilBertConfig(dim=512, hidden_dim=1000)),
+        Shape.of(T5Config(d_model=256, d_ff=900)),
+        Shape.of(BertConfig(hidden_size=4096, intermediate_size=11008)),
+        Shape(),
+    ]
+    for shape in shapes:
+        choose_dtype("auto", "cpu", lambda shape=shape: shape)
+    assert asked == [(384, 1536), (512, 1000), (256, 900), (1024, 4096), (768, 3072)]
+
+
+def test_sizes_are_not_asked_for_where_the_cpu_has_no_bfloat16(monkeypatch):
+    monkeypatch.setattr(device, "has_bfloat16", lambda: False)
+    assert choose_dtype("auto", "cpu", lambda: pytest.fail("asked")) == "float32"
+
+
+def test_timing_leaves_the_number_of_threads_as_it_was():
+    before = torch.get_num_threads()
+    assert device.bfloat16_speedup(Shape(64, 128)) > 0
+    assert torch.get_num_threads() == before
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU here")

@@ -34,7 +34,7 @@ def test_dtype_auto_gives_the_same_fingerprint_on_a_cpu_that_prefers_bfloat16(tm
     plans = []
     for speedup in (0.6, 3.0):
         monkeypatch.setattr(device, "has_bfloat16", lambda: True)
-        monkeypatch.setattr(device, "bfloat16_speedup", lambda speedup=speedup: speedup)
+        monkeypatch.setattr(device, "bfloat16_speedup", lambda shape, speedup=speedup: speedup)
         plans.append(plan_of(tmp_path, models))
     assert [plan.tasks[0].dtype for plan in plans] == ["float32", "bfloat16"]
     assert plans[0].fingerprint == plans[1].fingerprint
