@@ -34,7 +34,7 @@ help:
 	@echo 'make lint    ruff check, ruff format --check, mypy'
 	@echo 'make format  format the code and fix what ruff can fix'
 	@echo 'make bench   the benchmarks, with the peer libraries, 25 minutes on two cores; make bench ARGS=--quick'
-	@echo 'make bench-gpu  on a CUDA GPU: FLOPs utilisation, busy share, the encoder arms'
+	@echo 'make bench-gpu  on a CUDA GPU: FLOPs utilisation, busy share, budgets, encoder, embed, zero_shot, cascade'
 	@echo 'make lock    make constraints.txt again from pyproject.toml'
 	@echo 'make clean   remove the environment and the caches'
 	@echo
@@ -67,7 +67,7 @@ bench: $(VENV)/installed-bench
 	$(BIN)/python -m tests.bench $(ARGS)
 
 bench-gpu: $(VENV)/installed-bench
-	$(BIN)/python -m tests.bench --only gpu encoder $(ARGS)
+	$(BIN)/python -m tests.bench --gpu $(ARGS)
 
 clean:
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist

@@ -1,6 +1,6 @@
 """Every benchmark there is, one after the other, and one table of what each said last.
 
-    python -m tests.bench [--quick] [--only NAME ...] [--save FILE]
+    python -m tests.bench [--quick] [--only NAME ...] [--gpu] [--save FILE]
 
 A benchmark is a module here with a `main` whose last line on stdout is JSON with a key `bench`. Each runs in a process
 of its own, so that none warms another. Nothing is written unless asked; one that fails is named and the rest go on.
@@ -18,6 +18,16 @@ from typing import Any
 
 HERE = Path(__file__).parent
 
+# What runs on a CUDA GPU, and how many rows make it work there; a GPU computes the default numbers in no time.
+GPU = {
+    "gpu": [],
+    "budgets": [],
+    "encoder": ["--rows", "20000", "--repeats", "3"],
+    "embed": ["--rows", "50000", "--repeats", "3"],
+    "zero_shot": ["--rows", "5000", "--repeats", "3"],
+    "cascade": [],
+}
+
 
 def names() -> list[str]:
     """The modules that are benchmarks."""
@@ -26,9 +36,9 @@ def names() -> list[str]:
     )
 
 
-def run(name: str, quick: bool) -> dict[str, Any]:
+def run(name: str, quick: bool, more: list[str]) -> dict[str, Any]:
     """Run one benchmark, its lines passed on as they come; its last line, or why there is none."""
-    command = [sys.executable, "-u", "-m", f"tests.bench.{name}"]
+    command = [sys.executable, "-u", "-m", f"tests.bench.{name}", *more]
     if quick and "--quick" in (HERE / f"{name}.py").read_text():
         command.append("--quick")
     print(f"\n== {name}", flush=True)
@@ -44,6 +54,13 @@ def run(name: str, quick: bool) -> dict[str, Any]:
         return json.loads(last)
     except ValueError:
         return {"bench": name, "failed": f"the last line is not JSON: {last[:80]!r}"}
+
+
+def no_gpu() -> str | None:
+    """Why nothing can run on a GPU here, or None."""
+    import torch
+
+    return None if torch.cuda.is_available() else "torch sees no CUDA GPU here"
 
 
 def table(results: list[dict[str, Any]]) -> str:
@@ -70,10 +87,16 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="small and once, to see that everything runs")
     parser.add_argument("--only", nargs="+", choices=names(), metavar="NAME", help=f"some of {', '.join(names())}")
+    parser.add_argument("--gpu", action="store_true", help=f"only on a CUDA GPU, and only {', '.join(GPU)}")
     parser.add_argument("--save", type=Path, help="file for the last lines, one JSON array")
     arguments = parser.parse_args()
     started = time.monotonic()
-    results = [run(name, arguments.quick) for name in arguments.only or names()]
+    chosen = [name for name in GPU if name in names()] if arguments.gpu else names()
+    chosen = [name for name in chosen if name in (arguments.only or chosen)]
+    if arguments.gpu and (reason := no_gpu()):
+        results = [{"bench": name, "skipped": reason} for name in chosen]
+    else:
+        results = [run(name, arguments.quick, GPU[name] if arguments.gpu else []) for name in chosen]
     print(f"\n== all, {time.monotonic() - started:.0f} s\n{table(results)}")
     if arguments.save:
         arguments.save.write_text(json.dumps(results, indent=1))

@@ -72,8 +72,8 @@ def start(name: str, order: Order, more: dict[str, Any]) -> None:
         raise RuntimeError(f"{name} ended with {done.returncode}: {done.stderr[-2000:]}")
 
 
-def main() -> None:
-    """Run the arm that the command line names."""
+def _obey() -> None:
+    """Run the arm that the command line names. `tests.bench` takes modules with a `main` for benchmarks."""
     name, content = sys.argv[1:]
     arguments = json.loads(content)
     processor.follow_emulation()
@@ -81,4 +81,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    _obey()

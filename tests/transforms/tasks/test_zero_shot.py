@@ -12,6 +12,7 @@ from transforms import pairs
 from transforms.annotators import zero_shot as annotator
 from transforms.annotators.zero_shot import Item, ZeroShotClassifier
 from transforms.contract import Annotation
+from transforms.engines.encoder import EncoderLayer
 from transforms.errors import ModelError, SpecError
 from transforms.model import ModelRef, load
 from transforms.tasks import zero_shot
@@ -47,6 +48,13 @@ def test_labels_and_scores_equal_the_pipeline(models, name, multi_label):
     assert got.type == pa.list_(zero_shot.LABEL)
     assert_same(got.to_pylist(), reference(models / name, multi_label=multi_label))
     assert len({row[0]["label"] for row in got.to_pylist()}) > 1
+
+
+@pytest.mark.parametrize("name", ["nli", "nli_bytes"])
+def test_the_last_layer_of_an_nli_model_computes_only_the_token_that_its_head_reads(models, name):
+    classifier = task(models / name)
+    layers = [layer for layer in classifier.model.network.modules() if isinstance(layer, EncoderLayer)]
+    assert [layer.first_token for layer in layers] == [False] * (len(layers) - 1) + [True]
 
 
 @pytest.mark.parametrize("name", ["nli", "nli_bytes"])
