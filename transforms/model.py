@@ -21,7 +21,7 @@ from transforms import adapter as adapters
 from transforms import device as devices
 from transforms import engines, filler, padding, soft_prompt, virtual_tokens
 from transforms.architecture import WRITERS, resolve
-from transforms.batches import MAX_TOKENS, Caps, padded
+from transforms.batches import Caps, padded, usual
 from transforms.by_row import loading
 from transforms.by_row.loading import Adapters
 from transforms.by_row.trial import mixes
@@ -139,7 +139,7 @@ def load(ref: ModelRef, architecture: str | type) -> Model:
     if network.config.pad_token_id is None and head in WRITERS:
         network.config.pad_token_id = tokenizer.pad_token_id
     names, window = input_names(tokenizer, network), longest(tokenizer, network)
-    budget = MAX_TOKENS["int8" if name == "int8" else device.type]
+    budget = usual(device.type, name)
     model = Model(tokenizer, network, network.config, device, window, budget, names, network, adapters=by_row)
     if head in WRITERS:
         if not spread:

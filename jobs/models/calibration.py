@@ -30,9 +30,10 @@ LOG = logging.getLogger(__name__)
 
 # Share of the expected work that a calibration may take, and the most that it takes.
 SHARE, MOST_S = 0.05, 8.0
-# Expected work from which one is worth it, and characters of the rows to do below which no model is loaded to see
-# that. A job in several processes would load a model for this alone.
-WORTH_S, FEW_CHARACTERS, FEW_IN_PROCESSES = 60.0, 200_000, 2_000_000
+# Expected work from which one is worth it: a processor with AMX compares the two best budgets of DistilBERT's shape in
+# half a second. Characters of the rows to do below which no model is loaded to see that; a job in several processes
+# would load a model for this alone.
+WORTH_S, FEW_CHARACTERS, FEW_IN_PROCESSES = 10.0, 200_000, 2_000_000
 # Share of the threads that must be idle, since other programs slow down large batches and small ones differently.
 IDLE = 0.8
 # How many times the seconds a later job must allow to measure again what an earlier one had no time for.
@@ -113,9 +114,9 @@ def budget(task: TaskPlan) -> int:
 def default(task: TaskPlan) -> int:
     """The same on a machine that has measured nothing."""
     # Imported here because it imports torch.
-    from transforms.batches import MAX_TOKENS
+    from transforms.batches import usual
 
-    return MAX_TOKENS["int8" if task.dtype == "int8" else _kind(task)]
+    return usual(_kind(task), task.dtype)
 
 
 def _kept(plan: Plan) -> list[tuple[Kept, str] | None]:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from tests import tiny
 from tests.tiny_adapters import lora
 from transforms import calibration, registry
-from transforms.batches import cut
+from transforms.batches import cut, usual
 from transforms.by_row.annotator import RowAnnotator
 from transforms.calibration import CLOSE, Trial, choose, explore, fastest_threads, measure
 from transforms.model import load
@@ -36,8 +36,8 @@ class Machine:
         self.computed.append(budget)
         return budget / self.speeds[budget]
 
-    def explore(self, seconds):
-        return explore(self.once, {budget: budget for budget in self.speeds}, seconds)
+    def explore(self, seconds, start=None):
+        return explore(self.once, {budget: budget for budget in self.speeds}, start or min(self.speeds), seconds)
 
 
 def loaded(models, task="classify", name="sentiment", **options):
@@ -78,6 +78,43 @@ def test_larger_budgets_are_not_tried_after_two_that_are_slower():
     costs, complete, _ = machine.explore(60)
     assert sorted(costs) == [512, 1024, 2048]
     assert complete
+
+
+def test_larger_budgets_than_the_default_are_tried_before_smaller_ones():
+    machine = Machine({512: 8000} | AMX)
+    costs, complete, _ = machine.explore(1.0, start=1024)
+    assert machine.computed[:2] == [1024, 2048]
+    assert sorted(costs) == [1024, 2048]
+    assert not complete
+    costs, complete, _ = Machine({512: 8000} | AMX).explore(60, start=1024)
+    assert sorted(costs) == [1024, 2048, 4096, 8192]
+    assert complete
+
+
+def test_smaller_budgets_are_found_where_they_are_faster():
+    machine = Machine({512: 3000, 1024: 2500, 2048: 2000, 4096: 1500, 8192: 1000})
+    costs, complete, _ = machine.explore(60, start=1024)
+    assert sorted(costs) == [512, 1024, 2048, 4096]
+    assert complete
+    assert choose(costs, 1024) == 512
+
+
+@pytest.mark.parametrize(
+    ("amx", "dtype", "budget"),
+    [
+        (False, "float32", 1024),
+        (False, "bfloat16", 1024),
+        (False, "int8", 512),
+        (True, "float32", 1024),
+        (True, "bfloat16", 2048),
+        (True, "int8", 2048),
+    ],
+)
+def test_the_default_depends_on_the_instructions_of_the_processor(monkeypatch, amx, dtype, budget):
+    # A machine has one processor; the others are told.
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: amx)
+    assert usual("cpu", dtype) == budget
+    assert usual("cuda", dtype) == 32_768
 
 
 def test_budgets_for_which_there_is_no_time_are_left_out_and_it_says_so():
