@@ -29,10 +29,11 @@ def check(plan: Plan, from_hub: bool = False) -> None:
         lean.load()
         from transforms.rehearsal import rehearse
 
-        try:
-            rehearse(task.reference(), task.spec.task, task.spec.options)
-        except UserError as error:
-            raise type(error)(f"tasks.{i}: {error}") from error
+        for number, one in enumerate(task.each):
+            try:
+                rehearse(one.reference(), one.spec.task, one.spec.options)
+            except UserError as error:
+                raise type(error)(f"tasks.{i}{'.first' * number}: {error}") from error
 
 
 def download(plan: Plan) -> None:
@@ -42,5 +43,5 @@ def download(plan: Plan) -> None:
         UserError: a model cannot be downloaded.
     """
     for task in plan.tasks if plan.todo else ():
-        if task.model is not None:
-            task.reference()
+        for one in task.each if task.model is not None else ():
+            one.reference()

@@ -8,13 +8,14 @@ from __future__ import annotations
 import base64
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any
 
 import pyarrow as pa
 
 from jobs.models.hub import Pin
 from jobs.plan.fingerprint import Fingerprint
+from jobs.plan.first import FirstPlan
 from jobs.source import Shard, Source
 from jobs.source.layouts import Layouts
 from jobs.spec import JobSpec, TaskSpec
@@ -47,6 +48,7 @@ class TaskPlan:
         agreement: fraction of a sample of the rows for which int8 and float32 agree; None for other dtypes.
         budget: token positions of a batch that are fastest on the machine that executes the shards; None for the
             default. `max_tokens` of the job is used before it.
+        first: the smaller model that answers the rows on which it agrees with this one, or None.
     """
 
     spec: TaskSpec
@@ -59,6 +61,7 @@ class TaskPlan:
     was_loaded: bool = False
     adapters: Mapping[str, Pin | None] = field(default_factory=dict)
     budget: int | None = None
+    first: FirstPlan | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON."""
@@ -73,6 +76,7 @@ class TaskPlan:
             "was_loaded": self.was_loaded,
             "budget": self.budget,
             "adapters": {name: pin and pin.to_json() for name, pin in self.adapters.items()},
+            "first": self.first and self.first.to_json(),
         }
 
     @classmethod
@@ -82,7 +86,8 @@ class TaskPlan:
         spec = TaskSpec.model_validate(data["spec"])
         keys = ("dtype", "engine", "device", "agreement", "was_loaded", "budget")
         adapters = {name: Pin(**pin) if pin else None for name, pin in data.get("adapters", {}).items()}
-        return cls(spec, model, adapter, adapters=adapters, **{key: data[key] for key in keys})
+        first = FirstPlan.from_json(data["first"]) if data["first"] else None
+        return cls(spec, model, adapter, adapters=adapters, first=first, **{key: data[key] for key in keys})
 
     @property
     def max_tokens(self) -> int | None:
@@ -91,8 +96,41 @@ class TaskPlan:
 
     @property
     def pins(self) -> list[Pin]:
-        """The model and its adapters, each once."""
-        return list(dict.fromkeys(pin for pin in (self.model, self.adapter, *self.adapters.values()) if pin))
+        """The models and adapters that it may compute rows with, each once."""
+        first = [] if self.first is None or self.is_left_out else self.first.pins
+        return list(dict.fromkeys(pin for pin in (self.model, self.adapter, *self.adapters.values(), *first) if pin))
+
+    @property
+    def is_left_out(self) -> bool:
+        """Whether `first` was measured and answers no rows."""
+        return self.first is not None and self.first.measured is not None and self.first.threshold is None
+
+    @property
+    def is_cascade(self) -> bool:
+        """Whether a smaller model answers some of the rows."""
+        return self.first is not None and self.first.threshold is not None
+
+    @property
+    def large(self) -> TaskPlan:
+        """The task without `first`: its own model computes every row."""
+        if self.first is None:
+            return self
+        return replace(self, spec=self.spec.model_copy(update={"first": None}), first=None)
+
+    @property
+    def small(self) -> TaskPlan | None:
+        """The task with the smaller model in place of its own; None without one."""
+        first, asked = self.first, self.spec.first
+        if first is None or asked is None:
+            return None
+        keys = {key: getattr(asked, key) for key in ("model", "revision", "adapter", "adapter_revision", "dtype")}
+        spec = self.spec.model_copy(update=keys | {"first": None, "trust_remote_code": None})
+        return TaskPlan(spec, first.model, first.adapter, first.dtype, first.engine, first.device)
+
+    @property
+    def each(self) -> list[TaskPlan]:
+        """The task with each of its models alone."""
+        return [self.large, *([small] if (small := self.small) is not None and not self.is_left_out else [])]
 
     @property
     def numbers(self) -> dict[str, int]:
@@ -108,6 +146,7 @@ class TaskPlan:
         return (
             ({} if trusted is None else {"trust_remote_code": trusted})
             | by_row
+            | self._first_identity
             | {
                 "task": self.spec.task,
                 "version": registry.version(self.spec.task),
@@ -132,6 +171,13 @@ class TaskPlan:
         model = self.model.folder(weights)
         rows, spread = tuple(found.values()), self.spec.device_map
         return ModelRef(model, adapter, self.dtype, self.device, self.engine, self.model.code, rows, spread)
+
+    @property
+    def _first_identity(self) -> dict[str, Any]:
+        """Nothing without a threshold: then every row has the values of the task's own model."""
+        if self.first is None or self.first.measured is None or self.first.threshold is None:
+            return {}
+        return {"first": [self.first.key, self.first.measured.seed, self.first.threshold, self.first.measured.check]}
 
     @property
     def _versions(self) -> dict[str, str | None]:
@@ -162,6 +208,7 @@ class Plan:
         threads: threads of a process that has its machine for itself; None for as many as torch starts.
         layouts: layouts of source files, to be kept by whoever holds the sink; not in the file of the plan.
         attempts: of a run that only tries rejected rows again: slot of each of their shards -> number of the attempt.
+        exact: the fingerprint of the same job without `first`, whose rows are as good; None if it is the same.
     """
 
     run_id: str
@@ -182,6 +229,18 @@ class Plan:
     attempts: Mapping[str, int] | None = None
     threads: int | None = None
     layouts: Layouts | None = field(default=None, compare=False, repr=False)
+    exact: Fingerprint | None = None
+
+    def accepts(self, done: Fingerprint) -> bool:
+        """Whether rows that were finished under a fingerprint are not to be computed again."""
+        if self.fingerprint.accepts(done, self.spec.sink.on_model_change == "keep"):
+            return True
+        return self.exact is not None and self.fingerprint.mixes(done, self.exact)
+
+    def reusable(self, done: Fingerprint) -> dict[str, str]:
+        """Columns that can be read from a part file written under another fingerprint, as `Fingerprint.reusable`."""
+        exact = {} if self.exact is None else self.exact.reusable(done)
+        return exact | self.fingerprint.reusable(done)
 
     @property
     def shards_todo(self) -> list[Shard]:
@@ -224,6 +283,7 @@ class Plan:
             "left_out": sorted(self.left_out),
             "attempts": None if self.attempts is None else dict(self.attempts),
             "threads": self.threads,
+            "exact": self.exact and self.exact.to_json(),
         }
         # A shard a line: with an indent, or with `asdict`, 100,000 of them take ten times as long.
         shards = ",\n  ".join(json.dumps({key: getattr(shard, key) for key in _SHARD}) for shard in self.shards)
@@ -268,4 +328,5 @@ class Plan:
             left_out=frozenset(data["left_out"]),
             attempts=data["attempts"],
             threads=data["threads"],
+            exact=Fingerprint.from_json(data["exact"]) if data["exact"] else None,
         )

@@ -60,6 +60,13 @@ class Fingerprint:
         """
         return done == self or (keep_models and (done.columns, done.rows) == (self.columns, self.rows))
 
+    def mixes(self, done: Fingerprint, other: Fingerprint) -> bool:
+        """Whether each column was finished as under this fingerprint or as under another one of the same columns."""
+        if (done.columns, done.rows) != (self.columns, self.rows) or len(done.tasks) != len(self.tasks):
+            return False
+        both = zip(done.tasks, self.tasks, other.tasks, strict=True)
+        return all(theirs in (mine, others) for theirs, mine, others in both)
+
     def difference(self, done: Fingerprint) -> str:
         """The reason, as text, why rows finished under `done` do not count as finished under this one."""
         if not done.tasks:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import secrets
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
+from functools import partial
 
 import pyarrow as pa
 
 from jobs import source
+from jobs.cascade import kept
 from jobs.models import fit
 from jobs.plan import Plan, TaskPlan, again, fingerprint, task_plans, todo
 from jobs.plan.fingerprint import Fingerprint
@@ -74,7 +77,8 @@ def against_sink(spec: JobSpec, only_rejected: bool = False) -> tuple[Plan, Fold
         spec = spec.model_copy(update={"sink": spec.sink.model_copy(update={"partition_by": list(columns)})})
         sink = open_sink(spec.sink, sink.store)
     known = owned.outputs if owned is not None else {}
-    planned_tasks, schema = task_plans.resolve(spec, planned_source.schema, known)
+    measured = partial(kept.find, sink.store)
+    planned_tasks, schema = task_plans.resolve(spec, planned_source.schema, known, measured)
     if sink.table is not None:
         schema = table_columns.check(sink.table, schema)
     elif spec.sink.dataset is None:
@@ -94,6 +98,7 @@ def against_sink(spec: JobSpec, only_rejected: bool = False) -> tuple[Plan, Fold
         tasks=tuple(planned_tasks),
         schema=schema,
         fingerprint=_fingerprint(planned_source, planned_tasks, schema),
+        exact=_exact(planned_source, planned_tasks, schema),
         prepare_version=planned_source.prepare_version,
         shards=tuple(shards),
         todo={},
@@ -166,7 +171,24 @@ def new_run_id() -> str:
     return f"{datetime.now(UTC):%Y%m%dT%H%M%S%f}-{secrets.token_hex(3)}"
 
 
-def _fingerprint(planned: Source, planned_tasks: list[TaskPlan], schema: pa.Schema) -> Fingerprint:
+def with_tasks(plan: Plan, tasks: Sequence[TaskPlan]) -> Plan:
+    """The plan with tasks that are the same but for what was measured, and their fingerprint; not refreshed."""
+    schema = plan.schema
+    return replace(
+        plan,
+        tasks=tuple(tasks),
+        fingerprint=_fingerprint(plan.source, tasks, schema),
+        exact=_exact(plan.source, tasks, schema),
+    )
+
+
+def _exact(planned: Source, planned_tasks: Sequence[TaskPlan], schema: pa.Schema) -> Fingerprint | None:
+    if not any(task.is_cascade for task in planned_tasks):
+        return None
+    return _fingerprint(planned, [task.large for task in planned_tasks], schema)
+
+
+def _fingerprint(planned: Source, planned_tasks: Sequence[TaskPlan], schema: pa.Schema) -> Fingerprint:
     return Fingerprint(
         columns=fingerprint.of_schema(schema),
         rows=fingerprint.digest(planned.identity),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.metadata
 import importlib.util
 import logging
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -13,7 +13,9 @@ import pyarrow as pa
 
 from jobs.models import code, hub
 from jobs.plan import Plan, TaskPlan, fingerprint
+from jobs.plan.first import FirstPlan, Measured
 from jobs.spec import JobSpec
+from jobs.spec.first import FirstSpec
 from jobs.spec.task import BASE, TaskSpec
 from transforms import adapter as adapters
 from transforms import registry
@@ -30,7 +32,12 @@ if TYPE_CHECKING:
 LOG = logging.getLogger(__name__)
 
 
-def resolve(spec: JobSpec, source: pa.Schema, known: Mapping[str, pa.DataType]) -> tuple[list[TaskPlan], pa.Schema]:
+def resolve(
+    spec: JobSpec,
+    source: pa.Schema,
+    known: Mapping[str, pa.DataType],
+    kept: Callable[[str], Measured | None] = lambda key: None,
+) -> tuple[list[TaskPlan], pa.Schema]:
     """Resolve each task and check that the columns it reads exist.
 
     Args:
@@ -38,6 +45,7 @@ def resolve(spec: JobSpec, source: pa.Schema, known: Mapping[str, pa.DataType]) 
         source: columns of the source.
         known: types of columns that earlier runs computed, see `output_keys`; without them, the configuration of the
             model is read, which imports transformers.
+        kept: key of a task with `first` -> what an earlier run measured for it.
 
     Returns:
         The tasks, and the schema with the column that each of them adds.
@@ -67,14 +75,23 @@ def resolve(spec: JobSpec, source: pa.Schema, known: Mapping[str, pa.DataType]) 
             raise SpecError(f"tasks.{i}.into is {item.into!r}, which the source already has; choose another name")
         has_model = module.ARCHITECTURE is not None and item.model is not None
         task_plan = _pinned(item, i) if has_model else TaskPlan(item)
+        if task_plan.first is not None:
+            task_plan = replace(task_plan, first=_keyed(planned, task_plan, source))
         type_ = known.get(output_keys([*planned, task_plan], source)[-1]) if has_model else None
         if type_ is not None:
             task_plan = replace(task_plan, was_loaded=True)
         else:
             try:
                 type_ = _output_type(task_plan) if has_model else module.output_type(options, None)
+                if task_plan.first is not None:
+                    # Imported here because it reads configurations, as little else does.
+                    from jobs.cascade import labels
+
+                    labels.check(task_plan)
             except UserError as error:
                 raise type(error)(f"tasks.{i}: {error}") from error
+        if (first := task_plan.first) is not None:
+            task_plan = replace(task_plan, first=replace(first, measured=kept(first.key)))
         schema = schema.append(pa.field(item.into, type_))
         planned.append(task_plan)
     return planned, schema
@@ -169,7 +186,10 @@ def output_keys(planned: Sequence[TaskPlan], schema: pa.Schema) -> list[str]:
         schema: columns of the source.
     """
     library = importlib.metadata.version("transformers")
-    return [f"{value} transformers {library}" for _, value in hashes(planned, schema)]
+    # As without `first`, whose threshold does not change the type.
+    values = [value for _, value in hashes([task.large for task in planned], schema)]
+    firsts = [f" first {task.first.key}" if task.first is not None else "" for task in planned]
+    return [f"{value} transformers {library}{first}" for value, first in zip(values, firsts, strict=True)]
 
 
 def outputs(plan: Plan) -> pa.Schema:
@@ -214,7 +234,11 @@ def choose(task: TaskPlan, i: int, is_here: bool) -> TaskPlan:
     except ModelError as error:
         raise ModelError(f"tasks.{i}: {error}") from error
     dtype = "float32" if engine == "onnx" else choose_dtype(item.dtype, item.device, lambda: _shape(task))
-    return replace(task, dtype=dtype, engine=engine, device=str(device))
+    first = task.first
+    if first is not None and (small := task.small) is not None:
+        chosen = choose(replace(small, device="auto"), i, is_here)
+        first = replace(first, dtype=chosen.dtype, engine=chosen.engine, device=chosen.device)
+    return replace(task, dtype=dtype, engine=engine, device=str(device), first=first)
 
 
 def _shape(task: TaskPlan) -> Shape:
@@ -242,7 +266,30 @@ def _pinned(item: TaskSpec, i: int) -> TaskPlan:
         name: None if value == BASE else hub.pin(value, None, f"tasks.{i}.adapters.{name}", item.task, "adapter")
         for name, value in (item.adapters or {}).items()
     }
-    return TaskPlan(item, model, adapter or None, item.dtype, item.engine, adapters=adapters)
+    first = None if item.first is None else _pinned_first(item, item.first, i)
+    if first is not None and (first.model.version, first.adapter) == (model.version, adapter or None):
+        raise SpecError(f"tasks.{i}.first.model {first.model.name!r} has the weights of model; give a smaller model")
+    return TaskPlan(item, model, adapter or None, item.dtype, item.engine, adapters=adapters, first=first)
+
+
+def _pinned_first(item: TaskSpec, first: FirstSpec, i: int) -> FirstPlan:
+    place = f"tasks.{i}.first"
+    model = hub.pin(first.model, first.revision, f"{place}.model", item.task)
+    try:
+        code.require(model.commit, None)
+    except SpecError as error:
+        raise SpecError(f"{place}.{error}") from error
+    adapter = first.adapter and hub.pin(first.adapter, first.adapter_revision, f"{place}.adapter", item.task)
+    return FirstPlan(model, adapter or None, first.dtype, item.engine)
+
+
+def _keyed(before: Sequence[TaskPlan], task: TaskPlan, schema: pa.Schema) -> FirstPlan:
+    """The smaller model of a task with the key of its measurement: all that the measurement depends on but the rows."""
+    first, asked = task.first, task.spec.first
+    assert first is not None and asked is not None
+    versions = [pin.version for pin in first.pins]
+    own = [hashes([*before, task.large], schema)[-1][1], versions, asked.dtype, asked.agree, asked.confidence]
+    return replace(first, key=fingerprint.digest(own))
 
 
 def _check_names(column: str, columns: Mapping[str, pa.DataType], key: str) -> None:

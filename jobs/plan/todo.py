@@ -70,7 +70,7 @@ def _reason(
         if not is_copy(entry, shard):
             return CHANGED
         shard = replace(shard, version=entry.version)
-    if not plan.fingerprint.accepts(entry.fingerprint, plan.spec.sink.on_model_change == "keep"):
+    if not plan.accepts(entry.fingerprint):
         return plan.fingerprint.difference(entry.fingerprint)
     return None if entry.shard == shard.id else LIMITED
 

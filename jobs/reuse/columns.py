@@ -26,7 +26,7 @@ def find(plan: Plan, shard: Shard, before: Entry | None) -> dict[str, str]:
     """
     if before is None or before.shard != shard.id or not before.in_order or before.rows_broken > 0:
         return {}
-    return plan.fingerprint.reusable(before.fingerprint)
+    return plan.reusable(before.fingerprint)
 
 
 @contextmanager

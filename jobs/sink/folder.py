@@ -316,5 +316,4 @@ class FolderSink:
 
 def _belongs(entry: Entry, shard: Shard | None, plan: Plan) -> bool:
     """Whether a staged entry fits the plan."""
-    keep = plan.spec.sink.on_model_change == "keep"
-    return shard is not None and entry.shard == shard.id and plan.fingerprint.accepts(entry.fingerprint, keep)
+    return shard is not None and entry.shard == shard.id and plan.accepts(entry.fingerprint)

@@ -13,6 +13,7 @@ from pydantic import Field
 
 from jobs.spec.complaint import keys_of, sentence, suggest
 from jobs.spec.content import load, refuse_tokens
+from jobs.spec.first import FirstSpec
 from jobs.spec.prices import PriceSpec
 from jobs.spec.review import TASKS, ReviewSpec
 from jobs.spec.runner import RunnerSpec
@@ -195,5 +196,6 @@ def _valid_keys(content: Any) -> list[str]:
         if isinstance(name, str) and registry.exists(name):
             with suppress(SpecError):
                 own = [field.name for field in dataclasses.fields(registry.get(name).Options)]
-        keys += [f"tasks.{i}.{key}" for key in (*own, *TaskSpec.model_fields) if key != "task"]
+        nested = [f"first.{key}" for key in FirstSpec.model_fields] if name and item.get("first") else []
+        keys += [f"tasks.{i}.{key}" for key in (*own, *TaskSpec.model_fields, *nested) if key != "task"]
     return keys

@@ -9,6 +9,7 @@ from typing import Any, Literal
 import pydantic
 from pydantic import BaseModel, ConfigDict, Field
 
+from jobs.spec.first import TASKS, FirstSpec
 from transforms import registry
 from transforms.options import columns_read
 
@@ -76,6 +77,12 @@ class TaskSpec(BaseModel):
         description="maximum number of tokens in a batch, including padding; by default it depends on the device",
     )
 
+    first: FirstSpec | None = Field(
+        None,
+        description="a smaller model that answers the rows on which it agrees with this one, as far as a sample of the "
+        "job's rows certifies it; the other rows go on to this model",
+    )
+
     @pydantic.field_validator("adapters", mode="before")
     @classmethod
     def _adapters_are_named(cls, given: Any) -> Any:
@@ -103,6 +110,19 @@ class TaskSpec(BaseModel):
             raise ValueError(
                 "engine onnx computes all rows with one adapter; use engine: auto for adapters by row (adapter_column)"
             )
+        return self
+
+    @pydantic.model_validator(mode="after")
+    def _first_has_a_second(self) -> TaskSpec:
+        if self.first is None:
+            return self
+        if self.task not in TASKS:
+            raise ValueError(f"first is for {', '.join(TASKS)}, and task is {self.task!r}; leave out first")
+        for key in ("adapter_column", "device_map"):
+            if getattr(self, key) is not None:
+                raise ValueError(f"first and {key} cannot both be given; leave out one of the two")
+        if self.first.model == self.model:
+            raise ValueError(f"first.model is {self.model!r}, which is also model; give a smaller model of its own")
         return self
 
     @property

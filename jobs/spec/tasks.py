@@ -7,7 +7,10 @@ from collections.abc import Iterator
 from textwrap import fill
 from typing import Any
 
+from pydantic.fields import FieldInfo
+
 from jobs.spec import TaskSpec
+from jobs.spec.first import TASKS, FirstSpec
 from transforms import registry
 from transforms.options import Described, as_written, describe, in_words, sentence
 
@@ -64,6 +67,7 @@ def page(name: str) -> str:
         *map(_paragraph, options),
         "KEYS THAT EVERY TASK HAS",
         *map(_paragraph, _shared(has_model)),
+        *(map(_paragraph, _of_first()) if name in TASKS else ()),
     ]
     return "\n\n".join(paragraphs)
 
@@ -71,11 +75,22 @@ def page(name: str) -> str:
 def _shared(has_model: bool) -> Iterator[Described]:
     """The keys that every task has; `model` is required if the task uses a model."""
     for name, field in TaskSpec.model_fields.items():
-        if name == "task" or (name in FOR_MODELS and not has_model):
+        if name in ("task", "first") or (name in FOR_MODELS and not has_model):
             continue
-        required = field.is_required() or name == "model"
-        default = None if required or field.default is None else as_written(field.default)
-        yield Described(name, in_words(field.annotation), default, required, sentence(field.description or ""))
+        yield _described(name, field, field.is_required() or name == "model")
+
+
+def _of_first() -> Iterator[Described]:
+    """The key `first` and its own keys."""
+    first = TaskSpec.model_fields["first"]
+    yield Described("first", "keys with values", None, False, sentence(first.description or ""))
+    for name, field in FirstSpec.model_fields.items():
+        yield _described(f"first.{name}", field, field.is_required())
+
+
+def _described(name: str, field: FieldInfo, required: bool) -> Described:
+    default = None if required or field.default is None else as_written(field.default)
+    return Described(name, in_words(field.annotation), default, required, sentence(field.description or ""))
 
 
 def _paragraph(option: Described) -> str:

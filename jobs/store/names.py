@@ -36,6 +36,8 @@ PARTS = f"{FOLDER}/parts"
 TIMELINES = f"{FOLDER}/timelines"
 PROGRESS = f"{FOLDER}/progress"
 AGREEMENT = f"{FOLDER}/agreement"
+# Thresholds of `first`, and marks of those that rows of a run have refuted.
+FIRST = f"{FOLDER}/first"
 # Rows drawn for review, until their run is committed.
 REVIEW = f"{FOLDER}/review"
 # A local sink: the file lock, and who holds it.

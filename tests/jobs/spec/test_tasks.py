@@ -7,6 +7,7 @@ import yaml
 
 from jobs import spec
 from jobs.spec import TaskSpec, tasks
+from jobs.spec.first import TASKS, FirstSpec
 from transforms import registry
 from transforms.options import describe, in_words
 
@@ -17,7 +18,8 @@ PYTHON_WORDS = re.compile(r"\b(?:None|str|int|float|bool|dict|True|False|Options
 def test_a_task_s_page_explains_every_key_without_words_of_python(name):
     page = tasks.page(name)
     keys = [option.name for option in describe(registry.get(name).Options)]
-    keys += [key for key in TaskSpec.model_fields if key != "task"]
+    keys += [key for key in TaskSpec.model_fields if key not in ("task", "first")]
+    keys += ["first", *(f"first.{key}" for key in FirstSpec.model_fields)] if name in TASKS else []
     for key in keys:
         paragraph = next(paragraph for paragraph in page.split("\n\n") if paragraph.startswith(f"{key}: "))
         assert re.search(r"\((required|optional|default .+)\)", paragraph), paragraph
