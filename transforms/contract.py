@@ -17,10 +17,12 @@ transformers at its top; `load` imports them.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
+import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig
@@ -59,12 +61,42 @@ class Annotation:
         failures: the rows that made the task raise.
         tokens: real tokens computed.
         padded_tokens: tokens computed, padding included.
+        confidence: how sure the model is of the decision on each row, `(rows,)`, nan where there is no value; None for
+            a task without decisions.
+        asked: what became of the rows that a smaller model was asked first; None without one.
     """
 
     values: pa.Array
     failures: Sequence[Failure] = ()
     tokens: int = 0
     padded_tokens: int = 0
+    confidence: NDArray[np.floating[Any]] | None = field(default=None, compare=False)
+    asked: Asked | None = None
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What became of rows that a smaller model is asked first; rows without a value are not counted.
+
+    Attributes:
+        rows: all of them.
+        answered: those that have its answer, or the other model's because they were checked.
+        checked: those of the answered ones that both models computed.
+        agreed: those of the checked ones on which both models agree.
+    """
+
+    rows: int = 0
+    answered: int = 0
+    checked: int = 0
+    agreed: int = 0
+
+    def __add__(self, other: Asked) -> Asked:
+        return Asked(
+            self.rows + other.rows,
+            self.answered + other.answered,
+            self.checked + other.checked,
+            self.agreed + other.agreed,
+        )
 
 
 class Annotator(Protocol):

@@ -18,7 +18,7 @@ from jobs.estimate.rate import LengthClass, Rate, TaskRate
 from jobs.estimate.sample import Cost
 from jobs.models import agreement, calibration
 from jobs.models.pool import ModelPool
-from jobs.plan import Plan, TaskPlan
+from jobs.plan import Plan, TaskPlan, needed
 from jobs.report.night import seconds_of
 from jobs.reuse import donors
 from jobs.sink import Entry
@@ -199,7 +199,7 @@ class _Measured:
 
     def _compute(self, task: TaskPlan, indices: np.ndarray, sizes: np.ndarray) -> Cost:
         batch = self.batch.take(pa.array(indices))
-        for before in _needed(task, self.plan):
+        for before in needed.before(task, self.plan.tasks):
             batch = batch.append_column(before.spec.into, self.models.annotator(before)(batch).values)
         annotator = self.models.annotator(task)
         begun = time.perf_counter()
@@ -229,17 +229,6 @@ def _characters(column: pa.Array) -> np.ndarray:
         flat, parents = _characters(pc.list_flatten(column)), np.asarray(pc.list_parent_indices(column), int)
         return np.bincount(parents, weights=flat, minlength=len(column))
     return np.zeros(len(column))
-
-
-def _needed(task: TaskPlan, plan: Plan) -> list[TaskPlan]:
-    """The tasks before one whose columns it reads, directly or through others."""
-    needed: list[TaskPlan] = []
-    read = set(task.spec.reads)
-    for before in reversed(plan.tasks[: plan.tasks.index(task)]):
-        if not task.spec.reads or before.spec.into in {column.split(".")[0] for column in read}:
-            needed.insert(0, before)
-            read |= set(before.spec.reads)
-    return needed
 
 
 def _writes(task: TaskPlan) -> bool:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from functools import reduce
 
 import numpy as np
@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from jobs import source
+from jobs.cascade.exchange import exchange
 from jobs.execute.progress import Progress
 from jobs.execute.stop import NEVER, StopToken
 from jobs.models.pool import ModelPool
@@ -21,7 +22,7 @@ from jobs.reuse.rows import WINDOW_ROWS, Known, OlderRows
 from jobs.sink import Entry, Sink, rejects
 from jobs.source import BadRow, Shard
 from jobs.store import explain
-from transforms.contract import Annotation
+from transforms.contract import Annotation, Asked
 from transforms.errors import NightscribeError, Unexpected
 
 Watch = Callable[[Progress], None]
@@ -37,6 +38,7 @@ class Chunk:
         tokens: real tokens computed for it.
         padded_tokens: token positions computed for it, including padding.
         known: results of the rows that older part files have.
+        asked: column of a task -> what became of rows that its smaller model was asked first.
     """
 
     batch: pa.RecordBatch
@@ -44,6 +46,7 @@ class Chunk:
     tokens: int = 0
     padded_tokens: int = 0
     known: tuple[Known, ...] = ()
+    asked: Mapping[str, Asked] = field(default_factory=dict)
 
     @property
     def rows_rejected(self) -> int:
@@ -108,7 +111,8 @@ def execute_shard(
                 chunk = with_columns(chunk, reused_columns(len(chunk.batch)))
                 for task in tasks:
                     chunk = annotate(chunk, task, models, plan)
-                writer.write(chunk.batch, chunk.rejected, chunk.tokens, chunk.padded_tokens)
+                writer.write(chunk.batch, chunk.rejected, chunk.tokens, chunk.padded_tokens, chunk.asked)
+                exchange(plan, models, sink.store)
                 rows_reused += len(chunk.batch) if reused else chunk.rows_known
                 if watch is not None:
                     watch(_progress(chunk))
@@ -195,7 +199,8 @@ def annotate(chunk: Chunk, task: TaskPlan, models: ModelPool, plan: Plan) -> Chu
         kept = pa.array([row not in gone for row in range(len(batch))], pa.bool_())
         batch, known = batch.filter(kept), tuple(each.filter(kept) for each in known)
     tokens, padded = chunk.tokens + annotation.tokens, chunk.padded_tokens + annotation.padded_tokens
-    return Chunk(batch, rejected, tokens, padded, known)
+    asked = {**chunk.asked, into: annotation.asked} if annotation.asked is not None else chunk.asked
+    return Chunk(batch, rejected, tokens, padded, known, asked)
 
 
 def _annotation(chunk: Chunk, task: TaskPlan, models: ModelPool) -> Annotation:
@@ -216,7 +221,7 @@ def _annotation(chunk: Chunk, task: TaskPlan, models: ModelPool) -> Annotation:
     at[missing] = len(batch) + np.arange(len(missing))
     values = pa.concat_arrays([known.values[into], computed.values]).take(pa.array(at))
     failures = [replace(failure, row=int(missing[failure.row])) for failure in computed.failures]
-    return Annotation(values, failures, computed.tokens, computed.padded_tokens)
+    return Annotation(values, failures, computed.tokens, computed.padded_tokens, asked=computed.asked)
 
 
 def _progress(chunk: Chunk) -> Progress:

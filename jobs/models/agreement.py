@@ -83,8 +83,10 @@ def measure(plan: Plan, models: ModelPool) -> dict[str, float]:
             if into not in rounded and not _is_read(task, plan):
                 continue
             # The float32 models are not kept, so that at most two models are in memory at a time.
-            values = pool.load(replace(task, dtype="float32"))(batch).values if into in rounded else None
-            own = models.annotator(task)(batch).values
+            # Of a task with a smaller model its own model alone.
+            exact = pool.load(replace(task.large, dtype="float32")) if into in rounded else None
+            values = None if exact is None else exact(batch).values
+            own = models.annotator(task if values is None else task.large)(batch).values
             if values is not None:
                 pairs[into].append((values, own))
             batch = batch.append_column(into, own if values is None else values)

@@ -9,7 +9,9 @@ from typing import Any
 
 import pyarrow as pa
 
+from jobs.cascade.watch import AgreementWatch
 from jobs.plan import TaskPlan
+from jobs.reuse import digest
 from transforms import registry
 from transforms.contract import Annotation, Annotator
 from transforms.options import with_fields
@@ -20,6 +22,8 @@ class ModelPool:
 
     def __init__(self) -> None:
         self.loaded: dict[str, Annotator] = {}
+        # By the seed of the measurement. They outlive the models: what was seen in this run stays seen.
+        self.watches: dict[str, AgreementWatch] = {}
         self.lock = threading.Lock()
 
     def annotator(self, task: TaskPlan) -> Annotator:
@@ -29,12 +33,37 @@ class ModelPool:
             ModelError: the weights do not fit the task.
         """
         with self.lock:
-            key = _key(task)
-            if key not in self.loaded:
-                self.loaded[key] = load(task)
-            if task.budget is not None:
-                limit(self.loaded[key], task.max_tokens)
-            return self.loaded[key]
+            return self._annotator(task)
+
+    def watch(self, task: TaskPlan) -> AgreementWatch:
+        """The watch over the agreement of the models of a cascade."""
+        assert task.first is not None
+        assert task.first.measured is not None
+        assert task.spec.first is not None
+        return self.watches.setdefault(task.first.measured.seed, AgreementWatch(task.spec.first.agree))
+
+    def _annotator(self, task: TaskPlan) -> Annotator:
+        if task.is_cascade:
+            return self._cascade(task)
+        key = _key(task)
+        if key not in self.loaded:
+            self.loaded[key] = load(task)
+        if task.budget is not None:
+            limit(self.loaded[key], task.max_tokens)
+        return self.loaded[key]
+
+    def _cascade(self, task: TaskPlan) -> Annotator:
+        """Both models of a task, each loaded once, with the watch over their agreement."""
+        from transforms.cascade import Cascade, Checks
+
+        large, small = map(self._annotator, task.each)
+        assert task.first is not None
+        assert task.first.measured is not None
+        assert task.first.threshold is not None
+        measured, columns = task.first.measured, list(dict.fromkeys(task.spec.reads))
+        checks = Checks(measured.seed, measured.check, lambda batch: digest.rows(batch.columns))
+        cascade = Cascade(small, comparing(large), task.first.threshold, checks, self.watch(task))
+        return Narrowed(cascade, columns)
 
     def clear(self) -> None:
         """Release every model."""
@@ -42,7 +71,7 @@ class ModelPool:
 
 
 def load(task: TaskPlan) -> Annotator:
-    """Load a task with its weights, ready to annotate; it is not kept in a pool.
+    """Load a task with its own model, ready to annotate; it is not kept in a pool.
 
     Raises:
         ModelError: the weights do not fit the task, or this machine lacks the device that the plan says.
@@ -90,6 +119,11 @@ class Narrowed:
     def narrow(self, batch: pa.RecordBatch) -> pa.RecordBatch:
         """A batch with these columns only."""
         return with_fields(batch, self.columns).select(self.columns)
+
+
+def comparing(annotator: Annotator) -> Any:
+    """A loaded task as `transforms.cascade.Comparing`."""
+    return annotator.annotator if isinstance(annotator, Narrowed) else annotator
 
 
 def limit(annotator: Annotator, max_tokens: int | None) -> None:

@@ -104,5 +104,4 @@ class FirstPlan:
         """The inverse of `to_json`."""
         adapter = Pin(**data["adapter"]) if data["adapter"] else None
         measured = Measured.from_json(data["measured"]) if data["measured"] else None
-        settings = (data[key] for key in ("dtype", "engine", "device", "key"))
-        return cls(Pin(**data["model"]), adapter, *settings, measured=measured)
+        return cls(Pin(**data["model"]), adapter, data["dtype"], data["engine"], data["device"], data["key"], measured)

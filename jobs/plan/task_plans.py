@@ -76,7 +76,7 @@ def resolve(
         has_model = module.ARCHITECTURE is not None and item.model is not None
         task_plan = _pinned(item, i) if has_model else TaskPlan(item)
         if task_plan.first is not None:
-            task_plan = replace(task_plan, first=_keyed(planned, task_plan, source))
+            task_plan = replace(task_plan, first=keyed(planned, task_plan, source))
         type_ = known.get(output_keys([*planned, task_plan], source)[-1]) if has_model else None
         if type_ is not None:
             task_plan = replace(task_plan, was_loaded=True)
@@ -192,6 +192,22 @@ def output_keys(planned: Sequence[TaskPlan], schema: pa.Schema) -> list[str]:
     return [f"{value} transformers {library}{first}" for value, first in zip(values, firsts, strict=True)]
 
 
+def keyed(before: Sequence[TaskPlan], task: TaskPlan, schema: pa.Schema) -> FirstPlan:
+    """The smaller model of a task with the key of its measurement: all that the measurement depends on but the rows.
+
+    Args:
+        before: the tasks before it.
+        task: a task with `first`.
+        schema: columns of the source.
+    """
+    first, asked = task.first, task.spec.first
+    assert first is not None
+    assert asked is not None
+    versions = [pin.version for pin in first.pins]
+    own = [hashes([*before, task.large], schema)[-1][1], versions, asked.dtype, asked.agree, asked.confidence]
+    return replace(first, key=fingerprint.digest(own))
+
+
 def outputs(plan: Plan) -> pa.Schema:
     """The key and column type of each task whose models were loaded or checked, for this plan or for an earlier one."""
     keyed = zip(plan.tasks, output_keys(plan.tasks, plan.source.schema), strict=True)
@@ -281,15 +297,6 @@ def _pinned_first(item: TaskSpec, first: FirstSpec, i: int) -> FirstPlan:
         raise SpecError(f"{place}.{error}") from error
     adapter = first.adapter and hub.pin(first.adapter, first.adapter_revision, f"{place}.adapter", item.task)
     return FirstPlan(model, adapter or None, first.dtype, item.engine)
-
-
-def _keyed(before: Sequence[TaskPlan], task: TaskPlan, schema: pa.Schema) -> FirstPlan:
-    """The smaller model of a task with the key of its measurement: all that the measurement depends on but the rows."""
-    first, asked = task.first, task.spec.first
-    assert first is not None and asked is not None
-    versions = [pin.version for pin in first.pins]
-    own = [hashes([*before, task.large], schema)[-1][1], versions, asked.dtype, asked.agree, asked.confidence]
-    return replace(first, key=fingerprint.digest(own))
 
 
 def _check_names(column: str, columns: Mapping[str, pa.DataType], key: str) -> None:

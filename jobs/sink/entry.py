@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any, ClassVar, cast
 
@@ -11,6 +12,7 @@ from pydantic import ConfigDict, TypeAdapter
 
 from jobs.plan.fingerprint import Fingerprint
 from jobs.report.findings import Findings
+from transforms.contract import Asked
 
 # What is left of the findings of an entry without rejected rows, once the report of its run is written.
 NO_REJECTS: dict[str, Any] = {"rejects": {}}
@@ -62,6 +64,7 @@ class Entry:
         in_table: whether its rows are published in a table; then `pieces` has all of them.
         attempts: how often its rejected rows were tried again (`run --only-rejected`).
         writer: names its staged files, so that two processes that do the same shard do not write over each other.
+        asked: column of a task -> what became of its rows that a smaller model was asked first.
     """
 
     # A key that is unknown is from another version, which may mean other things by the known ones.
@@ -93,6 +96,7 @@ class Entry:
     in_table: bool = False
     attempts: int = 0
     writer: str = ""
+    asked: Mapping[str, Asked] = field(default_factory=dict)
 
     @property
     def places(self) -> tuple[Piece, ...]:

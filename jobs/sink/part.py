@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import uuid
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
+from types import MappingProxyType
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -17,6 +19,7 @@ from jobs.sink.rejects import reject_schema
 from jobs.source import Shard
 from jobs.source.content import content_hash
 from jobs.store import Store, names
+from transforms.contract import Asked
 from transforms.errors import SpecError
 
 # Keys of a footer: the source file, and its version.
@@ -132,9 +135,15 @@ class PartWriter:
         self.id = uuid.uuid4().hex[:12]
         self.observer = Observer([task.spec for task in plan.tasks], shard.key)
         self.tokens = self.padded_tokens = 0
+        self.asked: dict[str, Asked] = {}
 
     def write(
-        self, batch: pa.RecordBatch, rejected: pa.RecordBatch | None = None, tokens: int = 0, padded_tokens: int = 0
+        self,
+        batch: pa.RecordBatch,
+        rejected: pa.RecordBatch | None = None,
+        tokens: int = 0,
+        padded_tokens: int = 0,
+        asked: Mapping[str, Asked] = MappingProxyType({}),
     ) -> None:
         """Add rows.
 
@@ -143,6 +152,7 @@ class PartWriter:
             rejected: rows rejected with it; columns of the source, then REJECT_FIELDS.
             tokens: real tokens computed for them.
             padded_tokens: token positions computed for them, including padding.
+            asked: column of a task -> what became of rows that its smaller model was asked first.
         """
         batch = batch.select(self.plan.schema.names)
         self.rows.write(batch)
@@ -154,6 +164,8 @@ class PartWriter:
         self.observer.observe(batch, rejected)
         self.tokens += tokens
         self.padded_tokens += padded_tokens
+        for into, more in asked.items():
+            self.asked[into] = self.asked.get(into, Asked()) + more
 
     def stage(self, reused: tuple[str, ...] = (), rows_reused: int | None = None) -> Entry:
         """Move the files to the staged files and write the entry to the staged ledger.
@@ -196,6 +208,7 @@ class PartWriter:
             attempts=(self.plan.attempts or {}).get(shard.slot, 0),
             rows_reused=rows_reused if rows_reused is not None else self.rows.rows if reused else 0,
             writer=self.id,
+            asked=self.asked,
         )
         self.staged.write(entry)
         self._clear()

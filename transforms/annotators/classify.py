@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 import torch
 
-from transforms import heads
+from transforms import decisions, heads
 from transforms.annotate import Row, Steps, alone, of_texts
 from transforms.contract import Annotation
 from transforms.errors import SpecError
@@ -38,6 +38,7 @@ class Classifier:
                 f"{len(self.labels)}, or all"
             )
         self.gives_list = gives_list(options, model.config)
+        self.independent = model.config.problem_type == "multi_label_classification" or len(self.labels) == 1
         self.max_tokens = max_tokens or model.max_tokens
         self.caps = model.caps()
         # A window must have more tokens than its overlap with the next one, special tokens not counted.
@@ -54,10 +55,17 @@ class Classifier:
         gathered, failures, tokens, slots = yield from work
         scores = np.zeros((len(texts), len(self.labels)), dtype=np.float32)
         present = np.zeros(len(texts), dtype=bool)
+        sure = np.full(len(texts), np.nan, dtype=np.float32)
         if gathered:
             present[list(gathered)] = True
             scores[present] = self.scores(gathered)
-        return Annotation(self.column(scores, present), failures, tokens, slots)
+            sure[present] = decisions.sureness(scores[present], self.independent)
+        confidence = None if self.model.config.problem_type == "regression" else sure
+        return Annotation(self.column(scores, present), failures, tokens, slots, confidence)
+
+    def same(self, one: pa.Array, other: pa.Array) -> np.ndarray:
+        """Whether two columns of the task have the same labels in each row, `(rows,)`."""
+        return decisions.same(one, other, decisions.given_labels if self.independent else decisions.best_label)
 
     def tokenise(self, rows: list[Row]) -> list[tuple[Row, Sequence]]:
         """Rows -> their windows; one each unless `long_text: window`."""
@@ -96,7 +104,7 @@ class Classifier:
         problem = self.model.config.problem_type
         if problem == "regression":
             return raw
-        if problem == "multi_label_classification" or len(self.labels) == 1:
+        if self.independent:
             return 1.0 / (1.0 + np.exp(-raw))
         return softmax(raw)
 

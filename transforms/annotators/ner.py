@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 import torch
 
-from transforms import heads
+from transforms import decisions, heads
 from transforms.annotate import Row, Steps, alone, of_texts
 from transforms.contract import Annotation
 from transforms.errors import ModelError
@@ -74,8 +74,17 @@ class EntityRecogniser:
         texts = batch.column(self.options.column)
         work = of_texts(texts, self.tokenise, lambda s: len(s.ids), self.forward)
         gathered, failures, tokens, slots = yield from work
-        found = [self.entities(group) for group in _groups(gathered)]
-        return Annotation(column(texts, gathered.keys(), found, self.scheme.names), failures, tokens, slots)
+        # A text without a token is read by nobody, so nobody is sure of it.
+        sure = np.full(len(texts), np.inf, dtype=np.float32)
+        found = [self.entities(group, sure) for group in _groups(gathered)]
+        sure[np.isinf(sure)] = 0.0
+        sure[sorted(set(range(len(texts))) - gathered.keys())] = np.nan
+        values = column(texts, gathered.keys(), found, self.scheme.names)
+        return Annotation(values, failures, tokens, slots, sure)
+
+    def same(self, one: pa.Array, other: pa.Array) -> np.ndarray:
+        """Whether two columns of the task have the same entities in each row, `(rows,)`."""
+        return decisions.same(one, other, decisions.entities)
 
     def tokenise(self, rows: list[Row]) -> list[tuple[Row, Sequence]]:
         """Rows -> their windows."""
@@ -127,15 +136,22 @@ class EntityRecogniser:
         """Logits `(batch, seq, labels)`."""
         return logits(self.model, [s.ids for s in sequences])
 
-    def entities(self, windows: list[tuple[int, Sequence, np.ndarray]]) -> Spans:
-        """The entities of some texts from all their windows: (number of the text, window, logits), in order."""
+    def entities(self, windows: list[tuple[int, Sequence, np.ndarray]], sure: np.ndarray) -> Spans:
+        """The entities of some texts from all their windows: (number of the text, window, logits), in order.
+
+        Args:
+            windows: the windows.
+            sure: by number of the text; lowered to the least score of the best label of any of its tokens.
+        """
         kept = np.concatenate([sequence.kept for _, sequence, _ in windows])
         raw = np.concatenate([raw for *_, raw in windows])[kept]
         places = np.concatenate([sequence.places for _, sequence, _ in windows])[kept]
         subword = np.concatenate([sequence.subword for _, sequence, _ in windows])[kept]
         window = np.repeat(np.arange(len(windows)), [len(sequence.ids) for _, sequence, _ in windows])[kept]
-        found = spans(softmax(raw), window, places[:, 0], places[:, 1], subword, self.scheme, self.options.aggregation)
+        scores = softmax(raw)
+        found = spans(scores, window, places[:, 0], places[:, 1], subword, self.scheme, self.options.aggregation)
         text = np.array([text for text, *_ in windows])
+        np.minimum.at(sure, text[window], scores.max(axis=1).astype(sure.dtype))
         several = np.bincount(text)[text[found.text]] > 1
         found = replace(found, text=text[found.text])
         return concatenate([found.take(~several), merge_windows(found.take(several))])

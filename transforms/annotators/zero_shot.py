@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 import torch
 
-from transforms import pairs
+from transforms import decisions, pairs
 from transforms.annotate import Steps, Work, alone
 from transforms.contract import Annotation
 from transforms.model import Model, logits
@@ -49,6 +49,7 @@ class ZeroShotClassifier:
         self.max_tokens = max_tokens or model.max_tokens
         self.caps = model.caps()
         self.template = pairs.learn(model.tokenizer)
+        self.independent = options.multi_label
 
     def __call__(self, batch: pa.RecordBatch) -> Annotation:
         """Score the labels of every row of a batch."""
@@ -63,12 +64,27 @@ class ZeroShotClassifier:
             items, self.tokenise, lambda pair: len(pair.ids), self.forward, pieces
         )
         values: list[list[dict[str, Any]] | None] = [None] * len(batch)
+        sure = np.full(len(batch), np.nan, dtype=np.float32)
         for item in items:
             if item.index in gathered:
                 scores = self.scores(np.stack([raw for _, raw in gathered[item.index]]))
+                sure[item.index] = decisions.sureness(scores[None], self.independent or len(scores) == 1)[0]
                 best = scores.argsort()[::-1][: self.options.top_k]
                 values[item.index] = [{"label": item.labels[i], "score": scores[i]} for i in best]
-        return Annotation(pa.array(values, pa.list_(LABEL)), failures, tokens, slots)
+        return Annotation(pa.array(values, pa.list_(LABEL)), failures, tokens, slots, sure)
+
+    def same(self, one: pa.Array, other: pa.Array) -> np.ndarray:
+        """Whether two columns of the task decide alike in each row, `(rows,)`."""
+        several = decisions.same(one, other, decisions.given_labels)
+        if self.independent:
+            return several
+        best = decisions.same(one, other, decisions.best_label)
+        if self.options.labels is not None and len(self.options.labels) > 1:
+            return best
+        # The score of a label that is the only one of its row is independent too. With top_k: 1 it may be the best of
+        # several; then both have to be the same.
+        alone = np.array([value is not None and len(value) == 1 for value in one.to_pylist()], bool)
+        return best & (several | ~alone)
 
     def items(self, batch: pa.RecordBatch) -> list[Item]:
         """The rows of a batch that have a text and a label."""

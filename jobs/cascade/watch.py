@@ -1,0 +1,75 @@
+"""A test that runs along with a job: do the models still agree on the checked answers as often as was certified?
+
+The hypothesis is that they agree with a probability of at least `agree`. Against it, for a rate of disagreement q above
+1 - agree, the ratio of likelihoods
+
+    E_n = prod_i (q / (1 - agree)) if they disagree on row i else ((1 - q) / agree)
+
+is a nonnegative supermartingale that starts at 1, and so is the mean over several q; it ever reaches 1 / level with
+probability at most `level`, however often it is looked at (Ville 1939; Waudby-Smith and Ramdas 2024, arXiv:2010.09686).
+"""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from jobs.cascade.kept import Refuted
+
+# The probability with which one process stops a small model that keeps the promise.
+LEVEL = 0.01
+# Alternatives, as multiples of the rate of disagreement that is allowed; those above ONE are left out.
+TIMES = np.array([1.5, 2.0, 3.0, 5.0, 10.0, 20.0, 40.0, 80.0])
+ONE = 0.95
+
+
+def log_e_value(checked: int, agreed: int, agree: float) -> float:
+    """The logarithm of the evidence that the models agree less often than `agree`.
+
+    Args:
+        checked: rows that both computed.
+        agreed: those on which they agree.
+        agree: the agreement of the hypothesis, below 1.
+    """
+    rates = np.minimum(TIMES * (1 - agree), (1 - agree) + ONE * agree)
+    won = (checked - agreed) * np.log(rates / (1 - agree)) + agreed * np.log((1 - rates) / agree)
+    return float(np.logaddexp.reduce(won) - np.log(len(won)))
+
+
+@dataclass
+class AgreementWatch:
+    """The checks of one process, and whether they, or those of another process, have refuted the promise.
+
+    Attributes:
+        agree: the promised agreement.
+        checked: rows so far, equal ones once.
+        agreed: those of them on which the models agree.
+        is_over: whether the small model is not to be asked any more.
+        refuted: why this process has found so; None if it has not.
+        is_told: whether the other processes can know that.
+        looked_at: when this process last looked for what others have found.
+    """
+
+    agree: float
+    checked: int = 0
+    agreed: int = 0
+    is_over: bool = False
+    refuted: Refuted | None = None
+    is_told: bool = False
+    looked_at: float = -np.inf
+    _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
+
+    def see(self, checked: int, agreed: int) -> None:
+        """Take note of checked rows."""
+        with self._lock:
+            self.checked += checked
+            self.agreed += agreed
+            if not self.is_over and log_e_value(self.checked, self.agreed, self.agree) >= -np.log(LEVEL):
+                self.is_over = True
+                self.refuted = Refuted(self.checked, self.agreed)
+
+    def stop(self) -> None:
+        """Ask the small model no more, because another process has refuted the promise."""
+        self.is_over = True

@@ -1,0 +1,145 @@
+"""A task with two models: a small one answers the rows that it is sure of, the others go on to the large one.
+
+Some of the answers are checked: the large model computes these rows as well, its values are taken, and whoever watches
+the agreement may stop the small model, from then on for all rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Protocol
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from transforms.contract import Annotation, Annotator, Asked
+
+Bools = NDArray[np.bool_]
+# Rows of a batch -> 16 bytes for each, equal for equal rows.
+Hashes = Callable[[pa.RecordBatch], NDArray[np.uint8]]
+
+
+class Comparing(Annotator, Protocol):
+    """A loaded task whose results can be compared with those of another model."""
+
+    def same(self, one: pa.Array, other: pa.Array) -> Bools:
+        """Whether two columns of the task decide alike in each row."""
+        ...
+
+
+class Watch(Protocol):
+    """Watches whether the models agree as often as they should."""
+
+    @property
+    def is_over(self) -> bool:
+        """Whether the small model is not to be asked any more."""
+        ...
+
+    def see(self, checked: int, agreed: int) -> None:
+        """Take note of checked answers, each of another row."""
+        ...
+
+
+@dataclass(frozen=True)
+class Checks:
+    """Which answers are checked: the same ones whenever the same rows are computed.
+
+    Attributes:
+        seed: of the choice.
+        share: how many of the answers, 0 to 1.
+        hashes: of the rows.
+    """
+
+    seed: str
+    share: float
+    hashes: Hashes
+
+    def chosen(self, batch: pa.RecordBatch) -> tuple[Bools, NDArray[np.uint64]]:
+        """Whether each row is checked if it is answered, and its hash."""
+        keys = np.ascontiguousarray(self.hashes(batch)[:, :8]).view(np.uint64).ravel()
+        # The finaliser of SplitMix64 (Steele et al. 2014, doi:10.1145/2714064.2660195), by which other seeds choose
+        # other rows.
+        mixed = keys ^ np.uint64(int.from_bytes(self.seed.encode()[:8].ljust(8), "big"))
+        for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):
+            mixed = (mixed ^ (mixed >> np.uint64(shift))) * np.uint64(factor)
+        mixed ^= mixed >> np.uint64(31)
+        return mixed < np.uint64(self.share * (2**64 - 1)), keys
+
+
+class Cascade:
+    """Rows in, values of the large model's type out.
+
+    Args:
+        small: the task with the small model; it must give confidences.
+        large: the task with the large one.
+        threshold: the least confidence of an answer.
+        checks: which answers are checked.
+        watch: told of every check.
+    """
+
+    def __init__(self, small: Annotator, large: Comparing, threshold: float, checks: Checks, watch: Watch):
+        self.small, self.large = small, large
+        self.threshold, self.checks, self.watch = threshold, checks, watch
+
+    def __call__(self, batch: pa.RecordBatch) -> Annotation:
+        """Annotate the rows of a batch."""
+        if self.watch.is_over:
+            every = self.large(batch)
+            return replace(every, asked=Asked(rows=_valid(every) + len(every.failures)))
+        first = self.small(batch)
+        assert first.confidence is not None
+        failed = np.zeros(len(batch), bool)
+        failed[[failure.row for failure in first.failures]] = True
+        with np.errstate(invalid="ignore"):
+            sure = first.confidence >= self.threshold
+        chosen, keys = self.checks.chosen(batch)
+        checked = sure & chosen
+        # A row without a value has nothing to annotate, unless the small model failed on it.
+        asks = np.flatnonzero((failed | first.values.is_valid().to_numpy(zero_copy_only=False)) & (~sure | checked))
+        second = self.large(batch.take(pa.array(asks)))
+        agreed = self._compare(first.values, second, asks, checked, keys)
+        at = np.arange(len(batch))
+        at[asks] = len(batch) + np.arange(len(asks))
+        return Annotation(
+            pa.concat_arrays([first.values, second.values]).take(pa.array(at)),
+            [replace(failure, row=int(asks[failure.row])) for failure in second.failures],
+            first.tokens + second.tokens,
+            first.padded_tokens + second.padded_tokens,
+            asked=Asked(int(sure.sum() + (~sure)[asks].sum()), int(sure.sum()), int(checked.sum()), agreed),
+        )
+
+    def _compare(
+        self, first: pa.Array, second: Annotation, asks: NDArray[np.int64], checked: Bools, keys: NDArray[np.uint64]
+    ) -> int:
+        """Tell the watch of the checked rows; returns on how many of them the models agree."""
+        places = np.flatnonzero(checked[asks])
+        if not len(places):
+            return 0
+        rows = asks[places]
+        same = agreement(self.large, first.take(pa.array(rows)), second, places)
+        # Equal rows are one observation.
+        _, distinct = np.unique(keys[rows], return_index=True)
+        self.watch.see(len(distinct), int(same[distinct].sum()))
+        return int(same.sum())
+
+
+def agreement(
+    large: Comparing, first: pa.Array, second: Annotation, places: NDArray[np.int64] | Sequence[int]
+) -> Bools:
+    """Whether two models agree on rows; not so where the large one failed.
+
+    Args:
+        large: compares.
+        first: what the small model gave for these rows.
+        second: what the large model gave for a batch.
+        places: where these rows are in that batch.
+    """
+    broken = {failure.row for failure in second.failures}
+    same = large.same(first, second.values.take(pa.array(places)))
+    return same & np.array([place not in broken for place in places], bool)
+
+
+def _valid(annotation: Annotation) -> int:
+    return len(annotation.values) - annotation.values.null_count
