@@ -12,7 +12,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 
 from jobs import runners
-from jobs.cascade import measure
 from jobs.execute import progress
 from jobs.execute.progress import Progress, Timeline
 from jobs.execute.stop import NEVER, StopToken
@@ -132,7 +131,11 @@ def holding(plan: Plan, stop: StopToken = NEVER) -> Iterator[Held]:
             plan = replace(plan, lease=leased.number)
             plan = planning.refresh(plan, sink)
             fit.download(plan)
-            plan = measure.check(plan, models, sink, stop)
+            if any(task.first is not None for task in plan.tasks):
+                # Imported here because it imports scipy's statistics, which take half a second.
+                from jobs.cascade import measure
+
+                plan = measure.check(plan, models, sink, stop)
             plan = agreement.check(plan, models, store)
             if not plan.spec.runner.is_here or plan.spec.runner.workers not in ("auto", 1):
                 # Worker processes load their own models.

@@ -17,12 +17,14 @@ from tests import tiny
 EASY = {"agree": 0.6, "confidence": 0.8}
 
 
-def like(model: Path, folder: Path, noise: float = 0.05, seed: int = 0) -> Path:
+def like(model: Path, folder: Path, noise: float = 0.02, seed: int = 0) -> Path:
     """A model that gives mostly the answers of another one: its weights with some noise."""
     shutil.copytree(model, folder)
     file = folder / "model.safetensors"
     torch.manual_seed(seed)
-    weights = {name: each + noise * each.std() * torch.randn_like(each) for name, each in load_file(file).items()}
+    weights = {
+        name: each + noise * each.std(correction=0) * torch.randn_like(each) for name, each in load_file(file).items()
+    }
     save_file(weights, file, {"format": "pt"})
     return folder
 

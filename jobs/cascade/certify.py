@@ -93,7 +93,8 @@ def sizes(rows: int, agree: float, error: float) -> tuple[int, int] | None:
 
 def rows_needed(agree: float, error: float) -> int:
     """Rows of the smallest job that `sizes` finds large enough."""
-    return math.ceil(least_rows(agree, error) / (1 - EXPLORED_SHARE) / MOST_SHARE) + 1
+    least = least_rows(agree, error)
+    return math.ceil(min(least / (1 - EXPLORED_SHARE), least + EXPLORED) / MOST_SHARE) + 1
 
 
 def order(explored: Rows, rows: int, agree: float, error: float) -> Floats:

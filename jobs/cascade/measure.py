@@ -23,6 +23,9 @@ LOG = logging.getLogger(__name__)
 
 # Answers to check in a run, and the least and the most of them as fractions: a run with few answers checks more.
 CHECKED, LEAST_CHECKED, MOST_CHECKED = 200, 0.01, 0.05
+# Measurements of a task, each of which redoes its rows. If the rows that the models disagree on are in a few files, the
+# promise may hold for all rows together and be refuted in the middle of each run.
+MEASUREMENTS = 3
 
 
 def check(plan: Plan, models: ModelPool, sink: FolderSink, stop: StopToken = NEVER) -> Plan:
@@ -70,7 +73,7 @@ def _can_say_more(plan: Plan, task: TaskPlan, measured: Measured) -> bool:
         return False
     asked = _asked(task)
     sizes = certify.sizes(plan.rows_expected, asked.agree, 1 - asked.confidence)
-    return sizes is not None and sum(sizes) >= 2 * measured.rows
+    return sizes is not None and sum(sizes) >= 2 * measured.possible
 
 
 def _measured(
@@ -83,9 +86,15 @@ def _measured(
     if plan.rows_todo is not None and certify.sizes(plan.rows_todo, asked.agree, error) is None:
         return _too_few(plan.rows_todo, asked)
     before = kept.last(sink.store, first.key)
-    number = 0 if before is None else before.number + 1
+    # A threshold that was kept and is measured all the same has been refuted.
+    number = 0 if before is None else before.number + (before.threshold is not None)
     seed = fingerprint.digest([first.key, number, [shard.id for shard in plan.shards_todo]])
     most = sum(certify.sizes(plan.rows_todo or 10**15, asked.agree, error) or ())
+    if number >= MEASUREMENTS:
+        why = f"not used, because rows of runs have refuted {number} measured thresholds; give another model"
+        measured = Measured(None, seed, number=number, why=why, possible=most)
+        kept.keep(sink.store, first.key, measured)
+        return measured
     if most not in drawn:
         drawn[most] = draw(plan, most, int(seed, 16), stop)
     sample = drawn[most]
@@ -115,6 +124,7 @@ def _measured(
                 certified.agreed,
                 number,
             )
+    measured = replace(measured, possible=sum(sizes))
     kept.keep(sink.store, first.key, measured)
     return measured
 

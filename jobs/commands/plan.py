@@ -74,6 +74,9 @@ def plan_command(arguments: argparse.Namespace) -> None:
     if reasons:
         print(f"\n{why.table(reasons)}")
     if found is not None:
+        from jobs.estimate.text import WITHOUT_FIRST
         from jobs.estimate.text import text as estimate_text
 
         print(f"\n{estimate_text(found)}")
+        if any(task.first is not None and task.first.measured is None for task in planned.tasks):
+            print(WITHOUT_FIRST)

@@ -6,6 +6,9 @@ from jobs.estimate.estimate import Estimate, Scale
 from jobs.report.shown import count, duration, size
 
 NOTE = "Each worker is taken to be a machine like this one."
+WITHOUT_FIRST = (
+    "The smaller model of tasks[].first is not measured yet: the estimate is for rows that model computes alone."
+)
 
 
 def text(found: Estimate) -> str:

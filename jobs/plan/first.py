@@ -21,8 +21,9 @@ class Measured:
         rows: rows of the sample, which both models computed.
         answered: those of them that it would answer.
         agreed: those of the answered ones on which both models agree.
-        number: how many measurements there were before it for the same task.
+        number: how many thresholds of the same task were refuted before.
         why: the reason why there is no threshold, as a sentence; empty if there is one.
+        possible: rows that the sample could have had in that run.
     """
 
     threshold: float | None
@@ -33,6 +34,7 @@ class Measured:
     agreed: int = 0
     number: int = 0
     why: str = ""
+    possible: int = 0
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON."""

@@ -6,6 +6,7 @@ from collections import Counter
 
 from jobs.plan import Plan, TaskPlan
 from jobs.plan.hub_requests import expected
+from jobs.report import first
 from jobs.report.shown import adapters, count
 
 
@@ -61,6 +62,8 @@ def task_text(task: TaskPlan) -> str:
     if task.model is not None:
         chosen = task.spec.dtype == "auto" != task.dtype
         parts.append(f"precision {task.dtype}" + (" (chosen for this machine)" if chosen else ""))
+    if task.first is not None:
+        parts.append(first.planned(task.to_json()))
     return ", ".join(parts)
 
 

@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Literal
 
 from jobs.parts.timeline import Numbers
+from jobs.report.first import FirstNumbers
 from jobs.store.names import STAGED_REJECTED
 from jobs.store.requests import Counted
 from transforms.errors import SinkError, TooManyRejects
@@ -62,6 +63,7 @@ class Report:
         parts: of a run that was divided: their number, workers, lost and refused ones, and shards by worker.
         split: how this machine was divided between processes, and why; empty if it executed no shard.
         batches: how large the batches of each task were, and why; empty if it executed no shard with a model.
+        first: column of a task with a smaller model -> what that did.
     """
 
     rows_in: int
@@ -91,6 +93,7 @@ class Report:
     parts: Numbers | None = None
     split: str = ""
     batches: str = ""
+    first: Mapping[str, FirstNumbers] = field(default_factory=dict)
 
     def as_dict(self) -> dict[str, Any]:
         """Plain JSON."""

@@ -19,6 +19,7 @@ from jobs.hub import session
 from jobs.parts import timeline as timelines
 from jobs.plan.again import given_up
 from jobs.report import FINISHED, HELD, STOPPED, Report, Status, details, history
+from jobs.report import first as of_first
 from jobs.report.observer import look
 from jobs.store import requests
 from transforms.errors import HeldBack, NightscribeError, Stopped
@@ -134,6 +135,7 @@ def record(
         parts=None if divided is None else divided.numbers(),
         split=splits[-1] if splits else "",
         batches="; ".join(batches),
+        first=of_first.numbers(plan, own, store),
     )
     kept = details(plan, report, look(plan, own, store), _joined(timeline, attempts, earlier))
     kept |= {"attempts_made": [asdict(attempt) for attempt in attempts]}

@@ -17,6 +17,7 @@ from jobs.parts.timeline import Numbers
 from jobs.plan import Plan
 from jobs.plan.text import lines
 from jobs.report import FINISHED, HELD, STOPPED, accuracy, drift, picture
+from jobs.report import first as of_first
 from jobs.report import parts as of_parts
 from jobs.report.findings import Findings
 from jobs.report.history import FOLDER, Kept
@@ -79,6 +80,9 @@ def summary(kept: Kept) -> list[tuple[str, str]]:
     if attempts := _more_attempts(numbers):
         rows.append(("attempts", attempts))
     rows += [task_line(task) for task in numbers["tasks"]]
+    by_into = {task["spec"]["into"]: task for task in numbers["tasks"]}
+    # Reports of earlier versions do not have the key.
+    rows += [(f"first for {into}", of_first.done(by_into[into], it)) for into, it in numbers.get("first", {}).items()]
     rows += [("run", kept.run_id), ("finished", finished(numbers)), ("output", numbers["output"])]
     return [*rows, *_published(numbers)]
 
@@ -116,6 +120,8 @@ def task_line(task: Mapping[str, Any]) -> tuple[str, str]:
         words.append(f"precision {task['dtype']}")
     if task.get("agreement") is not None:
         words.append(f"the same as float32 for {task['agreement']:.2%} of a sample")
+    if task.get("first"):
+        words.append(of_first.planned(task))
     return f"{spec['task']} into {spec['into']}", ", ".join(words) or "no model"
 
 

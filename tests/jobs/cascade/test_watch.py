@@ -1,0 +1,47 @@
+"""The watch over checked answers stops a model that breaks its promise, and leaves one alone that keeps it."""
+
+import numpy as np
+import pytest
+
+from jobs.cascade.watch import LEVEL, AgreementWatch, log_e_value
+
+
+def rows_until_stopped(rng, agrees, agree=0.99, most=20_000):
+    watch = AgreementWatch(agree)
+    for row in range(0, most, 10):
+        watch.see(10, int((rng.random(10) < agrees).sum()))
+        if watch.is_over:
+            return row + 10
+    return None
+
+
+def test_a_model_that_agrees_just_as_often_as_promised_is_stopped_in_at_most_one_of_a_hundred_runs():
+    rng = np.random.default_rng(7)
+    stopped = sum(rows_until_stopped(rng, 0.99, most=5_000) is not None for _ in range(400))
+    # 400 runs at exactly 0.01 have more than 11 in fewer than one of a thousand cases.
+    assert stopped <= 11
+
+
+@pytest.mark.parametrize(("agrees", "rows"), [(0.5, 20), (0.9, 200), (0.97, 2_000)])
+def test_a_model_that_agrees_less_often_is_stopped_the_sooner_the_less_it_agrees(agrees, rows):
+    rng = np.random.default_rng(3)
+    assert np.median([rows_until_stopped(rng, agrees) or np.inf for _ in range(30)]) <= rows
+
+
+@pytest.mark.parametrize("agree", [0.5, 0.9, 0.99, 0.9999])
+def test_the_expected_evidence_against_the_promise_is_at_most_one_if_it_is_kept(agree):
+    both = np.exp([log_e_value(1, 1, agree), log_e_value(1, 0, agree)])
+    assert both @ [agree, 1 - agree] == pytest.approx(1.0)
+    better = (1 + agree) / 2
+    assert both @ [better, 1 - better] < 1.0
+
+
+def test_a_stopped_watch_knows_what_it_has_seen():
+    watch = AgreementWatch(0.9)
+    watch.see(50, 49)
+    assert not watch.is_over
+    watch.see(50, 0)
+    assert (watch.is_over, watch.refuted.checked, watch.refuted.agreed) == (True, 100, 49)
+    watch.see(50, 50)
+    assert watch.refuted.checked == 100
+    assert LEVEL == 0.01
