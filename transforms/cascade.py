@@ -65,7 +65,8 @@ class Checks:
         for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):
             mixed = (mixed ^ (mixed >> np.uint64(shift))) * np.uint64(factor)
         mixed ^= mixed >> np.uint64(31)
-        return mixed < np.uint64(self.share * (2**64 - 1)), keys
+        # 53 bits as a number from 0 to 1.
+        return (mixed >> np.uint64(11)) * 2.0**-53 < self.share, keys
 
 
 class Cascade:

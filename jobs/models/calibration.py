@@ -85,7 +85,8 @@ def settle(plan: Plan, todo: Sequence[Shard], models: ModelPool, stop: StopToken
         Stopped: the run was asked to stop.
     """
     try:
-        chosen = [_of_task(plan, task, todo, models, stop) for task in plan.tasks]
+        # Of a task with a smaller model its own model, which takes most of the time.
+        chosen = [_of_task(plan, task.large, todo, models, stop) for task in plan.tasks]
     except Stopped:
         raise
     except Exception as error:
@@ -120,7 +121,7 @@ def default(task: TaskPlan) -> int:
 
 
 def _kept(plan: Plan) -> list[tuple[Kept, str] | None]:
-    return [(kept, "kept") if (kept := _read(task)) else None for task in plan.tasks]
+    return [(kept, "kept") if (kept := _read(task.large)) else None for task in plan.tasks]
 
 
 def _with(plan: Plan, chosen: Sequence[tuple[Kept, str] | None]) -> tuple[Plan, list[str]]:

@@ -52,7 +52,7 @@ def numbers(plan: Plan, entries: Iterable[Entry], store: Store) -> dict[str, Fir
             continue
         into, measured = task.spec.into, task.first.measured
         total = sum((each.asked[into] for each in done if into in each.asked), Asked())
-        refuted = bool(measured and measured.seed) and kept.refuted(store, measured.seed) is not None
+        refuted = measured is not None and bool(measured.seed) and kept.refuted(store, measured.seed) is not None
         found[into] = FirstNumbers(total.rows, total.answered, total.checked, total.agreed, refuted)
     return found
 
