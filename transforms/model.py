@@ -90,6 +90,28 @@ class Model:
         return nullcontext() if self.adapters is None else self.adapters.selection.rows(adapters)
 
 
+@dataclass(frozen=True)
+class Unprepared:
+    """A model as it was read, before an engine changes its network.
+
+    Attributes:
+        model: on its device; `compute` is the network itself.
+        head: name of the auto class that loaded it.
+        dtype: float32, bfloat16, float16 or int8: what it is to compute in.
+        mapped: whether its weights are maps of their file.
+    """
+
+    model: Model
+    head: str
+    dtype: str
+    mapped: bool
+
+    @property
+    def network_dtype(self) -> torch.dtype:
+        """The dtype of the network: float32 for int8, whose linear layers are replaced."""
+        return DTYPES["float32" if self.dtype == "int8" else self.dtype]
+
+
 def load(ref: ModelRef, architecture: str | type) -> Model:
     """Load tokenizer and weights, apply the adapter, move them to the device.
 
@@ -103,6 +125,38 @@ def load(ref: ModelRef, architecture: str | type) -> Model:
     Raises:
         ModelError: the folder lacks weights that the task needs (a head that was never trained).
     """
+    found = read(ref, architecture)
+    model, network, head, name = found.model, found.model.network, found.head, found.dtype
+    spread = devices.is_spread(network)
+    exact = None
+    if head not in WRITERS and name != "float32" and not spread and network.num_parameters() <= EXACT_TRIAL:
+        with in_float32(network, mapped=found.mapped):
+            exact = padding.settle(model, forward, head, "float32").padding
+    if not spread:
+        cast(network, found.network_dtype)
+    # Int8 would hide a small effect of one row on another.
+    model = tried(model, head, "float32") if name == "int8" else model
+    selection = None if model.adapters is None else model.adapters.selection
+    compute = engines.prepare(network, ref.engine, name, head, model.inputs, selection, ref.ranges)
+    return settled(replace(model, compute=compute), head, name, exact)
+
+
+def settled(model: Model, head: str, name: str, rule: Rule | None = None) -> Model:
+    """A model as its engine runs it, with what trials find out about its batches.
+
+    Args:
+        model: its `compute` as the engine runs it.
+        head: name of the auto class that loaded it.
+        name: float32, bfloat16, float16 or int8.
+        rule: how the same network may be padded in float32, if known.
+    """
+    if head not in WRITERS:
+        model = padding.settle(model, forward, head, name, rule)
+    return tried(model, head, name)
+
+
+def read(ref: ModelRef, architecture: str | type) -> Unprepared:
+    """Load a model as `load` does, and leave its network as transformers made it, in the dtype it was loaded in."""
     device = choose_device(ref.device)
     name = choose_dtype(ref.dtype, ref.device)
     dtype = DTYPES["float32" if name == "int8" else name]
@@ -143,29 +197,15 @@ def load(ref: ModelRef, architecture: str | type) -> Model:
     model = Model(tokenizer, network, network.config, device, window, budget, names, network, adapters=by_row)
     if head in WRITERS:
         if not spread:
+            # With the virtual tokens, which `soft_prompt.of` reads.
             cast(network, dtype)
         model = replace(model, network=virtual_tokens.base_of(network), soft_prompt=soft_prompt.of(network))
-        return _tried(_prepared(model, ref, name, head), head, name)
-    model = replace(model, filler=filler.choose(network, tokenizer, head == "AutoModelForSequenceClassification"))
-    exact = None
-    if name != "float32" and not spread and network.num_parameters() <= EXACT_TRIAL:
-        with in_float32(network, mapped=first == getattr(config, "dtype", None)):
-            exact = padding.settle(model, forward, head, "float32").padding
-    if not spread:
-        cast(network, dtype)
-    return _tried(padding.settle(_prepared(model, ref, name, head), forward, head, name, exact), head, name)
+    else:
+        model = replace(model, filler=filler.choose(network, tokenizer, head == "AutoModelForSequenceClassification"))
+    return Unprepared(model, head, name, mapped=first == getattr(config, "dtype", None))
 
 
-def _prepared(model: Model, ref: ModelRef, name: str, head: str) -> Model:
-    """The model with its network as its engine runs it."""
-    # Int8 would hide a small effect of one row on another.
-    model = _tried(model, head, "float32") if name == "int8" else model
-    selection = None if model.adapters is None else model.adapters.selection
-    compute = engines.prepare(model.network, ref.engine, name, head, model.inputs, selection)
-    return replace(model, compute=compute)
-
-
-def _tried(model: Model, head: str, precision: str) -> Model:
+def tried(model: Model, head: str, precision: str) -> Model:
     """The model with `adapters.mixes` as a trial finds it."""
     adapters = model.adapters
     if adapters is None or not adapters.mixes:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -26,6 +27,7 @@ class ModelRef:
         engine: torch or onnx.
         trusted: whether code that the folder brings along may be run.
         device_map: auto, balanced or sequential, to spread the layers over all devices; None for one device.
+        ranges: for int8 the ranges of the inputs of its linear layers; None to find them for each batch.
     """
 
     path: str
@@ -36,6 +38,7 @@ class ModelRef:
     trusted: bool = False
     adapters: tuple[str | None, ...] = ()
     device_map: str | None = None
+    ranges: Mapping[str, tuple[float, float]] | None = None
 
 
 def read_config(ref: ModelRef) -> PretrainedConfig:

@@ -61,8 +61,7 @@ def calibrate(plan: Plan, sink: FolderSink, ledger: Mapping[str, Entry]) -> Rate
     rows = pool.read(plan)
     per_guess, of_shard = _counted(plan, rows)
     begun, models = time.perf_counter(), ModelPool()
-    if agreement.is_due(plan, sink.store):
-        agreement.measure(plan, models)
+    plan = agreement.known(plan, models, sink.store)
     checked_s = time.perf_counter() - begun
     measured = _Measured(plan, rows, models)
     usual = _usual([_size(shard, per_guess, of_shard) for shard in plan.shards_todo])

@@ -1,36 +1,57 @@
-"""Whether int8 is good enough for a job: compared with float32 on its own rows, before anything is enriched."""
+"""Whether int8 is good enough for a job: compared with float32 on its own rows, before anything is enriched.
+
+The same rows give the ranges of the activations (`transforms.rounding`). What is found is kept in the sink and put in
+the plan, so that every worker and every later night computes with the same ranges.
+"""
 
 from __future__ import annotations
 
-import json
 import logging
+from collections.abc import Mapping
 from dataclasses import replace
+from typing import Annotated
 
 import pyarrow as pa
-from pydantic import TypeAdapter
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
 from jobs.execute.sample import first_rows
-from jobs.models import pool
+from jobs.models import looks
+from jobs.models.looks import Looks
 from jobs.models.pool import ModelPool
 from jobs.plan import Plan, TaskPlan
 from jobs.store import Store, names
-from transforms.agreement import agreement
 from transforms.errors import ModelError
 
 LOG = logging.getLogger(__name__)
 
-# 64 rows are compared, 128 if the result is near the limit. 64 rows that all agree say as much as 126 of 128: with 95 %
-# confidence the agreement is above 0.95; 128 rows tell 0.98 from 0.94.
-FIRST_ROWS = 64
-SAMPLE_ROWS = 128
+Finite = Annotated[float, Field(allow_inf_nan=False)]
 
-_KEPT = TypeAdapter(dict[str, float])
+
+class Found(BaseModel):
+    """What a comparison of int8 with float32 found for a task.
+
+    Attributes:
+        agreement: mean agreement of the rows, from 0 to 1.
+        rows: how many were compared; None in sinks of earlier versions.
+        ranges: ranges of the inputs of the linear layers; None to find them for each batch.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    agreement: Finite
+    rows: int | None = None
+    ranges: dict[str, tuple[Finite, Finite]] | None = None
+
+
+# Earlier versions kept only the agreement, of ranges per batch.
+_KEPT = TypeAdapter(dict[str, Found | Finite])
+_FOUND = TypeAdapter(dict[str, Found])
 
 
 def check(plan: Plan, models: ModelPool, store: Store) -> Plan:
-    """The plan with the agreement of each task in `dtype: int8`.
+    """The plan with the agreement and the ranges of each task in `dtype: int8`.
 
-    It is measured once per fingerprint and kept in the sink, because it can change only if the fingerprint changes.
+    They are measured once per fingerprint and kept in the sink: every later night computes as the first one did.
 
     Args:
         plan: the run.
@@ -40,80 +61,109 @@ def check(plan: Plan, models: ModelPool, store: Store) -> Plan:
     Raises:
         ModelError: one of them agrees with float32 on less than its `min_agreement`.
     """
-    if not plan.todo or all(task.dtype != "int8" for task in plan.tasks):
+    if not _rounded(plan):
         return plan
     kept = _file(plan)
-    found = measure(plan, models) if is_due(plan, store) else _kept(kept, store)
+    found = _kept(kept, store)
+    if is_due(plan, store):
+        found = measure(plan, models)
+        store.put(kept, _FOUND.dump_json(found))
     for i, task in enumerate(plan.tasks):
         if task.spec.into in found:
             _accept(task, i, found[task.spec.into])
-    store.put(kept, json.dumps(found).encode())
-    return replace(plan, tasks=tuple(replace(t, agreement=found.get(t.spec.into)) for t in plan.tasks))
+    return _with(plan, found)
+
+
+def known(plan: Plan, models: ModelPool, store: Store) -> Plan:
+    """The plan as `check` gives it, but nothing is kept in the sink and nothing refused."""
+    return _with(plan, measure(plan, models) if is_due(plan, store) else _kept(_file(plan), store))
 
 
 def is_due(plan: Plan, store: Store) -> bool:
     """Whether a task in int8 has not been measured yet."""
-    rounded = [task.spec.into for task in plan.tasks if task.dtype == "int8"] if plan.todo else []
+    rounded = [task.spec.into for task in _rounded(plan)]
     return bool(rounded) and not set(rounded) <= _kept(_file(plan), store).keys()
+
+
+def measure(plan: Plan, models: ModelPool) -> dict[str, Found]:
+    """What is found for each task in int8, by its column; arguments as of `check`."""
+    found: dict[str, Found] = {}
+    sample = first_rows(plan, looks.MOST_ROWS)
+    for task in _rounded(plan):
+        # Of a task with a smaller model its own model alone.
+        compared = looks.compare(task.large, _Sample(_with(plan, found), models, sample, task))
+        found[task.spec.into] = Found(
+            agreement=round(compared.agreement, 4), rows=compared.rows, ranges=compared.ranges
+        )
+        models.keep(_applied(task.large, found[task.spec.into]), compared.annotator)
+    return found
+
+
+class _Sample(Looks):
+    """The rows that a task is compared on, with the columns of the tasks that it reads.
+
+    Args:
+        plan: the run, with what was found for earlier tasks.
+        models: loads the earlier tasks.
+        rows: the first rows of the source.
+        task: the task.
+    """
+
+    def __init__(self, plan: Plan, models: ModelPool, rows: pa.RecordBatch, task: TaskPlan):
+        self.models, self.rows = models, rows
+        self.before = [other for other in plan.tasks if _reads(task, other, plan)]
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def between(self, start: int, stop: int) -> pa.RecordBatch:
+        """Some of the rows; what they read is computed now."""
+        batch = self.rows.slice(start, stop - start)
+        for task in self.before:
+            batch = batch.append_column(task.spec.into, self.models.annotator(task)(batch).values)
+        return batch
+
+
+def _rounded(plan: Plan) -> list[TaskPlan]:
+    return [task for task in plan.tasks if task.dtype == "int8"] if plan.todo else []
 
 
 def _file(plan: Plan) -> str:
     return f"{names.AGREEMENT}/{plan.fingerprint.digest}.json"
 
 
-def _kept(name: str, store: Store) -> dict[str, float]:
-    """The agreements measured before; empty if there are none, or if their file is damaged."""
+def _kept(name: str, store: Store) -> dict[str, Found]:
+    """What was found before; empty if there is nothing, or if its file is damaged."""
     try:
-        return _KEPT.validate_json(store.get(name))
+        kept = _KEPT.validate_json(store.get(name))
     except (FileNotFoundError, ValueError):
         return {}
+    return {into: Found(agreement=found) if isinstance(found, float) else found for into, found in kept.items()}
 
 
-def measure(plan: Plan, models: ModelPool) -> dict[str, float]:
-    """The agreement of each task in int8, by its column; arguments as of `check`."""
-    sample = first_rows(plan, SAMPLE_ROWS)
-    rounded = {task.spec.into: task for task in plan.tasks if task.dtype == "int8"}
-    pairs: dict[str, list[tuple[pa.Array, pa.Array]]] = {into: [] for into in rounded}
-    found: dict[str, float] = {}
-    for batch in (sample.slice(0, FIRST_ROWS), sample.slice(FIRST_ROWS)):
-        if found and (not len(batch) or all(_is_clear(found[into], task) for into, task in rounded.items())):
-            break
-        for task in plan.tasks:
-            into = task.spec.into
-            if into not in rounded and not _is_read(task, plan):
-                continue
-            # The float32 models are not kept, so that at most two models are in memory at a time.
-            # Of a task with a smaller model its own model alone.
-            exact = pool.load(replace(task.large, dtype="float32")) if into in rounded else None
-            values = None if exact is None else exact(batch).values
-            own = models.annotator(task if values is None else task.large)(batch).values
-            if values is not None:
-                pairs[into].append((values, own))
-            batch = batch.append_column(into, own if values is None else values)
-        found = {into: _agreed(both) for into, both in pairs.items()}
-    return found
+def _with(plan: Plan, found: Mapping[str, Found]) -> Plan:
+    return replace(plan, tasks=tuple(_applied(task, found.get(task.spec.into)) for task in plan.tasks))
 
 
-def _agreed(looks: list[tuple[pa.Array, pa.Array]]) -> float:
-    exact, rounded = (pa.concat_arrays(columns) for columns in zip(*looks, strict=True))
-    return round(agreement(exact, rounded), 4)
+def _applied(task: TaskPlan, found: Found | None) -> TaskPlan:
+    if found is None:
+        return replace(task, agreement=None, ranges=None)
+    return replace(task, agreement=found.agreement, ranges=found.ranges)
 
 
-def _is_clear(agreed: float, task: TaskPlan) -> bool:
-    """Whether an agreement is nearer to 1 than to the required minimum."""
-    return agreed >= (1 + task.spec.min_agreement) / 2
-
-
-def _accept(task: TaskPlan, i: int, agreed: float) -> None:
-    LOG.info("tasks.%d: int8 agrees with float32 on %.4f of a sample", i, agreed)
-    if agreed < task.spec.min_agreement:
+def _accept(task: TaskPlan, i: int, found: Found) -> None:
+    how = "a range per batch" if found.ranges is None else "fixed ranges"
+    LOG.info("tasks.%d: int8 with %s agrees with float32 on %.4f of a sample", i, how, found.agreement)
+    if found.agreement < task.spec.min_agreement:
         raise ModelError(
-            f"tasks.{i}.dtype is int8, which agrees with float32 on {agreed:.4f} of a sample of the rows; "
+            f"tasks.{i}.dtype is int8, which agrees with float32 on {found.agreement:.4f} of a sample of the rows; "
             f"tasks.{i}.min_agreement is {task.spec.min_agreement:g}; use dtype: auto, or lower min_agreement"
         )
 
 
-def _is_read(task: TaskPlan, plan: Plan) -> bool:
-    """Whether a task in int8 reads this task's column, directly or through other tasks."""
-    readers = [other for other in plan.tasks if task.spec.into in (column.split(".")[0] for column in other.spec.reads)]
-    return any(reader.dtype == "int8" or _is_read(reader, plan) for reader in readers)
+def _reads(task: TaskPlan, other: TaskPlan, plan: Plan) -> bool:
+    """Whether a task reads the column of another one, directly or through others."""
+    read = {column.split(".")[0] for column in task.spec.reads}
+    return other.spec.into in read or any(
+        each.spec.into in read and each.spec.into != task.spec.into and _reads(each, other, plan) for each in plan.tasks
+    )

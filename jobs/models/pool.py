@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import threading
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
@@ -15,6 +15,10 @@ from jobs.reuse import digest
 from transforms import registry
 from transforms.contract import Annotation, Annotator
 from transforms.options import with_fields
+
+if TYPE_CHECKING:
+    from transforms.model import Model
+    from transforms.rounding import Rounding
 
 
 class ModelPool:
@@ -65,6 +69,11 @@ class ModelPool:
         cascade = Cascade(small, comparing(large), task.first.threshold, checks, self.watch(task))
         return Narrowed(cascade, columns)
 
+    def keep(self, task: TaskPlan, annotator: Annotator) -> None:
+        """Take over a task that has been loaded."""
+        with self.lock:
+            self.loaded[_key(task)] = annotator
+
     def clear(self) -> None:
         """Release every model."""
         self.loaded.clear()
@@ -78,31 +87,54 @@ def load(task: TaskPlan) -> Annotator:
     """
     module = registry.get(task.spec.task)
     if module.ARCHITECTURE is None:
-        annotator = module.load(task.spec.options, None, task.max_tokens)
-    else:
-        # Imported here because it imports torch and transformers, which takes seconds.
-        from transforms import lean
+        return _narrowed(module.load(task.spec.options, None, task.max_tokens), task)
+    # Imported here because it imports torch and transformers, which takes seconds.
+    from transforms import lean
 
-        lean.load()
-        from transforms import device
-        from transforms import model as models
-        from transforms.checkpoint.loading import explaining
+    lean.load()
+    from transforms import device
+    from transforms import model as models
+    from transforms.checkpoint.loading import explaining
 
-        device.check(task.device)
-        with explaining(reference := task.reference(), task.spec.task):
-            model = models.load(reference, module.ARCHITECTURE)
-            if task.spec.adapter_column is None:
-                annotator = module.load(task.spec.options, model, task.max_tokens)
-            else:
-                from transforms.by_row.annotator import RowAnnotator
+    device.check(task.device)
+    with explaining(reference := task.reference(), task.spec.task):
+        return on(task, models.load(reference, module.ARCHITECTURE))
 
-                options, most, column = task.spec.options, task.max_tokens, task.spec.adapter_column
-                annotator = RowAnnotator(module, options, model, most, column, task.numbers)
+
+def rounding(task: TaskPlan) -> Rounding:
+    """The model of a task in int8, to be compared with float32.
+
+    Raises:
+        ModelError: as `load`.
+    """
+    # Imported here, as in `load`.
+    from transforms import lean
+
+    lean.load()
+    from transforms import device
+    from transforms.checkpoint.loading import explaining
+    from transforms.rounding import Rounding
+
+    device.check(task.device)
+    with explaining(reference := task.reference(), task.spec.task):
+        return Rounding(reference, registry.get(task.spec.task).ARCHITECTURE or "")
+
+
+def on(task: TaskPlan, model: Model) -> Annotator:
+    """A task on its model, loaded before."""
+    module = registry.get(task.spec.task)
+    if task.spec.adapter_column is None:
+        return _narrowed(module.load(task.spec.options, model, task.max_tokens), task)
+    from transforms.by_row.annotator import RowAnnotator
+
+    options, most, column = task.spec.options, task.max_tokens, task.spec.adapter_column
+    return _narrowed(RowAnnotator(module, options, model, most, column, task.numbers), task)
+
+
+def _narrowed(annotator: Annotator, task: TaskPlan) -> Annotator:
     columns = list(dict.fromkeys(task.spec.reads))
-    if not columns:
-        return annotator
     # Only these: rows take over results of rows that are equal in them, so a task must not depend on another column.
-    return Narrowed(annotator, columns)
+    return Narrowed(annotator, columns) if columns else annotator
 
 
 @dataclass(frozen=True)

@@ -49,6 +49,8 @@ class TaskPlan:
         budget: token positions of a batch that are fastest on the machine that executes the shards; None for the
             default. `max_tokens` of the job is used before it.
         first: the smaller model that answers the rows on which it agrees with this one, or None.
+        ranges: for int8 the ranges of the inputs of its linear layers, by layer, which every machine uses; None to find
+            them for each batch.
     """
 
     spec: TaskSpec
@@ -62,6 +64,7 @@ class TaskPlan:
     adapters: Mapping[str, Pin | None] = field(default_factory=dict)
     budget: int | None = None
     first: FirstPlan | None = None
+    ranges: Mapping[str, tuple[float, float]] | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON."""
@@ -75,6 +78,7 @@ class TaskPlan:
             "agreement": self.agreement,
             "was_loaded": self.was_loaded,
             "budget": self.budget,
+            "ranges": None if self.ranges is None else {name: list(ends) for name, ends in self.ranges.items()},
             "adapters": {name: pin and pin.to_json() for name, pin in self.adapters.items()},
             "first": self.first and self.first.to_json(),
         }
@@ -87,7 +91,9 @@ class TaskPlan:
         keys = ("dtype", "engine", "device", "agreement", "was_loaded", "budget")
         adapters = {name: Pin(**pin) if pin else None for name, pin in data.get("adapters", {}).items()}
         first = FirstPlan.from_json(data["first"]) if data["first"] else None
-        return cls(spec, model, adapter, adapters=adapters, first=first, **{key: data[key] for key in keys})
+        ranges = None if data["ranges"] is None else {name: (low, high) for name, (low, high) in data["ranges"].items()}
+        more = {key: data[key] for key in keys}
+        return cls(spec, model, adapter, adapters=adapters, first=first, ranges=ranges, **more)
 
     @property
     def max_tokens(self) -> int | None:
@@ -170,7 +176,9 @@ class TaskPlan:
                 found[number] = None if pin is None else pin.folder(weights)
         model = self.model.folder(weights)
         rows, spread = tuple(found.values()), self.spec.device_map
-        return ModelRef(model, adapter, self.dtype, self.device, self.engine, self.model.code, rows, spread)
+        return ModelRef(
+            model, adapter, self.dtype, self.device, self.engine, self.model.code, rows, spread, self.ranges
+        )
 
     @property
     def _first_identity(self) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from transforms.errors import SinkError, TooManyRejects
 
 if TYPE_CHECKING:
     # The writer of part files imports `jobs.report.findings`, so this package must not import the writer.
-    from jobs.plan import Plan
+    from jobs.plan import Plan, TaskPlan
     from jobs.report.findings import Findings
     from jobs.sink.entry import Entry
 
@@ -161,11 +161,17 @@ def details(
         "finished": datetime.now(UTC).isoformat(timespec="seconds"),
         "fingerprint": plan.fingerprint.digest,
         "review": plan.spec.review.path if plan.spec.review else None,
-        "tasks": [task.to_json() for task in plan.tasks],
+        "tasks": [_task(task) for task in plan.tasks],
         "versions": versions,
         "findings": findings.to_json(),
         "timeline": list(timeline),
     }
+
+
+def _task(task: TaskPlan) -> dict[str, Any]:
+    """A task as in the plan, without the ranges themselves: a few kilobytes for each model."""
+    numbers = task.to_json()
+    return numbers | {"fixed_ranges": numbers.pop("ranges") is not None}
 
 
 def _matches(entry: Entry | None, shard: str, plan: Plan) -> bool:

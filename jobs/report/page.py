@@ -122,6 +122,8 @@ def task_line(task: Mapping[str, Any]) -> tuple[str, str]:
         words.append(f"the same as float32 for {task['agreement']:.2%} of a sample")
     if task.get("first"):
         words.append(of_first.planned(task))
+    if task.get("fixed_ranges"):
+        words.append("activations in fixed ranges")
     return f"{spec['task']} into {spec['into']}", ", ".join(words) or "no model"
 
 

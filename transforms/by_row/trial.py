@@ -13,8 +13,8 @@ from transforms.state import kept
 
 LOG = logging.getLogger(__name__)
 
-# Largest difference, relative to the largest output. In int8 a row changes a little with the other rows of its batch,
-# also with one adapter: there only a failure counts, and the trial in float32 before it.
+# Largest difference, relative to the largest output. In int8 without fixed ranges a row changes a little with the other
+# rows of its batch, also with one adapter: there only a failure counts, and the trial in float32 before it.
 TOLERANCES = {"float32": 1e-4, "bfloat16": 3e-2, "float16": 3e-2, "int8": float("inf")}
 
 

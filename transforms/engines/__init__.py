@@ -23,10 +23,14 @@ if TYPE_CHECKING:
     import torch
 
     from transforms.by_row.selection import Selection
+    from transforms.engines.ranges import Ranges
 
 LOG = logging.getLogger(__name__)
 
 ENGINES = ("auto", "torch", "onnx")
+
+# The auto class of networks whose head may read only the first token.
+FIRST_TOKEN = "AutoModelForSequenceClassification"
 
 NO_ROWS = "engine onnx computes all rows with one adapter; use engine: auto for adapters by row (adapter_column)"
 
@@ -56,7 +60,13 @@ def choose(engine: str, dtype: str, device: torch.device) -> str:
 
 
 def prepare(
-    network: Any, engine: str, dtype: str, head: str, names: frozenset[str], selection: Selection | None = None
+    network: Any,
+    engine: str,
+    dtype: str,
+    head: str,
+    names: frozenset[str],
+    selection: Selection | None = None,
+    ranges: Ranges | None = None,
 ) -> Callable[..., Any]:
     """Optimise a network for its device, in place.
 
@@ -67,6 +77,7 @@ def prepare(
         head: name of the auto class that loaded it.
         names: names of the inputs of its forward.
         selection: the adapters of the network, if each row has its own.
+        ranges: for int8, of the inputs of its linear layers.
 
     Raises:
         ModelError: the engine cannot compute rows with adapters of their own.
@@ -79,22 +90,31 @@ def prepare(
 
     if device.is_spread(network):
         # Each layer has hooks that bring its weights and inputs to its device; another layer would have none.
-        return _as_is(network)
-    fused = encoder.fuse(network, first_token=head == "AutoModelForSequenceClassification")
+        return as_is(network)
+    fused = encoder.fuse(network, first_token=head == FIRST_TOKEN)
     if engine == "onnx" and selection is not None:
         raise ModelError(NO_ROWS)
     if engine == "onnx":
         return onnx.export(network, names)
     if dtype == "int8":
-        int8.quantise(network)
+        int8.quantise(network, ranges)
     elif fused and unpadded.available(network.device, network.dtype) and _computes_unpadded(network):
         return unpadded.unpad(network, selection)
     elif network.device.type == "cpu":
         _pack(network, checked=not fused and head not in WRITERS)
-    return _as_is(network)
+    return as_is(network)
 
 
-def _as_is(network: Any) -> Callable[..., Any]:
+def prepare_exact(network: Any, head: str) -> Callable[..., Any]:
+    """Fuse a network in float32 as it is fused for int8, in place, and pack nothing: it can be quantised afterwards."""
+    from transforms.engines import encoder
+
+    encoder.fuse(network, first_token=head == FIRST_TOKEN)
+    return as_is(network)
+
+
+def as_is(network: Any) -> Callable[..., Any]:
+    """A function from keyword tensors on the host to what the network returns."""
     from transforms import device
     from transforms.engines import unpadded
 

@@ -94,6 +94,9 @@ class EncoderLayer(nn.Module):
     the last one adds it again.
     """
 
+    # Linear layer, activation, linear layer, where nothing else reads what is between them.
+    CHAINS = (("up", "activation", "down"),)
+
     def __init__(self, parts: LayerParts, index: int, is_last: bool, first_token: bool):
         super().__init__()
         self.heads, self.index, self.is_last, self.first_token = parts.heads, index, is_last, first_token
@@ -137,8 +140,8 @@ class EncoderLayer(nn.Module):
             context = _attend(query, key, value, attention_mask)
         else:
             context = unpadded.attend(query, key, value, packing, self.first_token)
-        attended = self.norm(self.out(context.flatten(-2)) + wanted)
-        output = self.output_norm(self.down(self.activation(self.up(attended))) + attended)
+        attended = self.norm(self.out(context.flatten(-2)).add_(wanted))
+        output = self.output_norm(_plus(self.down, self.activation(self.up(attended)), attended))
         if packing is None or not self.is_last:
             return output
         return output[:, None] if self.first_token else packing.pad(output)
@@ -234,6 +237,13 @@ def _join(*linears: Any) -> Any:
     joined.weight = nn.Parameter(weight, requires_grad=False)
     joined.bias = None if bias is None else nn.Parameter(bias, requires_grad=False)
     return joined
+
+
+def _plus(linear: nn.Module, rows: torch.Tensor, residual: torch.Tensor) -> torch.Tensor:
+    """The output of a layer plus a residual that nothing else reads."""
+    if (add := getattr(linear, "add", None)) is not None:
+        return add(rows, residual)
+    return linear(rows) + residual
 
 
 def _attend(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:

@@ -48,10 +48,13 @@ def replace_linear(network: nn.Module, make: Callable[[nn.Linear, bool], nn.Modu
     return replaced
 
 
-def put_back(replaced: Replaced) -> None:
-    """Undo `replace_linear`."""
+def put_back(replaced: Replaced) -> Replaced:
+    """Undo `replace_linear`; returns the new layers, with which another call undoes this one."""
+    new: Replaced = []
     for module, name, old in reversed(replaced):
+        new.append((module, name, getattr(module, name)))
         setattr(module, name, old)
+    return new
 
 
 def linear_layers(network: nn.Module) -> Iterator[nn.Linear]:

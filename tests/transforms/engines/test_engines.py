@@ -16,7 +16,7 @@ from transformers import (
 from tests import tiny
 from tests.transforms.engines.shapes import SHAPE, build, padded_inputs
 from transforms import engines
-from transforms.engines import int8, onnx, packed
+from transforms.engines import encoder, int8, onnx, packed, ranges
 from transforms.errors import ModelError
 from transforms.model import ModelRef, load, logits
 from transforms.tasks import classify, ner
@@ -70,6 +70,51 @@ def test_an_int8_layer_is_off_by_no_more_than_its_rounding(gelu):
     assert got.shape == want.shape
     assert not torch.equal(got, want)
     torch.testing.assert_close(got, want.detach(), atol=0.05, rtol=0)
+
+
+@pytest.mark.parametrize("steps", [255, 127])
+def test_values_outside_a_fixed_range_are_clamped(monkeypatch, steps):
+    monkeypatch.setattr(int8, "steps", lambda: steps)
+    torch.manual_seed(0)
+    linear, rows = torch.nn.Linear(64, 16), torch.randn(40, 64)
+    layer = int8.Int8Linear(linear)
+    layer.input = int8.steps_of(-1.0, 1.5, steps)
+    want = linear(rows.clamp(-1.0, 1.5))
+    torch.testing.assert_close(layer(rows), want.detach(), atol=0.06, rtol=0)
+
+
+def test_a_layer_with_a_fixed_range_gives_a_row_the_same_beside_other_rows():
+    torch.manual_seed(0)
+    layer, rows = int8.Int8Linear(torch.nn.Linear(64, 16)), torch.randn(40, 64)
+    assert not torch.equal(layer(rows)[:1], layer(rows[:1]))
+    layer.input = int8.steps_of(-3.0, 3.0, 255)
+    assert torch.equal(layer(rows)[:1], layer(rows[:1]))
+
+
+def test_a_residual_is_added_in_the_pass_of_the_layer():
+    torch.manual_seed(0)
+    layer, rows, residual = int8.Int8Linear(torch.nn.Linear(48, 16)), torch.randn(3, 7, 48), torch.randn(3, 7, 16)
+    want = layer(rows) + residual
+    torch.testing.assert_close(layer.add(rows, residual.clone()), want, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("steps", [255, 127])
+def test_the_feed_forward_of_an_encoder_passes_eight_bits_on(monkeypatch, steps):
+    monkeypatch.setattr(int8, "steps", lambda: steps)
+    network, inputs = build(BertForSequenceClassification, BertConfig, SHAPE), padded_inputs()
+    with torch.inference_mode():
+        assert encoder.fuse(network, first_token=True)
+        want, found = network(**inputs).logits, {}
+        with ranges.observed(network, found):
+            network(**inputs)
+        int8.quantise(network, found)
+        fused = network.bert.encoder.layer[0]
+        assert fused.up(torch.randn(2, 32)).dtype == torch.uint8
+        got = network(**inputs).logits
+        int8.fix(network, None)
+        assert fused.up(torch.randn(2, 32)).dtype == torch.float32
+        per_batch = network(**inputs).logits
+    assert (got - want).abs().max() < 2 * (per_batch - want).abs().max() + 0.02 * want.abs().max()
 
 
 @pytest.mark.parametrize("rows", [torch.randn(3, 5, 7), torch.rand(2, 9) + 3, -torch.rand(9), torch.zeros(4)])
