@@ -55,7 +55,7 @@ class Compared:
     annotator: Annotator
 
 
-def compare(task: TaskPlan, sample: Looks) -> Compared:
+def compare(task: TaskPlan, sample: Looks, may_fix: bool = True) -> Compared:
     """Compare a task in int8 with float32, and decide between fixed ranges and a range per batch.
 
     The ranges are those of the first look, so that the rows of the others were not seen by them. A range per batch is
@@ -65,6 +65,7 @@ def compare(task: TaskPlan, sample: Looks) -> Compared:
     Args:
         task: its dtype is int8.
         sample: rows of the job.
+        may_fix: whether fixed ranges are tried.
     """
     rounding = pool.rounding(task)
     in_float32 = pool.on(task, rounding.exact)
@@ -78,7 +79,7 @@ def compare(task: TaskPlan, sample: Looks) -> Compared:
         with rounding.observed() if fixed is None else rounding.in_float32():
             exact.append(in_float32(batches[-1]).values)
         if fixed is None and sum(len(values) - values.null_count for values in exact) >= LEAST_ROWS:
-            fixed = pool.on(task, rounding.rounded(rounding.ranges))
+            fixed = pool.on(task, rounding.rounded(rounding.ranges if may_fix else None))
         if fixed is not None:
             got += [fixed(batch).values for batch in batches[len(got) :]]
             agreed = _agreement(exact, got)
@@ -86,10 +87,11 @@ def compare(task: TaskPlan, sample: Looks) -> Compared:
                 break
     rows = sum(map(len, exact))
     if fixed is not None and _is_clear(agreed, task):
-        return Compared(agreed, rows, rounding.ranges, fixed)
+        return Compared(agreed, rows, rounding.ranges if may_fix else None, fixed)
     dynamic = pool.on(task, rounding.rounded(None))
     by_batch = _agreement(exact, [dynamic(batch).values for batch in batches])
-    if fixed is None or agreed < by_batch - NOISE_ROWS / rows or agreed < task.spec.min_agreement <= by_batch:
+    worse = agreed < by_batch - NOISE_ROWS / max(1, rows) or agreed < task.spec.min_agreement <= by_batch
+    if not may_fix or fixed is None or worse:
         return Compared(by_batch, rows, None, dynamic)
     # Anew, because a network that is reset before every batch would be reset to these ranges.
     return Compared(agreed, rows, rounding.ranges, pool.on(task, rounding.rounded(rounding.ranges)))

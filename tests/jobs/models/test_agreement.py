@@ -157,6 +157,21 @@ def test_all_rows_of_a_sample_together_give_one_agreement(tmp_path, models, monk
     assert seen == [32, 64, 128, 128]
 
 
+def test_ranges_that_may_not_be_fixed_are_found_for_each_batch(tmp_path, models):
+    task = planning.make(job(tmp_path, models, min_agreement=0.9)).tasks[0]
+
+    class Texts:
+        def __len__(self):
+            return 128
+
+        def between(self, start, stop):
+            return pa.record_batch({"text": tiny.texts(128)[start:stop]})
+
+    compared = looks.compare(task, Texts(), may_fix=False)
+    assert compared.ranges is None
+    assert not fixed_layers(compared.annotator)
+
+
 def test_too_few_rows_give_no_ranges(tmp_path, models):
     parsed = job(tmp_path, models, min_agreement=0)
     for rows in ([], [None] * 40, tiny.texts(15)):
