@@ -14,7 +14,7 @@ from transforms.errors import ModelError
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 # Speed-up from which bfloat16 is chosen. All parts of a run should have one dtype, so noise must not change the choice:
-# the CPUs measured so far are at 0.6 or at 2 and more, and the limit lies between.
+# by one product the CPUs measured so far are at 0.6 or at 2 and more, and the limit lies between.
 WORTH_IT = 1.4
 # Rounds over both dtypes, and rows of a product: 128 rows of BERT-base's layers take 18 ms of a core in float32.
 PROBE_ROUNDS, PROBE_ROWS = 5, 128

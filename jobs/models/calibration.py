@@ -232,10 +232,13 @@ def _has_batches(task: TaskPlan) -> bool:
 
 
 def _is_measurable(task: TaskPlan, plan: Plan) -> bool:
-    """Whether a task could be measured on rows of the source: it reads no column that another task has to compute."""
+    """Whether a task could be measured on rows of the source.
+
+    It reads no column that another task has to compute, and no smaller model leaves it some of the rows.
+    """
     computed = {other.spec.into for other in plan.tasks}
     reads = {column.split(".")[0] for column in task.spec.reads}
-    return _has_batches(task) and task.spec.max_tokens is None and not reads & computed
+    return _has_batches(task) and task.spec.max_tokens is None and not task.is_cascade and not reads & computed
 
 
 def _rows(plan: Plan, todo: Sequence[Shard]) -> int | None:

@@ -74,8 +74,8 @@ class TaskSpec(BaseModel):
     max_tokens: int | None = Field(
         None,
         gt=0,
-        description="maximum number of tokens in a batch, including padding; by default what is fastest on this machine, "
-        "which long jobs measure and short ones take from them",
+        description="maximum number of tokens in a batch, including padding; by default what is fastest on this "
+        "machine, which long jobs measure and short ones take from them",
     )
 
     first: FirstSpec | None = Field(
