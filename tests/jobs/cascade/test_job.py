@@ -1,6 +1,7 @@
 """Jobs in which a smaller model is asked first: whose values rows get, on one night and on later ones."""
 
 import json
+import re
 
 import numpy as np
 import pyarrow as pa
@@ -11,6 +12,8 @@ from jobs import run, spec
 from jobs.cascade import kept, measure
 from jobs.models.pool import ModelPool
 from jobs.plan import Plan, planning
+from jobs.plan.text import text
+from jobs.report import history, page
 from jobs.runners import beam
 from jobs.sink import open_sink
 from jobs.store import Store
@@ -106,6 +109,17 @@ def test_a_later_night_uses_the_kept_threshold_and_redoes_nothing(tmp_path, made
     assert measured(made) == threshold
     after = lake.contents(tmp_path / "out")
     assert {name: after[name] for name in before} == before
+
+
+def test_the_report_and_the_next_plan_say_what_the_smaller_model_did_and_will_do(tmp_path, made):
+    report = execute(made)
+    store = Store(str(tmp_path / "out"))
+    shown = dict(page.summary(history.read(store, report.run_id)))
+    assert re.match(r"answered \d+\.\d% of \d+ rows; \d+ answers were checked", shown["first for found"])
+    assert "for rows with a confidence of" in shown["classify into found"]
+    assert report.as_dict()["first"]["found"]["answered"] > 0
+    cascades.write(tmp_path / "in", n=30, files=1, seed=9)
+    assert "for rows with a confidence of" in text(planning.make(spec.parse(made)))
 
 
 def test_a_first_model_that_is_added_to_a_finished_job_redoes_no_row(tmp_path, made):
