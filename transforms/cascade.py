@@ -37,8 +37,8 @@ class Watch(Protocol):
         """Whether the small model is not to be asked any more."""
         ...
 
-    def see(self, checked: int, agreed: int) -> None:
-        """Take note of checked answers, each of another row."""
+    def see(self, rows: NDArray[np.uint64], agreed: Bools) -> None:
+        """Take note of checked rows, by their hashes, and whether the models agree on each."""
         ...
 
 
@@ -120,9 +120,7 @@ class Cascade:
             return 0
         rows = asks[places]
         same = agreement(self.large, first.take(pa.array(rows)), second, places)
-        # Equal rows are one observation.
-        _, distinct = np.unique(keys[rows], return_index=True)
-        self.watch.see(len(distinct), int(same[distinct].sum()))
+        self.watch.see(keys[rows], same)
         return int(same.sum())
 
 

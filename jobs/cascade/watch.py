@@ -15,9 +15,12 @@ import threading
 from dataclasses import dataclass, field
 
 import numpy as np
+from numpy.typing import NDArray
 
 from jobs.cascade.kept import Refuted
 
+# Rows that a process takes note of, some 60 bytes each; with so many it knows.
+MOST_SEEN = 500_000
 # The probability with which one process stops a small model that keeps the promise.
 LEVEL = 0.01
 # Alternatives, as multiples of the rate of disagreement that is allowed; those above ONE are left out.
@@ -50,6 +53,7 @@ class AgreementWatch:
         refuted: why this process has found so; None if it has not.
         is_told: whether the other processes can know that.
         looked_at: when this process last looked for what others have found.
+        seen: hashes of the rows so far. Equal rows are one observation, also those that are computed twice.
     """
 
     agree: float
@@ -59,13 +63,22 @@ class AgreementWatch:
     refuted: Refuted | None = None
     is_told: bool = False
     looked_at: float = -np.inf
+    seen: set[int] = field(default_factory=set, repr=False)
     _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
 
-    def see(self, checked: int, agreed: int) -> None:
-        """Take note of checked rows."""
+    def see(self, rows: NDArray[np.uint64], agreed: NDArray[np.bool_]) -> None:
+        """Take note of checked rows.
+
+        Args:
+            rows: their hashes.
+            agreed: whether the models agree on each.
+        """
         with self._lock:
-            self.checked += checked
-            self.agreed += agreed
+            for row, same in zip(rows.tolist(), agreed.tolist(), strict=True):
+                if row not in self.seen and len(self.seen) < MOST_SEEN:
+                    self.seen.add(row)
+                    self.checked += 1
+                    self.agreed += same
             if not self.is_over and log_e_value(self.checked, self.agreed, self.agree) >= -np.log(LEVEL):
                 self.is_over = True
                 self.refuted = Refuted(self.checked, self.agreed)

@@ -243,6 +243,10 @@ class Plan:
         """Whether rows that were finished under a fingerprint are not to be computed again."""
         if self.fingerprint.accepts(done, self.spec.sink.on_model_change == "keep"):
             return True
+        return self.is_exact(done)
+
+    def is_exact(self, done: Fingerprint) -> bool:
+        """Whether the columns of rows that were finished under a fingerprint are as now, or without `first`."""
         return self.exact is not None and self.fingerprint.mixes(done, self.exact)
 
     def reusable(self, done: Fingerprint) -> dict[str, str]:

@@ -30,7 +30,7 @@ def select(plan: Plan, published: Mapping[str, Entry], ledger: Mapping[str, Entr
         for shard in shards
         if (entry := published[shard.slot]).rows_broken
         and entry.attempts < plan.spec.errors.max_attempts
-        and entry.fingerprint == plan.fingerprint
+        and (entry.fingerprint == plan.fingerprint or plan.is_exact(entry.fingerprint))
         and _has_the_rows(entry, shard)
     }
     todo = {slot: REJECTED for slot, number in attempts.items() if ledger[slot].attempts < number}

@@ -46,10 +46,10 @@ class Model:
 @dataclass
 class Watch:
     is_over: bool = False
-    told: list[tuple[int, int]] = field(default_factory=list)
+    told: list[tuple[list[int], list[bool]]] = field(default_factory=list)
 
-    def see(self, checked, agreed):
-        self.told.append((checked, agreed))
+    def see(self, rows, agreed):
+        self.told.append(([int(row) for row in rows], agreed.tolist()))
 
 
 def cascade(share=0.0, over=False):
@@ -87,12 +87,14 @@ def test_a_row_that_fails_in_the_large_model_is_told_with_its_place():
     assert [failure.row for failure in found.failures] == [2]
 
 
-def test_checked_rows_have_the_value_of_the_large_model_and_equal_rows_are_one_observation():
+def test_checked_rows_have_the_value_of_the_large_model_and_the_watch_is_told_of_them():
     made = cascade(share=1.0)
     found = annotated(made, ["a a 0.9", "b B 0.9", "b B 0.9", "c C 0.1", "d d 0.9 large"])
     assert labels(found) == ["a", "B", "B", "C", None]
     assert found.asked == Asked(rows=5, answered=4, checked=4, agreed=1)
-    assert made.watch.told == [(3, 1)]
+    [(rows, agreed)] = made.watch.told
+    assert agreed == [True, False, False, False]
+    assert (rows[1], len(set(rows))) == (rows[2], 3)
 
 
 def test_once_the_watch_is_over_the_large_model_computes_every_row():
