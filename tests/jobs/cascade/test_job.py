@@ -332,12 +332,12 @@ def test_drifted_rows_stop_the_smaller_model_and_the_next_run_measures_anew(tmp_
     execute(made)
     before = measured(made)
     rows = drifted(tmp_path, models, pairs, made)
-    assert rows > 100
+    assert rows > 60
     monkeypatch.setattr(planning, "CHUNK_ROWS", planning.CHUNK_ROWS | {"cpu": 10})
     report = execute(made)
     found = report.first["found"]
     assert found.refuted
-    assert 0 < found.answered < rows / 2
+    assert 0 < found.answered < rows
     assert found.agreed == 0
     # The rows after those that were seen have the values of the large model.
     assert measured(made) is None
