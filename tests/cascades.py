@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,8 @@ from tests import tiny
 
 # So little that some 200 rows can certify it.
 EASY = {"agree": 0.6, "confidence": 0.8}
+# Seconds since 1970.
+WRITTEN_AT = 1_767_225_600
 
 
 def like(model: Path, folder: Path, noise: float = 0.02, seed: int = 0) -> Path:
@@ -40,10 +43,15 @@ def write(folder: Path, n: int = 400, files: int = 2, seed: int = 3) -> Path:
     """A Parquet lake."""
     folder.mkdir(parents=True, exist_ok=True)
     for number in range(files):
-        pq.write_table(
-            rows(n // files, seed * 100 + number), folder / f"part-{seed}-{number}.parquet", row_group_size=50
-        )
+        file = folder / f"part-{seed}-{number}.parquet"
+        pq.write_table(rows(n // files, seed * 100 + number), file, row_group_size=50)
+        at_a_fixed_time(file)
     return folder
+
+
+def at_a_fixed_time(file: Path) -> None:
+    """Set the time of a file: it is part of the file's version, from which the rows of a sample are drawn."""
+    os.utime(file, (WRITTEN_AT, WRITTEN_AT))
 
 
 def job(tmp_path: Path, large: Path, small: Path | None, task: str = "classify", **more: Any) -> dict[str, Any]:

@@ -107,7 +107,7 @@ def order(explored: Rows, rows: int, agree: float, error: float) -> Floats:
         error: one minus the confidence.
 
     Returns:
-        None if the models agree too little on the first sample for any threshold.
+        Thresholds, `(thresholds,)`; none if the models agree too little on the first sample for any of them.
     """
     ordered = np.sort(explored.confidences)[::-1]
     places = np.ceil(np.arange(1, STEPS + 1) / STEPS * len(ordered)).astype(int) - 1
