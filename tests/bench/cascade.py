@@ -1,134 +1,60 @@
 """A job whose smaller model is asked first (`tasks[].first`), beside the same job without it.
 
-    python -m tests.bench.cascade [--rows 24000] [--agree 0.99] [--repeats 3] [--quick]
+    python -m tests.bench.cascade [--models FOLDER] [--rows 6000] [--agree 0.99] [--repeats 2] [--quick]
 
-A teacher of 12 layers learns the sentiment of the demo's reviews, and a student of 6 narrower layers what the teacher
-says of other reviews; both are trained here, in minutes. The two jobs take turns on new reviews, each into a new sink,
-so that the job with `first` also measures its threshold every time. The agreement is that of the student's answers with
-the teacher's job, on the rows that were not in the sample of the threshold.
+A teacher of 12 layers and a student of 6 narrower ones, trained here (`tests.bench.distilled`) and kept in a folder, so
+that only the first call trains them. Four jobs take turns on the same new reviews, each with loading its models and
+writing its rows, in CPU seconds:
 
-Only two layers of each model are trained. The others are added behind them with output weights of zero, which changes
-little of what the model says and nothing of the time it takes (growing a network: Chen et al. 2016, Net2Net,
-arXiv:1511.05641).
+- `alone`: the teacher.
+- `first night`: the student first. The job has to measure the threshold, on a tenth of the rows.
+- `second night`: the same in a sink that has the threshold of an earlier night, of other reviews.
+- `student`: the student for every row, which is what no cascade can be faster than.
+
+The agreement is that of the second night's files with those of the teacher: none of its rows was in the sample of the
+threshold. Rows that differ are all answers of the student that nobody checked, so the report's counts give its rate.
 """
 
 from __future__ import annotations
 
 import argparse
-import copy
 import json
+import os
+import shutil
 import statistics
 import tempfile
-from collections.abc import Sequence
+import time
+from collections.abc import Callable
 from pathlib import Path
-from threading import Event
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.dataset as ds
 import pyarrow.parquet as pq
-import torch
-from transformers import BertConfig, BertForSequenceClassification, PreTrainedTokenizerFast
+from numpy.typing import NDArray
 
-from flows.demo.fit import fit
 from flows.demo.grammar import SENTIMENTS
-from flows.demo.head_start import give_head_start
-from flows.demo.lake import GOLD_FILE, write_lake
-from flows.demo.tokenizer import train_tokenizer
 from jobs import run, spec
-from jobs.cascade.sample import draw
 from jobs.models.pool import ModelPool
-from jobs.plan import Plan
-from tests.bench import corpus, turns
+from jobs.plan import planning
+from jobs.report import Report
+from tests.bench import corpus, distilled, turns
 
-TRAINED_LAYERS, WINDOW, VOCABULARY = 2, 256, 6000
-# Hidden size and layers.
-TEACHER, STUDENT = (256, 12), (128, 6)
-LENGTHS = (32,) * 5 + (64,) * 5
-
-
-def reviews(folder: Path, rows: int, seed: int) -> pa.Table:
-    """A lake of the demo, and its rows with a text: `id`, `text`, and `sentiment`, the true label."""
-    write_lake(folder, rows, seed)
-    gold = pq.read_table(folder / GOLD_FILE, columns=["id", "sentiment"])
-    table = ds.dataset(folder / "reviews", format="parquet").to_table(["id", "text"])
-    table = table.append_column(
-        "sentiment", gold["sentiment"].take(pc.index_in(table["id"], gold["id"].combine_chunks()))
-    )
-    return table.filter(pc.field("sentiment").is_valid())
+MODELS = Path.home() / ".cache/nightscribe-bench/cascade"
+# Rows of the measurement of one model alone in memory.
+WARM, TIMED = 64, 400
 
 
-def trained(
-    folder: Path,
-    texts: list[str],
-    labels: list[str],
-    tokenizer: PreTrainedTokenizerFast,
-    shape: tuple[int, int],
-    lengths: Sequence[int],
-) -> Path:
-    """A classifier that is trained on labelled texts, then grown to its number of layers."""
-    hidden, layers = shape
-    torch.manual_seed(7)
-    config = BertConfig(
-        vocab_size=len(tokenizer),
-        hidden_size=hidden,
-        num_hidden_layers=TRAINED_LAYERS,
-        num_attention_heads=4,
-        intermediate_size=2 * hidden,
-        max_position_embeddings=WINDOW,
-        initializer_range=0.03,
-        hidden_dropout_prob=0.1,
-        attention_probs_dropout_prob=0.0,
-        id2label=dict(enumerate(SENTIMENTS)),
-        label2id={label: i for i, label in enumerate(SENTIMENTS)},
-    )
-    model = BertForSequenceClassification(config)
-    give_head_start(model, ((-1, -2, 1),))
-    ids = tokenizer(texts, truncation=True)["input_ids"]
-    wanted = [[SENTIMENTS.index(label)] for label in labels]
-    fit(
-        model,
-        lambda rng: (ids, wanted),
-        lengths=lengths,
-        batch_tokens=768,
-        learning_rate=1.5e-3 * (128 / hidden) ** 0.5,
-        seed=7,
-        stop=Event(),
-        progress=lambda text: print(f"{folder.name}: {text}", flush=True),
-    )
-    grown(model, layers).save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
-    return folder
-
-
-def grown(model: BertForSequenceClassification, layers: int) -> BertForSequenceClassification:
-    """The model with more layers behind its own, which only normalise what they get."""
-    encoder = model.bert.encoder
-    last = encoder.layer[-1]
-    for number in range(len(encoder.layer), layers):
-        added = copy.deepcopy(last)
-        for part in (added.attention.output, added.output):
-            torch.nn.init.zeros_(part.dense.weight)
-            torch.nn.init.zeros_(part.dense.bias)
-            if number < layers - 1 or part is added.attention.output:
-                torch.nn.init.ones_(part.LayerNorm.weight)
-                torch.nn.init.zeros_(part.LayerNorm.bias)
-        encoder.layer.append(added)
-    model.config.num_hidden_layers = layers
-    return model
-
-
-def job(source: Path, sink: Path, model: Path, first: Path | None, agree: float = 0.99) -> dict[str, Any]:
-    """The job, with or without a model that is asked first."""
+def job(source: Path, sink: Path, model: Path, first: Path | None = None, **more: Any) -> dict[str, Any]:
+    """The job, with or without a model that is asked first; `more` are keys of `first`."""
     task: dict[str, Any] = {"task": "classify", "column": "text", "model": str(model), "into": "mood"}
     task |= {"dtype": "float32", "device": "cpu"}
     if first is not None:
-        task["first"] = {"model": str(first), "dtype": "float32", "agree": agree}
+        task["first"] = {"model": str(first), "dtype": "float32", **more}
     return {
         "name": "cascade",
-        "source": {"path": str(source / "reviews")},
+        "source": {"path": str(source)},
         "tasks": [task],
         "sink": {"path": str(sink)},
         "runner": {"workers": 1},
@@ -142,108 +68,162 @@ def labels(sink: Path) -> dict[str, str]:
     return {id_: mood["label"] for id_, mood in found if mood is not None}
 
 
-def answers(sink: Path, run_id: str, measured: dict[str, Any], rows: pa.Table, exact: dict[str, str]) -> np.ndarray:
-    """Whether the teacher agrees with each answer of the student, without the rows that its threshold was measured on.
-
-    Args:
-        sink: that of the job with `first`.
-        run_id: its run.
-        measured: its threshold.
-        rows: reviews, `id` and `text`.
-        exact: id -> the label of the job without it.
-    """
-    if measured["threshold"] is None:
-        return np.zeros(0, bool)
-    plan = Plan.from_json((sink / "_nightscribe/plans" / f"{run_id}.json").read_bytes())
-    sampled = set(draw(plan, measured["possible"], int(measured["seed"], 16)).rows["id"].to_pylist())
-    small = plan.tasks[0].small
-    assert small is not None
-    student = ModelPool().annotator(small)
-    agreed = []
-    for batch in rows.combine_chunks().to_batches(2048):
-        found = student(batch)
-        assert found.confidence is not None
-        for id_, value, sure in zip(batch["id"].to_pylist(), found.values.to_pylist(), found.confidence, strict=True):
-            if sure >= measured["threshold"] and id_ not in sampled:
-                agreed.append(value["label"] == exact[id_])
-    return np.array(agreed, bool)
+def scores(model: Path, texts: list[str]) -> NDArray[np.float64]:
+    """A model's scores, `(texts, labels)` in the order of SENTIMENTS, by a job."""
+    with tempfile.TemporaryDirectory() as folder:
+        source, sink = Path(folder, "in"), Path(folder, "out")
+        source.mkdir()
+        pq.write_table(pa.table({"id": np.arange(len(texts)), "text": texts}), source / "texts.parquet")
+        content = job(source, sink, model)
+        content["tasks"][0]["top_k"] = "all"
+        run.run(spec.parse(content))
+        table = ds.dataset(sink, format="parquet", exclude_invalid_files=True).to_table(["id", "mood"]).sort_by("id")
+    said = [{each["label"]: each["score"] for each in row} for row in table["mood"].to_pylist()]
+    return np.array([[row[label] for label in SENTIMENTS] for row in said])
 
 
-def measure(folder: Path, rows: int, learnt: int, lengths: Sequence[int], repeats: int, agree: float) -> dict[str, Any]:
-    """Train both models, run the jobs in turn, compare their sinks."""
-    known = reviews(folder / "known", learnt, seed=7)
-    tokenizer = train_tokenizer(known["text"].to_pylist(), VOCABULARY, WINDOW)
-    half = len(known) // 3
-    order = np.random.default_rng(0).permutation(len(known))
-    known = known.take(pa.array(order))
-    own, others = known.slice(0, half), known.slice(half)
-    teacher = trained(
-        folder / "teacher", own["text"].to_pylist(), own["sentiment"].to_pylist(), tokenizer, TEACHER, lengths
-    )
-    # What the teacher says of reviews that it has not learnt from.
-    unlabelled = folder / "unlabelled" / "reviews"
-    unlabelled.mkdir(parents=True)
-    pq.write_table(others.select(["id", "text"]), unlabelled / "part.parquet")
-    run.run(spec.parse(job(folder / "unlabelled", folder / "said", teacher, None)))
-    said = labels(folder / "said")
-    pairs = [(text, said[id_]) for id_, text in zip(others["id"].to_pylist(), others["text"].to_pylist(), strict=True)]
-    student = trained(
-        folder / "student", [text for text, _ in pairs], [label for _, label in pairs], tokenizer, STUDENT, lengths
-    )
-    new = reviews(folder / "new", rows, seed=11)
-    reports: dict[str, list[Any]] = {"alone": [], "first": []}
+def milliseconds(model: Path, source: Path, table: pa.Table) -> float:
+    """CPU milliseconds of a row: a loaded model, tokenising included, the best of two turns."""
+    [task] = planning.make(spec.parse(job(source, source.parent / "nowhere", model))).tasks
+    annotator = ModelPool().annotator(task)
+    batch = table.select(["id", "text"]).slice(0, TIMED).combine_chunks().to_batches()[0]
+    annotator(batch.slice(0, WARM))
+    found = []
+    for _ in range(2):
+        started = time.process_time()
+        annotator(batch)
+        found.append(1000 * (time.process_time() - started) / len(batch))
+    return min(found)
 
-    def arm(name: str, first: Path | None) -> Any:
+
+def write(source: Path, name: str, table: pa.Table) -> pa.Table:
+    """Add a file to a source; its ids begin with its name."""
+    source.mkdir(parents=True, exist_ok=True)
+    ids = pa.array([f"{name}-{id_}" for id_ in table["id"].to_pylist()])
+    table = table.set_column(table.schema.get_field_index("id"), "id", ids)
+    pq.write_table(table.select(["id", "text"]), source / f"{name}.parquet", row_group_size=1000)
+    return table
+
+
+def measured(sink: Path, report: Report) -> dict[str, Any]:
+    """What a run knows of its threshold."""
+    content = json.loads((sink / "_nightscribe/reports" / f"{report.run_id}.json").read_text())
+    found: dict[str, Any] = content["tasks"][0]["first"]["measured"]
+    return found
+
+
+def agreement(report: Report, exact: dict[str, str], given: dict[str, str]) -> dict[str, Any]:
+    """How often the student's answers are the teacher's, by the labels of two sinks and the counts of a run."""
+    found = report.first["mood"]
+    different = sum(given[id_] != label for id_, label in exact.items())
+    unchecked = found.answered - found.checked
+    return {
+        "answered_share": round(found.answered / max(1, found.rows), 4),
+        "answers": found.answered,
+        "checked": found.checked,
+        "checked_and_agreed": found.agreed,
+        "unchecked_and_different": different,
+        "agreement_of_answers": round((unchecked - different + found.agreed) / max(1, found.answered), 5),
+        "agreement_of_all_rows": round(1 - different / len(exact), 5),
+    }
+
+
+def measure(
+    folder: Path, pair: tuple[Path, Path], rows: int, repeats: int, promise: dict[str, float]
+) -> dict[str, Any]:
+    """Run the jobs in turn, compare their sinks."""
+    teacher, student = pair
+    before = distilled.reviews(folder / "lakes/before", rows * 21 // 20, seed=11).slice(0, rows)
+    new = distilled.reviews(folder / "lakes/new", rows * 21 // 20, seed=13).slice(0, rows)
+    write(folder / "both", "before", before)
+    alone_ms, student_ms = (milliseconds(model, folder / "both", before) for model in (teacher, student))
+    print(f"a row takes {alone_ms:.2f} ms of the teacher, {student_ms:.2f} ms of the student", flush=True)
+    earlier = run.run(spec.parse(job(folder / "both", folder / "earlier", teacher, student, **promise)))
+    kept = measured(folder / "earlier", earlier)
+    print(f"threshold of the earlier night: {kept['threshold']} {kept['why']}", flush=True)
+    new = write(folder / "new", "new", new)
+    shutil.copy(folder / "new/new.parquet", folder / "both")
+    for repeat in range(repeats):
+        shutil.copytree(folder / "earlier", folder / f"second night-{repeat}")
+    reports: dict[str, Report] = {}
+
+    def arm(name: str, source: str, model: Path, first: Path | None, **more: float) -> Callable[[int], None]:
         def once(repeat: int) -> None:
             sink = folder / f"{name}-{repeat}"
-            reports[name].append(run.run(spec.parse(job(folder / "new", sink, teacher, first, agree))))
+            reports[name] = run.run(spec.parse(job(folder / source, sink, model, first, **more)))
 
         return once
 
-    seconds = turns.take({"alone": arm("alone", None), "first": arm("first", student)}, repeats, turns.cpu_seconds)
+    arms = {
+        "alone": arm("alone", "new", teacher, None),
+        "first night": arm("first night", "new", teacher, student, **promise),
+        "second night": arm("second night", "both", teacher, student, **promise),
+        "student": arm("student", "new", student, None),
+    }
+    seconds = turns.take(arms, repeats, turns.cpu_seconds)
     turns.show(seconds, rows, "rows/s", "alone")
-    ratios = [alone / with_first for alone, with_first in zip(seconds["alone"], seconds["first"], strict=True)]
-    report = reports["first"][0]
-    found = report.first["mood"]
-    content = json.loads((folder / "first-0/_nightscribe/reports" / f"{report.run_id}.json").read_text())
-    measured = content["tasks"][0]["first"]["measured"]
+    if reports["second night"].rows_in != rows:
+        raise SystemExit(f"the second night computed {reports['second night'].rows_in} rows instead of {rows}")
+    sinks = {name: folder / f"{name}-{repeats - 1}" for name in arms}
+    given = {name: labels(sink) for name, sink in sinks.items()}
+    alone = given["alone"]
+    later = {id_: label for id_, label in given["second night"].items() if id_ in alone}
     truth = dict(zip(new["id"].to_pylist(), new["sentiment"].to_pylist(), strict=True))
-    exact, given = labels(folder / "alone-0"), labels(folder / "first-0")
-    different = sum(given[id_] != exact[id_] for id_ in exact)
-    agreed = answers(folder / "first-0", report.run_id, measured, new, exact)
+    second = agreement(reports["second night"], alone, later)
+    asked = 1 - second["answered_share"] + second["checked"] / rows
     return {
-        "cpu_seconds_alone": round(statistics.median(seconds["alone"]), 1),
-        "cpu_seconds_first": round(statistics.median(seconds["first"]), 1),
-        "times_as_fast": round(statistics.median(ratios), 2),
-        "answered_share": round(found.answered / max(1, found.rows), 4),
-        "threshold": measured["threshold"],
-        "why": measured["why"],
-        "sampled": measured["rows"],
-        "checked": found.checked,
-        "checked_agreement": round(found.agreed / max(1, found.checked), 4),
-        "answers_outside_of_the_sample": len(agreed),
-        "their_agreement": round(float(np.mean(agreed)), 5) if len(agreed) else None,
-        "agreement_of_all_rows": round(1 - different / len(exact), 5),
-        "accuracy_alone": round(float(np.mean([exact[id_] == truth[id_] for id_ in exact if id_ in truth])), 4),
-        "accuracy_first": round(float(np.mean([given[id_] == truth[id_] for id_ in exact if id_ in truth])), 4),
+        "teacher_ms": round(alone_ms, 2),
+        "student_ms": round(student_ms, 2),
+        "cpu_seconds": {name: [round(value, 1) for value in values] for name, values in seconds.items()},
+        "times_as_fast": {
+            name: round(statistics.median(seconds["alone"]) / statistics.median(values), 2)
+            for name, values in seconds.items()
+        },
+        "most_if_every_row_is_answered": round(alone_ms / student_ms, 2),
+        "expected_of_this_share": round(alone_ms / (student_ms + asked * alone_ms), 2),
+        "earlier_night": {key: kept[key] for key in ("threshold", "why", "rows", "answered", "agreed")},
+        "first_night": measured(sinks["first night"], reports["first night"])["threshold"],
+        "first_night_agreement": agreement(reports["first night"], alone, given["first night"]),
+        "second_night_agreement": second,
+        "student_agrees_on": round(float(np.mean([given["student"][id_] == label for id_, label in alone.items()])), 4),
+        "accuracy": {
+            name: round(float(np.mean([found[id_] == label for id_, label in truth.items()])), 4)
+            for name, found in (("alone", alone), ("second night", later), ("student", given["student"]))
+        },
+        "added_layers_weights": {model.name: round(distilled.added_weight(model), 3) for model in pair},
     }
 
 
 def main() -> None:
     """Print the table and the last line of JSON."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rows", type=int, default=24_000, help="reviews to enrich")
-    parser.add_argument("--learnt", type=int, default=15_000, help="reviews to train on")
+    parser.add_argument("--models", type=Path, default=MODELS, help="keeps the trained models")
+    parser.add_argument("--rows", type=int, default=6_000, help="reviews of a night")
     parser.add_argument("--agree", type=float, default=0.99)
-    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--confidence", type=float, default=0.95)
+    parser.add_argument("--repeats", type=int, default=2)
     parser.add_argument("--quick", action="store_true", help="small and once, to see that everything runs")
     given = parser.parse_args()
-    sizes = (1_500, 900, (32,), 1) if given.quick else (given.rows, given.learnt, LENGTHS, given.repeats)
-    # What models of one short epoch can agree on.
-    agree = 0.5 if given.quick else given.agree
+    pair, rows, repeats = (distilled.QUICK, 900, 1) if given.quick else (distilled.FULL, given.rows, given.repeats)
+    # Of 900 rows 68 test a threshold.
+    promise = {"agree": 0.5 if given.quick else given.agree, "confidence": given.confidence}
+    models = distilled.train(given.models, pair, scores)
     with tempfile.TemporaryDirectory() as folder:
-        found = measure(Path(folder), *sizes, agree)
-    print(json.dumps({"bench": "cascade", "rows": sizes[0], "agree": agree, **found, "versions": corpus.versions()}))
+        found = measure(Path(folder), models, rows, repeats, promise)
+    shapes = {"teacher": pair.teacher, "student": pair.student}
+    print(
+        json.dumps(
+            {
+                "bench": "cascade",
+                "rows": rows,
+                "promise": promise,
+                "models": {name: f"{each.layers} layers of {each.hidden}" for name, each in shapes.items()},
+                "threads": os.environ.get("OMP_NUM_THREADS"),
+                **found,
+                "versions": corpus.versions(),
+            }
+        )
+    )
 
 
 if __name__ == "__main__":
