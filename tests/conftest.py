@@ -30,6 +30,9 @@ from tests import tiny
 settings.register_profile("nightscribe", deadline=None, derandomize="CI" in os.environ)
 settings.load_profile("nightscribe")
 
+# Most seconds of a test that is marked as long.
+LONG_S = 900
+
 BIO = ["O", "B-PER", "I-PER", "B-LOC", "I-LOC"]
 
 
@@ -61,6 +64,13 @@ def no_file_has_a_token(folder: Path) -> None:
     """Fail if a file below a folder has a token that a test was given."""
     if found := tokens.files_with(HUB.given, [folder]):
         pytest.fail("files with a token of a user of the Hub:\n" + "\n".join(found))
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests that wait for minutes have more time than others, since CI runs two of them at once."""
+    for item in items:
+        if item.get_closest_marker("long") and not item.get_closest_marker("timeout"):
+            item.add_marker(pytest.mark.timeout(LONG_S))
 
 
 @pytest.hookimpl(wrapper=True)
