@@ -143,9 +143,9 @@ def chunks(plan: Plan, shard: Shard, tasks: list[TaskPlan], older: OlderRows, st
         return
     for window in read(plan, shard, max(WINDOW_ROWS, plan.chunk_rows), stop):
         window = replace(window, known=older.find(window.batch, wanted))
-        of = {into: np.asarray(known.mask) for known in window.known for into in known.values}
         nothing = np.zeros(len(window.batch), np.bool_)
-        complete = np.logical_and.reduce([of.get(into, nothing) for into in wanted])
+        of = {into: [np.asarray(k.mask) for k in window.known if into in k.values] for into in wanted}
+        complete = np.logical_and.reduce([np.logical_or.reduce([nothing, *masks]) for masks in of.values()])
         ends = np.flatnonzero(~complete)[plan.chunk_rows :: plan.chunk_rows].tolist()
         for start, end in itertools.pairwise([0, *ends, len(window.batch)]):
             stop.check()
@@ -209,17 +209,22 @@ def _annotation(chunk: Chunk, task: TaskPlan, models: ModelPool) -> Annotation:
     The model is loaded when the first row has to be computed.
     """
     into, batch = task.spec.into, chunk.batch
-    known = next((each for each in chunk.known if into in each.values), None)
-    if known is None:
+    known = [each for each in chunk.known if into in each.values]
+    if not known:
         return models.annotator(task)(batch)
-    mask = np.asarray(known.mask)
+    mask, values = known[0].mask, known[0].values[into]
+    # Rows of nights with and without a smaller model are known apart from each other.
+    for other in known[1:]:
+        values = pc.if_else(mask, values, other.values[into])
+        mask = pc.or_(mask, other.mask)
+    mask = np.asarray(mask)
     if mask.all():
-        return Annotation(known.values[into])
+        return Annotation(values)
     missing = np.flatnonzero(~mask)
     computed = models.annotator(task)(batch.take(pa.array(missing)))
     at = np.arange(len(batch))
     at[missing] = len(batch) + np.arange(len(missing))
-    values = pa.concat_arrays([known.values[into], computed.values]).take(pa.array(at))
+    values = pa.concat_arrays([values, computed.values]).take(pa.array(at))
     failures = [replace(failure, row=int(missing[failure.row])) for failure in computed.failures]
     return Annotation(values, failures, computed.tokens, computed.padded_tokens, asked=computed.asked)
 

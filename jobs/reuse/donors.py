@@ -45,7 +45,7 @@ def find(plan: Plan, published: Mapping[str, Entry], moved: Collection[str] = ()
     """
     if not plan.todo or (plan.spec.sink.reuse == "files" and plan.attempts is None):
         return ()
-    wanted = {value for _, value in plan.fingerprint.tasks}
+    wanted = {value for _, value in _accepted(plan)}
     shards = {shard.slot: shard for shard in plan.shards}
     keys = {shard.key for shard in plan.shards} | plan.left_out
     replaced = {shard.key for shard in plan.shards_todo}
@@ -84,15 +84,23 @@ def _rows(plan: Plan) -> int | None:
 def groups(plan: Plan, entries: Sequence[Entry]) -> list[Group]:
     """The tasks of a plan whose results some of the entries have."""
     read = reads(plan)
-    found: dict[tuple[tuple[str, ...], tuple[str, ...]], list[tuple[str, str]]] = {}
-    for into, value in plan.fingerprint.tasks:
+    # One column of a task a group: those of nights without a smaller model have groups of their own.
+    found: dict[tuple[tuple[str, ...], tuple[str, ...], bool], list[tuple[str, str]]] = {}
+    for into, value in _accepted(plan):
         slots = tuple(entry.slot for entry in entries if any(value == own for _, own in entry.fingerprint.tasks))
         if slots:
-            found.setdefault((read[into], slots), []).append((into, value))
+            is_own = (into, value) in plan.fingerprint.tasks
+            found.setdefault((read[into], slots, is_own), []).append((into, value))
     return [
         Group(columns, tuple(into for into, _ in tasks), tuple(value for _, value in tasks), slots)
-        for (columns, slots), tasks in found.items()
+        for (columns, slots, _), tasks in found.items()
     ]
+
+
+def _accepted(plan: Plan) -> list[tuple[str, str]]:
+    """(column, hash) of each task, also as it is without a smaller model, whose results are as good."""
+    exact = () if plan.exact is None else plan.exact.tasks
+    return list(dict.fromkeys([*plan.fingerprint.tasks, *exact]))
 
 
 def reads(plan: Plan) -> dict[str, tuple[str, ...]]:

@@ -32,6 +32,7 @@ def with_first(content, small):
 
 
 def test_rows_rejected_on_nights_without_a_smaller_model_are_tried_again(tmp_path, models, shout, content):
+    before = {row["id"]: row["found"] for row in lake.read(tmp_path / "out").to_pylist()}
     content = with_first(content, cascades.like(models / "sentiment", tmp_path / "small"))
     # A night that certifies a threshold, which is part of what its rows are finished under.
     cascades.write(tmp_path / "in")
@@ -44,6 +45,7 @@ def test_rows_rejected_on_nights_without_a_smaller_model_are_tried_again(tmp_pat
     after = [row for row in lake.read(tmp_path / "out").to_pylist() if row["id"].startswith("r")]
     assert [row["id"] for row in after] == ["r0", "r1", "r2", "r4", "r5"]
     assert all(row["found"]["label"] for row in after)
+    assert {row["id"]: row["found"] for row in after if row["id"] in before} == before, "only the retried row is new"
     assert execute(content).rows_in == 0
 
 
