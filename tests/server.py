@@ -21,6 +21,8 @@ from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import FlowFilter, FlowFilterName
 from prefect.client.schemas.objects import FlowRun
 from prefect.client.schemas.sorting import FlowRunSort
+from prefect.events.worker import EventsWorker
+from prefect.logging.handlers import APILogWorker
 from prefect.settings import PREFECT_API_URL, PREFECT_HOME, temporary_settings
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -118,9 +120,22 @@ def running(folder: Path, host: str = "127.0.0.1") -> Iterator[Server]:
     server.start()
     try:
         with temporary_settings({PREFECT_API_URL: server.api, PREFECT_HOME: folder / "prefect"}):
-            yield server
+            try:
+                yield server
+            finally:
+                _drain()
     finally:
         server.stop()
+
+
+def _drain() -> None:
+    """Send the events and log lines of this process that wait, and close their connections to the server.
+
+    Prefect keeps a connection for the whole process. Each event of a later test, which has another server, would wait
+    for the one that has ended.
+    """
+    EventsWorker.drain_all()
+    APILogWorker.drain_all()
 
 
 def free_port() -> int:
