@@ -12,7 +12,10 @@ import pyarrow.parquet as pq
 import torch
 from safetensors.torch import load_file, save_file
 
-from tests import tiny
+from jobs import spec
+from jobs.plan import planning
+from jobs.plan.first import Measured
+from tests import lake, tiny
 
 # So little that some 200 rows can certify it.
 EASY = {"agree": 0.6, "confidence": 0.8}
@@ -63,3 +66,23 @@ def job(tmp_path: Path, large: Path, small: Path | None, task: str = "classify",
     item |= first | more.pop("task_keys", {})
     content = {"name": "cascade", "source": {"path": str(tmp_path / "in")}, "tasks": [item]}
     return content | {"sink": {"path": str(tmp_path / "out")}} | more
+
+
+def values(sink: Path) -> list[Any]:
+    """What a job has found, by row."""
+    found: list[Any] = lake.read(sink)["found"].to_pylist()
+    return found
+
+
+def measured(content: dict[str, Any]) -> Measured | None:
+    """What a plan of the job knows of its threshold."""
+    first = planning.make(spec.parse(content)).tasks[0].first
+    return None if first is None else first.measured
+
+
+def alone(content: dict[str, Any], sink: Path, model: Path | None = None) -> list[Any]:
+    """What one of the models, the large one if none is given, finds in every row."""
+    [task] = content["tasks"]
+    task = {key: value for key, value in task.items() if key != "first"} | ({"model": str(model)} if model else {})
+    lake.execute(content | {"tasks": [task], "sink": {"path": str(sink)}})
+    return values(sink)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from jobs.plan import TaskPlan, task_plans
+from jobs.plan import task_plans
+from jobs.plan.task import TaskPlan
 from transforms import heads
 from transforms.errors import ModelError, UserError
 

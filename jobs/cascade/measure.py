@@ -13,8 +13,9 @@ from jobs.cascade.certify import Rows
 from jobs.cascade.sample import Drawn, draw
 from jobs.execute.stop import NEVER, StopToken
 from jobs.models.pool import ModelPool, comparing
-from jobs.plan import Plan, TaskPlan, fingerprint, needed, planning, task_plans
+from jobs.plan import Plan, fingerprint, needed, planning, task_plans
 from jobs.plan.first import Measured
+from jobs.plan.task import TaskPlan
 from jobs.sink.folder import FolderSink
 from jobs.spec.first import FirstSpec
 from transforms.cascade import agreement

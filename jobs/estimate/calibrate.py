@@ -18,7 +18,8 @@ from jobs.estimate.rate import LengthClass, Rate, TaskRate
 from jobs.estimate.sample import Cost
 from jobs.models import agreement, calibration
 from jobs.models.pool import ModelPool
-from jobs.plan import Plan, TaskPlan, needed
+from jobs.plan import Plan, needed
+from jobs.plan.task import TaskPlan
 from jobs.report.night import seconds_of
 from jobs.reuse import donors
 from jobs.sink import Entry

@@ -11,7 +11,8 @@ import pyarrow as pa
 from jobs import source
 from jobs.evaluation.diff import Diff, diff
 from jobs.evaluation.predict import Prepared, predict
-from jobs.plan import TaskPlan, task_plans
+from jobs.plan import task_plans
+from jobs.plan.task import TaskPlan
 from jobs.registry import Registry, Version, parse
 from jobs.source.sample import sample
 from jobs.spec import JobSpec

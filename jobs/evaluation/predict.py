@@ -15,7 +15,8 @@ import pydantic
 from jobs.evaluation.rows import readable
 from jobs.models import hub, pool
 from jobs.models.hub import Pin
-from jobs.plan import TaskPlan, planning, task_plans
+from jobs.plan import planning, task_plans
+from jobs.plan.task import TaskPlan
 from jobs.spec import TaskSpec
 from jobs.spec.complaint import sentence
 from transforms import registry

@@ -16,7 +16,8 @@ from jobs.cascade.exchange import exchange
 from jobs.execute.progress import Progress
 from jobs.execute.stop import NEVER, StopToken
 from jobs.models.pool import ModelPool
-from jobs.plan import Plan, TaskPlan
+from jobs.plan import Plan
+from jobs.plan.task import TaskPlan
 from jobs.reuse import columns
 from jobs.reuse.rows import WINDOW_ROWS, Known, OlderRows
 from jobs.sink import Entry, Sink, rejects

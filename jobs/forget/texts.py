@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 import pyarrow as pa
 
-from jobs.plan import TaskPlan
+from jobs.plan.task import TaskPlan
 from jobs.review import columns, population
 from jobs.spec import TaskSpec
 from jobs.spec.review import TASKS

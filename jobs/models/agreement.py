@@ -18,7 +18,8 @@ from jobs.execute.sample import first_rows
 from jobs.models import looks
 from jobs.models.looks import Looks
 from jobs.models.pool import ModelPool
-from jobs.plan import Plan, TaskPlan
+from jobs.plan import Plan
+from jobs.plan.task import TaskPlan
 from jobs.store import Store, names
 from transforms.errors import ModelError
 

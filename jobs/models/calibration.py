@@ -20,7 +20,8 @@ from jobs.execute import cores, measured
 from jobs.execute.sample import first_rows
 from jobs.execute.stop import NEVER, StopToken
 from jobs.models.pool import ModelPool, Narrowed
-from jobs.plan import Plan, TaskPlan
+from jobs.plan import Plan
+from jobs.plan.task import TaskPlan
 from jobs.source import Shard
 from transforms import registry
 from transforms.architecture import WRITERS

@@ -9,7 +9,7 @@ from typing import Protocol
 import pyarrow as pa
 
 from jobs.models import pool
-from jobs.plan import TaskPlan
+from jobs.plan.task import TaskPlan
 from transforms import registry
 from transforms.agreement import agreement
 from transforms.architecture import WRITERS, resolve

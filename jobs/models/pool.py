@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 
 from jobs.cascade.watch import AgreementWatch
-from jobs.plan import TaskPlan
+from jobs.plan.task import TaskPlan
 from jobs.reuse import digest
 from transforms import registry
 from transforms.contract import Annotation, Annotator

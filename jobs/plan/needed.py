@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from jobs.plan import TaskPlan
+from jobs.plan.task import TaskPlan
 
 
 def before(task: TaskPlan, tasks: Sequence[TaskPlan]) -> list[TaskPlan]:

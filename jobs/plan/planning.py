@@ -14,8 +14,9 @@ import pyarrow as pa
 from jobs import source
 from jobs.cascade import kept
 from jobs.models import fit
-from jobs.plan import Plan, TaskPlan, again, fingerprint, task_plans, todo
+from jobs.plan import Plan, again, fingerprint, task_plans, todo
 from jobs.plan.fingerprint import Fingerprint
+from jobs.plan.task import TaskPlan
 from jobs.reuse import donors
 from jobs.review import place
 from jobs.sink import Sink, open_sink, owner, repository, table_columns

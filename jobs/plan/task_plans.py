@@ -3,25 +3,22 @@
 from __future__ import annotations
 
 import importlib.metadata
-import importlib.util
 import logging
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
-from jobs.models import code, hub
-from jobs.plan import Plan, TaskPlan, fingerprint
+from jobs.models import code
+from jobs.plan import Plan, columns, fingerprint, pinning
 from jobs.plan.first import FirstPlan, Measured
+from jobs.plan.task import TaskPlan
 from jobs.spec import JobSpec
-from jobs.spec.first import FirstSpec
-from jobs.spec.task import BASE, TaskSpec
 from transforms import adapter as adapters
 from transforms import registry
 from transforms.by_row import kind
 from transforms.errors import ModelError, SpecError, UserError
-from transforms.options import ColumnKind, column_kinds
 from transforms.reference import read_config
 
 if TYPE_CHECKING:
@@ -59,22 +56,11 @@ def resolve(
     for i, item in enumerate(spec.tasks):
         module = registry.get(item.task)
         options = item.options
-        columns = dict(_columns(schema)) | dict(zip(schema.names, schema.types, strict=True))
-        for column, wanted in column_kinds(options):
-            if column not in columns:
-                raise SpecError(f"tasks.{i}: column {column!r} is not in the source; columns: {', '.join(columns)}")
-            if not _holds(type_ := columns[column], wanted):
-                right = [name for name, type_ in columns.items() if _holds(type_, wanted)]
-                raise SpecError(
-                    f"tasks.{i}: column {column!r} is {type_}, and {item.task} reads {wanted}; "
-                    f"{wanted} columns: {', '.join(right) or 'none'}"
-                )
-        if item.adapter_column is not None:
-            _check_names(item.adapter_column, columns, f"tasks.{i}.adapter_column")
+        columns.check(item, i, schema)
         if item.into in schema.names:
             raise SpecError(f"tasks.{i}.into is {item.into!r}, which the source already has; choose another name")
         has_model = module.ARCHITECTURE is not None and item.model is not None
-        task_plan = _pinned(item, i) if has_model else TaskPlan(item)
+        task_plan = pinning.pin(item, i) if has_model else TaskPlan(item)
         if task_plan.first is not None:
             task_plan = replace(task_plan, first=keyed(planned, task_plan, source))
         type_ = known.get(output_keys([*planned, task_plan], source)[-1]) if has_model else None
@@ -170,11 +156,11 @@ def hashes(planned: Sequence[TaskPlan], schema: pa.Schema) -> tuple[tuple[str, s
     """
     identities = []
     for task in planned:
-        columns = task.spec.reads
-        names = sorted({column.split(".")[0] for column in columns} & set(schema.names))
+        reads = task.spec.reads
+        names = sorted({column.split(".")[0] for column in reads} & set(schema.names))
         # Types matter: a prompt shows 1 and 1.0 as different texts.
         types = {name: str(schema.field(name).type) for name in names}
-        identities.append((task.spec.into, task.identity | {"types": types}, columns))
+        identities.append((task.spec.into, task.identity | {"types": types}, reads))
     return fingerprint.of_tasks(identities)
 
 
@@ -267,91 +253,3 @@ def _shape(task: TaskPlan) -> Shape:
         # The run tells what is wrong with the model.
         LOG.debug("the sizes of %s could not be read: %s", task.spec.into, error)
         return Shape()
-
-
-def _pinned(item: TaskSpec, i: int) -> TaskPlan:
-    assert item.model is not None
-    _check_device_map(item, i)
-    model = hub.pin(item.model, item.revision, f"tasks.{i}.model", item.task)
-    try:
-        model = replace(model, code=code.require(model.commit, item.trust_remote_code))
-    except SpecError as error:
-        raise SpecError(f"tasks.{i}.{error}") from error
-    adapter = item.adapter and hub.pin(item.adapter, item.adapter_revision, f"tasks.{i}.adapter", item.task)
-    adapters = {
-        name: None if value == BASE else hub.pin(value, None, f"tasks.{i}.adapters.{name}", item.task, "adapter")
-        for name, value in (item.adapters or {}).items()
-    }
-    first = None if item.first is None else _pinned_first(item, item.first, i)
-    if first is not None and (first.model.version, first.adapter) == (model.version, adapter or None):
-        raise SpecError(f"tasks.{i}.first.model {first.model.name!r} has the weights of model; give a smaller model")
-    return TaskPlan(item, model, adapter or None, item.dtype, item.engine, adapters=adapters, first=first)
-
-
-def _pinned_first(item: TaskSpec, first: FirstSpec, i: int) -> FirstPlan:
-    place = f"tasks.{i}.first"
-    model = hub.pin(first.model, first.revision, f"{place}.model", item.task)
-    try:
-        code.require(model.commit, None)
-    except SpecError as error:
-        raise SpecError(f"{place}.{error}") from error
-    adapter = first.adapter and hub.pin(first.adapter, first.adapter_revision, f"{place}.adapter", item.task)
-    return FirstPlan(model, adapter or None, first.dtype, item.engine)
-
-
-def _check_names(column: str, columns: Mapping[str, pa.DataType], key: str) -> None:
-    """Refuse a column that cannot hold the names of adapters.
-
-    Raises:
-        SpecError: the column does not exist, or holds neither texts nor whole numbers.
-    """
-    if column not in columns:
-        raise SpecError(f"{key}: column {column!r} is not in the source; columns: {', '.join(columns)}")
-    if not holds_names(columns[column]):
-        right = [name for name, type_ in columns.items() if holds_names(type_)]
-        raise SpecError(
-            f"{key}: column {column!r} is {columns[column]}, and names of adapters are texts or whole numbers; "
-            f"such columns: {', '.join(right) or 'none'}"
-        )
-
-
-def holds_names(type_: pa.DataType) -> bool:
-    """Whether a column of that Arrow type can name adapters."""
-    value = type_.value_type if pa.types.is_dictionary(type_) else type_
-    return _holds(type_, "text") or pa.types.is_integer(value) or pa.types.is_boolean(value)
-
-
-def _check_device_map(item: TaskSpec, i: int) -> None:
-    """Refuse keys that contradict `device_map`, and a machine without the library that places the layers."""
-    if item.device_map is None:
-        return
-    key = f"tasks.{i}.device_map is {item.device_map!r}"
-    if item.adapters:
-        raise SpecError(f"{key}, and adapters by row (adapters) need the whole model on one device; use adapter")
-    if item.device != "auto":
-        raise SpecError(f"{key}, which uses all GPUs, and device is {item.device!r}; leave out one of the two")
-    if item.engine == "onnx":
-        raise SpecError(f"{key}, and engine onnx computes on one device; use engine: auto")
-    if item.dtype == "int8":
-        raise SpecError(f"{key}, and int8 computes on a CPU; use dtype: auto, bfloat16, float16 or float32")
-    if importlib.util.find_spec("accelerate") is None:
-        raise SpecError(f"{key}, which needs accelerate, and it is not installed here; pip install accelerate")
-
-
-def _columns(fields: Iterable[pa.Field], above: str = "") -> Iterator[tuple[str, pa.DataType]]:
-    """Every column, and the fields of structs as `column.field`, with their types."""
-    for field in fields:
-        if not above or "." not in field.name:
-            yield above + field.name, field.type
-            if pa.types.is_struct(field.type):
-                yield from _columns(field.type, f"{above}{field.name}.")
-
-
-def _holds(type_: pa.DataType, kind: ColumnKind) -> bool:
-    """Whether a column of that Arrow type is what a task reads."""
-    if kind == "list<string>":
-        lists = (pa.types.is_list, pa.types.is_large_list, pa.types.is_fixed_size_list)
-        return any(is_list(type_) for is_list in lists) and _holds(type_.value_type, "text")
-    if pa.types.is_dictionary(type_):
-        type_ = type_.value_type
-    return pa.types.is_string(type_) or pa.types.is_large_string(type_) or pa.types.is_string_view(type_)

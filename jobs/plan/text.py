@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections import Counter
 
-from jobs.plan import Plan, TaskPlan
+from jobs.plan import Plan
 from jobs.plan.hub_requests import expected
+from jobs.plan.task import TaskPlan
 from jobs.report import first
 from jobs.report.shown import adapters, count
 

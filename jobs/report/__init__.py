@@ -17,7 +17,8 @@ from transforms.errors import SinkError, TooManyRejects
 
 if TYPE_CHECKING:
     # The writer of part files imports `jobs.report.findings`, so this package must not import the writer.
-    from jobs.plan import Plan, TaskPlan
+    from jobs.plan import Plan
+    from jobs.plan.task import TaskPlan
     from jobs.report.findings import Findings
     from jobs.sink.entry import Entry
 

@@ -15,7 +15,8 @@ import pyarrow as pa
 from jobs.evaluation.diff import differ
 from jobs.evaluation.predict import predict, prepare
 from jobs.models import hub
-from jobs.plan import Plan, TaskPlan
+from jobs.plan import Plan
+from jobs.plan.task import TaskPlan
 from jobs.registry import Registry
 from jobs.retraining import state
 from jobs.review import population as populations

@@ -11,7 +11,8 @@ import numpy as np
 import pyarrow as pa
 
 from jobs.models.hub import Pin
-from jobs.plan import Plan, TaskPlan
+from jobs.plan import Plan
+from jobs.plan.task import TaskPlan
 from jobs.review import challenger, columns
 from jobs.review import population as populations
 from jobs.review.challenger import Differences, Waiting

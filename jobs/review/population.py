@@ -11,7 +11,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from jobs.evaluation.calibration import scores_of
-from jobs.plan import Plan, TaskPlan
+from jobs.plan import Plan
+from jobs.plan.task import TaskPlan
 from jobs.sink import Entry
 from jobs.sink import rows as rows_of
 from jobs.sink.folder import FolderSink

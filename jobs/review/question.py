@@ -16,7 +16,7 @@ from transforms import heads
 from transforms.spans import Scheme
 
 if TYPE_CHECKING:
-    from jobs.plan import TaskPlan
+    from jobs.plan.task import TaskPlan
 
 FOOTER = b"nightscribe.question"
 

@@ -133,8 +133,8 @@ def measure(
 ) -> dict[str, Any]:
     """Run the jobs in turn, compare their sinks."""
     teacher, student = pair
-    before = distilled.reviews(folder / "lakes/before", rows * 21 // 20, seed=11).slice(0, rows)
-    new = distilled.reviews(folder / "lakes/new", rows * 21 // 20, seed=13).slice(0, rows)
+    before = distilled.reviews(folder / "lakes/before", rows, seed=11)
+    new = distilled.reviews(folder / "lakes/new", rows, seed=13)
     write(folder / "both", "before", before)
     alone_ms, student_ms = (milliseconds(model, folder / "both", before) for model in (teacher, student))
     print(f"a row takes {alone_ms:.2f} ms of the teacher, {student_ms:.2f} ms of the student", flush=True)

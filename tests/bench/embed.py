@@ -15,11 +15,9 @@ says. --process and --cpu are those of `tests.bench.encoder`.
 
 from __future__ import annotations
 
-import argparse
 import importlib.util
 import json
 import tempfile
-import time
 from pathlib import Path
 from typing import Any
 
@@ -27,12 +25,11 @@ import numpy as np
 import pyarrow.parquet as pq
 import torch
 from transformers import AutoTokenizer, BertConfig, BertModel
-from transformers.utils import logging
 
 from tests import lake, tiny
-from tests.bench import alone, corpus, libraries, processor, tuning, turns
+from tests.bench import corpus, libraries, tuning, turns, whole_jobs
 from tests.bench.order import Arm, Order
-from transforms.device import choose_device, choose_dtype
+from transforms.device import choose_device
 
 WIDTH = 384
 WINDOW = 256
@@ -70,19 +67,13 @@ def minilm(folder: Path, pooling: str = "mean") -> Path:
 
 def arms_here() -> dict[str, Arm]:
     """The arms that can run here by name."""
-    half = choose_dtype("auto", "auto")
-    dtypes = ["float32", *([half] if half != "float32" else [])]
-    if choose_device("auto").type == "cpu":
-        dtypes.append("int8")
-    job, encode = "tests.bench.arms:job", "tests.bench.libraries:encode"
-    found = {f"job {dtype}": Arm(job, dtype) for dtype in dtypes}
-    if "int8" in dtypes:
-        found["job later int8"] = Arm(job, "int8")
+    found = whole_jobs.jobs()
     if importlib.util.find_spec("sentence_transformers") is None:
         print("skipped encode: sentence-transformers not installed; pip install 'nightscribe[bench]'")
         return found
+    encode = "tests.bench.libraries:encode"
     found[BASE] = Arm(encode, "float32", {"batch_size": 32})
-    return found | {f"encode best {dtype}": Arm(encode, dtype, {}, "batch_size") for dtype in dtypes}
+    return found | {f"encode best {dtype}": Arm(encode, dtype, {}, "batch_size") for dtype in whole_jobs.dtypes()}
 
 
 def vectors(sink: Path) -> np.ndarray:
@@ -105,35 +96,22 @@ def best_batch(arm: str, order: Order, clock: Any) -> int:
 
 def main() -> None:
     """Run the arms in turn and print a table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rows", type=int, default=400)
-    parser.add_argument("--repeats", type=int, default=5)
+    parser = whole_jobs.options(__doc__, rows=400, repeats=5, quick_rows=32)
     parser.add_argument("--pooling", choices=["mean", "cls", "lasttoken"], default="mean")
-    parser.add_argument("--quick", action="store_true", help="32 rows, once")
-    parser.add_argument("--process", action="store_true", help="each arm in a process of its own, imports included")
-    parser.add_argument("--cpu", action="store_true", help="CPU time instead of seconds on the clock")
-    settings = parser.parse_args()
-    processor.follow_emulation()
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
-    if settings.quick:
-        settings.rows, settings.repeats = 32, 1
-    clock = turns.cpu_seconds if settings.cpu else time.perf_counter
-    chosen, batches = arms_here(), {}
+    settings = whole_jobs.begin(parser)
+    chosen = arms_here()
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
         model, source = minilm(root / "model", settings.pooling), corpus.write(root / "source", settings.rows)
         texts = pq.read_table(source)["text"].to_pylist()
         encoded = AutoTokenizer.from_pretrained(model)(texts, truncation=True, max_length=WINDOW)
         tokens = sum(map(len, encoded["input_ids"]))
-        calls, few = {}, corpus.write(root / "few", 4)
-        for arm, how in chosen.items():
-            order = Order("embed", model, source, root / arm.replace(" ", "-"), how.dtype)
-            if how.tuned:
-                batches[arm] = best_batch(arm, order, clock)
-            more = how.more | ({how.tuned: batches[arm]} if how.tuned else {})
-            calls[arm] = alone.timed(arm, how.call, more, order, settings.process, few)
-        seconds = turns.take(calls, settings.repeats, clock)
+        orders = {
+            arm: Order("embed", model, source, root / arm.replace(" ", "-"), how.dtype) for arm, how in chosen.items()
+        }
+        batches = {arm: best_batch(arm, orders[arm], settings.clock) for arm, how in chosen.items() if how.tuned}
+        calls = whole_jobs.calls(chosen, orders, batches, settings.process, corpus.write(root / "few", 4))
+        seconds = turns.take(calls, settings.repeats, settings.clock)
         same = {}
         if BASE in chosen:
             want = vectors(root / f"{BASE.replace(' ', '-')}-0")
@@ -145,18 +123,13 @@ def main() -> None:
     rate = turns.rates(seconds, tokens)
     summary: dict[str, Any] = {
         "bench": "embed",
-        "rows": settings.rows,
         "tokens": tokens,
-        "repeats": settings.repeats,
-        "clock": "CPU" if settings.cpu else "wall",
-        "process": settings.process,
         "tokens_per_s": {name: round(value) for name, value in rate.items()},
         "best_batch": batches,
         **turns.tell("embed", rate),
         **turns.over(rate, "encode"),
         **same,
-        "processor": processor.describe(),
-        "versions": corpus.versions(),
+        **whole_jobs.described(settings),
     }
     print(json.dumps(summary))
 

@@ -28,16 +28,14 @@ import argparse
 import importlib.util
 import json
 import tempfile
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pyarrow.parquet as pq
 from transformers import AutoTokenizer
-from transformers.utils import logging
 
-from tests.bench import alone, arms, corpus, processor, tuning, turns
+from tests.bench import arms, corpus, processor, tuning, turns, whole_jobs
 from tests.bench.order import Arm, Order
 from transforms.device import choose_device, choose_dtype
 
@@ -96,7 +94,6 @@ def measure(task: str, name: str, settings: argparse.Namespace) -> dict[str, Any
         if reason := missing(arm, settings.cpu):
             print(f"skipped {arm}: {reason}")
             del chosen[arm]
-    clock = turns.cpu_seconds if settings.cpu else time.perf_counter
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
         model, source = corpus.distilbert(root / "model", task), corpus.write(root / "source", settings.rows)
@@ -107,7 +104,7 @@ def measure(task: str, name: str, settings: argparse.Namespace) -> dict[str, Any
             arm: Order(task, model, source, root / arm.replace(" ", "-"), how.dtype) for arm, how in chosen.items()
         }
         budgets = {
-            arm: _budgets(arm, how, orders[arm], settings.loop_budget, clock)
+            arm: _budgets(arm, how, orders[arm], settings.loop_budget, settings.clock)
             for arm, how in chosen.items()
             if how.tuned is not None
         }
@@ -115,12 +112,9 @@ def measure(task: str, name: str, settings: argparse.Namespace) -> dict[str, Any
             from tests.bench import peers
 
             peers.ray_start()
-        calls = {}
-        few = corpus.write(root / "few", 4)
-        for arm, how in chosen.items():
-            more = how.more | ({how.tuned: next(iter(budgets[arm]))} if how.tuned else {})
-            calls[arm] = alone.timed(arm, how.call, more, orders[arm], settings.process, few)
-        seconds = turns.take(calls, settings.repeats, clock)
+        best = {arm: next(iter(tried)) for arm, tried in budgets.items()}
+        calls = whole_jobs.calls(chosen, orders, best, settings.process, corpus.write(root / "few", 4))
+        seconds = turns.take(calls, settings.repeats, settings.clock)
         if any(arm.startswith("ray") for arm in chosen) and not settings.process:
             peers.ray_stop()
     print(f"\n{task}, lane {name}, {settings.rows} rows, {distinct} distinct texts, {tokens} tokens")
@@ -132,7 +126,7 @@ def measure(task: str, name: str, settings: argparse.Namespace) -> dict[str, Any
         "tokens": tokens,
         "distinct_texts": distinct,
         "tokens_per_s": {arm: round(value) for arm, value in rate.items()},
-        "best_budget": {arm: next(iter(tried)) for arm, tried in budgets.items()},
+        "best_budget": best,
         "job_over_pipeline_32": round(rate[job] / rate[BASE], 2),
         "job_over_bare_loop": round(rate[job] / rate[f"bare loop {job.split()[-1]}"], 3),
         **found,
@@ -159,37 +153,18 @@ def _tokens(model: Path, source: Path) -> tuple[int, int]:
 
 def main() -> None:
     """Run the lanes and print tables."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    help_ = "all texts are distinct; 3000 for less noise"
+    parser = whole_jobs.options(__doc__, rows=96, repeats=5, quick_rows=32, rows_help=help_)
     parser.add_argument("--task", nargs="+", choices=["classify", "ner"], default=["classify", "ner"])
     parser.add_argument("--lane", nargs="+", choices=["fp32", "best"], default=["fp32", "best"])
-    parser.add_argument("--rows", type=int, default=96, help="all texts are distinct; 3000 for less noise")
-    parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--quick", action="store_true", help="32 rows, once")
     parser.add_argument("--peers", nargs="+", default=[], help="only these beside job, bare loop and pipeline 32")
     parser.add_argument(
         "--loop-budget", type=int, help="slots of a batch of the length-sorted loops; default: the best"
     )
-    parser.add_argument("--process", action="store_true", help="each arm in a process of its own, imports included")
-    parser.add_argument("--cpu", action="store_true", help="CPU time instead of seconds on the clock")
-    settings = parser.parse_args()
-    processor.follow_emulation()
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
-    if settings.quick:
-        settings.rows, settings.repeats = 32, 1
+    settings = whole_jobs.begin(parser)
     settings.only = ("job", "bare loop", BASE, *settings.peers) if settings.peers else ()
     lanes = {f"{task} {name}": measure(task, name, settings) for task in settings.task for name in settings.lane}
-    summary = {
-        "bench": "encoder",
-        "rows": settings.rows,
-        "repeats": settings.repeats,
-        "clock": "CPU" if settings.cpu else "wall",
-        "process": settings.process,
-        "lanes": lanes,
-        "processor": processor.describe(),
-        "versions": corpus.versions(),
-    }
-    print(json.dumps(summary))
+    print(json.dumps({"bench": "encoder", "lanes": lanes, **whole_jobs.described(settings)}))
 
 
 if __name__ == "__main__":

@@ -15,19 +15,16 @@ those of `tests.bench.encoder`.
 
 from __future__ import annotations
 
-import argparse
 import json
 import tempfile
-import time
 from pathlib import Path
 from typing import Any
 
 from transformers import DistilBertConfig, DistilBertForSequenceClassification
-from transformers.utils import logging
 
-from tests.bench import alone, corpus, libraries, processor, tuning, turns
+from tests.bench import corpus, libraries, tuning, turns, whole_jobs
 from tests.bench.order import Arm, Order
-from transforms.device import choose_device, choose_dtype
+from transforms.device import choose_device
 
 BASE = "pipeline 32 float32"
 LABELS = ["sports", "politics", "science and technology", "food", "travel", "health", "money", "art"]
@@ -49,16 +46,10 @@ def nli(folder: Path) -> Path:
 
 def arms_here() -> dict[str, Arm]:
     """The arms that can run here by name."""
-    half = choose_dtype("auto", "auto")
-    dtypes = ["float32", *([half] if half != "float32" else [])]
-    if choose_device("auto").type == "cpu":
-        dtypes.append("int8")
-    job, stock = "tests.bench.arms:job", "tests.bench.libraries:zero_shot"
-    found = {f"job {dtype}": Arm(job, dtype) for dtype in dtypes}
-    if "int8" in dtypes:
-        found["job later int8"] = Arm(job, "int8")
-    found |= {f"pipeline {n} float32": Arm(stock, "float32", {"batch_size": n}) for n in (1, 32)}
-    return found | {f"pipeline best {dtype}": Arm(stock, dtype, {}, "batch_size") for dtype in dtypes}
+    stock = "tests.bench.libraries:zero_shot"
+    plain = {f"pipeline {n} float32": Arm(stock, "float32", {"batch_size": n}) for n in (1, 32)}
+    tuned = {f"pipeline best {dtype}": Arm(stock, dtype, {}, "batch_size") for dtype in whole_jobs.dtypes()}
+    return whole_jobs.jobs() | plain | tuned
 
 
 def best_batch(arm: str, order: Order, clock: Any) -> int:
@@ -73,48 +64,31 @@ def best_batch(arm: str, order: Order, clock: Any) -> int:
 
 def main() -> None:
     """Run the arms in turn and print a table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rows", type=int, default=32)
+    parser = whole_jobs.options(__doc__, rows=32, repeats=3, quick_rows=8)
     parser.add_argument("--labels", type=int, default=4, choices=range(2, len(LABELS) + 1), metavar="2..50")
-    parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--quick", action="store_true", help="8 rows, once")
-    parser.add_argument("--process", action="store_true", help="each arm in a process of its own, imports included")
-    parser.add_argument("--cpu", action="store_true", help="CPU time instead of seconds on the clock")
-    settings = parser.parse_args()
-    processor.follow_emulation()
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
-    if settings.quick:
-        settings.rows, settings.repeats = 8, 1
-    clock = turns.cpu_seconds if settings.cpu else time.perf_counter
-    labels, chosen, batches = tuple(LABELS[: settings.labels]), arms_here(), {}
+    settings = whole_jobs.begin(parser)
+    labels, chosen = tuple(LABELS[: settings.labels]), arms_here()
     pairs = settings.rows * len(labels)
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
         model, source = nli(root / "model"), corpus.write(root / "source", settings.rows)
-        calls, few = {}, corpus.write(root / "few", 2)
-        for arm, how in chosen.items():
-            order = Order("zero_shot", model, source, root / arm.replace(" ", "-"), how.dtype, labels)
-            if how.tuned:
-                batches[arm] = best_batch(arm, order, clock)
-            more = how.more | ({how.tuned: batches[arm]} if how.tuned else {})
-            calls[arm] = alone.timed(arm, how.call, more, order, settings.process, few)
-        seconds = turns.take(calls, settings.repeats, clock)
+        orders = {
+            arm: Order("zero_shot", model, source, root / arm.replace(" ", "-"), how.dtype, labels)
+            for arm, how in chosen.items()
+        }
+        batches = {arm: best_batch(arm, orders[arm], settings.clock) for arm, how in chosen.items() if how.tuned}
+        calls = whole_jobs.calls(chosen, orders, batches, settings.process, corpus.write(root / "few", 2))
+        seconds = turns.take(calls, settings.repeats, settings.clock)
     turns.show(seconds, pairs, "pairs/s", BASE)
     rate = turns.rates(seconds, pairs)
     summary: dict[str, Any] = {
         "bench": "zero_shot",
-        "rows": settings.rows,
         "labels": len(labels),
-        "repeats": settings.repeats,
-        "clock": "CPU" if settings.cpu else "wall",
-        "process": settings.process,
         "pairs_per_s": {name: round(value, 1) for name, value in rate.items()},
         "best_batch": batches,
         **turns.tell("zero_shot", rate),
         **turns.over(rate, "pipeline"),
-        "processor": processor.describe(),
-        "versions": corpus.versions(),
+        **whole_jobs.described(settings),
     }
     print(json.dumps(summary))
 

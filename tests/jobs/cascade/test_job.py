@@ -3,57 +3,22 @@
 import json
 import re
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
 from jobs import run, spec
 from jobs.cascade import kept, measure
-from jobs.models.pool import ModelPool
 from jobs.plan import Plan, planning
 from jobs.plan.text import text
 from jobs.report import history, page
 from jobs.runners import beam
-from jobs.sink import open_sink
 from jobs.store import Store
 from tests import cascades, lake, tiny
 from tests.lake import execute
 from transforms.errors import ModelError, SinkError, SpecError
 
 ZERO_SHOT = {"labels": ["good", "bad", "late"]}
-
-
-@pytest.fixture(scope="module")
-def pairs(tmp_path_factory, models):
-    """A smaller model for some of the models, by its name."""
-    root = tmp_path_factory.mktemp("small")
-    # Random models agree on all entities of a text, and on all labels, only if they are very much alike.
-    noise = {"sentiment": 0.02, "topics": 0.01, "spam": 0.02, "ner": 0.001, "nli": 0.005}
-    return {name: cascades.like(models / name, root / name, each) for name, each in noise.items()}
-
-
-@pytest.fixture
-def made(tmp_path, models, pairs):
-    """A lake of 400 rows, and a job over it that asks the smaller model of sentiment first."""
-    cascades.write(tmp_path / "in")
-    return cascades.job(tmp_path, models / "sentiment", pairs["sentiment"])
-
-
-def values(sink):
-    return lake.read(sink)["found"].to_pylist()
-
-
-def measured(content):
-    return planning.make(spec.parse(content)).tasks[0].first.measured
-
-
-def alone(content, sink, model=None):
-    """What one of the models gives for every row."""
-    [task] = content["tasks"]
-    task = {key: value for key, value in task.items() if key != "first"} | ({"model": str(model)} if model else {})
-    execute(content | {"tasks": [task], "sink": {"path": str(sink)}})
-    return values(sink)
 
 
 def close(one, other):
@@ -85,9 +50,9 @@ def test_every_row_has_the_value_of_one_of_both_models_and_unsure_rows_that_of_t
     report = execute(content)
     found = report.first["found"]
     assert found.answered > 0
-    large = alone(content, tmp_path / "large")
-    small = alone(content, tmp_path / "small", pairs[name])
-    got = values(tmp_path / "out")
+    large = cascades.alone(content, tmp_path / "large")
+    small = cascades.alone(content, tmp_path / "small", pairs[name])
+    got = cascades.values(tmp_path / "out")
     assert lake.read(tmp_path / "out").schema.field("found") == lake.read(tmp_path / "large").schema.field("found")
     of_large = [close(value, want) for value, want in zip(got, large, strict=True)]
     of_small = [close(value, want) for value, want in zip(got, small, strict=True)]
@@ -100,13 +65,13 @@ def test_every_row_has_the_value_of_one_of_both_models_and_unsure_rows_that_of_t
 
 def test_a_later_night_uses_the_kept_threshold_and_redoes_nothing(tmp_path, made, monkeypatch):
     execute(made)
-    before, threshold = lake.contents(tmp_path / "out"), measured(made)
+    before, threshold = lake.contents(tmp_path / "out"), cascades.measured(made)
     cascades.write(tmp_path / "in", n=30, files=1, seed=9)
     monkeypatch.setattr(measure, "draw", lambda *_: pytest.fail("measured again"))
     report = execute(made)
     assert (report.rows_in, report.shards_skipped) == (30, 2)
     assert report.first["found"].answered > 0
-    assert measured(made) == threshold
+    assert cascades.measured(made) == threshold
     after = lake.contents(tmp_path / "out")
     assert {name: after[name] for name in before} == before
 
@@ -123,7 +88,7 @@ def test_the_report_and_the_next_plan_say_what_the_smaller_model_did_and_will_do
 
 
 def test_a_first_model_that_is_added_to_a_finished_job_redoes_no_row(tmp_path, made):
-    large = alone(made, tmp_path / "out")
+    large = cascades.alone(made, tmp_path / "out")
     cascades.write(tmp_path / "in", n=400, files=1, seed=9)
     report = execute(made)
     assert (report.rows_in, report.shards_skipped) == (400, 2)
@@ -138,10 +103,10 @@ def test_another_smaller_model_is_measured_anew_and_redoes_the_rows(tmp_path, mo
     execute(made)
     other = cascades.like(models / "sentiment", tmp_path / "other", 0.02, seed=5)
     changed = cascades.job(tmp_path, models / "sentiment", other)
-    assert measured(changed) is None
+    assert cascades.measured(changed) is None
     report = execute(changed)
     assert (report.rows_in, report.shards_skipped) == (400, 0)
-    assert measured(changed).threshold is not None
+    assert cascades.measured(changed).threshold is not None
 
 
 @pytest.mark.parametrize("format_", ["parquet", "csv"])
@@ -156,7 +121,7 @@ def test_a_run_with_too_few_rows_takes_no_shortcut_and_says_so(tmp_path, models,
     )
     report = execute(content)
     assert (report.first["found"].answered, report.first["found"].rows) == (0, 0)
-    assert values(tmp_path / "out") == alone(content, tmp_path / "large")
+    assert cascades.values(tmp_path / "out") == cascades.alone(content, tmp_path / "large")
     [task] = json.loads((tmp_path / "out/_nightscribe/reports" / f"{report.run_id}.json").read_text())["tasks"]
     why = task["first"]["measured"]["why"]
     assert "the run has 300 rows to do" in why
@@ -171,8 +136,8 @@ def test_models_that_disagree_take_no_shortcut_and_are_not_measured_every_night(
     content = cascades.job(tmp_path, models / "sentiment", other, first={"agree": 0.9})
     report = execute(content)
     assert report.first["found"].answered == 0
-    assert "no confidence from which the models agree on 0.9" in measured(content).why
-    assert values(tmp_path / "out") == alone(content, tmp_path / "large")
+    assert "no confidence from which the models agree on 0.9" in cascades.measured(content).why
+    assert cascades.values(tmp_path / "out") == cascades.alone(content, tmp_path / "large")
     cascades.write(tmp_path / "in", n=400, files=1, seed=9)
     monkeypatch.setattr(measure, "draw", lambda *_: pytest.fail("measured again"))
     assert execute(content).rows_in == 400
@@ -185,7 +150,7 @@ def test_a_run_with_more_rows_measures_again_what_a_smaller_one_could_not_certif
     kept.keep(store, key, kept.Measured(None, "x", possible=10, why="not used"))
     cascades.write(tmp_path / "in", n=400, files=1, seed=9)
     assert execute(made).first["found"].answered > 0
-    assert measured(made).threshold is not None
+    assert cascades.measured(made).threshold is not None
 
 
 def test_a_run_that_was_cut_off_continues_with_its_threshold_and_gives_the_same_bytes(tmp_path, made, monkeypatch):
@@ -204,15 +169,15 @@ def test_a_run_that_was_cut_off_continues_with_its_threshold_and_gives_the_same_
     report = execute(made)
     assert (report.attempts, report.shards_skipped) == (2, 1)
     # Both attempts are counted.
-    assert report.first["found"].rows == sum(value is not None for value in values(tmp_path / "out"))
-    assert values(tmp_path / "out") == values(tmp_path / "whole")
+    assert report.first["found"].rows == sum(value is not None for value in cascades.values(tmp_path / "out"))
+    assert cascades.values(tmp_path / "out") == cascades.values(tmp_path / "whole")
 
 
 def test_worker_processes_use_the_threshold_of_the_plan(tmp_path, made):
     execute(made | {"sink": {"path": str(tmp_path / "one")}})
     report = execute(made | {"runner": {"workers": 2}})
     assert report.first["found"].answered > 0
-    assert values(tmp_path / "out") == values(tmp_path / "one")
+    assert cascades.values(tmp_path / "out") == cascades.values(tmp_path / "one")
 
 
 def test_the_plan_carries_the_threshold_and_both_models_to_other_machines(tmp_path, made):
@@ -311,78 +276,3 @@ def test_a_copy_of_the_model_is_no_smaller_model(tmp_path, models):
     content = cascades.job(tmp_path, models / "sentiment", copy)
     with pytest.raises(SpecError, match=r"tasks.0.first.model .* has the weights of model; give a smaller model"):
         planning.make(spec.parse(content))
-
-
-def drifted(tmp_path, models, pairs, content, n=200):
-    """A file of texts on which the smaller model is sure, and both models disagree."""
-    table = cascades.rows(6000, seed=40)
-    pool, task = ModelPool(), planning._chosen(planning.make(spec.parse(content)), True).tasks[0]
-    large, small = (pool.annotator(each) for each in task.each)
-    batch = table.combine_chunks().to_batches()[0]
-    first, second = small(batch), large(batch)
-    same = large.annotator.same(first.values, second.values)
-    chosen = np.flatnonzero((first.confidence >= task.first.threshold) & ~same)[:n]
-    file = tmp_path / "in" / "drifted.parquet"
-    pq.write_table(table.take(pa.array(chosen)), file, row_group_size=20)
-    cascades.at_a_fixed_time(file)
-    return len(chosen)
-
-
-def test_drifted_rows_stop_the_smaller_model_and_the_next_run_measures_anew(tmp_path, models, pairs, made, monkeypatch):
-    monkeypatch.setattr(measure, "LEAST_CHECKED", 0.3)
-    monkeypatch.setattr(measure, "MOST_CHECKED", 0.3)
-    execute(made)
-    before = measured(made)
-    rows = drifted(tmp_path, models, pairs, made)
-    assert rows > 100
-    monkeypatch.setattr(planning, "CHUNK_ROWS", planning.CHUNK_ROWS | {"cpu": 10})
-    report = execute(made)
-    found = report.first["found"]
-    assert found.refuted
-    assert 0 < found.answered < rows / 2
-    assert found.agreed == 0
-    # The rows after those that were seen have the values of the large model.
-    assert measured(made) is None
-    monkeypatch.undo()
-    again = execute(made)
-    assert (again.rows_in, again.shards_skipped) == (400 + rows, 0)
-    after = kept.last(Store(str(tmp_path / "out")), planning.make(spec.parse(made)).tasks[0].first.key)
-    assert (after.number, before.number) == (1, 0)
-    assert after.seed != before.seed
-
-
-def test_a_threshold_that_is_refuted_again_and_again_is_given_up(tmp_path, made):
-    store, key = Store(str(tmp_path / "out")), planning.make(spec.parse(made)).tasks[0].first.key
-    for number in range(measure.MEASUREMENTS):
-        assert execute(made).rows_in == 400
-        assert measured(made).number == number
-        kept.refute(store, measured(made).seed, kept.Refuted(40, 20))
-    report = execute(made)
-    assert (report.rows_in, report.first["found"].answered) == (400, 0)
-    assert measured(made).why == "not used, because rows of runs have refuted 3 measured thresholds; give another model"
-    assert values(tmp_path / "out") == alone(made, tmp_path / "large")
-    assert execute(made).rows_in == 0
-    assert kept.last(store, key).threshold is None
-
-
-def test_a_threshold_that_another_process_has_refuted_is_not_used_any_more(tmp_path, made):
-    execute(made)
-    found = measured(made)
-    cascades.write(tmp_path / "in", n=30, files=1, seed=9)
-    with run.holding(run.prepare(spec.parse(made))) as held:
-        kept.refute(open_sink(held.plan.spec.sink).store, found.seed, kept.Refuted(40, 20))
-        run.execute(held)
-        report = run.finish(held)
-    # The first chunk of a shard is computed before the look.
-    assert report.first["found"].refuted
-    assert held.models.watch(held.plan.tasks[0]).is_over
-
-
-def test_finished_rows_are_kept_after_a_stop_if_the_job_says_so(tmp_path, made):
-    content = made | {"sink": {"path": str(tmp_path / "out"), "on_model_change": "keep"}}
-    execute(content)
-    kept.refute(Store(str(tmp_path / "out")), measured(content).seed, kept.Refuted(40, 20))
-    cascades.write(tmp_path / "in", n=400, files=1, seed=9)
-    report = execute(content)
-    assert (report.rows_in, report.shards_skipped) == (400, 2)
-    assert measured(content).number == 1
