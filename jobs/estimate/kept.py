@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from jobs.estimate.estimate import Estimate
 from jobs.estimate.rate import Rate
-from jobs.hub import cache
+from transforms import user_cache
 
 if TYPE_CHECKING:
     from jobs.plan import Plan
@@ -61,7 +61,7 @@ def keep(plan: Plan, estimate: Estimate, rate: Rate) -> bool:
     }
     file = _file(plan)
     try:
-        cache.write(file, json.dumps(content, indent=1).encode())
+        user_cache.write(file, json.dumps(content, indent=1).encode())
     except OSError as error:
         LOG.warning("%s cannot be written, so the report will have no estimate: %s", file, error.strerror)
         return False
@@ -91,8 +91,7 @@ def digest(shards: Iterable[str]) -> str:
 
 
 def _file(plan: Plan) -> Path:
-    home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     path = os.path.expanduser(plan.spec.sink.path)
     place = path if "://" in path else os.path.abspath(path)
     name = hashlib.blake2b(f"{place}\0{plan.fingerprint.digest}".encode(), digest_size=16).hexdigest()
-    return Path(home, "nightscribe", "estimates", f"{name}.json")
+    return user_cache.folder("estimates") / f"{name}.json"

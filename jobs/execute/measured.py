@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from jobs.execute import cores
+from transforms import user_cache
 
 LOG = logging.getLogger(__name__)
 
@@ -36,16 +37,12 @@ def file(folder: str, about: Any) -> Path:
     # Only where they are set, so that what was measured before is still found.
     machine |= {name: os.environ[name] for name in INSTRUCTIONS if name in os.environ}
     digest = hashlib.sha256(json.dumps(machine, sort_keys=True, default=str).encode()).hexdigest()[:32]
-    home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(home) / "nightscribe" / folder / f"{digest}.json"
+    return user_cache.folder(folder) / f"{digest}.json"
 
 
 def keep(path: Path, content: bytes) -> None:
     """Write a file of this cache; one that cannot be written is only warned of."""
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        own = path.with_suffix(f".{os.getpid()}")
-        own.write_bytes(content)
-        own.replace(path)
+        user_cache.write(path, content)
     except OSError as error:
         LOG.warning("%s cannot be written, so it is measured again in the next run: %s", path, error.strerror)

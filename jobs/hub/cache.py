@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import logging
-import os
 import re
-import tempfile
 from pathlib import Path
+
+from transforms import user_cache
 
 LOG = logging.getLogger(__name__)
 
@@ -17,16 +17,7 @@ def folder(*parts: str) -> Path:
     Args:
         parts: names of folders below it; a name may hold any characters, such as a URL.
     """
-    home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(home, "nightscribe", "hub", *(re.sub(r"[^A-Za-z0-9._-]+", "--", part) for part in parts))
-
-
-def write(file: Path, content: bytes) -> None:
-    """Write a file of the cache; other processes see it completely or not at all."""
-    file.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile(dir=file.parent, delete=False) as stream:
-        stream.write(content)
-    os.replace(stream.name, file)
+    return user_cache.folder("hub", *(re.sub(r"[^A-Za-z0-9._-]+", "--", part) for part in parts))
 
 
 def keep(file: Path, content: bytes) -> bool:
@@ -36,7 +27,7 @@ def keep(file: Path, content: bytes) -> bool:
         Whether it was written.
     """
     try:
-        write(file, content)
+        user_cache.write(file, content)
     except OSError as error:
         LOG.warning("%s cannot be written, so the Hub is asked again next time: %s", file, error.strerror)
         return False

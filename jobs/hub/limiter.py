@@ -27,6 +27,7 @@ from huggingface_hub.utils._http import RateLimitInfo
 from pydantic import TypeAdapter
 
 from jobs.hub import cache
+from transforms import user_cache
 
 LOG = logging.getLogger(__name__)
 
@@ -200,7 +201,7 @@ class Limiter:
                 state = self._read()
                 _note(state, kind, own)
                 wait = _lease(state, kind, own) if take else 0.0
-                cache.write(self.file, json.dumps(asdict(state)).encode())
+                user_cache.write(self.file, json.dumps(asdict(state)).encode())
                 return wait
         except OSError as error:
             self._is_broken = True

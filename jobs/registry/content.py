@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import shutil
 import tempfile
 from collections.abc import Mapping
@@ -15,6 +14,7 @@ from jobs.registry import kept
 from jobs.registry.card import card
 from jobs.registry.version import Version
 from jobs.store import Content, Store
+from transforms import user_cache
 from transforms.errors import ModelError
 
 # Bytes read at a time.
@@ -73,8 +73,7 @@ def local(store: Store, version: Version) -> Path:
         folder = Path(store.path(place(version)))
         _check(folder, version, store.url)
         return folder
-    home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    cache_folder = Path(home) / "nightscribe" / "registry"
+    cache_folder = user_cache.folder("registry")
     folder = cache_folder / f"{version.version}-{version.content}"
     if store.on_hub and (pickles := [name for name in version.files if name.endswith(PICKLES)]):
         raise ModelError(

@@ -10,13 +10,14 @@ from pathlib import Path
 from jobs.hub import cache, session
 from jobs.registry.version import Version
 from jobs.store import Store
+from transforms import user_cache
 from transforms.errors import UnreadableRegistry
 
 
 def keep(store: Store, version: Version) -> None:
     """Remember a version whose files were copied to this machine."""
     if store.on_hub:
-        cache.write(_folder(store) / f"{version.version}.json", version.to_json())
+        user_cache.write(_folder(store) / f"{version.version}.json", version.to_json())
 
 
 def names(store: Store) -> list[str]:

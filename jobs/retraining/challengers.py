@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import importlib.metadata
 import json
-import os
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ from jobs.registry.version import Base
 from jobs.training import processes, rewards
 from jobs.training.data import Rows
 from jobs.training.spec import TrainingSpec
+from transforms import user_cache
 from transforms.checkpoint import fingerprint
 
 LIBRARIES = ("nightscribe", "torch", "transformers", "peft", "trl", "accelerate")
@@ -36,8 +36,7 @@ def work_folders(registry: Registry) -> Path:
     """The folder of the work folders; those of all registries on object stores lie together."""
     if registry.store.local:
         return Path(registry.store.path("_training"))
-    cache = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache"))
-    return cache / "nightscribe" / "training"
+    return user_cache.folder("training")
 
 
 def made(spec: TrainingSpec, rows: Rows, registry: Registry) -> Version | None:

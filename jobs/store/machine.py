@@ -17,6 +17,8 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
+from transforms import user_cache
+
 LOG = logging.getLogger(__name__)
 
 
@@ -40,8 +42,7 @@ class Machine:
 @contextmanager
 def hold(url: str) -> Iterator[Machine]:
     """Hold a store among the processes of this machine, if no other one does."""
-    home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    folder = Path(home) / "nightscribe" / "leases"
+    folder = user_cache.folder("leases")
     lock = FileLock(folder / f"{hashlib.sha256(url.encode()).hexdigest()[:32]}.lock")
     try:
         folder.mkdir(parents=True, exist_ok=True)

@@ -18,7 +18,6 @@ from transformers import (
 from tests import tiny
 from transforms import device
 from transforms.device import Shape, choose_dtype
-from transforms.digest import digest
 from transforms.errors import ModelError
 from transforms.model import ModelRef, load, logits
 from transforms.tasks import classify
@@ -29,13 +28,6 @@ TEXTS = tiny.texts(40)
 def test_a_head_that_was_never_trained_is_refused(models):
     with pytest.raises(ModelError, match=r"has no weights for bert.pooler.*it was not trained for this task"):
         load(ModelRef(str(models / "mlm"), device="cpu"), AutoModelForSequenceClassification)
-
-
-def test_the_digest_depends_on_contents_and_not_on_dates(models, tmp_path):
-    copy = shutil.copytree(models / "sentiment", tmp_path / "copy")
-    assert digest(copy) == digest(models / "sentiment")
-    (copy / "config.json").write_text((copy / "config.json").read_text() + " ")
-    assert digest(copy) != digest(models / "sentiment")
 
 
 def test_the_window_is_what_tokenizer_and_positions_both_allow(models, tmp_path):

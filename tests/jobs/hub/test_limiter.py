@@ -40,8 +40,8 @@ def pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
 
 def test_while_many_requests_are_left_the_file_is_seldom_written(one: Limiter, monkeypatch: pytest.MonkeyPatch):
     written = []
-    write = limiter.cache.write
-    monkeypatch.setattr(limiter.cache, "write", lambda *of: (written.append(of), write(*of)))
+    write = limiter.user_cache.write
+    monkeypatch.setattr(limiter.user_cache, "write", lambda *of: (written.append(of), write(*of)))
     one.learn("api", said(3000, 200, whole=3000))
     for n in range(1, 301):
         one.take("api")
