@@ -11,20 +11,17 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, datetime
 from functools import reduce
-from typing import Any, BinaryIO, cast
+from typing import BinaryIO, cast
 
 import numpy as np
 import pyarrow as pa
-from pyiceberg import types
 from pyiceberg.catalog import Catalog, load_catalog
-from pyiceberg.conversions import from_bytes
 from pyiceberg.exceptions import NoSuchNamespaceError, NoSuchTableError
 from pyiceberg.io import pyarrow as arrow_io
 from pyiceberg.manifest import DataFile as Listed
 from pyiceberg.manifest import DataFileContent, FileFormat
-from pyiceberg.schema import Schema
 from pyiceberg.table import FileScanTask, Table
 from pyiceberg.table.snapshots import Operation
 from pyiceberg.table.snapshots import Snapshot as Version
@@ -34,9 +31,8 @@ from tenacity import Retrying, retry_if_exception, stop_after_attempt, wait_rand
 
 from jobs.source.urls import reason
 from jobs.spec.table import iceberg_name
-from jobs.table import NONE_DELETED, Added, DataFile, Snapshot, iceberg_commit
-from jobs.table.columns import FIELD_ID, Column, inside, plain, renamed
-from jobs.table.rows import identity
+from jobs.table import NONE_DELETED, Added, DataFile, Snapshot, iceberg_commit, iceberg_files
+from jobs.table.columns import renamed
 from transforms.errors import NightscribeError, SinkError, SourceError, SpecError
 
 # Delete files that are read concurrently.
@@ -44,9 +40,6 @@ THREADS = 16
 
 # Snapshots in which the origin of new files is looked for.
 SNAPSHOTS = 100
-
-EPOCH = date(1970, 1, 1)
-
 
 # What Arrow and the clients of catalogs say if a store or a catalog has no time now; Arrow repeats only some of these.
 _BUSY = re.compile(r"HTTP status (429|5\d\d)|slow.?down|too many requests|network.connection|timed? ?out|reset", re.I)
@@ -210,10 +203,10 @@ class Iceberg:
             schema = table.schemas()[found.schema_id]
         tasks = [] if found is None else list(table.scan(snapshot_id=found.snapshot_id).plan_files())
         gone = self._deleted(table, tasks)
-        columns = tuple(_column(field, schema) for field in arrow_io.schema_to_pyarrow(schema))
+        columns = tuple(iceberg_files.column(field, schema) for field in arrow_io.schema_to_pyarrow(schema))
         partitioned = [field for field in table.spec().fields if isinstance(field.transform, IdentityTransform)]
         location = table.location().rstrip("/")
-        files = [_file(task.file, table, schema, location, gone) for task in tasks]
+        files = [iceberg_files.data_file(task.file, table, schema, location, gone) for task in tasks]
         return Snapshot(
             id=str(table.metadata.table_uuid),
             version=-1 if found is None else found.snapshot_id,
@@ -222,10 +215,10 @@ class Iceberg:
                 name for field in partitioned if (name := schema.find_column_name(field.source_id)) is not None
             ),
             files=sorted(files, key=lambda file: file.key),
-            location=_path(location),
+            location=iceberg_files.path(location),
             columns=columns,
-            ids=_ids(table),
-            renamed=renamed(_renamed(table, schema)),
+            ids=iceberg_files.ids(table),
+            renamed=renamed(iceberg_files.renamed_fields(table, schema)),
         )
 
     def _equality_deletes(self) -> SpecError:
@@ -267,95 +260,6 @@ class Iceberg:
 def open_table(url: str, key: str) -> Iceberg:
     """The table of that name, which need not exist."""
     return Iceberg(*iceberg_name(url), key)
-
-
-def _file(listed: Listed, table: Table, schema: Schema, location: str, deleted: Mapping[str, np.ndarray]) -> DataFile:
-    path = listed.file_path
-    gone = deleted.get(path, NONE_DELETED)
-    below = f"{_path(location)}/"
-    at = _path(path)
-    return DataFile(
-        name=path,
-        key=at.removeprefix(below).lstrip("/"),
-        url=path,
-        size=listed.file_size_in_bytes,
-        rows=listed.record_count - len(gone),
-        partition=_partition(listed, table, schema),
-        deletes=identity(gone),
-        deleted=gone,
-        bounds=_bounds(listed, schema),
-    )
-
-
-def _partition(listed: Listed, table: Table, schema: Schema) -> dict[str, Any]:
-    """Column -> the value that all rows of the file have, by the partition spec that the file was written with."""
-    found = {}
-    for i, field in enumerate(table.specs()[listed.spec_id].fields):
-        name = schema.find_column_name(field.source_id)
-        if isinstance(field.transform, IdentityTransform) and name is not None:
-            found[name] = _value(listed.partition[i], schema.find_type(name))
-    return found
-
-
-def _bounds(listed: Listed, schema: Schema) -> dict[str, tuple[Any, Any]]:
-    """Column -> (least, greatest) value; only of types whose statistics are never cut short."""
-    found = {}
-    for field in schema.fields:
-        least = (listed.lower_bounds or {}).get(field.field_id)
-        greatest = (listed.upper_bounds or {}).get(field.field_id)
-        # Of a column that was widened the file has the bytes of the old type.
-        type_ = field.field_type
-        if not isinstance(type_, types.IntegerType | types.LongType | types.DateType):
-            continue
-        width = 8 if isinstance(type_, types.LongType) else 4
-        if least is not None and greatest is not None and len(least) == len(greatest) == width:
-            pair = (from_bytes(type_, each) for each in (least, greatest))
-            found[field.name] = cast(tuple[Any, Any], tuple(_value(each, type_) for each in pair))
-    return found
-
-
-def _value(value: Any, type_: Any) -> Any:
-    """A value of a manifest in Python's types: manifests have dates and times as numbers."""
-    if not isinstance(value, int) or isinstance(value, bool):
-        return value
-    if isinstance(type_, types.DateType):
-        return EPOCH + timedelta(days=value)
-    if isinstance(type_, types.TimestampType | types.TimestamptzType):
-        zone = UTC if isinstance(type_, types.TimestamptzType) else None
-        return datetime(1970, 1, 1, tzinfo=zone) + timedelta(microseconds=value)
-    if isinstance(type_, types.TimeType):
-        return (datetime(1970, 1, 1) + timedelta(microseconds=value)).time()
-    return value
-
-
-def _column(field: pa.Field, schema: Schema) -> Column:
-    """A column by the ids of its fields, which stay when a column is renamed."""
-    number = int(field.metadata[FIELD_ID])
-    default = schema.find_field(number).initial_default
-    children = tuple(_column(each, schema) for each in inside(field.type))
-    return Column(pa.field(field.name, plain(field.type)), number, children, default)
-
-
-def _renamed(table: Table, schema: Schema) -> set[str]:
-    """Columns whose names have stood for another field, or whose fields have had another name: with their ids."""
-    named = {(name, number) for each in table.schemas().values() for name, number in each._name_to_id.items()}
-    changed = set()
-    for name, number in schema._name_to_id.items():
-        if any((one == name) != (id_ == number) for one, id_ in named):
-            changed.add(f"{name}={number}")
-    return changed
-
-
-def _ids(table: Table) -> dict[str, int]:
-    """Path of a field -> id, of a table with files that other programs wrote."""
-    mapping = table.name_mapping()
-    named = {} if mapping is None else mapping._field_by_name
-    return {name: field.field_id for name, field in named.items() if field.field_id is not None}
-
-
-def _path(location: str) -> str:
-    """A location as other code opens it: a local one without its scheme."""
-    return location.removeprefix("file://") if location.startswith("file:///") else location
 
 
 def _time(milliseconds: int) -> str:
