@@ -264,15 +264,24 @@ def choose(costs: Mapping[int, float], default: int) -> int:
     return default if default in near else near[0]
 
 
-def fastest_threads(trial: Trial, budget: int, candidates: Sequence[int], rounds: int = 3) -> int:
+def fastest_threads(
+    trial: Trial, budget: int, candidates: Sequence[int], seconds: float, rounds: int = 3
+) -> int | None:
     """The number of torch's threads with which a task is fastest: the fewest that are about as fast as the best.
 
     Args:
         trial: the task.
         budget: token positions of a batch.
         candidates: numbers of threads.
-        rounds: over the candidates, after one that starts the threads.
+        seconds: about the most that it may take.
+        rounds: most rounds over the candidates, after one that starts the threads.
+
+    Returns:
+        The number; None if there is no time to compare them.
     """
+    rounds = min(rounds, int(seconds / (len(candidates) * trial.once(budget))) - 1)
+    if rounds < 1:
+        return None
     best = dict.fromkeys(sorted(candidates), float("inf"))
     for number in range(rounds + 1):
         for threads in best:

@@ -9,8 +9,17 @@ from pathlib import Path
 
 def folder(*names: str) -> Path:
     """A folder below it, which need not exist yet."""
-    home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(home, "nightscribe", *names)
+    return Path(_home(), "nightscribe", *names)
+
+
+def _home() -> Path:
+    if given := os.environ.get("XDG_CACHE_HOME"):
+        return Path(given)
+    try:
+        return Path.home() / ".cache"
+    except RuntimeError:
+        # A container with a number for a user, who has no home.
+        return Path(tempfile.gettempdir()) / f"cache-{os.getuid()}"
 
 
 def write(file: Path, content: bytes) -> None:

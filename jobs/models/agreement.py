@@ -1,6 +1,6 @@
 """Whether int8 is good enough for a job: compared with float32 on its own rows, before anything is enriched.
 
-The same rows give the ranges of the activations (`transforms.rounding`). What is found is kept in the sink and put in
+Some more rows give the ranges of the activations (`transforms.rounding`). What is found is kept in the sink and put in
 the plan, so that every worker and every later night computes with the same ranges.
 """
 
@@ -52,7 +52,8 @@ _FOUND = TypeAdapter(dict[str, Found])
 def check(plan: Plan, models: ModelPool, store: Store) -> Plan:
     """The plan with the agreement and the ranges of each task in `dtype: int8`.
 
-    They are measured once per fingerprint and kept in the sink: every later night computes as the first one did.
+    They are measured once per fingerprint and kept in the sink, unless there were only a few rows: every later night
+    computes as the first one did.
 
     Args:
         plan: the run.
@@ -68,7 +69,9 @@ def check(plan: Plan, models: ModelPool, store: Store) -> Plan:
     found = _kept(kept, store)
     if is_due(plan, store):
         found = measure(plan, models)
-        store.put(kept, _FOUND.dump_json(found))
+        # A night of a few rows says little of those that follow.
+        if all(each.rows is not None and each.rows >= looks.LEAST_ROWS for each in found.values()):
+            store.put(kept, _FOUND.dump_json(found))
     for i, task in enumerate(plan.tasks):
         if task.spec.into in found:
             _accept(task, i, found[task.spec.into])
@@ -131,7 +134,8 @@ def _rounded(plan: Plan) -> list[TaskPlan]:
 
 
 def _file(plan: Plan) -> str:
-    return f"{names.AGREEMENT}/{plan.fingerprint.digest}.json"
+    # Without the threshold of a smaller model, which is measured anew now and then.
+    return f"{names.AGREEMENT}/{(plan.exact or plan.fingerprint).digest}.json"
 
 
 def _kept(name: str, store: Store) -> dict[str, Found]:

@@ -39,6 +39,8 @@ WORTH_S, FEW_CHARACTERS, FEW_IN_PROCESSES = 10.0, 200_000, 2_000_000
 IDLE = 0.8
 # How many times the seconds a later job must allow to measure again what an earlier one had no time for.
 MORE = 2.0
+# Share of the seconds that budgets may take where numbers of threads are compared too.
+BUDGETS_SHARE = 2 / 3
 # Rows of the sample, and code points of a text of it: about a window of 512 tokens.
 ROWS, TEXT_LENGTH = 256, 2500
 
@@ -86,13 +88,13 @@ def settle(plan: Plan, todo: Sequence[Shard], models: ModelPool, stop: StopToken
         Stopped: the run was asked to stop.
     """
     try:
-        # Of a task with a smaller model its own model, which takes most of the time.
-        chosen = [_of_task(plan, task.large, todo, models, stop) for task in plan.tasks]
+        chosen = [_of_task(plan, task, todo, models, stop) for task in plan.tasks]
     except Stopped:
         raise
     except Exception as error:
         # What is wrong with a file, a row, a model or code of the user is told by the run itself.
-        LOG.warning("the batches of run %s could not be measured: %s", plan.run_id, error)
+        why = f"{type(error).__name__}: {error}"
+        LOG.warning("the batches of run %s could not be measured: %s", plan.run_id, why)
         chosen = _kept(plan)
     finally:
         if plan.spec.runner.is_here and plan.spec.runner.workers not in ("auto", 1):
@@ -122,7 +124,7 @@ def default(task: TaskPlan) -> int:
 
 
 def _kept(plan: Plan) -> list[tuple[Kept, str] | None]:
-    return [(kept, "kept") if (kept := _read(task.large)) else None for task in plan.tasks]
+    return [(kept, "kept") if (kept := _read(plan, task)) else None for task in plan.tasks]
 
 
 def _with(plan: Plan, chosen: Sequence[tuple[Kept, str] | None]) -> tuple[Plan, list[str]]:
@@ -153,13 +155,13 @@ def _line(task: TaskPlan, found: tuple[Kept, str] | None) -> str:
 def _of_task(
     plan: Plan, task: TaskPlan, todo: Sequence[Shard], models: ModelPool, stop: StopToken
 ) -> tuple[Kept, str] | None:
-    kept = _read(task)
+    kept = _read(plan, task)
     if kept is not None and kept.is_final:
         return kept, "kept"
     found = _measured(plan, task, todo, models, stop, 0.0 if kept is None else MORE * kept.allowed_s)
     if found is None:
         return None if kept is None else (kept, "kept")
-    measured.keep(_file(task), _FORM.dump_json(found))
+    measured.keep(_file(plan, task), _FORM.dump_json(found))
     return found, "measured"
 
 
@@ -171,8 +173,8 @@ def _measured(
     if rows is None or rows <= ROWS or not _is_measurable(task, plan):
         return None
     sample = first_rows(plan, ROWS, TEXT_LENGTH)
-    workers = plan.spec.runner.workers if plan.spec.runner.is_here else 1
-    few = FEW_CHARACTERS if workers in ("auto", 1) else FEW_IN_PROCESSES
+    workers = _processes(plan)
+    few = FEW_CHARACTERS if workers == 1 else FEW_IN_PROCESSES
     if not len(sample) or _characters(sample, task.spec.reads) * rows / len(sample) < few:
         return None
     annotator = models.annotator(task)
@@ -187,6 +189,7 @@ def _measured(
         inner, batch = annotator.annotator, annotator.narrow(sample)
     if (trial := calibration.Trial.of(inner, batch)) is None:
         return None
+    candidates = _candidates(task, torch.get_num_threads()) if workers == 1 else []
     allowed_s = 0.0
 
     def allowed(speed: float) -> float:
@@ -197,17 +200,17 @@ def _measured(
             return 0.0
         allowed_s = seconds
         LOG.info("run %s: measuring how %s is computed fastest", plan.run_id, task.spec.into)
-        return seconds
+        return seconds if len(candidates) < 2 else BUDGETS_SHARE * seconds
 
-    with calibration.using(threads := _threads(1 if workers == "auto" else workers)):
+    with calibration.using(threads := _threads(workers)):
         found = calibration.measure(trial, default(task), plan.chunk_rows, allowed)
     stop.check()
     if found is None:
         return None
     LOG.info("run %s: %.1f s for %s", plan.run_id, found.seconds, _shown(found.speeds))
     chosen = None
-    if workers in ("auto", 1) and len(candidates := _candidates(task, torch.get_num_threads())) > 1:
-        chosen = calibration.fastest_threads(trial, found.budget, candidates)
+    if len(candidates) > 1:
+        chosen = calibration.fastest_threads(trial, found.budget, candidates, allowed_s - found.seconds)
     return Kept(found.budget, found.speeds, found.complete, allowed_s, chosen)
 
 
@@ -269,18 +272,26 @@ def _kind(task: TaskPlan) -> str:
     return task.device.split(":")[0]
 
 
-def _read(task: TaskPlan) -> Kept | None:
-    """What is kept of a task; None if nothing is, if its file is damaged, or if the job says `max_tokens`."""
+def _processes(plan: Plan) -> int:
+    """Processes that share the processor; one as long as the run has not chosen."""
+    workers = plan.spec.runner.workers
+    return workers if plan.spec.runner.is_here and isinstance(workers, int) else 1
+
+
+def _read(plan: Plan, task: TaskPlan) -> Kept | None:
+    """What is kept of a task's own model; None if there is nothing, or it is damaged, or the job says `max_tokens`."""
     if task.device == "auto" or task.spec.max_tokens is not None or not _has_batches(task):
         return None
     try:
-        return _FORM.validate_json(_file(task).read_bytes())
+        return _FORM.validate_json(_file(plan, task).read_bytes())
     except (OSError, ValidationError):
         return None
 
 
-def _file(task: TaskPlan) -> Path:
-    about = task.identity | {"dtype": task.dtype, "engine": task.engine, "device_map": task.spec.device_map}
+def _file(plan: Plan, task: TaskPlan) -> Path:
+    about = task.large.identity | {"dtype": task.dtype, "engine": task.engine, "device_map": task.spec.device_map}
+    if (processes := _processes(plan)) > 1:
+        about["processes"] = processes
     if _kind(task) == "cuda":
         import torch
 

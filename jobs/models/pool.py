@@ -49,6 +49,8 @@ class ModelPool:
     def _annotator(self, task: TaskPlan) -> Annotator:
         if task.is_cascade:
             return self._cascade(task)
+        # The smaller model of a task may have been left out.
+        task = task.large
         key = _key(task)
         if key not in self.loaded:
             self.loaded[key] = load(task)
@@ -72,7 +74,7 @@ class ModelPool:
     def keep(self, task: TaskPlan, annotator: Annotator) -> None:
         """Take over a task that has been loaded."""
         with self.lock:
-            self.loaded[_key(task)] = annotator
+            self.loaded[_key(task.large)] = annotator
 
     def clear(self) -> None:
         """Release every model."""

@@ -80,7 +80,6 @@ def attend(
 
         starts = torch.arange(packing.batch + 1, dtype=torch.int32, device=query.device)
         longest = max(packing.lengths)
-        longest = max(packing.lengths)
         query_offsets, longest_query = (starts, 1) if first_token else (packing.offsets, longest)
         attended = varlen_attn(query, key, value, query_offsets, packing.offsets, longest_query, longest)
         assert isinstance(attended, torch.Tensor)
@@ -106,8 +105,9 @@ def available(device: torch.device, dtype: torch.dtype) -> bool:
 
 
 def to_device(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
-    """Copy a host tensor to a device; for a GPU through pinned memory, so that the host need not wait for the copy."""
-    if device.type != "cuda":
+    """Copy a tensor to a device; from the host to a GPU through pinned memory, so that the host need not wait for it."""
+    # Memory of a GPU cannot be pinned.
+    if device.type != "cuda" or tensor.device.type != "cpu":
         return tensor.to(device)
     return tensor.pin_memory().to(device, non_blocking=True)
 

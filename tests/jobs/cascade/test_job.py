@@ -276,3 +276,15 @@ def test_a_copy_of_the_model_is_no_smaller_model(tmp_path, models):
     content = cascades.job(tmp_path, models / "sentiment", copy)
     with pytest.raises(SpecError, match=r"tasks.0.first.model .* has the weights of model; give a smaller model"):
         planning.make(spec.parse(content))
+
+
+def test_a_large_model_whose_smaller_one_is_left_out_is_loaded_once(tmp_path, models, monkeypatch):
+    from transforms import model
+
+    cascades.write(tmp_path / "in")
+    other = cascades.like(models / "sentiment", tmp_path / "other", noise=3.0)
+    loads, load = [], model.load
+    monkeypatch.setattr(model, "load", lambda ref, kind: loads.append(ref.path) or load(ref, kind))
+    report = execute(cascades.job(tmp_path, models / "sentiment", other))
+    assert report.first["found"].answered == 0
+    assert sorted(loads) == sorted([str(models / "sentiment"), str(other)])

@@ -123,7 +123,7 @@ def test_32_rows_are_compared_if_all_of_them_agree(tmp_path, models, monkeypatch
     monkeypatch.setattr(looks, "agreement", lambda exact, rounded: 1.0)
     seen, _ = watched(monkeypatch)
     plan = check(job(tmp_path, models, min_agreement=0.98))
-    assert rows_of(seen) == [("float32", 32), ("fixed", 32)]
+    assert rows_of(seen) == [("float32", 16), ("float32", 32), ("fixed", 32)]
     assert plan.tasks[0].ranges
 
 
@@ -132,7 +132,7 @@ def test_128_rows_are_compared_if_some_disagree_and_then_a_range_per_batch_is_tr
     seen, _ = watched(monkeypatch)
     plan = check(job(tmp_path, models, min_agreement=0.98))
     each = [("float32", 32), ("fixed", 32), ("float32", 32), ("fixed", 32), ("float32", 64), ("fixed", 64)]
-    assert rows_of(seen) == [*each, ("per batch", 32), ("per batch", 32), ("per batch", 64)]
+    assert rows_of(seen) == [("float32", 16), *each, ("per batch", 32), ("per batch", 32), ("per batch", 64)]
     assert plan.tasks[0].agreement == 0.985
     assert plan.tasks[0].ranges
 
@@ -252,3 +252,27 @@ def test_the_dtype_and_the_engine_are_part_of_the_fingerprint(tmp_path, models):
 def test_a_job_in_float32_measures_nothing(tmp_path, models, monkeypatch):
     monkeypatch.setattr(agreement, "first_rows", lambda plan, rows: pytest.fail("measured"))
     assert check(job(tmp_path, models, dtype="float32")).tasks[0].agreement is None
+
+
+def test_rows_that_ranges_are_taken_from_are_not_compared(tmp_path, models, monkeypatch):
+    parsed = job(tmp_path, models)
+    seen, _ = watched(monkeypatch)
+    check(parsed)
+    taken = {each.as_py() for each in seen[0][1]["text"]}
+    compared = {each.as_py() for dtype, batch in seen[1:] if dtype == "fixed" for each in batch["text"]}
+    assert len(taken) == 16
+    assert compared
+    assert not taken & compared
+
+
+@pytest.mark.parametrize("texts", [[None] * 40, tiny.texts(15)])
+def test_a_night_of_a_few_rows_is_not_kept_for_later_ones(tmp_path, models, texts):
+    parsed = job(tmp_path, models, min_agreement=0)
+    file = tmp_path / "source" / "rows.parquet"
+    pq.write_table(pa.table({"text": pa.array(texts, pa.string())}), file)
+    check(parsed)
+    store = Store(parsed.sink.path)
+    assert agreement.is_due(planning.make(parsed), store)
+    pq.write_table(pa.table({"text": tiny.texts(150)}), file)
+    assert check(parsed).tasks[0].ranges
+    assert not agreement.is_due(planning.make(parsed), store)

@@ -13,6 +13,7 @@ from jobs.models import calibration
 from jobs.models.calibration import Kept
 from jobs.models.pool import ModelPool
 from jobs.plan import planning
+from jobs.plan.task import TaskPlan
 from jobs.plan.text import text
 from jobs.runners import split
 from tests import lake
@@ -52,7 +53,7 @@ def settle(plan, models=None):
 def keep(plan, budget=2048, complete=True, allowed_s=8.0, threads=None):
     """Keep a calibration as if it had been measured."""
     kept = Kept(budget, {1024: 1000.0, budget: 1500.0}, complete, allowed_s, threads)
-    calibration.measured.keep(calibration._file(plan.tasks[0]), calibration._FORM.dump_json(kept))
+    calibration.measured.keep(calibration._file(plan, plan.tasks[0]), calibration._FORM.dump_json(kept))
 
 
 def not_measured(monkeypatch):
@@ -106,7 +107,7 @@ def test_max_tokens_of_the_job_is_used_before_what_is_kept(long, monkeypatch):
 def test_a_busy_machine_is_not_measured_and_nothing_is_kept(long, monkeypatch):
     monkeypatch.setattr(cores, "idle", lambda: 0.1)
     assert settle(long)[0].tasks[0].budget is None
-    assert not calibration._file(long.tasks[0]).exists()
+    assert not calibration._file(long, long.tasks[0]).exists()
 
 
 def test_rows_that_may_have_results_already_are_not_measured(long, monkeypatch):
@@ -140,7 +141,7 @@ def test_what_was_measured_for_another_dtype_machine_or_instructions_does_not_co
 
 def test_a_damaged_file_counts_as_none_and_is_measured_again(long):
     keep(long)
-    file = calibration._file(long.tasks[0])
+    file = calibration._file(long, long.tasks[0])
     file.write_text('{"budget": "many"')
     assert calibration.known(long)[0].tasks[0].budget is None
     settle(long)
@@ -231,3 +232,28 @@ def test_a_rerun_with_the_kept_budget_gives_the_same_bytes(parsed, plan, tmp_pat
     labels = [table["sentiment"].combine_chunks().field("label") for table in (wide, thin)]
     assert labels[0].equals(labels[1])
     assert thin.drop_columns("sentiment").equals(wide.drop_columns("sentiment"))
+
+
+def test_what_was_measured_for_one_process_does_not_count_for_several(plan):
+    keep(plan)
+    runner = plan.spec.runner.model_copy(update={"workers": 2})
+    several = replace(plan, spec=plan.spec.model_copy(update={"runner": runner}))
+    assert calibration.known(several)[0].tasks[0].budget is None
+    keep(several, budget=512)
+    assert [calibration.known(each)[0].tasks[0].budget for each in (plan, several)] == [2048, 512]
+
+
+def test_a_task_that_a_smaller_model_answers_for_is_not_measured(long, monkeypatch):
+    not_measured(monkeypatch)
+    monkeypatch.setattr(TaskPlan, "is_cascade", True)
+    assert settle(long)[0].tasks[0].budget is None
+
+
+def test_a_measurement_that_breaks_is_told_with_its_kind(long, monkeypatch, caplog):
+    def broken(self, task):
+        raise KeyError("weights")
+
+    monkeypatch.setattr(ModelPool, "annotator", broken)
+    with caplog.at_level(logging.WARNING):
+        assert settle(long)[0].tasks[0].budget is None
+    assert "could not be measured: KeyError: 'weights'" in caplog.text
