@@ -105,7 +105,7 @@ def available(device: torch.device, dtype: torch.dtype) -> bool:
 
 
 def to_device(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
-    """Copy a tensor to a device; from the host to a GPU through pinned memory, so that the host need not wait for it."""
+    """Copy a tensor to a device; from the host to a GPU through pinned memory, so that the host need not wait."""
     # Memory of a GPU cannot be pinned.
     if device.type != "cuda" or tensor.device.type != "cpu":
         return tensor.to(device)
