@@ -4,13 +4,28 @@ from __future__ import annotations
 
 import importlib.util
 from dataclasses import replace
+from pathlib import Path
 
 from jobs.models import code, hub
 from jobs.plan.first import FirstPlan
 from jobs.plan.task import TaskPlan
+from jobs.spec import JobSpec
 from jobs.spec.first import FirstSpec
 from jobs.spec.task import BASE, TaskSpec
+from transforms import digest, lean
 from transforms.errors import SpecError
+
+
+def hash_while_importing(spec: JobSpec) -> None:
+    """Hash the weights of local models while the libraries are imported that check models.
+
+    `pin` finds the hashes then, and whatever reads a configuration the libraries.
+    """
+    named = [name for task in spec.tasks for name in (task.model, task.adapter, task.first and task.first.model)]
+    folders = {folder for name in named if name and (folder := Path(name).expanduser()).is_dir()}
+    if folders:
+        with digest.ahead(folders):
+            lean.load()
 
 
 def pin(item: TaskSpec, i: int) -> TaskPlan:

@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
-from pathlib import Path
 
 import pyarrow as pa
 
@@ -26,7 +25,6 @@ from jobs.sink.part import check_columns
 from jobs.source import Source, files
 from jobs.source.layouts import Layouts
 from jobs.spec import JobSpec
-from transforms import digest, lean
 from transforms.errors import SpecError
 from transforms.options import column_kinds
 
@@ -81,8 +79,6 @@ def against_sink(spec: JobSpec, only_rejected: bool = False) -> tuple[Plan, Fold
         sink = open_sink(spec.sink, sink.store)
     known = owned.outputs if owned is not None else {}
     measured = partial(kept.find, sink.store)
-    if owned is None:
-        _prepare_models(spec)
     planned_tasks, schema = task_plans.resolve(spec, planned_source.schema, known, measured)
     if sink.table is not None:
         schema = table_columns.check(sink.table, schema)
@@ -114,15 +110,6 @@ def against_sink(spec: JobSpec, only_rejected: bool = False) -> tuple[Plan, Fold
     plan = refresh(plan, sink)
     fit.check(plan)
     return plan, sink
-
-
-def _prepare_models(spec: JobSpec) -> None:
-    """Hash the weights of local models while the libraries are imported that check models; a new sink needs both."""
-    named = [name for task in spec.tasks for name in (task.model, task.adapter, task.first and task.first.model)]
-    folders = {folder for name in named if name and (folder := Path(name).expanduser()).is_dir()}
-    if folders:
-        with digest.ahead(folders):
-            lean.load()
 
 
 def refresh(plan: Plan, sink: Sink) -> Plan:

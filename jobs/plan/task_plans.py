@@ -60,6 +60,9 @@ def resolve(
         if item.into in schema.names:
             raise SpecError(f"tasks.{i}.into is {item.into!r}, which the source already has; choose another name")
         has_model = module.ARCHITECTURE is not None and item.model is not None
+        if has_model and not known and all(each.model is None for each in planned):
+            # A new sink, in which every model is checked.
+            pinning.hash_while_importing(spec)
         task_plan = pinning.pin(item, i) if has_model else TaskPlan(item)
         if task_plan.first is not None:
             task_plan = replace(task_plan, first=keyed(planned, task_plan, source))
