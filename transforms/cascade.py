@@ -6,7 +6,7 @@ the agreement may stop the small model, from then on for all rows.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 from transforms.contract import Annotation, Annotator, Asked
 
 Bools = NDArray[np.bool_]
-# Rows of a batch -> 16 bytes for each, equal for equal rows.
-Hashes = Callable[[pa.RecordBatch], NDArray[np.uint8]]
+# Names of rows by their place in the source, `(rows,)`.
+Places = NDArray[np.uint64]
 
 
 class Comparing(Annotator, Protocol):
@@ -37,8 +37,8 @@ class Watch(Protocol):
         """Whether the small model is not to be asked any more."""
         ...
 
-    def see(self, rows: NDArray[np.uint64], agreed: Bools) -> None:
-        """Take note of checked rows, by their hashes, and whether the models agree on each."""
+    def see(self, rows: Places, agreed: Bools) -> None:
+        """Take note of checked rows, by their names, and whether the models agree on each."""
         ...
 
 
@@ -46,27 +46,27 @@ class Watch(Protocol):
 class Checks:
     """Which answers are checked: the same ones whenever the same rows are computed.
 
+    A row is chosen by its place in the source, not by its text: the promise is about rows, so a text that a tenth of
+    the rows have has to be a tenth of the checks. Chosen by their text, all of its rows would be checked or none.
+
     Attributes:
         seed: of the choice.
         share: how many of the answers, 0 to 1.
-        hashes: of the rows.
     """
 
     seed: str
     share: float
-    hashes: Hashes
 
-    def chosen(self, batch: pa.RecordBatch) -> tuple[Bools, NDArray[np.uint64]]:
-        """Whether each row is checked if it is answered, and its hash."""
-        keys = np.ascontiguousarray(self.hashes(batch)[:, :8]).view(np.uint64).ravel()
+    def chosen(self, places: Places) -> Bools:
+        """Whether each row is checked if it is answered."""
         # The finaliser of SplitMix64 (Steele et al. 2014, doi:10.1145/2714064.2660195), by which other seeds choose
         # other rows.
-        mixed = keys ^ np.uint64(int.from_bytes(self.seed.encode()[:8].ljust(8), "big"))
+        mixed = places ^ np.uint64(int.from_bytes(self.seed.encode()[:8].ljust(8), "big"))
         for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):
             mixed = (mixed ^ (mixed >> np.uint64(shift))) * np.uint64(factor)
         mixed ^= mixed >> np.uint64(31)
         # 53 bits as a number from 0 to 1.
-        return (mixed >> np.uint64(11)) * 2.0**-53 < self.share, keys
+        return (mixed >> np.uint64(11)) * 2.0**-53 < self.share
 
 
 class Cascade:
@@ -84,8 +84,13 @@ class Cascade:
         self.small, self.large = small, large
         self.threshold, self.checks, self.watch = threshold, checks, watch
 
-    def __call__(self, batch: pa.RecordBatch) -> Annotation:
-        """Annotate the rows of a batch."""
+    def __call__(self, batch: pa.RecordBatch, places: Places | None = None) -> Annotation:
+        """Annotate the rows of a batch.
+
+        Args:
+            batch: the columns that the task reads.
+            places: names of its rows by their place in the source; without them no answer is checked.
+        """
         if self.watch.is_over:
             every = self.large(batch)
             return replace(every, asked=Asked(rows=_valid(every) + len(every.failures)))
@@ -95,12 +100,11 @@ class Cascade:
         failed[[failure.row for failure in first.failures]] = True
         with np.errstate(invalid="ignore"):
             sure = first.confidence >= self.threshold
-        chosen, keys = self.checks.chosen(batch)
-        checked = sure & chosen
+        checked = np.zeros(len(batch), bool) if places is None else sure & self.checks.chosen(places)
         # A row without a value has nothing to annotate, unless the small model failed on it.
         asks = np.flatnonzero((failed | first.values.is_valid().to_numpy(zero_copy_only=False)) & (~sure | checked))
         second = self.large(batch.take(pa.array(asks)))
-        agreed = self._compare(first.values, second, asks, checked, keys)
+        agreed = self._compare(first.values, second, asks, checked, places)
         at = np.arange(len(batch))
         at[asks] = len(batch) + np.arange(len(asks))
         return Annotation(
@@ -112,15 +116,15 @@ class Cascade:
         )
 
     def _compare(
-        self, first: pa.Array, second: Annotation, asks: NDArray[np.int64], checked: Bools, keys: NDArray[np.uint64]
+        self, first: pa.Array, second: Annotation, asks: NDArray[np.int64], checked: Bools, names: Places | None
     ) -> int:
         """Tell the watch of the checked rows; returns on how many of them the models agree."""
-        places = np.flatnonzero(checked[asks])
-        if not len(places):
+        at = np.flatnonzero(checked[asks])
+        if names is None or not len(at):
             return 0
-        rows = asks[places]
-        same = agreement(self.large, first.take(pa.array(rows)), second, places)
-        self.watch.see(keys[rows], same)
+        rows = asks[at]
+        same = agreement(self.large, first.take(pa.array(rows)), second, at)
+        self.watch.see(names[rows], same)
         return int(same.sum())
 
 

@@ -77,24 +77,51 @@ def least_rows(agree: float, error: float) -> int:
     return math.ceil(math.log(error) / math.log(agree))
 
 
-def sizes(rows: int, agree: float, error: float) -> tuple[int, int] | None:
+def share_of(error: float, earlier: int) -> float:
+    """The error of one measurement, so that all those of a job together break the promise with at most `error`.
+
+    Each measurement may certify a threshold that breaks it. Half of the error is for the first one, a quarter for the
+    second, and so on (Bonferroni, for a number of measurements that nobody knows in advance).
+
+    Args:
+        error: one minus the confidence.
+        earlier: measurements before this one.
+    """
+    return float(error * 0.5 ** (earlier + 1))
+
+
+def sizes(rows: int, agree: float, error: float, drawn: int | None = None) -> tuple[int, int] | None:
     """Rows of the first and the second sample; None if the job has too few for any threshold to be certified.
 
     Args:
         rows: rows of the job.
         agree: the agreement to certify.
-        error: one minus the confidence.
+        error: of the measurement.
+        drawn: rows that there are for both samples, if they can be fewer than are wanted.
     """
     least = least_rows(agree, error)
     most = int(min(MOST_SHARE * rows, max(USUAL * least, min(LARGE_SHARE * rows, MOST * least))))
+    most = most if drawn is None else min(most, drawn)
     first = min(EXPLORED, int(EXPLORED_SHARE * most))
     return (first, most - first) if most - first >= least else None
 
 
-def rows_needed(agree: float, error: float) -> int:
-    """Rows of the smallest job that `sizes` finds large enough."""
+def rows_needed(agree: float, error: float, sample: int = 0) -> int | None:
+    """Rows of the smallest job that `sizes` finds large enough.
+
+    Args:
+        agree: the agreement to certify.
+        error: of the measurement.
+        sample: rows that both samples must have together, if more than the least that can certify anything.
+
+    Returns:
+        None if no job, however large, has a sample of so many rows.
+    """
     least = least_rows(agree, error)
-    return math.ceil(min(least / (1 - EXPLORED_SHARE), least + EXPLORED) / MOST_SHARE) + 1
+    wanted = max(sample, min(least / (1 - EXPLORED_SHARE), least + EXPLORED))
+    if wanted > MOST * least:
+        return None
+    return math.ceil(wanted / (MOST_SHARE if wanted <= USUAL * least else LARGE_SHARE)) + 1
 
 
 def order(explored: Rows, rows: int, agree: float, error: float) -> Floats:
@@ -104,7 +131,7 @@ def order(explored: Rows, rows: int, agree: float, error: float) -> Floats:
         explored: the first sample.
         rows: rows of the second one.
         agree: the agreement to certify.
-        error: one minus the confidence.
+        error: of the measurement.
 
     Returns:
         Thresholds, `(thresholds,)`; none if the models agree too little on the first sample for any of them.

@@ -30,15 +30,30 @@ _REFUTED = TypeAdapter(Refuted)
 def find(store: Store, key: str) -> Measured | None:
     """The measurement of a task; None if there is none, or if rows have refuted it since."""
     found = last(store, key)
-    return None if found is None or store.exists(_mark(found.seed)) else found
+    return None if found is None or is_refuted(store, found) else found
 
 
 def last(store: Store, key: str) -> Measured | None:
-    """The newest measurement of a task, refuted or not; None if there is none, or if its file is damaged."""
+    """The newest measurement of a task, refuted or not; None if there is none.
+
+    A damaged file has said how many thresholds were refuted and how often it was measured. A new measurement would
+    count from the beginning, so the smaller model is left out until a person deletes the file.
+    """
     try:
         return Measured.from_json(json.loads(store.get(_file(key))))
-    except (FileNotFoundError, ValueError):
+    except FileNotFoundError:
         return None
+    except ValueError:
+        why = (
+            f"not used, because {store.url}/{_file(key)}, which has its threshold and how often one was refuted, is "
+            "damaged; restore it, or delete it to measure from the beginning"
+        )
+        return Measured(None, "", why=why)
+
+
+def is_refuted(store: Store, measured: Measured) -> bool:
+    """Whether rows of a run have refuted a measured threshold."""
+    return bool(measured.seed) and store.exists(_mark(measured.seed))
 
 
 def keep(store: Store, key: str, measured: Measured) -> None:
@@ -46,7 +61,7 @@ def keep(store: Store, key: str, measured: Measured) -> None:
     before = last(store, key)
     store.delete(_mark(measured.seed))
     store.put(_file(key), json.dumps(measured.to_json()).encode())
-    if before is not None and before.seed != measured.seed:
+    if before is not None and before.seed not in ("", measured.seed):
         store.delete(_mark(before.seed))
 
 

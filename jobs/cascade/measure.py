@@ -1,4 +1,4 @@
-"""The threshold of each task with `first`: measured on a sample of the rows to do, kept in the sink, and pinned."""
+"""The threshold of each task with `first`: measured on a sample of the rows, kept in the sink, and pinned."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ import pyarrow as pa
 
 from jobs.cascade import certify, kept
 from jobs.cascade.certify import Rows
-from jobs.cascade.sample import Drawn, draw
+from jobs.cascade.pending import Pending, pending
+from jobs.cascade.sample import draw
 from jobs.execute.stop import NEVER, StopToken
 from jobs.models.pool import ModelPool, comparing
 from jobs.plan import Plan, fingerprint, needed, planning, task_plans
@@ -24,16 +25,20 @@ LOG = logging.getLogger(__name__)
 
 # Answers to check in a run, and the least and the most of them as fractions: a run with few answers checks more.
 CHECKED, LEAST_CHECKED, MOST_CHECKED = 200, 0.01, 0.05
-# Measurements of a task, each of which redoes its rows. If the rows that the models disagree on are in a few files, the
-# promise may hold for all rows together and be refuted in the middle of each run.
+# Thresholds of a task, each of which redoes its rows when it is refuted. If the rows that the models disagree on are in
+# a few files, or one text that follows itself, the promise may hold for all rows together and be refuted in each run.
 MEASUREMENTS = 3
+# Where nothing was certified, a sample of so many times the rows is worth another measurement: at half of the error it
+# takes 1.3 times the rows to certify the same.
+MORE = 2
 
 
 def check(plan: Plan, models: ModelPool, sink: FolderSink, stop: StopToken = NEVER) -> Plan:
     """The plan with the threshold of each task with `first`; with a new one, compared with the ledger again.
 
-    It is measured once, and again after rows of a run have refuted it. A task without a certified threshold is computed
-    by its own model alone.
+    It is measured once, again after rows of a run have refuted it, and again if nothing could be certified and a run
+    has so many more rows that it may certify something. A task without a certified threshold is computed by its own
+    model alone.
 
     Args:
         plan: the run, under the lease.
@@ -46,86 +51,96 @@ def check(plan: Plan, models: ModelPool, sink: FolderSink, stop: StopToken = NEV
         Stopped: the run was asked to stop.
     """
     # A run that only tries rejected rows again keeps the thresholds as they are.
-    if not plan.todo or plan.attempts is not None or all(task.first is None for task in plan.tasks):
+    if not plan.todo or plan.attempts is not None:
         return plan
-    tasks: list[TaskPlan] = []
-    drawn: dict[int, Drawn] = {}
     for i, task in enumerate(plan.tasks):
         if task.first is not None:
-            # Its key depends on the tasks that it reads from, which may have been measured just now.
-            first = task_plans.keyed(tasks, task, plan.source.schema)
-            if first.key != task.first.key:
-                first = replace(first, measured=kept.find(sink.store, first.key))
-            task = replace(task, first=first)
-            if first.measured is None or _can_say_more(plan, task, first.measured):
-                so_far = replace(plan, tasks=(*tasks, task, *plan.tasks[i + 1 :]))
-                found = _measured(so_far, task, models, sink, drawn, stop)
-                LOG.info("tasks.%d.first: %s", i, found.why or f"answers rows from confidence {found.threshold:g}")
-                task = replace(task, first=replace(first, measured=found))
-        tasks.append(task)
-    if tuple(tasks) == plan.tasks:
+            plan = _with_threshold(plan, i, models, sink, stop)
+    return plan
+
+
+def _with_threshold(plan: Plan, i: int, models: ModelPool, sink: FolderSink, stop: StopToken) -> Plan:
+    """The plan with the threshold of one task."""
+    task = plan.tasks[i]
+    assert task.first is not None
+    # Its key depends on the tasks that it reads from. They may have been measured just now, and so may an equal task
+    # that has another column.
+    first = task_plans.keyed(plan.tasks[:i], task, plan.source.schema)
+    if first.key != task.first.key or first.measured is None:
+        first = replace(first, measured=kept.find(sink.store, first.key))
+    plan = _changed(plan, i, replace(task, first=first), sink)
+    if plan.todo and (first.measured is None or _may_say_more(first.measured)):
+        with pending(plan, plan.tasks[i], sink, stop) as rows:
+            found = _measured(rows, models, sink, stop)
+        LOG.info("tasks.%d.first: %s", i, found.why or f"answers rows from confidence {found.threshold:g}")
+        plan = _changed(plan, i, replace(plan.tasks[i], first=replace(first, measured=found)), sink)
+    return plan
+
+
+def _changed(plan: Plan, i: int, task: TaskPlan, sink: FolderSink) -> Plan:
+    """The plan with another task in the place of one, compared with the ledger again."""
+    if task == plan.tasks[i]:
         return plan
-    return planning.refresh(planning.with_tasks(plan, tasks), sink)
+    return planning.refresh(planning.with_tasks(plan, [*plan.tasks[:i], task, *plan.tasks[i + 1 :]]), sink)
 
 
-def _can_say_more(plan: Plan, task: TaskPlan, measured: Measured) -> bool:
-    """Whether a run has so many more rows than the one that certified nothing that it may certify something."""
-    if measured.threshold is not None or plan.rows_expected is None:
-        return False
-    asked = _asked(task)
-    sizes = certify.sizes(plan.rows_expected, asked.agree, 1 - asked.confidence)
-    return sizes is not None and sum(sizes) >= 2 * measured.possible
+def _may_say_more(measured: Measured) -> bool:
+    """Whether more rows may change what was found: nothing was certified, and it is not given up."""
+    # One without a seed stands for a damaged file.
+    return measured.threshold is None and bool(measured.seed) and measured.number < MEASUREMENTS
 
 
-def _measured(
-    plan: Plan, task: TaskPlan, models: ModelPool, sink: FolderSink, drawn: dict[int, Drawn], stop: StopToken
-) -> Measured:
-    """Measure a task, and keep what was found if there were rows enough to find something."""
+def _measured(pending: Pending, models: ModelPool, sink: FolderSink, stop: StopToken) -> Measured:
+    """Measure a task, and keep what was found; what is known of it if there are too few rows to find something new."""
+    task = pending.task
     asked, first = _asked(task), task.first
     assert first is not None
-    error = 1 - asked.confidence
-    if plan.rows_todo is not None and certify.sizes(plan.rows_todo, asked.agree, error) is None:
-        return _too_few(plan.rows_todo, asked)
-    before = kept.last(sink.store, first.key)
-    # A threshold that was kept and is measured all the same has been refuted.
-    number = 0 if before is None else before.number + (before.threshold is not None)
-    seed = fingerprint.digest([first.key, number, [shard.id for shard in plan.shards_todo]])
-    most = sum(certify.sizes(plan.rows_todo or 10**15, asked.agree, error) or ())
+    before = kept.last(sink.store, first.key) or Measured(None, "")
+    number = before.number + kept.is_refuted(sink.store, before)
+    # Earlier versions have not counted the measurements, and kept one without rows if no row had a text.
+    earlier = max(before.earlier, before.number) + (before.rows > 0)
+    seed = fingerprint.digest([first.key, earlier, [shard.id for shard in pending.plan.shards_todo]])
     if number >= MEASUREMENTS:
         why = f"not used, because rows of runs have refuted {number} measured thresholds; give another model"
-        measured = Measured(None, seed, number=number, why=why, possible=most)
+        measured = Measured(None, seed, number=number, why=why, earlier=earlier)
         kept.keep(sink.store, first.key, measured)
         return measured
-    if most not in drawn:
-        drawn[most] = draw(plan, most, int(seed, 16), stop)
-    sample = drawn[most]
-    sizes = certify.sizes(sample.total, asked.agree, error)
-    if sizes is None:
-        return _too_few(sample.total, asked)
-    explored = _compared(plan, task, models, sample.rows.slice(0, sizes[0]), stop)
-    rest = sample.rows.slice(sizes[0], sizes[1])
+    error = certify.share_of(1 - asked.confidence, earlier)
+    wanted = 0
+    if first.measured is not None:
+        wanted = MORE * before.possible if before.rows else 0
+        fewest = certify.rows_needed(asked.agree, error, wanted)
+        if fewest is None or (pending.about_most is not None and pending.about_most < fewest):
+            return first.measured
+    most = 10**15 if pending.most is None else pending.most
+    if (sizes := certify.sizes(most, asked.agree, error)) is None:
+        return first.measured or _too_few(most, asked, error)
+    drawn = draw(pending, sum(sizes), int(seed, 16), stop)
+    sizes = certify.sizes(drawn.total, asked.agree, error, len(drawn.rows))
+    if sizes is None or sum(sizes) < wanted:
+        return first.measured or _too_few(drawn.total, asked, error)
+    LOG.info("%s: both models compute up to %d rows to find where they agree", task.spec.into, sum(sizes))
+    explored = _compared(pending.plan, task, models, drawn.rows.slice(0, sizes[0]), stop)
+    if not len(explored.agreed):
+        return first.measured or Measured(
+            None, "", why="not used, because no row of a sample has something to annotate"
+        )
+    rest = drawn.rows.slice(*sizes)
     thresholds = certify.order(explored, len(rest), asked.agree, error)
-    if not len(thresholds):
-        measured = Measured(None, seed, rows=len(explored.agreed), number=number, why=_why(explored, asked))
+    tested = _compared(pending.plan, task, models, rest if len(thresholds) else rest.slice(0, 0), stop)
+    certified = certify.certify(tested, thresholds, asked.agree, error)
+    rows = len(explored.agreed) + len(tested.agreed)
+    # Both samples are as if none of the thresholds had been ruled out by the first.
+    possible = rows if len(thresholds) else round(sum(sizes) * len(explored.agreed) / sizes[0])
+    if certified is None:
+        why = _why(tested if len(tested.agreed) else explored, asked, possible, earlier + 1)
+        measured = Measured(None, seed, rows=rows, number=number, why=why)
     else:
-        tested = _compared(plan, task, models, rest, stop)
-        rows = len(explored.agreed) + len(tested.agreed)
-        certified = certify.certify(tested, thresholds, asked.agree, error)
-        if certified is None:
-            measured = Measured(None, seed, rows=rows, number=number, why=_why(tested, asked))
-        else:
-            expected = sample.total * certified.answered / max(1, len(tested.agreed))
-            share = float(np.clip(CHECKED / max(1.0, expected), LEAST_CHECKED, MOST_CHECKED))
-            measured = Measured(
-                certified.threshold,
-                seed,
-                round(share, 6),
-                len(tested.agreed),
-                certified.answered,
-                certified.agreed,
-                number,
-            )
-    measured = replace(measured, possible=sum(sizes))
+        expected = drawn.total * certified.answered / max(1, len(tested.agreed))
+        share = float(np.clip(CHECKED / max(1.0, expected), LEAST_CHECKED, MOST_CHECKED))
+        tests = len(tested.agreed), certified.answered, certified.agreed
+        measured = Measured(certified.threshold, seed, round(share, 6), *tests, number)
+    measured = replace(measured, possible=possible, earlier=earlier)
     kept.keep(sink.store, first.key, measured)
     return measured
 
@@ -158,25 +173,28 @@ def _compared(plan: Plan, task: TaskPlan, models: ModelPool, rows: pa.Table, sto
     return Rows(np.concatenate([np.zeros(0), *confidences]), np.concatenate([np.zeros(0, bool), *agreed]))
 
 
-def _too_few(rows: int, asked: FirstSpec) -> Measured:
-    least = certify.least_rows(asked.agree, 1 - asked.confidence)
-    fewest = certify.rows_needed(asked.agree, 1 - asked.confidence)
+def _too_few(rows: int, asked: FirstSpec, error: float) -> Measured:
+    least, fewest = certify.least_rows(asked.agree, error), certify.rows_needed(asked.agree, error)
+    assert fewest is not None
     why = (
-        f"not used, because the run has {rows:,} rows to do: at most a tenth of them are compared, and agree "
+        f"not used, because the run has {rows:,} rows to compute: at most a tenth of them are compared, and agree "
         f"{asked.agree:g} at confidence {asked.confidence:g} takes {least:,} rows that agree; give it {fewest:,} rows, "
         "or a lower agree or confidence"
     )
     return Measured(None, "", why=why)
 
 
-def _why(rows: Rows, asked: FirstSpec) -> str:
-    """Why nothing was certified, with what the sample showed."""
+def _why(rows: Rows, asked: FirstSpec, possible: int, earlier: int) -> str:
+    """Why nothing was certified, with what the sample showed, and what would have it measured again."""
     surest = rows.agreed[np.argsort(-rows.confidences, kind="stable")[: max(1, len(rows.agreed) // 2)]]
-    every, half = (float(part.mean()) if len(part) else 0.0 for part in (rows.agreed, surest))
+    every, half = float(rows.agreed.mean()), float(surest.mean())
+    fewest = certify.rows_needed(asked.agree, certify.share_of(1 - asked.confidence, earlier), MORE * possible)
+    # A larger sample than this is never drawn.
+    more = "" if fewest is None else f", or a run of {fewest:,} rows"
     return (
         f"not used, because there is no confidence from which the models agree on {asked.agree:g} of the rows for "
         f"certain: they agree on {every:.4f} of a sample, and on {half:.4f} of the half that first.model is surest of; "
-        "give a model that agrees more often, a lower agree, or more rows"
+        f"give a model that agrees more often, a lower agree{more}"
     )
 
 

@@ -1,12 +1,14 @@
 """A test that runs along with a job: do the models still agree on the checked answers as often as was certified?
 
-The hypothesis is that they agree with a probability of at least `agree`. Against it, for a rate of disagreement q above
-1 - agree, the ratio of likelihoods
+The hypothesis is that they agree with a probability of at least `agree`. A check is one row, as in the certificate, and
+rows are chosen by their place, so a text that many rows have counts in both as often as they do. Against it, for a rate
+of disagreement q above 1 - agree, the ratio of likelihoods
 
     E_n = prod_i (q / (1 - agree)) if they disagree on row i else ((1 - q) / agree)
 
 is a nonnegative supermartingale that starts at 1, and so is the mean over several q; it ever reaches 1 / level with
 probability at most `level`, however often it is looked at (Ville 1939; Waudby-Smith and Ramdas 2024, arXiv:2010.09686).
+That takes rows in no special order: neighbours on which the models disagree are stronger evidence than they should be.
 """
 
 from __future__ import annotations
@@ -19,7 +21,7 @@ from numpy.typing import NDArray
 
 from jobs.cascade.kept import Refuted
 
-# Rows that a process takes note of, some 60 bytes each; with so many it knows.
+# Checked rows that a process takes note of, some 60 bytes each; with so many it knows.
 MOST_SEEN = 500_000
 # The probability with which one process stops a small model that keeps the promise.
 LEVEL = 0.01
@@ -47,13 +49,14 @@ class AgreementWatch:
 
     Attributes:
         agree: the promised agreement.
-        checked: rows so far, equal ones once.
+        checked: rows so far.
         agreed: those of them on which the models agree.
         is_over: whether the small model is not to be asked any more.
         refuted: why this process has found so; None if it has not.
         is_told: whether the other processes can know that.
         looked_at: when this process last looked for what others have found.
-        seen: hashes of the rows so far. Equal rows are one observation, also those that are computed twice.
+        seen: names of the rows so far. A row that is computed again, by another attempt or by an equal task, is one
+            observation.
     """
 
     agree: float
@@ -70,7 +73,7 @@ class AgreementWatch:
         """Take note of checked rows.
 
         Args:
-            rows: their hashes.
+            rows: their names, which are equal for the same row of the source.
             agreed: whether the models agree on each.
         """
         with self._lock:

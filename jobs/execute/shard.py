@@ -6,10 +6,12 @@ import itertools
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import reduce
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from numpy.typing import NDArray
 
 from jobs import source
 from jobs.cascade.exchange import exchange
@@ -27,6 +29,7 @@ from transforms.contract import Annotation, Asked
 from transforms.errors import NightscribeError, Unexpected
 
 Watch = Callable[[Progress], None]
+Places = NDArray[np.uint64]
 
 
 @dataclass(frozen=True)
@@ -39,6 +42,8 @@ class Chunk:
         tokens: real tokens computed for it.
         padded_tokens: token positions computed for it, including padding.
         known: results of the rows that older part files have.
+        places: names of the rows in `batch` by their place in the source, which are the same whenever the shard is
+            executed; None if nobody needs them.
         asked: column of a task -> what became of rows that its smaller model was asked first.
     """
 
@@ -47,6 +52,7 @@ class Chunk:
     tokens: int = 0
     padded_tokens: int = 0
     known: tuple[Known, ...] = ()
+    places: Places | None = None
     asked: Mapping[str, Asked] = field(default_factory=dict)
 
     @property
@@ -63,7 +69,8 @@ class Chunk:
     def slice(self, start: int, rows: int) -> Chunk:
         """Some of its rows; the first of them come with the rejected ones."""
         known = tuple(each.slice(start, rows) for each in self.known)
-        return Chunk(self.batch.slice(start, rows), None if start else self.rejected, known=known)
+        places = None if self.places is None else self.places[start : start + rows]
+        return Chunk(self.batch.slice(start, rows), None if start else self.rejected, known=known, places=places)
 
 
 def execute_shard(
@@ -167,17 +174,20 @@ def read(plan: Plan, shard: Shard, rows: int, stop: StopToken = NEVER) -> Iterat
         Stopped: the run was asked to stop.
     """
     bad: list[BadRow] = []
+    # The id has the version of the file, so the row of that number is the same one at every attempt.
+    name, row = np.uint64(int(shard.id[:16], 16)), 0
     for item in source.read(plan.source, shard, rows):
         stop.check()
         if isinstance(item, BadRow):
             bad.append(item)
             continue
-        yield Chunk(item, rejects.unreadable(bad, plan.source.schema))
-        bad = []
+        places = name + np.arange(row, row + len(item), dtype=np.uint64)
+        yield Chunk(item, rejects.unreadable(bad, plan.source.schema), places=places)
+        bad, row = [], row + len(item)
     if bad:
         # An empty table has no batches.
         empty = pa.RecordBatch.from_pylist([], plan.source.schema)
-        yield Chunk(empty, rejects.unreadable(bad, plan.source.schema))
+        yield Chunk(empty, rejects.unreadable(bad, plan.source.schema), places=np.zeros(0, np.uint64))
 
 
 def with_columns(chunk: Chunk, columns: pa.RecordBatch) -> Chunk:
@@ -192,16 +202,17 @@ def annotate(chunk: Chunk, task: TaskPlan, models: ModelPool, plan: Plan) -> Chu
     """The chunk with the column of a task; rows that break the task are moved to the rejected."""
     into = task.spec.into
     annotation = _annotation(chunk, task, models)
-    batch, known = chunk.batch.append_column(into, annotation.values), chunk.known
+    batch, known, places = chunk.batch.append_column(into, annotation.values), chunk.known, chunk.places
     rejected = chunk.rejected
     if (broken := rejects.broken(batch, annotation.failures, task.spec.task, plan.source.schema)) is not None:
         rejected = broken if rejected is None else pa.concat_batches([rejected, broken])
         gone = {failure.row for failure in annotation.failures}
         kept = pa.array([row not in gone for row in range(len(batch))], pa.bool_())
         batch, known = batch.filter(kept), tuple(each.filter(kept) for each in known)
+        places = None if places is None else places[np.asarray(kept)]
     tokens, padded = chunk.tokens + annotation.tokens, chunk.padded_tokens + annotation.padded_tokens
     asked = {**chunk.asked, into: annotation.asked} if annotation.asked is not None else chunk.asked
-    return Chunk(batch, rejected, tokens, padded, known, asked)
+    return Chunk(batch, rejected, tokens, padded, known, places, asked)
 
 
 def _annotation(chunk: Chunk, task: TaskPlan, models: ModelPool) -> Annotation:
@@ -212,7 +223,7 @@ def _annotation(chunk: Chunk, task: TaskPlan, models: ModelPool) -> Annotation:
     into, batch = task.spec.into, chunk.batch
     known = [each for each in chunk.known if into in each.values]
     if not known:
-        return models.annotator(task)(batch)
+        return _computed(batch, chunk.places, task, models)
     mask, values = known[0].mask, known[0].values[into]
     # Rows of nights with and without a smaller model are known apart from each other.
     for other in known[1:]:
@@ -222,12 +233,19 @@ def _annotation(chunk: Chunk, task: TaskPlan, models: ModelPool) -> Annotation:
     if mask.all():
         return Annotation(values)
     missing = np.flatnonzero(~mask)
-    computed = models.annotator(task)(batch.take(pa.array(missing)))
+    places = None if chunk.places is None else chunk.places[missing]
+    computed = _computed(batch.take(pa.array(missing)), places, task, models)
     at = np.arange(len(batch))
     at[missing] = len(batch) + np.arange(len(missing))
     values = pa.concat_arrays([values, computed.values]).take(pa.array(at))
     failures = [replace(failure, row=int(missing[failure.row])) for failure in computed.failures]
     return Annotation(values, failures, computed.tokens, computed.padded_tokens, asked=computed.asked)
+
+
+def _computed(batch: pa.RecordBatch, places: Places | None, task: TaskPlan, models: ModelPool) -> Annotation:
+    annotator: Any = models.annotator(task)
+    found: Annotation = annotator(batch, places=places) if task.is_cascade else annotator(batch)
+    return found
 
 
 def _progress(chunk: Chunk) -> Progress:

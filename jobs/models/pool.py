@@ -11,7 +11,6 @@ import pyarrow as pa
 
 from jobs.cascade.watch import AgreementWatch
 from jobs.plan.task import TaskPlan
-from jobs.reuse import digest
 from transforms import registry
 from transforms.contract import Annotation, Annotator
 from transforms.options import with_fields
@@ -67,7 +66,7 @@ class ModelPool:
         assert task.first.measured is not None
         assert task.first.threshold is not None
         measured, columns = task.first.measured, list(dict.fromkeys(task.spec.reads))
-        checks = Checks(measured.seed, measured.check, lambda batch: digest.rows(batch.columns))
+        checks = Checks(measured.seed, measured.check)
         cascade = Cascade(small, comparing(large), task.first.threshold, checks, self.watch(task))
         return Narrowed(cascade, columns)
 
@@ -146,9 +145,9 @@ class Narrowed:
     annotator: Annotator
     columns: list[str]
 
-    def __call__(self, batch: pa.RecordBatch) -> Annotation:
+    def __call__(self, batch: pa.RecordBatch, **more: Any) -> Annotation:
         """Annotate the rows of a batch that has these columns, and others."""
-        return self.annotator(self.narrow(batch))
+        return self.annotator(self.narrow(batch), **more)
 
     def narrow(self, batch: pa.RecordBatch) -> pa.RecordBatch:
         """A batch with these columns only."""

@@ -23,7 +23,8 @@ class Measured:
         agreed: those of the answered ones on which both models agree.
         number: how many thresholds of the same task were refuted before.
         why: the reason why there is no threshold, as a sentence; empty if there is one.
-        possible: rows that the sample could have had in that run.
+        possible: rows with something to annotate that the sample could have had in that run.
+        earlier: measurements of the same task before this one, each of which has spent a part of the error.
     """
 
     threshold: float | None
@@ -35,6 +36,7 @@ class Measured:
     number: int = 0
     why: str = ""
     possible: int = 0
+    earlier: int = 0
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON."""

@@ -8,7 +8,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jobs.reuse import digest
 from transforms import decisions
 from transforms.cascade import Cascade, Checks
 from transforms.contract import Annotation, Asked, failures_of
@@ -53,12 +52,11 @@ class Watch:
 
 
 def cascade(share=0.0, over=False):
-    checks = Checks("seed", share, lambda batch: digest.rows(batch.columns))
-    return Cascade(Model(0), Model(1), 0.5, checks, Watch(over))
+    return Cascade(Model(0), Model(1), 0.5, Checks("seed", share), Watch(over))
 
 
 def annotated(made, texts):
-    return made(pa.record_batch({"text": pa.array(texts, pa.string())}))
+    return made(pa.record_batch({"text": pa.array(texts, pa.string())}), np.arange(len(texts), dtype=np.uint64))
 
 
 def labels(annotation):
@@ -93,8 +91,14 @@ def test_checked_rows_have_the_value_of_the_large_model_and_the_watch_is_told_of
     assert labels(found) == ["a", "B", "B", "C", None]
     assert found.asked == Asked(rows=5, answered=4, checked=4, agreed=1)
     [(rows, agreed)] = made.watch.told
-    assert agreed == [True, False, False, False]
-    assert (rows[1], len(set(rows))) == (rows[2], 3)
+    assert (rows, agreed) == ([0, 1, 2, 4], [True, False, False, False])
+
+
+def test_rows_without_a_place_in_the_source_are_not_checked():
+    made = cascade(share=1.0)
+    found = made(pa.record_batch({"text": ["a A 0.9", "b B 0.1"]}))
+    assert (labels(found), made.watch.told) == (["a", "B"], [])
+    assert found.asked == Asked(rows=2, answered=1)
 
 
 def test_once_the_watch_is_over_the_large_model_computes_every_row():
@@ -125,13 +129,13 @@ def test_every_row_has_the_answer_that_its_confidence_asks_for(rows, share):
 
 
 def test_the_same_rows_are_checked_whatever_their_batch_and_others_with_another_seed():
-    batch = pa.record_batch({"text": [f"text {i}" for i in range(20_000)]})
-    checks = Checks("0123456789abcdef", 0.02, lambda batch: digest.rows(batch.columns))
-    chosen, _ = checks.chosen(batch)
+    places = np.arange(20_000, dtype=np.uint64)
+    checks = Checks("0123456789abcdef", 0.02)
+    chosen = checks.chosen(places)
     assert chosen.mean() == pytest.approx(0.02, abs=0.004)
-    parts = [checks.chosen(batch.slice(start, 1_000))[0] for start in range(0, 20_000, 1_000)]
+    parts = [checks.chosen(places[start : start + 1_000]) for start in range(0, 20_000, 1_000)]
     assert (np.concatenate(parts) == chosen).all()
-    other, _ = Checks("fedcba9876543210", 0.02, checks.hashes).chosen(batch)
+    other = Checks("fedcba9876543210", 0.02).chosen(places)
     assert (other & chosen).sum() < 40
 
 

@@ -124,9 +124,9 @@ def test_a_run_with_too_few_rows_takes_no_shortcut_and_says_so(tmp_path, models,
     assert cascades.values(tmp_path / "out") == cascades.alone(content, tmp_path / "large")
     [task] = json.loads((tmp_path / "out/_nightscribe/reports" / f"{report.run_id}.json").read_text())["tasks"]
     why = task["first"]["measured"]["why"]
-    assert "the run has 300 rows to do" in why
-    assert "299 rows that agree" in why
-    assert "give it 3,988 rows" in why
+    assert "the run has 300 rows to compute" in why
+    assert "368 rows that agree" in why
+    assert "give it 4,908 rows" in why
     assert execute(content).rows_in == 0
 
 

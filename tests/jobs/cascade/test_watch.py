@@ -3,7 +3,10 @@
 import numpy as np
 import pytest
 
+from jobs.cascade import certify
+from jobs.cascade.certify import Rows
 from jobs.cascade.watch import LEVEL, AgreementWatch, log_e_value
+from transforms.cascade import Checks
 
 
 def rows_until_stopped(rng, agrees, agree=0.99, most=20_000):
@@ -51,8 +54,36 @@ def test_a_stopped_watch_knows_what_it_has_seen():
     assert LEVEL == 0.01
 
 
-def test_equal_rows_are_one_observation_whenever_they_are_computed():
+def test_a_row_that_is_computed_again_is_one_observation():
     watch = AgreementWatch(0.9)
     for _ in range(100):
         watch.see(np.array([7, 7, 8], np.uint64), np.array([False, False, True]))
     assert (watch.checked, watch.agreed, watch.is_over) == (2, 1, False)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_a_promise_that_holds_by_row_is_certified_and_kept_however_often_a_text_is_repeated(seed):
+    """Four fifths of the rows are one text on which the models agree; of the other texts they agree on 0.975."""
+    rng = np.random.default_rng(seed)
+    agreed = (rng.random(300_000) < 0.8) | (rng.random(300_000) < 0.975)
+    first, second = certify.sizes(len(agreed), 0.99, 0.05)
+    sample = agreed[rng.permutation(len(agreed))[: first + second]]
+    confidences = np.ones(len(sample))
+    thresholds = certify.order(Rows(confidences[:first], sample[:first]), second, 0.99, 0.05)
+    assert certify.certify(Rows(confidences[first:], sample[first:]), thresholds, 0.99, 0.05) is not None
+    places = rows(0, len(agreed))
+    chosen = Checks(f"{seed:016}", 0.05).chosen(places)
+    watch = AgreementWatch(0.99)
+    for start in range(0, len(places), 1024):
+        of = slice(start, start + 1024)
+        watch.see(places[of][chosen[of]], agreed[of][chosen[of]])
+    assert (watch.is_over, watch.checked) == (False, chosen.sum())
+
+
+def test_a_text_that_the_models_part_on_counts_as_often_as_it_is_repeated():
+    """Of the rows one in twenty has one text on which the models disagree, which breaks the promise."""
+    agreed = np.random.default_rng(2).random(300_000) >= 0.05
+    chosen = Checks("0123456789abcdef", 0.01).chosen(rows(0, len(agreed)))
+    watch = AgreementWatch(0.99)
+    watch.see(rows(0, len(agreed))[chosen], agreed[chosen])
+    assert watch.is_over

@@ -1,0 +1,223 @@
+"""When a threshold is measured, on which rows, and at which error: once, and again only where that can say more."""
+
+import json
+import re
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+import pytest
+from scipy import stats
+
+from jobs import run, spec
+from jobs.cascade import certify, kept, measure
+from jobs.cascade.certify import Rows
+from jobs.cascade.pending import pending
+from jobs.cascade.sample import draw
+from jobs.plan import planning
+from jobs.plan.first import Measured
+from jobs.sink import open_sink
+from jobs.store import Store
+from tests import cascades, tiny
+from tests.lake import execute
+
+
+def key_of(content, task=0):
+    return planning.make(spec.parse(content)).tasks[task].first.key
+
+
+def first_of(sink, report):
+    content = json.loads((sink / "_nightscribe/reports" / f"{report.run_id}.json").read_text())
+    return [task["first"]["measured"] for task in content["tasks"] if task["first"]]
+
+
+def fail_if_measured(monkeypatch):
+    monkeypatch.setattr(measure, "_compared", lambda *_: pytest.fail("measured"))
+
+
+def certifies(rng, nights, agree=0.99, confidence=0.95, truth=0.9899):
+    """Whether one of several nights certifies a threshold, each with more rows than the one before."""
+    earlier = possible = 0
+    for rows in nights:
+        error = certify.share_of(1 - confidence, earlier)
+        needed = certify.rows_needed(agree, error, measure.MORE * possible)
+        if needed is None or rows < needed:
+            continue
+        first, second = certify.sizes(rows, agree, error)
+        explored, tested = (Rows(rng.beta(4, 1, n), rng.random(n) < truth) for n in (first, second))
+        thresholds = certify.order(explored, second, agree, error)
+        if certify.certify(tested, thresholds, agree, error) is not None:
+            return True
+        earlier, possible = earlier + 1, first + second
+    return False
+
+
+def test_all_measurements_of_a_job_together_break_the_promise_in_at_most_five_percent():
+    rng, jobs = np.random.default_rng(11), 400
+    broken = sum(certifies(rng, [4_000, 9_000, 20_000, 45_000, 620_000]) for _ in range(jobs))
+    assert broken <= stats.binom.isf(0.001, jobs, 0.05)
+    assert sum(certify.share_of(0.05, earlier) for earlier in range(50)) <= 0.05
+
+
+@pytest.mark.parametrize("earlier", [0, 1, 3])
+@pytest.mark.parametrize("sample", [0, 800, 2_990, 5_000, 6_000, 9_000, 20_000])
+def test_the_rows_that_are_asked_for_have_a_sample_of_that_size_or_no_run_has(sample, earlier):
+    error = certify.share_of(0.05, earlier)
+    rows = certify.rows_needed(0.99, error, sample)
+    if rows is None:
+        assert sum(certify.sizes(10**12, 0.99, error)) < sample
+    else:
+        assert sum(certify.sizes(rows, 0.99, error)) >= sample
+        assert sum(certify.sizes(int(0.97 * rows), 0.99, error) or ()) < max(sample, 1)
+
+
+def test_each_measurement_has_half_of_the_error_that_is_left(tmp_path, made, monkeypatch):
+    errors, exact = [], certify.certify
+    monkeypatch.setattr(certify, "certify", lambda *given: errors.append(given[-1]) or exact(*given))
+    for earlier in range(measure.MEASUREMENTS):
+        execute(made)
+        assert cascades.measured(made).earlier == earlier
+        kept.refute(Store(str(tmp_path / "out")), cascades.measured(made).seed, kept.Refuted(40, 20))
+    assert errors == pytest.approx([0.1, 0.05, 0.025])
+
+
+def test_what_an_earlier_version_has_kept_is_read(made):
+    old = {"threshold": 0.7, "seed": "s", "check": 0.05, "rows": 30, "answered": 20, "agreed": 20, "number": 1}
+    assert Measured.from_json(old | {"why": "", "possible": 40}) == Measured(0.7, "s", 0.05, 30, 20, 20, 1, "", 40, 0)
+
+
+@pytest.mark.parametrize("source", [{}, {"where": "length(text) > 12 or text is null"}], ids=["known", "filtered"])
+@pytest.mark.parametrize(("possible", "is_measured"), [(15, True), (30, False)])
+def test_what_a_run_could_not_certify_is_measured_again_by_one_with_twice_the_rows(
+    tmp_path, made, monkeypatch, source, possible, is_measured
+):
+    content = made | {"source": {"path": str(tmp_path / "in"), **source}}
+    before = Measured(None, "x", rows=possible, possible=possible, why="not used")
+    kept.keep(Store(str(tmp_path / "out")), key_of(content), before)
+    if not is_measured:
+        fail_if_measured(monkeypatch)
+    # A tenth of some 390 rows with a text.
+    assert (execute(content).first["found"].answered > 0) == is_measured
+    assert (cascades.measured(content) == before) != is_measured
+
+
+def test_a_sentence_asks_for_the_rows_with_which_it_is_measured_again(tmp_path, models):
+    cascades.write(tmp_path / "in")
+    other = tiny.bert(tmp_path / "other", "classify", ["negative", "neutral", "positive"], seed=8)
+    content = cascades.job(tmp_path, models / "sentiment", other, first={"agree": 0.9})
+    execute(content)
+    found = cascades.measured(content)
+    [rows] = re.findall(r"a lower agree, or a run of ([\d,]+) rows", found.why)
+    enough = certify.sizes(int(rows.replace(",", "")), 0.9, certify.share_of(0.2, 1))
+    assert sum(enough) >= 2 * found.possible > 0
+
+
+@pytest.mark.parametrize("reads", ["text", "loud"])
+def test_a_first_night_without_texts_is_no_measurement(tmp_path, made, shout, reads):
+    [task] = made["tasks"]
+    before = [{"task": shout.task, "column": "text", "into": "loud"}] if reads == "loud" else []
+    content = made | {"source": {"path": str(tmp_path / "new")}, "tasks": [*before, task | {"column": reads}]}
+    (tmp_path / "new").mkdir()
+    empty = cascades.rows(400).set_column(1, "text", pa.nulls(400, pa.string()))
+    pq.write_table(empty, tmp_path / "new" / "empty.parquet")
+    [measured] = first_of(tmp_path / "out", execute(content))
+    assert ("0 rows to compute" if reads == "text" else "no row of a sample has something") in measured["why"]
+    assert kept.last(Store(str(tmp_path / "out")), key_of(content, len(before))) is None
+    cascades.write(tmp_path / "new")
+    assert execute(content).first["found"].answered > 0
+
+
+def test_rows_without_a_text_are_not_counted_among_those_that_are_compared(tmp_path, made):
+    table = cascades.rows(2_000)
+    texts = pc.if_else(pa.array(np.arange(2_000) % 4 == 0), table["text"], "")
+    pq.write_table(table.set_column(1, "text", texts), tmp_path / "in" / "part-3-0.parquet")
+    execute(made)
+    with_text = pc.sum(pc.not_equal(pc.fill_null(texts, ""), "")).as_py() + 190
+    assert 0 < cascades.measured(made).possible <= with_text / 10
+
+
+def finished(tmp_path, made):
+    """A job without `first` whose rows are finished; returns the same with it."""
+    [task] = made["tasks"]
+    execute(made | {"tasks": [{key: value for key, value in task.items() if key != "first"}]})
+    return made
+
+
+def changed(tmp_path, rows):
+    """Write a file again, with other texts in its last rows."""
+    file = tmp_path / "in" / "part-3-0.parquet"
+    table, new = pq.read_table(file), cascades.rows(rows, seed=77)
+    pq.write_table(pa.concat_tables([table.slice(0, len(table) - rows), new]), file, row_group_size=50)
+
+
+def test_a_changed_file_of_few_new_rows_is_not_measured_and_computes_no_other_row(tmp_path, made, monkeypatch):
+    content = finished(tmp_path, made)
+    changed(tmp_path, 4)
+    fail_if_measured(monkeypatch)
+    report = execute(content)
+    [measured] = first_of(tmp_path / "out", report)
+    assert "the run has 4 rows to compute" in measured["why"]
+    assert (report.rows_in, report.rows_reused) == (200, 196)
+
+
+def test_a_changed_file_is_sampled_from_its_new_rows(tmp_path, made):
+    content = finished(tmp_path, made)
+    changed(tmp_path, 150)
+    parsed = spec.parse(content)
+    with pending(plan := planning.make(parsed), plan.tasks[0], open_sink(parsed.sink)) as rows:
+        assert (rows.most, rows.older is None) == (200, False)
+        drawn = draw(rows, 40, 0)
+    new = cascades.rows(150, seed=77)
+    with_text = new.filter(pc.not_equal(pc.fill_null(new["text"], ""), ""))
+    assert (len(drawn.rows), drawn.total) == (40, len(with_text))
+    assert set(drawn.rows["id"].to_pylist()) <= set(with_text["id"].to_pylist())
+
+
+def test_a_column_that_is_taken_over_as_a_whole_is_not_measured(tmp_path, made, shout, monkeypatch):
+    content = finished(tmp_path, made)
+    fail_if_measured(monkeypatch)
+    more = content | {"tasks": [*content["tasks"], {"task": shout.task, "column": "text", "into": "loud"}]}
+    report = execute(more)
+    assert (report.rows_in, bool(shout.taken())) == (400, True)
+    assert "the run has 0 rows to compute" in first_of(tmp_path / "out", report)[0]["why"]
+
+
+def test_tasks_that_are_equal_but_for_their_column_share_a_measurement(tmp_path, made):
+    [task] = made["tasks"]
+    content = made | {"tasks": [task, task | {"into": "again"}]}
+    report = execute(content)
+    one, two = first_of(tmp_path / "out", report)
+    assert one == two
+    assert (one["number"], one["earlier"]) == (0, 0)
+    assert min(found.answered for found in report.first.values()) > 0
+    assert execute(content).rows_in == 0
+
+
+def test_a_damaged_file_does_not_forget_how_often_thresholds_were_refuted(tmp_path, made, monkeypatch):
+    execute(made)
+    file = tmp_path / "out/_nightscribe/first" / f"{key_of(made)}.json"
+    file.write_bytes(file.read_bytes()[:20])
+    with monkeypatch.context() as patch:
+        fail_if_measured(patch)
+        report = execute(made)
+    [measured] = first_of(tmp_path / "out", report)
+    assert f"{file.name}, which has its threshold and how often one was refuted, is damaged" in measured["why"]
+    assert report.first["found"].answered == 0
+    file.unlink()
+    cascades.write(tmp_path / "in", n=400, files=1, seed=9)
+    assert execute(made).first["found"].answered > 0
+
+
+def test_the_watch_counts_the_rows_that_the_report_counts_though_their_texts_are_equal(tmp_path, made, monkeypatch):
+    monkeypatch.setattr(measure, "LEAST_CHECKED", 0.3)
+    monkeypatch.setattr(measure, "MOST_CHECKED", 0.3)
+    table = cascades.rows(400)
+    texts = pc.if_else(pa.array(np.arange(400) < 320), "the same text", table["text"])
+    pq.write_table(table.set_column(1, "text", texts), tmp_path / "in" / "part-3-0.parquet")
+    with run.holding(run.prepare(spec.parse(made))) as held:
+        run.execute(held)
+        found = run.finish(held).first["found"]
+        watch = held.models.watch(held.plan.tasks[0])
+    assert (watch.checked, watch.agreed) == (found.checked, found.agreed)
+    assert 0.2 < found.checked / found.answered < 0.4
