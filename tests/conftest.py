@@ -24,7 +24,7 @@ from tests.minio import Minio
 os.environ["PREFECT_SERVER_ANALYTICS_ENABLED"] = "false"
 os.environ["DO_NOT_TRACK"] = "1"
 
-from tests import tiny
+from tests import tiny, trained
 
 # A busy machine must not fail a property, and in CI the same commit must give the same verdict.
 settings.register_profile("nightscribe", deadline=None, derandomize="CI" in os.environ)
@@ -126,20 +126,28 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def writers(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
-    """The folder of a tiny encoder-decoder of a family, trained when it is first asked for."""
+    """The folder of a tiny encoder-decoder of a family, trained when it is first asked for on this machine."""
     from tests import tiny_seq2seq
 
-    root = tmp_path_factory.mktemp("writers")
-    return functools.cache(lambda family: tiny_seq2seq.make(root / family, family))
+    root, code = tmp_path_factory.mktemp("writers"), [Path(tiny.__file__), Path(tiny_seq2seq.__file__)]
+
+    def made(family: str) -> Path:
+        return trained.kept(family, code, lambda folder: tiny_seq2seq.make(folder, family), root / family)
+
+    return functools.cache(made)
 
 
 @pytest.fixture(scope="session")
 def causal_model(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
-    """The folder of a tiny decoder-only model by family, trained when first asked for; `chat` has a chat template."""
+    """The folder of a tiny decoder-only model by family, trained as `writers`; `chat` has a chat template."""
     from tests import tiny_causal
 
-    root = tmp_path_factory.mktemp("causal_models")
-    return functools.cache(lambda name: tiny_causal.save(root / name, name))
+    root, code = tmp_path_factory.mktemp("causal_models"), [Path(tiny.__file__), Path(tiny_causal.__file__)]
+
+    def made(name: str) -> Path:
+        return trained.kept(name, code, lambda folder: tiny_causal.save(folder, name), root / name)
+
+    return functools.cache(made)
 
 
 @pytest.fixture

@@ -45,7 +45,9 @@ def job_file(tmp_path, models):
 
 
 @pytest.mark.parametrize("command", ["run", "plan"])
-@pytest.mark.parametrize("mistake", ["source.limt=3", "tasks.0.long_text=cut", "tasks.0.task=clasify", "tasks.0.column=txt"])
+@pytest.mark.parametrize(
+    "mistake", ["source.limt=3", "tasks.0.long_text=cut", "tasks.0.task=clasify", "tasks.0.column=txt"]
+)
 def test_a_mistake_in_a_job_file_is_reported_before_anything_heavy_is_imported(job_file, command, mistake):
     (code, heavy), message = imported(command, job_file, mistake)
     assert (code, heavy) == (2, [])

@@ -1,9 +1,14 @@
 """A lake of the demo and the models that are trained on it, smaller than those of the demo."""
 
+from pathlib import Path
+
+import pyarrow as pa
 import pytest
 
+from flows import demo
 from flows.demo.lake import write_lake
 from flows.demo.models import Course, Recipe, train_models
+from tests.trained import kept
 
 SMALL = Recipe(
     classify=Course((40,) * 12 + (256,), ((-1, -2, 1),)),
@@ -23,4 +28,7 @@ def lake(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def trained(lake, tmp_path_factory):
-    return train_models(lake, tmp_path_factory.mktemp("models"), recipe=SMALL)
+    code = [Path(__file__), *sorted(Path(demo.__file__).parent.glob("*.py"))]
+    home = tmp_path_factory.mktemp("models")
+    kept(f"demo-{pa.__version__}", code, lambda folder: train_models(lake, folder, recipe=SMALL), home / "kept")
+    return train_models(lake, home / "kept", recipe=SMALL)
