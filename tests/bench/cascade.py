@@ -1,6 +1,6 @@
 """A job whose smaller model is asked first (`tasks[].first`), beside the same job without it.
 
-    python -m tests.bench.cascade [--models FOLDER] [--rows 6000] [--agree 0.99] [--repeats 2] [--quick]
+    python -m tests.bench.cascade [--models FOLDER] [--rows 6000] [--earlier-rows 20000] [--agree 0.99] [--repeats 2] [--quick]
 
 A teacher of 12 layers and a student of 6 narrower ones, trained here (`tests.bench.distilled`) and kept in a folder, so
 that only the first call trains them. Four jobs take turns on the same new reviews, each with loading its models and
@@ -129,11 +129,11 @@ def agreement(report: Report, exact: dict[str, str], given: dict[str, str]) -> d
 
 
 def measure(
-    folder: Path, pair: tuple[Path, Path], rows: int, repeats: int, promise: dict[str, float]
+    folder: Path, pair: tuple[Path, Path], rows: int, earlier_rows: int, repeats: int, promise: dict[str, float]
 ) -> dict[str, Any]:
     """Run the jobs in turn, compare their sinks."""
     teacher, student = pair
-    before = distilled.reviews(folder / "lakes/before", rows, seed=11)
+    before = distilled.reviews(folder / "lakes/before", earlier_rows, seed=11)
     new = distilled.reviews(folder / "lakes/new", rows, seed=13)
     write(folder / "both", "before", before)
     alone_ms, student_ms = (milliseconds(model, folder / "both", before) for model in (teacher, student))
@@ -199,23 +199,28 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--models", type=Path, default=MODELS, help="keeps the trained models")
     parser.add_argument("--rows", type=int, default=6_000, help="reviews of a night")
+    parser.add_argument(
+        "--earlier-rows", type=int, default=20_000, help="reviews of the earlier night; a tenth measures the threshold"
+    )
     parser.add_argument("--agree", type=float, default=0.99)
     parser.add_argument("--confidence", type=float, default=0.95)
     parser.add_argument("--repeats", type=int, default=2)
     parser.add_argument("--quick", action="store_true", help="small and once, to see that everything runs")
     given = parser.parse_args()
     pair, rows, repeats = (distilled.QUICK, 900, 1) if given.quick else (distilled.FULL, given.rows, given.repeats)
+    earlier_rows = rows if given.quick else given.earlier_rows
     # Of 900 rows 68 test a threshold.
     promise = {"agree": 0.5 if given.quick else given.agree, "confidence": given.confidence}
     models = distilled.train(given.models, pair, scores)
     with tempfile.TemporaryDirectory() as folder:
-        found = measure(Path(folder), models, rows, repeats, promise)
+        found = measure(Path(folder), models, rows, earlier_rows, repeats, promise)
     shapes = {"teacher": pair.teacher, "student": pair.student}
     print(
         json.dumps(
             {
                 "bench": "cascade",
                 "rows": rows,
+                "earlier_rows": earlier_rows,
                 "promise": promise,
                 "models": {name: f"{each.layers} layers of {each.hidden}" for name, each in shapes.items()},
                 "threads": os.environ.get("OMP_NUM_THREADS"),
