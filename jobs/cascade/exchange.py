@@ -12,12 +12,14 @@ from jobs.store import Store
 
 LOG = logging.getLogger(__name__)
 
-# Seconds between two looks for the file; each is a request to a store that is not on this machine.
+# Seconds between two looks for the file, at least; each is a request to a store that is not on this machine.
 LOOK_S, REMOTE_LOOK_S = 1.0, 10.0
 
 
 def exchange(plan: Plan, models: ModelPool, store: Store) -> None:
-    """Tell what this process has found, and take note of what others have; called between two chunks.
+    """Tell what this process has found, and take note of what others have; called after each chunk.
+
+    So every process ends the chunk that it computes with the smaller model: up to 1,024 rows on a CPU, 16,384 on a GPU.
 
     Args:
         plan: the run.

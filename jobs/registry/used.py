@@ -63,8 +63,11 @@ def _commits(sink: Store, plan: str) -> list[str]:
     """The commits of all models and adapters of a plan."""
     try:
         tasks = json.loads(sink.get(plan))["tasks"]
-        # Plans of earlier versions have no adapters by row.
+        # Plans of earlier versions have no adapters by row, and no smaller model.
         pins = [pin for task in tasks for pin in (task["model"], task["adapter"], *task.get("adapters", {}).values())]
+        firsts = [first for task in tasks if (first := task.get("first"))]
+        firsts = [first for first in firsts if (first["measured"] or {}).get("threshold") is not None]
+        pins += [pin for first in firsts for pin in (first["model"], first["adapter"])]
         return [pin["commit"] for pin in pins if pin]
     except (ValueError, KeyError, TypeError) as error:
         raise UnreadableSink(

@@ -228,6 +228,8 @@ def _paths(spec: JobSpec) -> Iterator[tuple[str, str]]:
     for number, task in enumerate(spec.tasks):
         named = {"model": task.model, "adapter": task.adapter}
         named |= {f"adapters.{name}": adapter for name, adapter in (task.adapters or {}).items()}
+        if task.first is not None:
+            named |= {"first.model": task.first.model, "first.adapter": task.first.adapter}
         for key, name in named.items():
             # A name that is no folder is one of the Hub.
             if name is not None and os.path.isdir(os.path.expanduser(name.partition("@")[0])):

@@ -235,6 +235,10 @@ def _provenance(plan: Plan) -> list[tuple[str, str]]:
         named = [f"{what} `{pin.name}` at `{pin.commit}`" for what, pin in pins if pin is not None]
         if task.adapters:
             named.append(adapters(f"`{task.spec.adapter_column}`", task.to_json()["adapters"]))
+        if task.first is not None and task.is_cascade:
+            small = [("model", task.first.model), ("adapter", task.first.adapter)]
+            named += [f"first {what} `{pin.name}` at `{pin.commit}`" for what, pin in small if pin is not None]
+            named.append(f"whose answers are taken from confidence {task.first.threshold:.4g} on")
         rows.append((f"{task.spec.task} into `{task.spec.into}`", ", ".join(named) or "no model"))
     return [*rows, ("run", f"`{plan.run_id}`"), ("date", f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC")]
 

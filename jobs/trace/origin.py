@@ -36,6 +36,8 @@ class Settings:
         device: device that computed it.
         agreement: for int8 the fraction of a sample with the same result as float32; None for others.
         options: the options of the task, every default written out.
+        first: the smaller model that may have answered the row instead: `{model, adapter, dtype, engine, device,
+            threshold}`; None if only this one computed rows. Which of both it was is not recorded.
     """
 
     model: dict[str, Any] | None
@@ -45,6 +47,7 @@ class Settings:
     device: str
     agreement: float | None
     options: dict[str, Any]
+    first: dict[str, Any] | None = None
 
 
 @dataclass(frozen=True)
@@ -218,7 +221,17 @@ def _settings(task: Mapping[str, Any], row: Mapping[str, Any]) -> Settings:
         device=task["device"],
         agreement=task["agreement"],
         options={key: value for key, value in spec.items() if key not in TaskSpec.model_fields},
+        first=_first(task),
     )
+
+
+def _first(task: Mapping[str, Any]) -> dict[str, Any] | None:
+    # Plans of earlier versions have no smaller model.
+    first = task.get("first") or {}
+    threshold = (first.get("measured") or {}).get("threshold")
+    if threshold is None:
+        return None
+    return {key: first[key] for key in ("model", "adapter", "dtype", "engine", "device")} | {"threshold": threshold}
 
 
 def _tasks(store: Store, run_id: str) -> dict[str, Any]:

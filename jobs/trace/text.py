@@ -69,6 +69,16 @@ def _column(column: Column, origin: Origin) -> Iterator[str]:
         if settings.agreement is not None:
             words.append(f"the same as float32 for {settings.agreement:.2%} of a sample")
         yield ", ".join(words)
+        if (first := settings.first) is not None:
+            pins = [f"{what} {_pin(pin)}" for what in ("model", "adapter") if (pin := first[what])]
+            yield ", ".join(
+                [
+                    f"or, if it was sure with a confidence of {first['threshold']:.4g} or more, the smaller {pins[0]}",
+                    *pins[1:],
+                    *(first[key] for key in ("dtype", "engine", "device")),
+                    "which of both gave this value is not recorded",
+                ]
+            )
         if options := [
             f"{name}={shown(value, VALUE)}" for name, value in settings.options.items() if value is not None
         ]:

@@ -110,6 +110,9 @@ def test_what_a_job_ships_must_be_there_and_a_project_must_be_buildable(tmp_path
     assert "pip install build, or build a wheel" in refused("PrismRunner", {"setup_file": str(project)})
 
 
+FIRST = {"first": {"model": "models/mine"}}
+
+
 @pytest.mark.parametrize(
     ("key", "value", "more"),
     [
@@ -120,6 +123,11 @@ def test_what_a_job_ships_must_be_there_and_a_project_must_be_buildable(tmp_path
             "tasks.0.model",
             "models/mine",
             {"tasks": [{"task": "classify", "column": "text", "model": "models/mine", "into": "label"}]},
+        ),
+        (
+            "tasks.0.first.model",
+            "models/mine",
+            {"tasks": [{"task": "classify", "column": "text", "model": "org/large", "into": "label"} | FIRST]},
         ),
     ],
 )

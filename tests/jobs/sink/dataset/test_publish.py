@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 
 import datasets
 import pytest
@@ -15,7 +16,7 @@ from jobs.plan.text import text
 from jobs.report import history, page
 from jobs.sink import publish
 from jobs.store import Store
-from tests import lake
+from tests import cascades, lake
 from tests.jobs.sink.dataset.published import data, ids, job, write
 from transforms.errors import SinkError, SpecError
 
@@ -156,6 +157,15 @@ def test_a_dataset_is_enriched_into_another_under_its_split_and_named_in_the_car
     assert f"| commit of the source | `{source.head}` |" in card.text
     with pytest.raises(SpecError, match=r"the next run would read what this one wrote; choose another sink.config"):
         spec.parse(content | {"source": {"dataset": name, "split": "validation"}})
+
+
+def test_the_card_names_the_smaller_model_that_answered_rows(tmp_path, hub, name, run_once, models):
+    small = cascades.like(models / "sentiment", tmp_path / "small")
+    cascades.write(tmp_path / "in")
+    report = run_once(cascades.job(tmp_path, models / "sentiment", small, sink={"dataset": name}))
+    assert report.first["found"].answered > 0
+    card = DatasetCard.load(name, repo_type="dataset")
+    assert re.search(rf"first model `{small}` at `\w+`, whose answers are taken from confidence 0\.\d+ on", card.text)
 
 
 def test_rejected_rows_are_counted_and_not_published(tmp_path, name, night):
