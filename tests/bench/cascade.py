@@ -1,6 +1,6 @@
 """A job whose smaller model is asked first (`tasks[].first`), beside the same job without it.
 
-    python -m tests.bench.cascade [--models FOLDER] [--rows 6000] [--earlier-rows 20000] [--agree 0.99] [--repeats 2] [--quick]
+    python -m tests.bench.cascade [--models FOLDER] [--rows 6000] [--earlier-rows 20000] [--agree 0.99] [--quick]
 
 A teacher of 12 layers and a student of 6 narrower ones, trained here (`tests.bench.distilled`) and kept in a folder, so
 that only the first call trains them. Four jobs take turns on the same new reviews, each with loading its models and
