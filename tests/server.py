@@ -11,6 +11,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO, TypeVar
@@ -27,6 +28,8 @@ from prefect.settings import PREFECT_API_URL, PREFECT_HOME, temporary_settings
 
 ROOT = Path(__file__).resolve().parent.parent
 T = TypeVar("T")
+# Seconds in which a server takes what this process has for it.
+DRAIN_S = 60.0
 
 
 class Server:
@@ -134,8 +137,10 @@ def _drain() -> None:
     Prefect keeps a connection for the whole process. Each event of a later test, which has another server, would wait
     for the one that has ended.
     """
-    EventsWorker.drain_all()
-    APILogWorker.drain_all()
+    # In a thread of its own: where a browser has left a loop in this one, the call would return at once.
+    with ThreadPoolExecutor(1) as thread:
+        thread.submit(EventsWorker.drain_all).result(DRAIN_S)
+        thread.submit(APILogWorker.drain_all).result(DRAIN_S)
 
 
 def free_port() -> int:
