@@ -68,10 +68,11 @@ def check(plan: Plan, models: ModelPool, store: Store) -> Plan:
     kept = _file(plan)
     found = _kept(kept, store)
     if is_due(plan, store):
-        found = measure(plan, models)
+        before, found = found, measure(plan, models) | found
         # A night of a few rows says little of those that follow.
-        if all(each.rows is not None and each.rows >= looks.LEAST_ROWS for each in found.values()):
-            store.put(kept, _FOUND.dump_json(found))
+        lasting = {into: each for into, each in found.items() if into in before or (each.rows or 0) >= looks.LEAST_ROWS}
+        if lasting != before:
+            store.put(kept, _FOUND.dump_json(lasting))
     for i, task in enumerate(plan.tasks):
         if task.spec.into in found:
             _accept(task, i, found[task.spec.into])

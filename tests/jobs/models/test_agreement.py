@@ -276,3 +276,17 @@ def test_a_night_of_a_few_rows_is_not_kept_for_later_ones(tmp_path, models, text
     pq.write_table(pa.table({"text": tiny.texts(150)}), file)
     assert check(parsed).tasks[0].ranges
     assert not agreement.is_due(planning.make(parsed), store)
+
+
+def test_what_one_task_keeps_stays_while_another_one_has_too_few_rows(tmp_path, models):
+    parsed = job(tmp_path, models, min_agreement=0)
+    other = parsed.tasks[0].model_copy(update={"column": "other", "into": "second"})
+    parsed = parsed.model_copy(update={"tasks": [parsed.tasks[0], other]})
+    file, texts = tmp_path / "source" / "rows.parquet", tiny.texts(150)
+    pq.write_table(pa.table({"text": texts, "other": pa.array([None] * 150, pa.string())}), file)
+    first = check(parsed).tasks[0].ranges
+    pq.write_table(pa.table({"text": tiny.texts(150, seed=5), "other": texts}), file)
+    label, second = check(parsed).tasks
+    assert label.ranges == first
+    assert second.ranges
+    assert not agreement.is_due(planning.make(parsed), Store(parsed.sink.path))
