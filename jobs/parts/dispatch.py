@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from jobs.execute.stop import NEVER, StopToken
 from jobs.parts import State, timeline
 from jobs.parts.board import Board
+from jobs.parts.outbox import Outbox
 from jobs.parts.patience import Patience
 from jobs.parts.schedule import MAX_FAILED, MAX_LOST, MAX_STOPPED, Scheduler
 from jobs.parts.site import Site
@@ -91,9 +92,6 @@ class Dispatch:
     _complaint: str | None = None
     # Parts whose processes have ended, as long as it is not known what they said at last.
     _gone: dict[int, str] = field(default_factory=dict)
-    # Parts whose files are to be written, in this order, and those that are started after that.
-    _unwritten: dict[int, None] = field(default_factory=dict)
-    _unstarted: list[int] = field(default_factory=list)
     _now: float = 0.0
     _looked: float | None = None
     _earlier: Timeline = field(default_factory=Timeline)
@@ -101,9 +99,10 @@ class Dispatch:
 
     def __post_init__(self) -> None:
         self._patience = Patience(self.clock)
+        self._outbox = Outbox(self.board, self.scheduler, self.site)
         # Another attempt at the same run may have left parts, whose workers may still live.
         last = self.board.last()
-        self._unwritten |= dict.fromkeys(range(1, last + 1))
+        self._outbox.add(range(1, last + 1))
         # Parts of earlier runs that were killed are shown beside those of this one, so no number is used twice.
         self._earlier = self.board.timeline()
         self._first = self.scheduler.last = max([last, *self._earlier.part_numbers])
@@ -144,7 +143,7 @@ class Dispatch:
         stop.check()
         if states is not None:
             self._hand_out()
-            if self._patience.ask(self._write) and self._patience.ask(self._record):
+            if self._patience.ask(self._send) and self._patience.ask(self._record):
                 self._patience.renew()
         self._complain()
 
@@ -171,36 +170,15 @@ class Dispatch:
         self._limit = limit = max(1, workers if self.at_once is None else self.at_once)
         while running < limit and self._now >= self._not_before:
             part = self.scheduler.next(self._now, limit)
-            self._note_changed()
+            self._outbox.add_changed()
             if part is None:
                 return
-            self._unwritten[part.number] = None
-            self._unstarted.append(part.number)
+            self._outbox.add_new(part.number)
             LOG.info("part %d with %d shards is handed out", part.number, len(part.shards))
             running += 1
 
-    def _note_changed(self) -> None:
-        """The files of parts that lose shards come first, so that no worker begins what another one has."""
-        for number in sorted(self.scheduler.changed):
-            self._unwritten[number] = None
-        self.scheduler.changed.clear()
-
-    def _write(self) -> bool:
-        """Write the files of parts that have changed, then start the new parts."""
-        self._note_changed()
-        for number in list(self._unwritten):
-            if (part := self.scheduler.running.get(number)) is not None:
-                self.board.write(number, part.left.values())
-            elif number in self.states and self.states[number].end:
-                self.board.forget(number)
-            else:
-                self.board.write(number, ())
-            del self._unwritten[number]
-        while self._unstarted:
-            if self._unstarted[0] in self.scheduler.running:
-                self.site.start(self._unstarted[0])
-            del self._unstarted[0]
-        return True
+    def _send(self) -> bool:
+        return self._outbox.send(self.states)
 
     def _listen(self, states: Iterable[State]) -> None:
         now = self.clock()
@@ -285,7 +263,7 @@ class Dispatch:
         if why:
             self.lost[number] = why
             LOG.warning("part %d is handed out again: %s", number, why)
-        self._unwritten[number] = None
+        self._outbox.add([number])
         if number not in self.states or not self.states[number].end:
             self.site.stop(number)
         return too_often
@@ -294,12 +272,12 @@ class Dispatch:
         """Nobody begins another shard; an error of this does not hide the one for which the run ends."""
         for number in list(self.scheduler.running):
             self.scheduler.end(number)
-            self._unwritten[number] = None
+            self._outbox.add([number])
             with suppress(NightscribeError, OSError):
                 self.site.stop(number)
-        self._unstarted.clear()
+        self._outbox.start_nothing()
         with suppress(NightscribeError, OSError):
-            self._write()
+            self._send()
             self.board.record(self.timeline())
 
     def _complain(self) -> None:
