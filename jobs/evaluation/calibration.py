@@ -8,11 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from functools import cache
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+
+if TYPE_CHECKING:
+    from threadpoolctl import ThreadpoolController
 
 # Scores are moved away from 0 and 1 by this much, whose log-odds are infinite.
 EDGE = 1e-4
@@ -77,7 +81,6 @@ def fit(scores: np.ndarray, correct: np.ndarray, weights: np.ndarray) -> Calibra
         weights: 1 / drawing probability of each.
     """
     from sklearn.linear_model import LogisticRegression
-    from threadpoolctl import threadpool_limits
 
     known = np.isfinite(scores)
     # One right and one wrong row in a thousand of imagined ones keep the chance away from 0 and 1.
@@ -94,9 +97,21 @@ def fit(scores: np.ndarray, correct: np.ndarray, weights: np.ndarray) -> Calibra
     sample = (shares * scale[:, None]).ravel()
     kept = sample > 0
     # Threads that wait for each other take twenty times as long for so few rows.
-    with threadpool_limits(1):
+    with _libraries().limit(limits=1):
         model = LogisticRegression(C=1.0).fit(x[kept], y[kept], sample_weight=sample[kept])
     return Calibration(float(model.coef_[0, 0]), float(model.intercept_[0]), mean)
+
+
+@cache
+def _libraries() -> ThreadpoolController:
+    """The libraries with threads that scikit-learn has loaded; call it after that import.
+
+    They are searched for once: the search reads every library of the process, which beside PyTorch and Arrow takes
+    longer than the fit.
+    """
+    from threadpoolctl import ThreadpoolController
+
+    return ThreadpoolController()
 
 
 @dataclass(frozen=True)

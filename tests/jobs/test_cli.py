@@ -62,16 +62,20 @@ def test_a_run_that_only_removes_rows_or_finds_empty_files_says_so(tmp_path, job
     assert capsys.readouterr().err.endswith(sentence)
 
 
-def test_plan_shows_what_would_run_and_writes_nothing(tmp_path, job, models):
-    done = lake.command("plan", job, cwd=tmp_path)
-    assert done.returncode == 0
-    assert "0 shards done, 1 to do" in done.stdout
-    assert f"into sentiment, {models / 'sentiment'} version " in done.stdout
+def test_plan_shows_what_would_run_and_writes_nothing(tmp_path, job, models, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert cli.main(["plan", str(job)]) == 0
+    shown = capsys.readouterr().out
+    assert "0 shards done, 1 to do" in shown
+    assert f"into sentiment, {models / 'sentiment'} version " in shown
     assert not (tmp_path / "out").exists()
-    plan = json.loads(lake.command("plan", job, "--json", cwd=tmp_path).stdout)
+    assert cli.main(["plan", str(job), "--json"]) == 0
+    plan = json.loads(capsys.readouterr().out)
     assert len(plan["tasks"][0]["model"]["commit"]) == 40
-    assert lake.command("run", job, cwd=tmp_path).returncode == 0
-    assert "1 shard done, 0 to do" in lake.command("plan", job, cwd=tmp_path).stdout
+    assert cli.main(["run", str(job)]) == 0
+    capsys.readouterr()
+    assert cli.main(["plan", str(job)]) == 0
+    assert "1 shard done, 0 to do" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
