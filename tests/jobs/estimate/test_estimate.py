@@ -3,18 +3,14 @@
 import json
 
 import fsspec
-import numpy as np
 import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet as pq
 import pytest
 
 from jobs import cli, spec
-from jobs.estimate import estimate as estimates
 from jobs.estimate import planned, pool, sample
 from jobs.estimate.costs import costs as costs_of
-from jobs.estimate.rate import Rate
-from jobs.parts.schedule import PART_S
 from jobs.plan import planning
 from jobs.report import history
 from jobs.report import page as report_page
@@ -248,68 +244,6 @@ def test_the_report_of_the_run_compares_it_with_its_estimate(tmp_path, models, c
     run_id = json.loads(capsys.readouterr().out.splitlines()[-1])["run_id"]
     kept = json.loads((tmp_path / "out" / "_nightscribe" / "reports" / f"{run_id}.json").read_text())
     assert "estimate" not in kept
-
-
-def shards(costs):
-    return [pool.Shard(f"{i}", f"{i}", "v", "parquet", 0, 1, rows=round(cost)) for i, cost in enumerate(costs)]
-
-
-def test_more_workers_need_less_time_until_the_largest_shard_decides():
-    costs = [10.0] * 99 + [400.0]
-    found = {n: estimates.scale(shards(costs), costs, n, run_s=1.0, start_s=5.0) for n in (1, 4, 16, 64)}
-    assert found[1].seconds == 1 + 5 + 1390
-    assert found[4].seconds == pytest.approx(1390 / 4 + 6, rel=0.25)
-    assert found[16].seconds == found[64].seconds == 1 + 5 + 400
-    assert found[4].worker_hours < found[64].worker_hours
-    assert estimates.scale([], [], 4, 1.0, 5.0).used == 0
-
-
-def test_a_long_run_has_parts_of_some_minutes_and_all_workers_are_busy_to_the_end():
-    costs = np.random.default_rng(0).lognormal(3, 1, 3000).tolist()
-    found = estimates.scale(shards(costs), costs, 16, run_s=0.0, start_s=10.0)
-    assert found.used == 16
-    assert found.parts >= sum(costs) / PART_S
-    assert sum(costs) / 16 < found.seconds < 1.1 * sum(costs) / 16 + 60
-
-
-def test_a_rate_survives_its_file_and_says_what_a_shard_takes():
-    rate = Rate.from_json(
-        {
-            "tasks": [
-                {
-                    "into": "a",
-                    "classes": [
-                        {
-                            "longest": 10,
-                            "share": 0.5,
-                            "characters": 5,
-                            "seconds": 0.2,
-                            "tokens": 3,
-                            "positions": 4,
-                        }
-                    ],
-                    "sampled": 7,
-                }
-            ],
-            "selected": 0.5,
-            "unreadable": 0,
-            "rows_per_guess": 2,
-            "rows_of_shard": 30,
-            "read_s": 0.01,
-            "write_s": 0.02,
-            "shard_s": 1,
-            "start_s": 3,
-            "run_s": 1,
-            "row_bytes": 8,
-            "memory_bytes": 9,
-        }
-    )
-    assert Rate.from_json(json.loads(json.dumps(rate.to_json()))) == rate
-    shard = pool.Shard("f", "f", "v", "csv", 0, 0, about_rows=50)
-    assert (rate.rows(shard), rate.rows_selected(shard)) == (100, 50)
-    assert rate.expected_seconds(shard) == pytest.approx(1 + 100 * 0.01 + 50 * (0.02 + 0.5 * 0.2))
-    assert rate.expected_seconds(shard, []) == pytest.approx(1 + 100 * 0.01 + 50 * 0.02)
-    assert rate.rows(pool.Shard("f", "f", "v", "csv", 0, 0)) == 30
 
 
 def test_the_sample_lies_evenly_over_the_shards(tmp_path, monkeypatch):
