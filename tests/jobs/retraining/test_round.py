@@ -1,6 +1,7 @@
 """Rounds of the loop with real trainings: promoted, refused, nothing new, and the nightly job that follows."""
 
 import json
+import shutil
 
 import numpy as np
 import pyarrow as pa
@@ -25,13 +26,23 @@ def one_thread(monkeypatch):
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
 
 
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """Trainings that earlier tests of this file have finished; a round does not repeat them."""
+    return tmp_path_factory.mktemp("finished")
+
+
 @pytest.fixture
-def folder(tmp_path):
+def folder(tmp_path, finished):
     (tmp_path / "labels").mkdir()
     (tmp_path / "holdout").mkdir()
     pq.write_table(made.labelled(24, seed=1), tmp_path / "labels" / "1.parquet")
     pq.write_table(made.labelled(160, seed=2), tmp_path / "holdout" / "1.parquet")
-    return tmp_path
+    trainings = tmp_path / "registry" / "_training"
+    shutil.copytree(finished, trainings)
+    yield tmp_path
+    for result in trainings.glob("*/result.json"):
+        shutil.copytree(result.parent, finished / result.parent.name, dirs_exist_ok=True)
 
 
 def read(folder, base, epochs, **gate):
