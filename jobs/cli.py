@@ -101,7 +101,7 @@ def run_command(arguments: argparse.Namespace) -> None:
     """Run a job file. Finished shards are skipped, so a killed run continues where it stopped.
 
     With --only-rejected it tries the rows again that a task has rejected, and does nothing else: new files wait.
-    Progress, or that nothing was new, goes to stderr; the last line on stdout is the report as JSON.
+    Progress, rejected rows, or that nothing was new, go to stderr; the last line on stdout is the report as JSON.
     """
     from jobs import spec
 
@@ -121,6 +121,8 @@ def run_command(arguments: argparse.Namespace) -> None:
         remark = shown.left_alone(report.rows_given_up, job.errors.max_attempts)
     elif not report.rows_in:
         remark = shown.nothing_new(report.shards_done, report.shards, report.rows_removed)
+    elif report.rows_rejected:
+        remark = shown.some_rejected(report.rows_rejected, report.rows_in, report.output)
     if remark is not None and not arguments.quiet:
         print(remark, file=sys.stderr)
     print(report.to_json())

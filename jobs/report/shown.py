@@ -8,6 +8,8 @@ from datetime import datetime
 from typing import Any
 from zoneinfo import ZoneInfo
 
+from jobs.store.names import REJECTED
+
 # Characters of a text or a value that a report shows.
 CHARACTERS = 240
 ITEMS = 8
@@ -62,9 +64,10 @@ def nothing_new(shards_done: int, shards: int, rows_removed: int) -> str:
     """
     if not shards:
         return "Nothing was new: the source has no rows."
-    empty = f"{count(shards_done, 'new shard')} without rows, " if shards_done else ""
+    empty = [f"{count(shards_done, 'new shard')} without rows"] if shards_done else []
+    before = [f"{were(shards - shards_done, 'shard')} done before"] if shards > shards_done else []
     removed = f"; {were(rows_removed, 'row')} removed, because their files are gone" if rows_removed else ""
-    return f"Nothing was new: {empty}{were(shards - shards_done, 'shard')} done before{removed}."
+    return f"Nothing was new: {', '.join(empty + before)}{removed}."
 
 
 def nothing_rejected(rows_given_up: int, max_attempts: int) -> str:
@@ -80,6 +83,18 @@ def nothing_rejected(rows_given_up: int, max_attempts: int) -> str:
         "No rejected rows were tried again: a task rejected none of the finished shards' rows. Changed files, models "
         "and options wait for a run without --only-rejected, and rows that cannot be read for a change of their file."
     )
+
+
+def some_rejected(rows_rejected: int, rows: int, output: str) -> str:
+    """Rejected rows of a finished run as a sentence.
+
+    Args:
+        rows_rejected: how many.
+        rows: rows that the run read.
+        output: where the sink's files are.
+    """
+    verb = "was" if rows_rejected == 1 else "were"
+    return f"{rows_rejected:,} of {count(rows, 'row')} {verb} rejected; {output}/{REJECTED} has the reasons."
 
 
 def left_alone(rows_given_up: int, max_attempts: int) -> str:

@@ -62,6 +62,15 @@ def test_a_run_that_only_removes_rows_or_finds_empty_files_says_so(tmp_path, job
     assert capsys.readouterr().err.endswith(sentence)
 
 
+def test_a_run_whose_files_are_all_empty_says_that_and_nothing_of_earlier_ones(tmp_path, job, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for file in (tmp_path / "in").iterdir():
+        file.unlink()
+    pq.write_table(lake.rows(0), tmp_path / "in" / "a.parquet")
+    assert cli.main(["run", str(job)]) == 0
+    assert capsys.readouterr().err.endswith("Nothing was new: 1 new shard without rows.\n")
+
+
 def test_plan_shows_what_would_run_and_writes_nothing(tmp_path, job, models, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert cli.main(["plan", str(job)]) == 0

@@ -110,6 +110,7 @@ def test_after_so_many_attempts_rows_are_left_alone_and_the_run_says_so(tmp_path
 
     first, said = command()
     assert (first["rows_rejected"], first["rows_given_up"]) == (2, 0)
+    assert said == [f"2 of 4 rows were rejected; {tmp_path / 'out' / '_rejected'} has the reasons."]
     second, said = command()
     left_alone = "2 rejected rows were tried 2 times and are left alone; errors.max_attempts allows no more."
     assert (second["rows_given_up"], said) == (2, [left_alone])
