@@ -204,7 +204,7 @@ def test_tables_are_sources_and_sinks_like_files(tmp_path, models):
 
 def test_the_command_prints_a_table_with_costs_and_json(tmp_path, models, capsys, settings_of_the_process):
     lake.make_lake(tmp_path / "in")
-    prices = {"worker_hour": 36.0, "currency": "USD", "gb_month": 0.02, "request_1000": 0.005}
+    prices = {"worker_hour": 36_000.0, "currency": "USD", "gb_month": 0.02, "request_1000": 0.005}
     job = lake.write_job(tmp_path, lake.job(tmp_path / "in", tmp_path / "out", models, prices=prices))
     assert cli.main(["plan", str(job), "--estimate"]) == 0
     shown = capsys.readouterr().out
@@ -215,8 +215,8 @@ def test_the_command_prints_a_table_with_costs_and_json(tmp_path, models, capsys
     found = json.loads(capsys.readouterr().out)["estimate"]
     assert [each["workers"] for each in found["scales"]] == [1, 4, 16, 64]
     first = found["scales"][0]
-    # 36 an hour is a cent a second.
-    assert first["cost"] == pytest.approx(first["worker_hours"] * 36, rel=0.01)
+    # 36,000 an hour is 10 a second: far more than what costs are rounded to, also on a fast machine.
+    assert first["cost"] == pytest.approx(first["worker_hours"] * 36_000, rel=0.01)
     (tmp_path / "prices.yaml").write_text("currency: CHF\nworker_hours: 1\n")
     assert cli.main(["plan", str(job), "--estimate", "--prices", str(tmp_path / "prices.yaml")]) == 2
     assert "worker_hours is not a key; did you mean worker_hour" in capsys.readouterr().err
