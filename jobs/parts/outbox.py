@@ -34,7 +34,7 @@ class Outbox:
         self._numbers |= dict.fromkeys(numbers)
 
     def add_changed(self) -> None:
-        """The files of parts that lose shards come first, so that no worker begins what another one has."""
+        """The files of parts that lose shards; before `add_new`, so that no worker begins what another one has."""
         self.add(sorted(self.scheduler.changed))
         self.scheduler.changed.clear()
 
@@ -54,7 +54,7 @@ class Outbox:
             states: the last that each worker said, by number of the part.
 
         Returns:
-            True.
+            True: everything was sent. A caller that asks a store again tells this from None, no answer.
 
         Raises:
             SinkError: the store does not answer.

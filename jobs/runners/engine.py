@@ -106,6 +106,7 @@ def running(spec: RunnerSpec, own: Sequence[Mapping[str, str]] = ()) -> Iterator
         servers.append(_Server(getattr(server, "_job_server", server)))
         return servers[-1]
 
+    # Beam has no other place for a job server of one's own; this runner alone gets it.
     runner.default_job_server = default_job_server  # type: ignore[method-assign]
     try:
         with processes.without_broken_streams():
