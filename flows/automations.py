@@ -22,6 +22,8 @@ HEARTBEATS = {"PREFECT_FLOWS_HEARTBEAT_FREQUENCY": str(HEARTBEAT_S)}
 NO_HEARTBEAT = "no heartbeat"
 SILENT_S = 3 * HEARTBEAT_S
 PENDING_S = 600
+# Names of the states from when a worker takes a run until its process begins.
+PENDING = ("Pending", "Submitting", "InfrastructurePending")
 # After one of these events a run sends no heartbeats, because it has ended or waits for its next attempt.
 ENDS = ("Completed", "Failed", "Cancelled", "Skipped", "Crashed", "TimedOut", "AwaitingRetry", "Paused", "Suspended")
 
@@ -40,11 +42,12 @@ def crash_automation(silent_s: float = SILENT_S) -> AutomationCore:
 
 
 def pending_automation(pending_s: float = PENDING_S) -> AutomationCore:
-    """Marks a run Crashed if a worker took it and did not start it."""
+    """Marks a run Crashed if a worker took it and did not start it within `pending_s` seconds after the last step."""
     return _crash(
         name="nightscribe: crash runs that never start",
-        description=f"Marks a run Crashed that has been Pending for {pending_s:g} s.",
-        after={"prefect.flow-run.Pending"},
+        description=f"Marks a run Crashed that a worker took and that has not started for {pending_s:g} s.",
+        # Each of them counts anew: the next one would otherwise answer the one before it, as the start does.
+        after={f"prefect.flow-run.{state}" for state in PENDING},
         expect={"prefect.flow-run.*"},
         within_s=pending_s,
         message=f"taken by a worker and not started within {pending_s:g} s",

@@ -25,7 +25,7 @@ from jobs.gate import decision
 from jobs.registry import Registry
 from jobs.retraining import state
 from tests import lake, server
-from tests.approval_form import answer
+from tests.forms import answer
 from tests.jobs.training import made
 
 pytestmark = pytest.mark.long

@@ -1,13 +1,13 @@
 """What a person does in the Prefect UI: fill the form, press Submit, watch the progress, read the report."""
 
 import re
-from contextlib import suppress
 
 import pyarrow.parquet as pq
 import pytest
 import yaml
 
 from tests import lake, server
+from tests.forms import submit
 
 
 @pytest.fixture(scope="module")
@@ -45,7 +45,7 @@ def test_a_person_fills_the_form_watches_the_run_and_reads_its_report(browser, j
         page.get_by_label("Dtype").click()
         page.get_by_role("option", name="float32").click()
         page.screenshot(path=shots / "form.png", full_page=True)
-        submit(page)
+        submit(page.get_by_role("button", name="Submit"))
 
         run = server.wait_for(prefect.last_run, 300, "the run that the form started")
         assert (run.parameters["limit"], run.parameters["dtype"]) == (1500, "float32")
@@ -72,18 +72,6 @@ def test_a_person_fills_the_form_watches_the_run_and_reads_its_report(browser, j
         assert page.get_by_alt_text("share of each label, scores").first.is_visible()
         page.set_viewport_size({"width": 1280, "height": 1500})
         page.screenshot(path=shots / "report.png")
-
-
-def submit(page):
-    """Submit the form; a click while a busy page still checks the fields has no effect, so it may take another one."""
-    from playwright.sync_api import TimeoutError as Unchanged
-
-    button = page.get_by_role("button", name="Submit")
-    for _ in range(3):
-        button.click()
-        with suppress(Unchanged):
-            button.wait_for(state="hidden", timeout=20_000)
-            return
 
 
 def open_artifact(page, key, timeout_s=30):

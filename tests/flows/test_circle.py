@@ -13,7 +13,7 @@ from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterDeploymen
 from jobs.registry import Registry
 from jobs.review import columns
 from tests import lake, server
-from tests.approval_form import answer
+from tests.forms import answer
 from tests.jobs.training import made
 
 ROWS = 300

@@ -11,8 +11,10 @@ import pytest
 import yaml
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterDeploymentId, LogFilter, LogFilterFlowRunId
+from prefect.client.schemas.objects import StateType
 from prefect.events.filters import EventFilter, EventNameFilter
-from prefect.states import Cancelling
+from prefect.flows import Flow
+from prefect.states import Cancelling, State
 
 from flows import automations, deployments, files
 from jobs import run, spec
@@ -32,8 +34,7 @@ def prepare(batch):
 """
 # A heartbeat every 30 s is the least that Prefect allows.
 SILENT_S = 40
-# Names of the state in which a worker has taken a run and has not begun it.
-PENDING = ("Pending", "Submitting")
+FLOW = Flow(lambda: None, name="begun by hand")
 NIGHTLY = {"cron": "15 2 * * *", "timezone": "Europe/Berlin"}
 
 
@@ -98,6 +99,16 @@ def runs_of(name):
 def start(name, **parameters):
     with client() as api:
         return api.create_flow_run_from_deployment(read(name).id, parameters=parameters).id
+
+
+def in_states(*names):
+    """A run without a process that has gone through these states; its id."""
+    with client() as api:
+        run_id = api.create_flow_run(FLOW, tags=[automations.TAG]).id
+        for name in names:
+            kind = StateType.RUNNING if name == "Running" else StateType.PENDING
+            assert api.set_flow_run_state(run_id, State(type=kind, name=name)).state.name == name
+    return run_id
 
 
 def ledger(folder, name):
@@ -241,12 +252,16 @@ def test_a_run_whose_worker_is_killed_before_it_begins_is_marked_crashed_and_hol
     try:
         with prefect.worker() as worker:
             run_id = start("pending")
-            server.wait_for(lambda: prefect.state(run_id) in PENDING, 60, "the worker to take the run")
+            server.wait_for(lambda: prefect.state(run_id) in automations.PENDING, 60, "the worker to take the run")
             server.kill_tree(worker, signal.SIGKILL)
-        assert prefect.state(run_id) in PENDING
+        assert prefect.state(run_id) in automations.PENDING
         assert read("pending").global_concurrency_limit.active_slots == 1
-        server.wait_for(lambda: prefect.state(run_id) == "Crashed", 90, "the automation")
+        taken = [in_states(*automations.PENDING[:steps]) for steps in (1, 2, 3)]
+        begun = in_states(*automations.PENDING, "Running")
+        ids = [run_id, *taken]
+        server.wait_for(lambda: {prefect.state(i) for i in ids} == {"Crashed"}, 90, "the automation")
         assert read("pending").global_concurrency_limit.active_slots == 0
+        assert prefect.state(begun) == "Running"
     finally:
         automations.apply(automations.pending_automation())
     with prefect.worker():

@@ -1,7 +1,8 @@
-"""The form with which a person approves or refuses a version, in a real browser."""
+"""Forms of the Prefect UI, filled in a real browser."""
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -10,7 +11,11 @@ from tests.server import Server
 
 
 def answer(prefect: Server, browser: Any, run_id: UUID, choice: str, reason: str, picture: Path) -> str:
-    """Open the page of a run, choose Resume in its menu, fill the form, and submit it; the text of the form."""
+    """Approve or refuse a version: open the page of a run, choose Resume in its menu, fill the form, submit it.
+
+    Returns:
+        the text of the form.
+    """
     page = browser.new_page(viewport={"width": 1280, "height": 1000})
     page.set_default_timeout(30_000)
     page.goto(f"{prefect.ui}/runs/flow-run/{run_id}")
@@ -26,7 +31,21 @@ def answer(prefect: Server, browser: Any, run_id: UUID, choice: str, reason: str
     page.set_viewport_size({"width": 1280, "height": 1400})
     page.screenshot(path=picture)
     shown: str = form.inner_text()
-    form.get_by_role("button", name="Resume").click()
-    form.wait_for(state="hidden")
+    submit(form.get_by_role("button", name="Resume"))
     page.close()
     return shown
+
+
+def submit(button: Any) -> None:
+    """Press the button that closes a form, more than once if need be, as a person does.
+
+    A click while a busy page still checks the fields has no effect, and a busy server on SQLite may refuse to write.
+    """
+    from playwright.sync_api import TimeoutError as Unchanged
+
+    for _ in range(3):
+        button.click()
+        with suppress(Unchanged):
+            button.wait_for(state="hidden", timeout=20_000)
+            return
+    raise AssertionError("the form is still open after 3 clicks")
