@@ -27,8 +27,10 @@ def lines(plan: Plan, asked: int = 0) -> list[tuple[str, str]]:
         ("columns", ", ".join(f"{field.name} ({field.type})" for field in plan.schema)),
     ]
     shown += [(f"task {task.spec.task}", task_text(task)) for task in plan.tasks]
-    shown.append(("sink", f"{plan.spec.sink.shown}: {count(done, 'shard')} done, {len(plan.todo):,} to do"))
-    shown += [("", f"{count(n, 'shard')} to do: {why}") for why, n in Counter(plan.todo.values()).most_common()]
+    reasons = Counter(plan.todo.values()).most_common()
+    only = f": {reasons[0][0]}" if len(reasons) == 1 else ""
+    shown.append(("sink", f"{plan.spec.sink.shown}: {count(done, 'shard')} done, {len(plan.todo):,} to do{only}"))
+    shown += [("", f"{count(n, 'shard')} to do: {why}") for why, n in reasons if not only]
     shown.append(("rows to do", _rows(plan)))
     if plan.spec.runner.is_here and plan.todo:
         # Imported here, because pages are made of plans that nothing executes.
