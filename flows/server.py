@@ -1,7 +1,8 @@
-"""The Prefect server that is set: its address, and whether it answers."""
+"""The Prefect server that is set, and whether it answers; and the one that Prefect starts where none is set."""
 
 from __future__ import annotations
 
+import signal
 import urllib.error
 import urllib.request
 
@@ -15,6 +16,26 @@ def configured() -> str | None:
     from prefect.settings import get_current_settings
 
     return get_current_settings().api.url
+
+
+def start_temporary() -> None:
+    """Start the server that Prefect starts for a flow where none is set, so that Ctrl-C does not reach it.
+
+    Ctrl-C in a terminal reaches every process there. A flow that is asked to stop has to tell the server how it ended,
+    and waits for a server that is gone.
+    """
+    from prefect.settings import get_current_settings
+
+    if configured() or not get_current_settings().server.ephemeral.enabled:
+        return
+    from prefect.server.api.server import SubprocessASGIServer
+
+    # A new process inherits the blocked signals of the thread that starts it. Prefect ends this one by SIGTERM.
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        SubprocessASGIServer().start()
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def silent(url: str) -> str | None:

@@ -16,6 +16,8 @@ from typing import Any
 
 import yaml
 
+from transforms.errors import SpecError
+
 FOLDER = Path("nightscribe-demo")
 ROWS = 6000
 
@@ -33,10 +35,14 @@ def register(commands: Any) -> None:
 
 def demo(arguments: argparse.Namespace) -> int:
     """Run the demo. A second run does only what is missing."""
+    from flows.demo.lake import MIN_ROWS, write_lake
+
+    # Before torch and Prefect are imported, which takes seconds.
+    if arguments.rows < MIN_ROWS:
+        raise SpecError(f"--rows is {arguments.rows}; a lake with every kind of text needs at least {MIN_ROWS}")
     import pyarrow.dataset as pads
     import pyarrow.parquet as pq
 
-    from flows.demo.lake import write_lake
     from flows.demo.models import train_models
     from flows.demo.score import score
 
@@ -55,17 +61,17 @@ def demo(arguments: argparse.Namespace) -> int:
     )
 
     say("enriching the lake with the Prefect flow `enrich`")
+    from flows import server
+    from flows.demo.outcome import outcome
     from flows.enrich import enrich
 
-    report = enrich(str(job))
-    if not isinstance(report, dict):
-        return 1
+    server.start_temporary()
+    report = outcome(enrich, job)
     enriched = pads.dataset(report["output"], format="parquet", ignore_prefixes=["_"]).to_table()
     scores = score(enriched, pq.read_table(lake / "gold" / "reviews.parquet"))
-    # With a relative path, so that the commands work although the virtual environment may not be active.
-    commands = os.path.relpath(Path(sys.executable).parent)
+    commands = command_folder()
     print(f"""
-rows       {report["rows_in"]:,} enriched now, {report["rows_rejected"]:,} rejected
+rows       {report["rows_in"]:,} new ones enriched, {report["rows_rejected"]:,} rejected
 shards     {report["shards"]}, of which {report["shards_skipped"]} were done before
 scored on  {scores.rows:,} rows that were not used for training
 sentiment  accuracy {scores.accuracy:.3f}, macro F1 {scores.macro_f1:.3f}
@@ -73,7 +79,7 @@ entities   precision {scores.entity_precision:.3f}, recall {scores.entity_recall
 
 look       {commands}/python -c "import pyarrow.dataset as d; print(d.dataset('{report["output"]}').head(5))"
 again      {commands}/nightscribe run {job}     (enriches only new rows)
-the UI     {commands}/prefect server start     (shows this run and its report)
+the UI     {the_ui()}
 """)
     if arguments.loop:
         close_the_loop(folder / "shop", folder / "models" / models.classify.name, commands)
@@ -81,7 +87,7 @@ the UI     {commands}/prefect server start     (shows this run and its report)
     return 0
 
 
-def close_the_loop(folder: Path, base: Path, commands: str) -> None:
+def close_the_loop(folder: Path, base: Path, commands: Path) -> None:
     """Go once around the training loop, and show what came of it.
 
     Args:
@@ -108,6 +114,22 @@ again      {commands}/nightscribe train {folder}/training.yaml     (trains only 
 """)
 
 
+def command_folder() -> Path:
+    """Where the commands are, for lines to copy: they work although the virtual environment may not be active."""
+    folder = Path(sys.executable).parent
+    return folder.relative_to(Path.cwd()) if folder.is_relative_to(Path.cwd()) else folder
+
+
+def the_ui() -> str:
+    """Where the runs are to be seen; the command is with its whole path, for a terminal in any folder."""
+    from flows import server
+
+    if url := server.configured():
+        return f"{url.removesuffix('/api')}     (shows this run and its report)"
+    start = f"{Path(sys.executable).parent}/prefect server start"
+    return f"{start}, then http://127.0.0.1:{server.PORT}     (shows this run and its report)"
+
+
 def write_job(folder: Path, lake: Path, classify: Path, ner: Path) -> Path:
     """Write the demo's job file, for the user to read, change and run; returns its path."""
     job = {
@@ -132,9 +154,13 @@ def point_to(link: Path, target: Path) -> Path:
 
 
 def show_plain_log_lines() -> None:
-    """Show log lines of Prefect on the terminal without their level and the name of their logger."""
+    """Show log lines of Prefect on the terminal without their level and the name of their logger.
+
+    Its lines about the end of each task and flow are left out: the lines of the demo say it.
+    """
     for handler in logging.getLogger().handlers:
         handler.setFormatter(logging.Formatter("%(message)s"))
+        handler.addFilter(lambda record: not record.getMessage().startswith("Finished in state"))
 
 
 def say(line: str) -> None:

@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 import yaml
 
 from flows.demo import shop as shops
+from flows.demo.outcome import outcome
 from flows.demo.shop import Shop
 from jobs.registry import Registry
 from jobs.review import columns, labels
@@ -71,10 +72,10 @@ def close(folder: Path, base: Path, say: Callable[[str], None]) -> Circle | None
     training, job = write_files(folder, shop, base)
 
     say(f"a new shop: training an adapter on {shops.SEED} labelled reviews in a slang that the model has never read")
-    first = _done(retrain(str(training)))
+    first = outcome(retrain, training)
     shop.open_week(1)
     say(f"night 1: {shops.ROWS} reviews, with the first adapter")
-    night = _done(enrich(str(job)))
+    night = outcome(enrich, job)
     before, kept = right(folder / "enriched", shop), contents(folder / "enriched")
 
     drawn = folder / "review" / columns.draw_file("shop", night["run_id"])
@@ -82,11 +83,11 @@ def close(folder: Path, base: Path, say: Callable[[str], None]) -> Circle | None
     answer(drawn, folder / "answers.parquet", shop)
     labels.take(str(folder / "review"), [str(folder / "answers.parquet")])
     say("retraining: a second adapter learns from the labels, and has to prove on held-out rows that it is better")
-    second = _done(retrain(str(training)))
+    second = outcome(retrain, training)
 
     shop.open_week(2)
     say(f"night 2: {shops.ROWS} more reviews, with the champion {second['version']}")
-    _done(enrich(str(job)))
+    outcome(enrich, job)
     after = right(folder / "enriched", shop, "w2-")
     if not second["approved"]:
         raise RunError(f"the second adapter was not promoted: {second['reason']}")
@@ -159,21 +160,10 @@ def _taken_back(
 
     say("rollback: the promotion is taken back, and everything is enriched again with the first adapter")
     back = registry.rollback(BY, "to show that the first night can be had again")
-    _done(enrich(str(job)))
+    outcome(enrich, job)
     again = contents(folder / "enriched")
     assert back.before is not None
     registry.promote(back.before, BY, "it is better, as the gate has shown")
     say(f"night 3: {back.before} is the champion again")
-    _done(enrich(str(job)))
+    outcome(enrich, job)
     return all(again[name] == content for name, content in kept.items())
-
-
-def _done(outcome: Any) -> dict[str, Any]:
-    """What a flow returns if it ended well.
-
-    Raises:
-        RunError: it ended otherwise; its own message is on the terminal.
-    """
-    if not isinstance(outcome, dict):
-        raise RunError("a step of the loop failed; its message is above")
-    return outcome

@@ -58,7 +58,7 @@ def on_signals(within_s: float | None = None) -> Iterator[StopToken]:
     Args:
         within_s: seconds after which this process and its child processes are killed if they have not stopped.
     """
-    deadline = threading.Timer(within_s or 0, _kill_tree)
+    deadline = threading.Timer(within_s or 0, _kill_tree, (within_s or 0,))
     deadline.daemon = True
     with tempfile.TemporaryDirectory(prefix="nightscribe-") as folder:
         stop = StopToken(f"{folder}/stop")
@@ -83,8 +83,12 @@ def on_signals(within_s: float | None = None) -> Iterator[StopToken]:
                 signal.signal(number, handler)
 
 
-def _kill_tree() -> None:
+def _kill_tree(within_s: float) -> None:
     """Kill the child processes, then this one: a forward pass cannot be interrupted otherwise, nor can Beam."""
+    said = f"nightscribe: not stopped within {within_s:g} s, so killed; finished shards are kept, run again to continue"
+    # Not by print, whose lock the thread that hangs may have.
+    with suppress(OSError):
+        os.write(2, f"{said}\n".encode())
     for child in psutil.Process().children(recursive=True):
         with suppress(psutil.Error):
             child.kill()
