@@ -15,6 +15,7 @@ from prefect import Flow
 
 from flows import automations
 from flows.enrich import enrich
+from flows.folder import files
 from flows.retrain import retrain
 from jobs import spec
 from jobs.spec import JobSpec
@@ -168,9 +169,7 @@ def read_all(folder: Path) -> list[File]:
     Raises:
         SpecError: the folder has none, one is wrong, or two have the same name, sink or registry.
     """
-    found = [read(file) for file in sorted([*folder.rglob("*.yaml"), *folder.rglob("*.yml")])]
-    if not found:
-        raise SpecError(f"{str(folder)!r} has no job file; put one there, or name another folder with --specs")
+    found = [read(file) for file in files(folder)]
     # Events and artifacts have the name only, so a job and a training must not share one.
     _refuse_twice("name", [(each.spec.name, each) for each in found])
     _refuse_twice("sink.path", [(each.spec.sink.path, each) for each in found if isinstance(each, Job)])

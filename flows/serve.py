@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from flows import server
+from flows import folder, server
 from flows.server import PORT
 from transforms.errors import RunError, SpecError
 
@@ -52,6 +52,10 @@ def serve(arguments: argparse.Namespace) -> int:
 
     Uses the Prefect server of PREFECT_API_URL; if that is not set, starts one on this machine, with SQLite.
     """
+    # Found before a server is started, which takes many seconds.
+    folder.files(arguments.specs)
+    if arguments.limit is not None and arguments.limit < 1:
+        raise SpecError(f"--limit is {arguments.limit}; give 1 or more, or leave it out for no limit")
     stopped = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stopped.set())
@@ -60,7 +64,7 @@ def serve(arguments: argparse.Namespace) -> int:
         deploying = ["jobs.cli", "deploy", "--specs", str(arguments.specs), "--pool", arguments.pool]
         if code := subprocess.run([sys.executable, "-m", *deploying], check=False).returncode:
             return code
-        limit = ["--limit", str(arguments.limit)] if arguments.limit else []
+        limit = ["--limit", str(arguments.limit)] if arguments.limit is not None else []
         with _prefect("worker", "start", "--pool", arguments.pool, "--type", "process", *limit) as worker:
             print(f"ready: {ui}", flush=True)
             while not stopped.wait(1):
@@ -83,10 +87,11 @@ def deploy(arguments: argparse.Namespace) -> int:
         arguments.prefect_file.write_text(content, encoding="utf-8")
         print(arguments.prefect_file)
         return 0
+    # First check the folder, then the server, because the imports that follow take seconds.
+    folder.files(arguments.specs)
     if not (url := server.configured()):
         raise SpecError("no Prefect server is set; set PREFECT_API_URL, or start a server with `nightscribe serve`")
-    # First check the folder, then the server, because the imports that follow take seconds.
-    if any(arguments.specs.rglob("*.y*ml")) and (why := server.silent(url)):
+    if why := server.silent(url):
         raise RunError(server.no_answer(url, why))
     import httpx
 

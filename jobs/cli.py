@@ -131,12 +131,15 @@ def run_command(arguments: argparse.Namespace) -> None:
 def report_command(arguments: argparse.Namespace) -> None:
     """Write the report of a run, with its pictures and a comparison with the runs before, as one HTML file."""
     from jobs import spec
-    from jobs.report import accuracy, history
-    from jobs.report.web import web
+    from jobs.report import history
     from jobs.store import Store
 
     store = Store(arguments.sink or spec.read(arguments.job).sink.path)
     kept = history.read(store, arguments.run)
+    # A mistake in the job file or the id is reported before the library for the pictures is imported.
+    from jobs.report import accuracy
+    from jobs.report.web import web
+
     file = arguments.out or Path(f"{kept.run_id}.html")
     try:
         measured = accuracy.earlier(kept.numbers)

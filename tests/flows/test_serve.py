@@ -11,7 +11,7 @@ import yaml
 from prefect.client.orchestration import get_client
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
-from jobs import run, spec
+from jobs import cli, run, spec
 from tests import lake, server
 
 # As long as there is a file called `slow` in the working directory, a source file takes 0.4 s.
@@ -69,12 +69,24 @@ def test_serve_starts_every_process_and_stops_them_in_the_middle_of_a_run(tmp_pa
         server.kill_tree(process, signal.SIGKILL)
 
 
-def test_a_folder_without_job_files_is_reported_in_one_sentence(tmp_path):
-    environment = server.Server(tmp_path).environment
-    command = [sys.executable, "-m", "jobs.cli", "deploy", "--specs", str(tmp_path / "none")]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, check=False)
-    assert done.returncode == 2
-    assert "has no job file; put one there, or name another folder with --specs" in done.stderr.splitlines()[-1]
+@pytest.mark.parametrize("command", ["serve", "deploy"])
+def test_a_folder_without_job_files_is_reported_in_one_sentence_before_any_server_is_started(tmp_path, command):
+    environment = {key: value for key, value in server.Server(tmp_path).environment.items() if key != "PREFECT_API_URL"}
+    (tmp_path / "empty").mkdir()
+    for name, what in (("none", "is not a folder"), ("empty", "has no job file")):
+        words = [sys.executable, "-m", "jobs.cli", command, "--specs", str(tmp_path / name)]
+        done = subprocess.run(words, env=environment, capture_output=True, text=True, timeout=120, check=False)
+        assert done.returncode == 2
+        expected = f"{what}; put a job file there, or name another folder with --specs"
+        assert done.stderr == f"nightscribe: {str(tmp_path / name)!r} {expected}\n"
+        assert done.stdout == ""
+
+
+@pytest.mark.usefixtures("settings_of_the_process")
+def test_a_limit_of_no_runs_is_refused_by_serve(tmp_path, capsys):
+    (tmp_path / "job.yaml").touch()
+    assert cli.main(["serve", "--specs", str(tmp_path), "--limit", "0"]) == 2
+    assert "--limit is 0; give 1 or more" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -60,6 +60,13 @@ def test_planning_imports_neither_the_pipeline_nor_the_pictures(job_file):
     assert set(heavy) <= {"torch", "transformers"}
 
 
+def test_a_mistake_in_what_a_report_is_of_is_told_before_its_pictures_are_imported(tmp_path):
+    for words in (["--sink", tmp_path / "nope"], ["--job", tmp_path / "nope.yaml"]):
+        (code, heavy), message = imported("report", "latest", *words)
+        assert (code, heavy) == (2, [])
+        assert message.count("\n") == 1
+
+
 def test_looking_at_a_registry_imports_nothing_heavy(tmp_path):
     (tmp_path / "adapter").mkdir()
     (tmp_path / "adapter" / "weights").write_text("one")
