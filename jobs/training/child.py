@@ -19,7 +19,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from jobs.training import lifetime, memory, processes
+from jobs.training import imports, lifetime, memory, processes
 from jobs.training.methods import qlora
 from jobs.training.request import (
     ERROR,
@@ -45,7 +45,9 @@ def main(folder: Path) -> int:
     """Train what the folder asks for; returns the exit code."""
     lifetime.end_with_parent()
     try:
-        learn(folder, Request.read(folder))
+        request = Request.read(folder)
+        imports.libraries(request)
+        learn(folder, request)
     # Any exception, of a library too, becomes one sentence for the process that waits; the log has the rest.
     except Exception as error:
         traceback.print_exc()
@@ -67,7 +69,7 @@ def learn(folder: Path, request: Request) -> None:
     """
     from transformers import set_seed
 
-    from jobs.training import held_out, loop
+    from jobs.training import loop
     from jobs.training.methods import with_adapter
 
     processes.take_gpu(request.arguments)
@@ -91,6 +93,8 @@ def learn(folder: Path, request: Request) -> None:
     seconds = time.monotonic() - started
     _save(folder, request, setup, trainer)
     if setup.mislabelled:
+        from jobs.training import held_out
+
         with memory.watched(trainer.args):
             found = (
                 held_out.of_validation(trainer, validation)

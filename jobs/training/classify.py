@@ -14,7 +14,7 @@ from transformers import (
     TrainingArguments,
 )
 
-from jobs.training import distill
+from jobs.training import soft_targets
 from jobs.training.request import Request
 from jobs.training.setup import Setup, load_head, window
 from transforms import heads
@@ -41,7 +41,7 @@ def build(request: Request, several: bool) -> Setup:
     def encode(table: pa.Table) -> list[dict[str, Any]]:
         encoded = tokenizer(table["text"].to_pylist(), truncation=limit is not None, max_length=limit)
         if request.objective == "distill":
-            truth = distill.soft_targets(table, labels).tolist()
+            truth = soft_targets.of(table, labels).tolist()
         else:
             truth = [_several(label, number) if several else number[label] for label in table["label"].to_pylist()]
         return [{name: values[i] for name, values in encoded.items()} | {"labels": truth[i]} for i in range(len(table))]
@@ -50,7 +50,7 @@ def build(request: Request, several: bool) -> Setup:
     collator = DataCollatorWithPadding(tokenizer)
     # With several labels the network's own loss takes probabilities as they are.
     soft = request.objective == "distill" and not several
-    more = {"compute_loss_func": distill.cross_entropy} if soft else {}
+    more = {"compute_loss_func": soft_targets.cross_entropy} if soft else {}
     found = request.losses and request.objective == "supervised"
     return Setup(kind, network, tokenizer, encode, collator, labels, new, more=more, mislabelled=found)
 

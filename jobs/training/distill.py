@@ -9,18 +9,15 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 
 from jobs.evaluation.predict import predict, prepare
 from jobs.models import hub
 from jobs.training.canonical import ENTITIES
+from jobs.training.soft_targets import SCORED, SCORES
 from jobs.training.spec import TrainingSpec
 from transforms.errors import ModelError
 
-# The column with the probability of each label, beside `label`: list<struct<label, score>>.
-SCORES = "scores"
-SCORED = pa.list_(pa.struct([("label", pa.string()), ("score", pa.float64())]))
 ENTITY = ("label", "start", "end")
 
 # Options of a task that make its output a truth: all labels with their scores, and JSON as the text that was written.
@@ -70,32 +67,6 @@ def answered(spec: TrainingSpec, table: pa.Table) -> pa.Table:
         case "generate":
             return table.append_column("completion", found)
     return table.append_column("target", found)
-
-
-def soft_targets(table: pa.Table, labels: list[str]) -> np.ndarray:
-    """The teacher's probability of each label, float64 `(rows, labels)`; 0 for a label that it does not know."""
-    number = {label: i for i, label in enumerate(labels)}
-    targets = np.zeros((len(table), len(labels)))
-    for row, scores in enumerate(table.column(SCORES).to_pylist()):
-        for one in scores:
-            if one["label"] in number:
-                targets[row, number[one["label"]]] = one["score"]
-    return targets
-
-
-def cross_entropy(outputs: Any, targets: Any, num_items_in_batch: Any = None) -> Any:
-    """Cross-entropy between the teacher's probabilities and the student's.
-
-    Args:
-        outputs: the student's output, with logits `(batch, labels)`.
-        targets: probabilities `(batch, labels)`.
-        num_items_in_batch: rows of all batches whose gradients are accumulated; None for those of this one.
-    """
-    import torch
-
-    logits = outputs["logits"] if isinstance(outputs, dict) else outputs.logits
-    loss = -(targets * torch.log_softmax(logits.float(), dim=-1)).sum(dim=-1)
-    return loss.mean() if num_items_in_batch is None else loss.sum() / num_items_in_batch
 
 
 def _with_labels(table: pa.Table, found: pa.Array, several: bool) -> pa.Table:

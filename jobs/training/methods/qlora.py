@@ -7,7 +7,9 @@ adapter is used over the base as it is. It works on a CPU too, with bitsandbytes
 from __future__ import annotations
 
 import importlib.util
+import json
 from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from transforms.errors import ModelError
@@ -36,6 +38,19 @@ def complaint() -> str | None:
             "method: lora"
         )
     return None
+
+
+def has_use(request: Request) -> bool:
+    """Whether a training may use bitsandbytes: it, its optimizer, or a model that it loads is quantised.
+
+    Args:
+        request: the training.
+    """
+    optimizer, start = request.arguments.get("optim", "adamw_torch"), request.adapter.get("init_lora_weights")
+    # Rewards are other people's models and functions. LoftQ rounds with bitsandbytes if there is one.
+    if request.method == "qlora" or request.reward or "torch" not in str(optimizer) or start == "loftq":
+        return True
+    return any(_is_quantised(folder) for folder in (request.base, request.start) if folder is not None)
 
 
 def check(values: Mapping[str, Any]) -> None:
@@ -140,6 +155,12 @@ def plain(config: Any) -> Any:
         if hasattr(config, name):
             delattr(config, name)
     return config
+
+
+def _is_quantised(folder: str) -> bool:
+    """Whether the configuration of a model, if the folder has one, names a quantisation."""
+    file = Path(folder) / "config.json"
+    return file.is_file() and "quantization_config" in json.loads(file.read_text(encoding="utf-8"))
 
 
 def _unquantised(request: Request, auto: Any, more: Mapping[str, Any]) -> list[str]:

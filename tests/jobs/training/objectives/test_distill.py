@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from jobs.retraining import round as rounds
-from jobs.training import data, distill, spec, train
+from jobs.training import data, distill, soft_targets, spec, train
 from tests import tiny
 from tests.jobs.training import made
 from transforms.errors import ModelError, SpecError
@@ -111,7 +111,7 @@ def test_a_student_that_has_learnt_shuffled_answers_is_refused(tmp_path, teacher
         order = list(range(len(found)))
         random.Random(1).shuffle(order)
         other = found.take(pa.array(order))
-        for name in ("label", distill.SCORES):
+        for name in ("label", soft_targets.SCORES):
             found = found.set_column(found.schema.get_field_index(name), name, other[name])
         return found
 
@@ -124,7 +124,7 @@ def test_a_student_that_has_learnt_shuffled_answers_is_refused(tmp_path, teacher
 
 def test_rows_get_the_labels_and_the_probabilities_of_the_teacher(tmp_path, teacher):
     rows = data.load(file(tmp_path, teacher, pa.concat_tables([unlabelled(60), pa.table({"text": ["", None]})])))
-    targets = distill.soft_targets(rows.train, ["bad", "good"])
+    targets = soft_targets.of(rows.train, ["bad", "good"])
     assert np.allclose(targets.sum(axis=1), 1.0, atol=1e-5)
     assert [["bad", "good"][i] for i in targets.argmax(axis=1)] == rows.train["label"].to_pylist()
     assert rows.without_text == 2
@@ -134,10 +134,10 @@ def test_the_loss_is_least_where_the_student_has_the_probabilities_of_the_teache
     import torch
 
     targets = torch.tensor([[0.2, 0.8], [0.6, 0.4]])
-    equal = distill.cross_entropy({"logits": targets.log()}, targets)
+    equal = soft_targets.cross_entropy({"logits": targets.log()}, targets)
     entropy = -(targets * targets.log()).sum(-1).mean()
     assert torch.isclose(equal, entropy)
-    assert distill.cross_entropy({"logits": targets.log() + torch.tensor([0.3, 0.0])}, targets) > equal
+    assert soft_targets.cross_entropy({"logits": targets.log() + torch.tensor([0.3, 0.0])}, targets) > equal
 
 
 def test_mistakes_about_the_teacher_are_one_sentence(tmp_path, teacher):
