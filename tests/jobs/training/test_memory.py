@@ -112,7 +112,9 @@ def test_memory_that_is_too_small_for_one_row_is_one_sentence(tmp_path, models, 
         raise error
 
     monkeypatch.setattr(torch.nn.Embedding, "forward", full)
+    # What holds for a process of its own would hold for all tests after this one.
     monkeypatch.setattr("jobs.training.lifetime.end_with_parent", lambda: None)
+    monkeypatch.setattr("jobs.training.imports.libraries", lambda request: None)
     assert child.main(work) == 1
     found = json.loads((work / "error.json").read_text())
     assert found == {"kind": "run", "message": memory.SENTENCE}
