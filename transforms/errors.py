@@ -11,6 +11,7 @@ NightscribeError
     │   ├── SinkBusy   another run holds the sink
     │   └── UnreadableSink  a damaged file of the sink's own, so that a rerun cannot succeed: also a UserError, exit 2
     ├── UnreadableRegistry  a damaged file of a registry, so that a rerun cannot succeed: also a UserError, exit 2
+    ├── NothingToMove  a promotion or rollback that changes nothing, now or in a rerun: also a UserError, exit 2
     ├── UnfitWorker    a worker that cannot execute a part: other versions, or it does not see the lake
     ├── TooManyRejects more rows rejected than `errors.max_fraction` allows
     ├── HeldBack       a limit of `sink.audit` is passed: the rows stay staged until a person publishes them
@@ -65,6 +66,10 @@ class UnreadableSink(SinkError, UserError):
 
 class UnreadableRegistry(RunError, UserError):
     """A damaged file of a registry that only a person can restore: a rerun cannot succeed."""
+
+
+class NothingToMove(RunError, UserError):
+    """A promotion or rollback that has nothing to change in a registry: a rerun cannot succeed."""
 
 
 class UnfitWorker(RunError):

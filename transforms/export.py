@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from transforms import adapter as adapters
+from transforms import output_folder
 from transforms.checkpoint import fingerprint, weights
 from transforms.errors import ModelError
 
@@ -106,8 +107,7 @@ def export(adapter: str, base: str, revision: str | None, engine: str, folder: P
     Raises:
         ModelError: the engine cannot read such an adapter, or the folder has files.
     """
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise ModelError(f"{str(folder)!r} exists and is not empty; give a folder that does not exist")
+    output_folder.check(folder)
     config = adapters.read(adapter)
     weights.read(weights.find(adapter, weights.ADAPTER_NAMES, "adapter"))
     origin = {"base_model_name_or_path": base, "revision": revision}

@@ -11,7 +11,7 @@ import torch
 from transformers import GenerationConfig, PretrainedConfig
 
 from transforms import adapter as adapters
-from transforms import virtual_tokens
+from transforms import output_folder, virtual_tokens
 from transforms.architecture import resolve
 from transforms.checkpoint import pretrained, weights
 from transforms.checkpoint import tokenizer as tokenizers
@@ -39,8 +39,7 @@ def merge(ref: ModelRef, architecture: str | type, folder: Path) -> None:
         ModelError: the adapter does not fit the base, is of a kind that cannot be merged, or the folder has files.
     """
     assert ref.adapter is not None
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise ModelError(f"{str(folder)!r} exists and is not empty; give a folder that does not exist")
+    output_folder.check(folder)
     adapters.check_weights(ref.adapter, ref.path)
     config = read_config(ref)
     with explaining(ref, "merge"):

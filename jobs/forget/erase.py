@@ -151,7 +151,7 @@ def _left(places: _Places, traces: Traces, person: Person) -> Iterator[str]:
     """What still holds the rows, or what was learnt from them, one sentence each."""
     if rows := sum(len(traces.of(table)) for table in places.enriched):
         yield (
-            f"the sink keeps {count(rows, 'enriched row')} of the person until they are deleted at the source; the "
+            f"the sink keeps {count(rows, 'enriched row')} of the person until deleted at the source; the "
             "next run then drops them, and those of a file that is deleted as a whole only with sink.on_vanished: "
             "remove."
         )

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from jobs.models import hub
 from jobs.registry import Registry, Version
+from transforms import output_folder
 from transforms import registry as tasks
 from transforms.errors import ModelError
 from transforms.reference import ModelRef
@@ -21,8 +22,11 @@ def merge(registry: Registry, version: Version, folder: Path, base: str | None =
         base: folder or Hub name of the base, if it is no longer where it was when the version was trained.
 
     Raises:
-        ModelError: the version is no adapter or cannot be merged, or the base has other weights than it was trained on.
+        ModelError: the version is no adapter or cannot be merged, the base has other weights than it was trained on, or
+            the folder has files.
     """
+    # First, because the base may have to be downloaded, and torch takes seconds to import.
+    output_folder.check(folder)
     if version.kind != "adapter":
         place = str(registry.folder(version.version))
         raise ModelError(f"version {version.version} is a whole model already; its files are in {place!r}")

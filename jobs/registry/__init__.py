@@ -23,7 +23,7 @@ from jobs.registry.version import Version, name_of
 from jobs.store import Content
 from jobs.store.opening import open_store
 from transforms.checkpoint import fingerprint
-from transforms.errors import ModelError, RunError, SpecError, UnreadableRegistry
+from transforms.errors import ModelError, NothingToMove, RunError, SpecError, UnreadableRegistry
 
 __all__ = ["Move", "Registry", "Version", "parse", "resolve"]
 
@@ -176,6 +176,7 @@ class Registry:
 
         Raises:
             ModelError: there is no such version.
+            NothingToMove: the version is the champion already.
             RunError: the champion is another one by now; nothing was changed.
         """
         version, champion = self.version(name), self.champion()
@@ -183,19 +184,20 @@ class Registry:
         self.folder(version.version)
         now = None if champion is None else champion.version
         if now == version.version:
-            raise RunError(f"{version.version} is the champion of {self.url!r} already")
+            raise NothingToMove(f"{version.version} is the champion of {self.url!r} already")
         return self._move(version, "promote", by, reason, expected, fallback=now, receipt=receipt)
 
     def rollback(self, by: str, reason: str) -> Move:
         """Make the previous champion the champion again.
 
         Raises:
-            RunError: there is none, or the champion moved meanwhile; nothing was changed.
+            NothingToMove: there is none.
+            RunError: the champion moved meanwhile; nothing was changed.
         """
         champion = self.champion()
         if champion is None or champion.fallback is None:
             what = "has no champion" if champion is None else f"has no champion before {champion.version}"
-            raise RunError(f"registry {self.url!r} {what}; there is nothing to roll back to")
+            raise NothingToMove(f"registry {self.url!r} {what}; there is nothing to roll back to")
         before = chain(self.history())[:-1]
         fallback = before[-2] if before[-1:] == [champion.fallback] and len(before) > 1 else None
         target = self.version(champion.fallback)

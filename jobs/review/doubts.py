@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import Any
 
+from jobs.report.shown import count
 from jobs.review import columns
 from jobs.review.answers import Answers, Given
 from jobs.review.question import Question
@@ -44,8 +45,8 @@ def refuse_misspelt(
         if near or not label.strip():
             meant = f"did you mean {folded[near[0]]!r}?" if near else "labels of the model: " + ", ".join(asked.labels)
             raise SpecError(
-                f"{file} has the label {label!r} in {counts[label]:,} answers, which the model does not know; {meant} "
-                f"Correct the export, or accept a new label with --new-label {json.dumps(label, ensure_ascii=False)}"
+                f"{file} has the label {label!r} in {count(counts[label], 'answer')}, which the model does not know; "
+                f"{meant} Correct the export, or accept a new label with --new-label {json.dumps(label, ensure_ascii=False)}"
             )
 
 

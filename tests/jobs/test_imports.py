@@ -76,6 +76,16 @@ def test_looking_at_a_registry_imports_nothing_heavy(tmp_path):
     assert imported("adapters", "show", registry.url)[0] == [0, []]
 
 
+def test_a_folder_with_files_is_refused_before_a_model_is_merged_into_it(tmp_path):
+    (tmp_path / "adapter").mkdir()
+    (tmp_path / "adapter" / "weights").write_text("one")
+    registry = Registry(str(tmp_path / "registry"))
+    version = registry.add(tmp_path / "adapter", versions.about()).version
+    (code, heavy), message = imported("adapters", "merge", registry.url, version, tmp_path / "adapter")
+    assert (code, heavy) == (2, [])
+    assert "adapter' exists and is not empty; give a folder that does not exist" in message
+
+
 def test_describing_the_tasks_imports_nothing_heavy():
     assert imported("tasks")[0] == [0, []]
     assert imported("tasks", "generate")[0] == [0, []]

@@ -92,7 +92,7 @@ def test_rollback_says_which_runs_used_the_version_taken_back(call, registry, tm
     assert out.splitlines()[0] == f"champion: {one}, taken back: {two}"
     assert out.splitlines()[-1].split() == [run_id, "40"]
     code, _, err = call("rollback", *reason)
-    assert code == 1
+    assert code == 2
     assert f"has no champion before {one}; there is nothing to roll back to" in err
 
 

@@ -248,7 +248,7 @@ def test_labels_of_a_later_run_stand_in_a_file_of_their_own(tmp_path):
 def test_a_label_that_looks_misspelt_is_refused_and_can_be_accepted(tmp_path):
     draws.save(tmp_path, draws.single())
     rows = [{"review_key": draws.KEYS[0], "label": "Good"}, {"review_key": draws.KEYS[1], "label": " bad "}]
-    with pytest.raises(SpecError, match=r"the label 'Good' in 1 answers, .* did you mean 'good'\? .*--new-label"):
+    with pytest.raises(SpecError, match=r"the label 'Good' in 1 answer, .* did you mean 'good'\? .*--new-label"):
         labels.take(str(tmp_path), [plain(tmp_path, rows)])
     assert not (tmp_path / "labels").exists()
     found = labels.take(str(tmp_path), [plain(tmp_path, rows)], ["Good"]).runs[0]
