@@ -46,7 +46,8 @@ def refuse_misspelt(
             meant = f"did you mean {folded[near[0]]!r}?" if near else "labels of the model: " + ", ".join(asked.labels)
             raise SpecError(
                 f"{file} has the label {label!r} in {count(counts[label], 'answer')}, which the model does not know; "
-                f"{meant} Correct the export, or accept a new label with --new-label {json.dumps(label, ensure_ascii=False)}"
+                f"{meant} Correct the export, or accept a new label with --new-label "
+                f"{json.dumps(label, ensure_ascii=False)}"
             )
 
 
