@@ -1,4 +1,4 @@
-"""A task that writes down each text that it computes, and fails for the texts that a file names."""
+"""A task that writes down its texts, and fails for those that a file names; and trainings in the process of a test."""
 
 import pytest
 
@@ -93,3 +93,13 @@ def shout(tmp_path, monkeypatch):
     log = Log(folder)
     log.task = name
     return log
+
+
+@pytest.fixture
+def in_process():
+    """Trainings run in the process of the test."""
+    # Found here, because most tests need no torch.
+    from tests.jobs.training import made
+
+    with made.in_this_process():
+        yield

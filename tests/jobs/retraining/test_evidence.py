@@ -13,6 +13,8 @@ from jobs.training import data, spec
 from tests import lake
 from tests.jobs.training import made
 
+pytestmark = pytest.mark.usefixtures("in_process")
+
 
 @pytest.fixture(autouse=True)
 def one_thread(monkeypatch, tmp_path):
@@ -71,7 +73,7 @@ def label(folder, file, truth, complete=True):
 
 
 @pytest.fixture
-def folder(tmp_path, models):
+def folder(tmp_path, models, trainings):
     """A weak champion, and a better challenger that waits because the holdout is too small to decide."""
     (tmp_path / "labels").mkdir()
     (tmp_path / "holdout").mkdir()

@@ -23,10 +23,10 @@ def swapped(rows, share, seed=0):
     return rows.set_column(1, "label", pa.array(labels)), {rows["text"][row].as_py() for row in wrong}
 
 
+@pytest.mark.usefixtures("in_process")
 @pytest.mark.parametrize(("rows", "validation"), [(800, 0.4), (600, 0)])
-def test_most_swapped_labels_are_found_and_few_others(tmp_path, models, monkeypatch, rows, validation):
+def test_most_swapped_labels_are_found_and_few_others(tmp_path, models, rows, validation):
     """With validation rows among these, without by a cross-fit over all rows."""
-    monkeypatch.setenv("OMP_NUM_THREADS", "1")
     table, wrong = swapped(made.labelled(rows), 0.08)
     pq.write_table(made.labelled(40, seed=7), tmp_path / "holdout.parquet")
     data = {"train": {"path": str(tmp_path / "rows.parquet")}, "holdout": {"path": str(tmp_path / "holdout.parquet")}}

@@ -1,7 +1,6 @@
 """Rounds of the loop with real trainings: promoted, refused, nothing new, and the nightly job that follows."""
 
 import json
-import shutil
 
 import numpy as np
 import pyarrow as pa
@@ -26,23 +25,13 @@ def one_thread(monkeypatch):
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
 
 
-@pytest.fixture(scope="module")
-def finished(tmp_path_factory):
-    """Trainings that earlier tests of this file have finished; a round does not repeat them."""
-    return tmp_path_factory.mktemp("finished")
-
-
 @pytest.fixture
-def folder(tmp_path, finished):
+def folder(tmp_path, trainings):
     (tmp_path / "labels").mkdir()
     (tmp_path / "holdout").mkdir()
     pq.write_table(made.labelled(24, seed=1), tmp_path / "labels" / "1.parquet")
     pq.write_table(made.labelled(160, seed=2), tmp_path / "holdout" / "1.parquet")
-    trainings = tmp_path / "registry" / "_training"
-    shutil.copytree(finished, trainings)
-    yield tmp_path
-    for result in trainings.glob("*/result.json"):
-        shutil.copytree(result.parent, finished / result.parent.name, dirs_exist_ok=True)
+    return tmp_path
 
 
 def read(folder, base, epochs, **gate):
@@ -111,14 +100,15 @@ def test_the_loop_closes_and_can_be_undone(folder, models):
     assert nightly(folder, base, "label") == before
 
 
+@pytest.mark.usefixtures("in_process")
 def test_a_worse_challenger_is_refused_by_the_rows_of_the_holdout(folder, models):
     good = made.labelled(240, seed=3)
-    pq.write_table(good, folder / "labels" / "1.parquet")
+    pq.write_table(good, folder / "labels" / "2.parquet")
     champion = rounds.run(read(folder, models / "mlm", 8))
     assert champion.decision == "promoted"
     swapped = {"good": "bad", "bad": "good"}
     wrong = pa.array([swapped[label] for label in good["label"].to_pylist()])
-    pq.write_table(good.set_column(1, "label", wrong), folder / "labels" / "1.parquet")
+    pq.write_table(good.set_column(1, "label", wrong), folder / "labels" / "2.parquet")
     outcome = rounds.run(read(folder, models / "mlm", 8))
     assert (outcome.decision, outcome.approved) == ("refused", False), outcome.reason
     assert outcome.gain < 0
@@ -132,6 +122,7 @@ def test_a_worse_challenger_is_refused_by_the_rows_of_the_holdout(folder, models
     assert rows.count("\n") > 10
 
 
+@pytest.mark.usefixtures("in_process")
 def test_a_version_below_the_floor_is_refused(folder, models):
     outcome = rounds.run(read(folder, models / "mlm", 1, floor=0.999))
     assert (outcome.decision, outcome.approved) == ("refused", False)
@@ -142,6 +133,7 @@ def test_a_version_below_the_floor_is_refused(folder, models):
     assert {*keys.split(), "rows_train", "rows_holdout", "seconds"} <= set(line)
 
 
+@pytest.mark.usefixtures("in_process")
 def test_the_report_names_labels_that_the_holdout_lacks_and_a_slow_challenger_is_refused(folder, models):
     labels = folder / "labels" / "1.parquet"
     rows = made.labelled(120, ("good", "bad"), seed=1)
@@ -167,6 +159,7 @@ def test_the_report_names_labels_that_the_holdout_lacks_and_a_slow_challenger_is
     assert "times as long as the champion, and 0.01 is allowed" in second.reason
 
 
+@pytest.mark.usefixtures("in_process")
 def test_a_person_refuses_what_the_gate_has_accepted(folder, models):
     parsed = read(folder, models / "mlm", 1)
     with rounds.holding(parsed) as registry:
@@ -179,6 +172,7 @@ def test_a_person_refuses_what_the_gate_has_accepted(folder, models):
         assert rounds.measure(parsed, registry).outcome.decision == "nothing new"
 
 
+@pytest.mark.usefixtures("in_process")
 def test_an_approval_is_about_the_version_that_was_shown_and_counts_once(folder, models):
     parsed = read(folder, models / "mlm", 1)
     with rounds.holding(parsed) as registry:
@@ -211,6 +205,7 @@ def test_an_approval_is_about_the_version_that_was_shown_and_counts_once(folder,
             approval.answer(registry, second.version, approved=False, by="ada", reason="no")
 
 
+@pytest.mark.usefixtures("in_process")
 def test_an_accepted_version_whose_process_ended_is_promoted_by_the_next_round(folder, models):
     parsed = read(folder, models / "mlm", 1)
     with rounds.holding(parsed) as registry:
@@ -219,6 +214,7 @@ def test_an_accepted_version_whose_process_ended_is_promoted_by_the_next_round(f
     assert (outcome.decision, outcome.approved, outcome.version) == ("promoted", True, version)
 
 
+@pytest.mark.usefixtures("in_process")
 def test_two_rounds_at_once_and_a_holdout_that_lost_rows_are_refused(folder, models):
     parsed = read(folder, models / "mlm", 1)
     with lease.hold(Registry(parsed.registry).store), pytest.raises(SinkBusy, match="is held by another training"):

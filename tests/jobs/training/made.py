@@ -1,14 +1,17 @@
 """Small training files and rows for the tests of training."""
 
+import contextlib
 import random
 import time
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import torch
 
 from jobs.execute.stop import StopToken
-from jobs.training import data, spec, train
+from jobs.training import child, data, spec, supervise, train
+from jobs.training.request import Request
 from transforms.errors import Stopped
 
 WORDS = [f"{a}{b}" for a in ("ka", "lo", "mi", "nu", "pe", "ri", "so", "tu") for b in ("ba", "de", "fi", "gol", "hum")]
@@ -66,6 +69,20 @@ def trained(folder, task, model, rows, **more):
     read = file(folder, task, model, rows, **more)
     loaded = data.load(read)
     return loaded, train.train(read, loaded, folder / "work")
+
+
+@contextlib.contextmanager
+def in_this_process():
+    """Train here, with one thread: two of them wait for each other at every small product.
+
+    A process of its own imports for eight seconds; test_train.py and test_processes.py have the tests of it.
+    """
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(supervise, "supervise", lambda folder, watch, stop: child.learn(folder, Request.read(folder)))
+        yield
+    torch.set_num_threads(threads)
 
 
 def seconds_to_stop(spec, folder):

@@ -10,6 +10,8 @@ from jobs.evaluation.predict import predict, prepare
 from jobs.training import ner
 from tests.jobs.training import made
 
+pytestmark = pytest.mark.usefixtures("in_process")
+
 
 def test_an_adapter_for_entities_is_loaded_with_its_tags(tmp_path, models):
     fast = made.FAST | {"num_train_epochs": 6, "learning_rate": 5e-3}

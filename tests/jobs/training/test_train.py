@@ -54,6 +54,7 @@ def test_a_trained_classifier_serves_the_nightly_job_with_its_own_labels(tmp_pat
     assert result.base["model"] == str(base)
 
 
+@pytest.mark.usefixtures("in_process")
 def test_labels_of_the_base_keep_their_order(tmp_path, models):
     rows = made.labelled(90, ("positive", "negative", "neutral"))
     _, result = made.trained(tmp_path, "classify", models / "sentiment", rows)
@@ -108,6 +109,7 @@ def test_a_killed_training_goes_on_and_gives_the_same_bytes(tmp_path, models):
     assert again.curves == whole.curves
 
 
+@pytest.mark.usefixtures("in_process")
 def test_a_finished_training_is_not_repeated_and_another_file_starts_anew(tmp_path, models):
     _, result = made.trained(tmp_path, "classify", models / "mlm", made.labelled(60))
     before = (result.folder / "adapter_model.safetensors").stat().st_mtime_ns

@@ -29,7 +29,8 @@ def teacher(tmp_path_factory):
     folder = tmp_path_factory.mktemp("teacher")
     base = tiny.bert(folder / "base", "classify", ["good", "bad"], initializer_range=0.05)
     read = made.file(folder, "classify", base, made.labelled(240), method="full", training=FULL)
-    return train.train(read, data.load(read), folder / "work").folder
+    with made.in_this_process():
+        return train.train(read, data.load(read), folder / "work").folder
 
 
 def file(folder, teacher, rows, name="students", **more):
@@ -54,6 +55,7 @@ def unlabelled(n=420):
     return made.labelled(n, seed=3).select(["text"])
 
 
+@pytest.mark.usefixtures("in_process")
 def test_a_student_of_one_layer_agrees_with_its_teacher_and_is_promoted(tmp_path, teacher):
     read = file(tmp_path, teacher, unlabelled())
     outcome = rounds.run(read)

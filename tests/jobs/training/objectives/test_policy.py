@@ -57,7 +57,8 @@ def learnt(tmp_path_factory, base, asked):
     for function in ("short", "noise"):
         spec = file(folder / function, base, asked, function)
         rows = data.load(spec)
-        found[function] = (spec, rows, train.train(spec, rows, folder / function / "work"))
+        with made.in_this_process():
+            found[function] = (spec, rows, train.train(spec, rows, folder / function / "work"))
     return found
 
 
@@ -152,6 +153,7 @@ def test_a_killed_policy_training_goes_on_and_gives_the_same_bytes(base, asked, 
     assert contents(again.folder) == contents(whole.folder)
 
 
+@pytest.mark.usefixtures("in_process")
 def test_grpo_trains_all_weights_by_several_rewards_with_weights(base, asked, tmp_path):
     functions = [f"{HERE}:short", f"{HERE}:noise"]
     spec = file(
