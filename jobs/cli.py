@@ -112,8 +112,13 @@ def run_command(arguments: argparse.Namespace) -> None:
     from jobs.report import shown
 
     again = arguments.only_rejected
+
+    def say(sentence: str) -> None:
+        if not arguments.quiet:
+            print(sentence, file=sys.stderr, flush=True)
+
     with stop.on_signals() as stopped, bar.shown(arguments.quiet) as update:
-        report = run.run(job, watch=update, stop=stopped, only_rejected=again)
+        report = run.run(job, watch=update, stop=stopped, only_rejected=again, say=say)
     remark = None
     if again and not report.rows_in:
         remark = shown.nothing_rejected(report.rows_given_up, job.errors.max_attempts)
@@ -123,8 +128,8 @@ def run_command(arguments: argparse.Namespace) -> None:
         remark = shown.nothing_new(report.shards_done, report.shards, report.rows_removed)
     elif report.rows_rejected:
         remark = shown.some_rejected(report.rows_rejected, report.rows_in, report.output)
-    if remark is not None and not arguments.quiet:
-        print(remark, file=sys.stderr)
+    if remark is not None:
+        say(remark)
     print(report.to_json())
 
 

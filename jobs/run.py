@@ -20,7 +20,7 @@ from jobs.hub.session import Counted
 from jobs.models import agreement, fit
 from jobs.models.pool import ModelPool
 from jobs.plan import Plan, planning, task_plans
-from jobs.report import Report, account, night
+from jobs.report import Report, account, night, shown
 from jobs.report.night import Asked
 from jobs.runners import Runner
 from jobs.sink import Entry, open_sink, owner, repository
@@ -73,6 +73,7 @@ def run(
     every_s: float = 0.5,
     stop: StopToken = NEVER,
     only_rejected: bool = False,
+    say: Callable[[str], None] | None = None,
 ) -> Report:
     """Enrich everything that is not done yet: plan, one part, finish.
 
@@ -82,15 +83,24 @@ def run(
         every_s: seconds between two calls of `watch`.
         stop: asks the run to stop between two chunks.
         only_rejected: only try rejected rows again.
+        say: called with a sentence if the run continues one that did not finish.
 
     Raises:
         UserError: nothing was written.
         RunError: finished shards are kept, and another run continues from them.
     """
     with holding(prepare(spec, only_rejected), stop) as held:
+        if say is not None and (done := _done_before(held)):
+            say(shown.continued(done, len(held.plan.shards)))
         with watching(held, watch, every_s):
             execute(held)
         return finish(held)
+
+
+def _done_before(held: Held) -> int:
+    """Shards that runs which did not finish have done; 0 without asking the store if no or all shards are done."""
+    done = {shard.slot for shard in held.plan.shards} - held.plan.todo.keys()
+    return len(done & held.sink.staged.read().keys()) if done and held.plan.todo else 0
 
 
 def prepare(spec: JobSpec, only_rejected: bool = False) -> Plan:

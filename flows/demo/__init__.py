@@ -139,7 +139,8 @@ def write_job(folder: Path, lake: Path, classify: Path, ner: Path) -> Path:
             {"task": "classify", "column": "text", "model": str(classify), "into": "sentiment"},
             {"task": "ner", "column": "text", "model": str(ner), "into": "entities", "aggregation": "first"},
         ],
-        "sink": {"path": str(folder / "enriched")},
+        # A sink belongs to one source, so that of a lake of another size is another folder.
+        "sink": {"path": str(folder / f"enriched{'' if lake.name == f'lake-{ROWS}' else lake.name[len('lake') :]}")},
     }
     file = folder / "job.yaml"
     file.write_text(yaml.safe_dump(job, sort_keys=False))

@@ -31,6 +31,11 @@ FORMAT = 2
 WIN_RATE = "win_rate"
 # Numbers that are derived again on another machine may differ by rounding.
 ROUNDING = 1e-6
+NO_EVIDENCE = (
+    "there is no evidence yet: the holdout has too few rows that no earlier challenger has used, and no row that was "
+    "drawn since this one was trained is labelled; label rows of the next runs, or decide without the gate by "
+    "`nightscribe adapters promote`"
+)
 
 
 @dataclass(frozen=True)
@@ -203,7 +208,7 @@ def _veto(gate: GateSpec, evaluated: Evaluated, compared: Mapping[str, Slice]) -
 def _weigh(gate: GateSpec, ring: Ring) -> tuple[Kind, str, int | None]:
     gain = eprocess.gain(ring.draws)
     if ring.challenger is None or gain is None:
-        return "waiting", "there is no evidence yet; the number of labels that would settle it is not foreseeable", None
+        return "waiting", NO_EVIDENCE, None
     draws, least = ring.draws, gate.min_gain / ring.scale
     enough, refuted = log_threshold(ring.number, ring.promotions, gate.confidence), -math.log(1.0 - gate.confidence)
     won = eprocess.log_e_value(draws, least)

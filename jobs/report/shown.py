@@ -54,6 +54,17 @@ def were(n: int, noun: str) -> str:
     return f"{count(n, noun)} {'was' if n == 1 else 'were'}"
 
 
+def continued(shards_done: int, shards: int) -> str:
+    """A run that goes on where an earlier one was stopped, as a sentence.
+
+    Args:
+        shards_done: shards that earlier runs have finished and not published.
+        shards: shards of the source.
+    """
+    verb = "was" if shards_done == 1 else "were"
+    return f"Continuing: {shards_done:,} of {count(shards, 'shard')} {verb} done by a run that did not finish."
+
+
 def nothing_new(shards_done: int, shards: int, rows_removed: int) -> str:
     """A run without new rows as a sentence.
 

@@ -144,8 +144,12 @@ def test_sigterm_stops_cleanly_and_a_rerun_continues(tmp_path, models):
     (stopped,) = (json.loads(path.read_text()) for path in (tmp_path / "out").rglob("reports/*.json"))
     assert stopped["status"] == "stopped"
     assert 0 < stopped["rows_in"] < 6_000
-    report = json.loads(lake.command("run", file).stdout.splitlines()[-1])
-    assert report["shards_skipped"] > 0
+    again = lake.command("run", file)
+    report = json.loads(again.stdout.splitlines()[-1])
+    done = report["shards_skipped"]
+    assert done > 0
+    verb = "was" if done == 1 else "were"
+    assert again.stderr.startswith(f"Continuing: {done} of 15 shards {verb} done by a run that did not finish.\n")
     assert (report["status"], report["rows_in"], report["attempts"]) == ("finished", 6_000, 2)
     assert report["seconds"] > stopped["seconds"]
     assert len(lake.read(tmp_path / "out")) == 6_000

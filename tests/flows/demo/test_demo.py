@@ -11,7 +11,7 @@ from prefect.testing.utilities import prefect_test_harness
 
 from flows import demo
 from flows.demo.outcome import outcome
-from jobs import cli
+from jobs import cli, spec
 from transforms.errors import RunError, Stopped
 
 
@@ -43,6 +43,12 @@ def test_commands_that_the_demo_shows_work_in_the_folder_where_it_was_started(tm
     assert demo.command_folder() == folder
     monkeypatch.chdir(folder.parent)
     assert demo.command_folder() == Path(folder.name)
+
+
+def test_a_lake_of_another_size_is_enriched_into_a_folder_of_its_own(tmp_path):
+    for rows, sink in ((demo.ROWS, "enriched"), (300, "enriched-300")):
+        job = spec.read(demo.write_job(tmp_path, tmp_path / f"lake-{rows}", tmp_path / "classify", tmp_path / "ner"))
+        assert job.sink.path == str(tmp_path / sink)
 
 
 def test_the_demo_names_the_server_that_has_its_runs():
