@@ -29,7 +29,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     _quieten()
     # The job file may name functions in modules of the current folder, as with `python -m`.
     sys.path.insert(0, os.getcwd())
-    arguments = _parser().parse_args(argv)
+    arguments = _parsed(argv)
     try:
         return int(arguments.call(arguments) or 0)
     except BrokenPipeError:
@@ -45,6 +45,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("nightscribe: stopped; finished shards are kept, run again to continue", file=sys.stderr)
         return 1
+
+
+def _parsed(argv: Sequence[str] | None) -> argparse.Namespace:
+    """The parsed command line; `key=value` may be before or after options, which argparse alone does not take."""
+    parser = _parser()
+    arguments, rest = parser.parse_known_args(argv)
+    if rest and (not hasattr(arguments, "overrides") or any(word.startswith("-") for word in rest)):
+        parser.error(f"unrecognized arguments: {' '.join(rest)}")
+    if rest:
+        arguments.overrides = [*arguments.overrides, *rest]
+    return arguments
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -117,6 +117,20 @@ def test_usage_errors_exit_2():
     assert lake.command().returncode == 2
     # Overrides may be left out, so they are not among what is missing.
     assert lake.command("plan").stderr.endswith("the following arguments are required: SPEC\n")
+    for words in (("plan", "job.yaml", "--whi", "source.limit=3"), ("tasks", "classify", "source.limit=3")):
+        done = lake.command(*words)
+        assert done.returncode == 2
+        assert f"unrecognized arguments: {' '.join(words[2:])}" in done.stderr
+
+
+def test_overrides_may_come_before_and_after_options(tmp_path, job, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert cli.main(["plan", str(job), "source.limit=5", "--json", "sink.path=elsewhere"]) == 0
+    plan = json.loads(capsys.readouterr().out)["spec"]
+    assert (plan["source"]["limit"], plan["sink"]["path"]) == (5, "elsewhere")
+    assert cli.main(["run", str(job), "--quiet", "sink.path=elsewhere"]) == 0
+    assert (tmp_path / "elsewhere").exists()
+    assert not (tmp_path / "out").exists()
 
 
 def test_an_unexpected_exception_is_reported_in_one_sentence_and_with_a_traceback_on_request(tmp_path, job):
