@@ -13,7 +13,7 @@ from pydantic import TypeAdapter
 from jobs.audit.record import Audit
 from jobs.parts import timeline
 from jobs.parts.timeline import Timeline
-from jobs.report import FINISHED, Report
+from jobs.report import FINISHED, HELD, Report
 from jobs.report.drift import NIGHTS
 from jobs.report.findings import Findings
 from jobs.store import Store, names
@@ -112,7 +112,7 @@ def read(store: Store, run_id: str) -> Kept:
 
     Args:
         store: the sink.
-        run_id: a run, or `latest` for the last one that had any rows.
+        run_id: a run, or `latest` for the last one that had or removed any rows, or was held back.
 
     Raises:
         SpecError: the sink has no report of that run, or a damaged one.
@@ -177,7 +177,12 @@ def unfinished(store: Store, run_id: str) -> list[Kept]:
 
 def _latest(store: Store, known: Sequence[str]) -> Kept:
     found = (_read_if_sound(store, name) for name in reversed(known))
-    return next((kept for kept in found if kept and kept.numbers.get("rows_in")), None) or read(store, known[-1])
+    return next((kept for kept in found if kept and _tells(kept)), None) or read(store, known[-1])
+
+
+def _tells(kept: Kept) -> bool:
+    """Whether a run has done something that a person may want to see."""
+    return bool(kept.numbers.get("rows_in") or kept.numbers.get("rows_removed") or kept.numbers.get("status") == HELD)
 
 
 def _read_if_sound(store: Store, run_id: str) -> Kept | None:

@@ -198,8 +198,12 @@ def test_a_night_that_takes_rows_away_is_held_back(tmp_path, models):
     with pytest.raises(HeldBack, match=r"the sink would have 30 rows instead of 60, and sink.audit.rows allows 0.3"):
         execute(content)
     assert len(lake.read(tmp_path / "out")) == 60
+    # The night computed no row, and is nevertheless the one that a person wants to see.
+    store = Store(str(tmp_path / "out"))
+    assert history.read(store, "latest").numbers["status"] == "held"
     approve.publish(spec.parse(content), "ada", "the second file was wrong")
     assert len(lake.read(tmp_path / "out")) == 30
+    assert history.read(store, "latest").numbers["rows_removed"] == 30
 
 
 @pytest.mark.parametrize(
