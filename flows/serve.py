@@ -84,7 +84,11 @@ def deploy(arguments: argparse.Namespace) -> int:
         from flows import files, project
 
         content = project.project(files.read_all(arguments.specs), arguments.pool)
-        arguments.prefect_file.write_text(content, encoding="utf-8")
+        try:
+            arguments.prefect_file.write_text(content, encoding="utf-8")
+        except OSError as error:
+            path = str(arguments.prefect_file)
+            raise SpecError(f"--prefect-file {path!r} cannot be written: {error.strerror}") from error
         print(arguments.prefect_file)
         return 0
     # First check the folder, then the server, because the imports that follow take seconds.

@@ -11,6 +11,12 @@ import yaml
 from jobs.secrets import has_token
 from transforms.errors import SpecError
 
+# Keys that only this kind of file has and needs, and the command that takes such a file.
+KINDS = {
+    "job file": ({"source", "tasks", "sink"}, "run"),
+    "training file": ({"base", "data", "registry"}, "train"),
+}
+
 
 def load(path: str | Path, overrides: Sequence[str], kind: str, keys: Sequence[str], example: str) -> dict[str, Any]:
     """Read a YAML mapping and apply overrides.
@@ -33,13 +39,24 @@ def load(path: str | Path, overrides: Sequence[str], kind: str, keys: Sequence[s
         where = f" in line {mark.line + 1}" if (mark := getattr(error, "problem_mark", None)) else ""
         raise SpecError(f"{path} is not YAML{where}: {getattr(error, 'problem', None) or error}") from error
     if not isinstance(content, dict):
-        raise SpecError(
-            f"{path} contains {type(content).__name__}; a {kind} is a mapping with the keys {', '.join(keys)}"
-        )
+        found = "is empty" if content is None else f"contains {'a list' if isinstance(content, list) else 'one value'}"
+        raise SpecError(f"{path} {found}; a {kind} is a mapping with the keys {', '.join(keys)}")
+    _refuse_other_kind(path, content, kind)
     for override in overrides:
         refuse_tokens(override, "override", override.partition("=")[0])
         override_key(content, override, kind, example)
     return content
+
+
+def _refuse_other_kind(path: str | Path, content: dict[Any, Any], kind: str) -> None:
+    """Refuse a training file where a job file is needed, and the other way round, rather than name each wrong key.
+
+    Raises:
+        SpecError: the file has keys of the other kind only.
+    """
+    for other, (keys, command) in KINDS.items():
+        if kind in KINDS and other != kind and content.keys() & keys and not content.keys() & KINDS[kind][0]:
+            raise SpecError(f"{path} is a {other}, and a {kind} is needed; `nightscribe {command}` takes it")
 
 
 def override_key(

@@ -83,6 +83,16 @@ def test_a_folder_without_job_files_is_reported_in_one_sentence_before_any_serve
 
 
 @pytest.mark.usefixtures("settings_of_the_process")
+def test_a_prefect_file_that_cannot_be_written_is_reported(tmp_path, models, capsys):
+    lake.write_job(tmp_path, lake.job("in", "out", models))
+    file = tmp_path / "none" / "prefect.yaml"
+    assert cli.main(["deploy", "--specs", str(tmp_path), "--prefect-file", str(file)]) == 2
+    assert capsys.readouterr().err == (
+        f"nightscribe: --prefect-file {str(file)!r} cannot be written: No such file or directory\n"
+    )
+
+
+@pytest.mark.usefixtures("settings_of_the_process")
 def test_a_limit_of_no_runs_is_refused_by_serve(tmp_path, capsys):
     (tmp_path / "job.yaml").touch()
     assert cli.main(["serve", "--specs", str(tmp_path), "--limit", "0"]) == 2

@@ -149,11 +149,13 @@ def test_overrides_are_yaml_and_reach_into_lists(tmp_path):
     ("text", "expected"),
     [
         ("a: [1", "is not YAML in line 1"),
-        ("- 1", "contains list; a job file is a mapping with the keys name, source"),
-        ("", "contains NoneType"),
+        ("- 1", "contains a list; a job file is a mapping with the keys name, source"),
+        ("one", "contains one value; a job file is a mapping with the keys name, source"),
+        ("", "is empty; a job file is a mapping with the keys name, source"),
+        ("{name: a, task: ner, base: {}}", "is a training file, and a job file is needed; `nightscribe train` takes"),
     ],
 )
-def test_a_job_file_that_is_not_a_mapping_is_reported(tmp_path, text, expected):
+def test_a_file_that_is_no_job_file_is_reported(tmp_path, text, expected):
     (tmp_path / "job.yaml").write_text(text)
     with pytest.raises(SpecError, match=expected):
         spec.read(tmp_path / "job.yaml")

@@ -94,3 +94,9 @@ def test_reading_a_training_file_imports_neither_torch_nor_transformers(file):
         "assert not {'torch', 'transformers', 'peft', 'trl'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", program, str(file)], check=True)
+
+
+def test_a_job_file_in_the_place_of_a_training_file_is_reported_as_one(tmp_path):
+    (tmp_path / "job.yaml").write_text("{name: a, source: {path: in}, tasks: [], sink: {path: out}}")
+    with pytest.raises(SpecError, match="is a job file, and a training file is needed; `nightscribe run` takes it"):
+        spec.read(tmp_path / "job.yaml")
