@@ -6,7 +6,7 @@ added behind them with output weights of zero, which changes little of what the 
 al. 2016, Net2Net, arXiv:1511.05641), and all layers are trained together: those of the teacher on labels, those of the
 student on the logarithms of the teacher's scores, with squared error (Ba and Caruana 2014, Do deep nets really need to
 be deep?, arXiv:1312.6184). That takes a fraction of the time of training twelve layers from the start. The weights that
-were zero are not zero afterwards, but small: `added_weight` says how small.
+were zero are not zero afterwards; `added_weight` says how large they are.
 """
 
 from __future__ import annotations
@@ -81,7 +81,7 @@ class Pair:
 
 FULL = Pair(
     Course(384, 12, 8_000, (32,) * 4 + (64,) * 3 + (256,), (64,), 8e-4, 2e-4, 8_000),
-    Course(128, 6, 8_000, (32,) * 4 + (64,) * 3 + (256,), (64, 256), 1.5e-3, 5e-4, 6_000),
+    Course(128, 6, 8_000, (32,) * 4 + (64,) * 3 + (256,), (64, 256, 256, 256), 1.5e-3, 5e-4, 40_000),
 )
 QUICK = Pair(
     Course(96, 12, 600, (32,), (32,), 1e-3, 3e-4, 600),
@@ -120,9 +120,10 @@ def train(folder: Path, pair: Pair, says: Says) -> tuple[Path, Path]:
         rows = slice(pair.teacher.grown_rows)
         finish(model, pair.teacher, tokenizer, texts[rows], labels[rows], teacher)
     if not student.exists():
-        texts, labels = _known(folder / "lakes/student", pair.student.rows, seed=8)
-        model = begin(pair.student, tokenizer, texts, labels)
-        texts = texts[: pair.student.grown_rows]
+        course = pair.student
+        texts, labels = _known(folder / "lakes/student", max(course.rows, course.grown_rows), seed=8)
+        model = begin(course, tokenizer, texts[: course.rows], labels[: course.rows])
+        texts = texts[: course.grown_rows]
         finish(model, pair.student, tokenizer, texts, targets(says(teacher, texts)), student)
     return teacher, student
 
