@@ -132,6 +132,7 @@ def the_ui() -> str:
 
 def write_job(folder: Path, lake: Path, classify: Path, ner: Path) -> Path:
     """Write the demo's job file, for the user to read, change and run; returns its path."""
+    suffix = lake.name.removeprefix("lake")
     job = {
         "name": "demo",
         "source": {"path": f"{lake}/reviews/**/*.parquet"},
@@ -140,7 +141,7 @@ def write_job(folder: Path, lake: Path, classify: Path, ner: Path) -> Path:
             {"task": "ner", "column": "text", "model": str(ner), "into": "entities", "aggregation": "first"},
         ],
         # A sink belongs to one source, so that of a lake of another size is another folder.
-        "sink": {"path": str(folder / f"enriched{'' if lake.name == f'lake-{ROWS}' else lake.name[len('lake') :]}")},
+        "sink": {"path": str(folder / ("enriched" if lake.name == f"lake-{ROWS}" else f"enriched{suffix}"))},
     }
     file = folder / "job.yaml"
     file.write_text(yaml.safe_dump(job, sort_keys=False))
