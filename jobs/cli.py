@@ -17,6 +17,10 @@ from jobs.commands import adapters, forget, hub, labels, plan, publish, trace, t
 from transforms.errors import NightscribeError, SpecError, Unexpected, UserError
 
 DESCRIPTION = "Bulk enrichment of text in data lakes: one YAML file is one job."
+EXIT_CODES = (
+    "Exit codes: 0 done; 1 failed or stopped (a network that fails too): run it again to continue; 2 wrong job file or "
+    "usage, or a model that does not fit: nothing was written."
+)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -59,7 +63,7 @@ def _parsed(argv: Sequence[str] | None) -> argparse.Namespace:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser("nightscribe", description=DESCRIPTION)
+    parser = argparse.ArgumentParser("nightscribe", description=DESCRIPTION, epilog=EXIT_CODES)
     parser.add_argument("--version", action="version", version=importlib.metadata.version("nightscribe"))
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
 

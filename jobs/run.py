@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextvars
 import logging
-import re
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor, wait
@@ -12,7 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 
 from jobs import runners
-from jobs.execute import progress
+from jobs.execute import progress, worker_error
 from jobs.execute.progress import Progress, Timeline
 from jobs.execute.stop import NEVER, StopToken
 from jobs.hub import session
@@ -29,8 +28,6 @@ from jobs.source import Shard
 from jobs.spec import JobSpec
 from jobs.store import explain, lease, names, requests
 from jobs.store.lease import Lease
-from transforms import errors
-from transforms.errors import NightscribeError, Stopped, Unexpected
 
 LOG = logging.getLogger(__name__)
 
@@ -195,7 +192,7 @@ def execute(held: Held) -> None:
     try:
         future.result()
     except Exception as error:
-        raise worker_error(error, held.stop) from error
+        raise worker_error.received(error, held.stop) from error
 
 
 def _execute(runner: Runner, held: Held, todo: list[Shard]) -> None:
@@ -301,22 +298,3 @@ def watching(held: Held, watch: Watcher | None, every_s: float) -> Iterator[None
         done.set()
         thread.join()
         look_once()
-
-
-def worker_error(error: Exception, stop: StopToken) -> NightscribeError:
-    """The error that a worker raised, without the text that Beam adds.
-
-    A worker process sends only the text of a traceback; its last line has our error.
-    """
-    if stop.is_set():
-        return Stopped("the run was asked to stop; finished shards are kept, run again to continue")
-    text = re.sub(r"\s*\[while running .*?\]", "", str(error), flags=re.DOTALL)
-    if isinstance(error, NightscribeError):
-        return type(error)(text)
-    for line in reversed(text.splitlines()):
-        name, colon, message = line.strip().partition(": ")
-        kind = getattr(errors, name.rsplit(".", 1)[-1], None) if name.startswith("transforms.errors.") else None
-        if colon and isinstance(kind, type) and issubclass(kind, NightscribeError):
-            return kind(message)
-    last = next((line for line in reversed(text.splitlines()) if line.strip()), type(error).__name__)
-    return Unexpected.from_(RuntimeError(last.strip()), "a worker process")

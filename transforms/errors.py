@@ -10,6 +10,7 @@ NightscribeError
     ├── SinkError      an output folder that cannot be written, row counts that do not add up
     │   ├── SinkBusy   another run holds the sink
     │   └── UnreadableSink  a damaged file of the sink's own, so that a rerun cannot succeed: also a UserError, exit 2
+    ├── UnreachableModel  a model of the Hub, which does not answer or has no time
     ├── UnreadableRegistry  a damaged file of a registry, so that a rerun cannot succeed: also a UserError, exit 2
     ├── NothingToMove  a promotion or rollback that changes nothing, now or in a rerun: also a UserError, exit 2
     ├── UnfitWorker    a worker that cannot execute a part: other versions, or it does not see the lake
@@ -62,6 +63,10 @@ class SinkBusy(SinkError):
 
 class UnreadableSink(SinkError, UserError):
     """A damaged file below `_nightscribe/` that only a person can restore or delete: a rerun cannot succeed."""
+
+
+class UnreachableModel(RunError):
+    """A model or adapter that the Hub does not send now, because of the network or because it has no time."""
 
 
 class UnreadableRegistry(RunError, UserError):

@@ -6,8 +6,8 @@ Nothing here uses the network: a Hub repository has been downloaded to a folder 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,7 @@ from transforms.batches import Caps, padded, usual
 from transforms.by_row import loading
 from transforms.by_row.loading import Adapters
 from transforms.by_row.trial import mixes
+from transforms.casting import cast, in_float32
 from transforms.checkpoint import pretrained
 from transforms.checkpoint import tokenizer as tokenizers
 from transforms.checkpoint.loading import require_all
@@ -222,42 +223,6 @@ def tried(model: Model, head: str, precision: str) -> Model:
 
     found = mixes(model.network, compute, adapters.selection, len(adapters.configs), precision)
     return replace(model, adapters=replace(adapters, mixes=found))
-
-
-def cast(network: torch.nn.Module, dtype: torch.dtype) -> None:
-    """Convert a network to a dtype, in place, except rotary frequencies: rounding them shifts distant positions."""
-    kept = [
-        (module, name, buffer)
-        for module in network.modules()
-        for name, buffer in module.named_buffers(recurse=False)
-        if "inv_freq" in name
-    ]
-    network.to(dtype=dtype)
-    for module, name, exact in kept:
-        setattr(module, name, exact)
-
-
-@contextmanager
-def in_float32(network: PreTrainedModel, mapped: bool = False) -> Iterator[None]:
-    """Convert a network to float32 within the block; afterwards its numbers are exactly as before.
-
-    Args:
-        network: the network.
-        mapped: whether its weights are maps of their file, which take no memory meanwhile and are put back, so that
-            processes share them; others are released and converted back.
-    """
-    rounded = [
-        (tensor, tensor.dtype, tensor.data if mapped else None)
-        for tensor in (*network.parameters(), *network.buffers())
-        if tensor.is_floating_point() and tensor.dtype != torch.float32
-    ]
-    for tensor, _, _ in rounded:
-        tensor.data = tensor.data.float()
-    try:
-        yield
-    finally:
-        for tensor, dtype, before in rounded:
-            tensor.data = tensor.data.to(dtype) if before is None else before
 
 
 def forward(model: Model, ids: list[list[int]], type_ids: list[list[int]] | None = None) -> Any:

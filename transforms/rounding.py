@@ -14,10 +14,11 @@ from dataclasses import replace
 
 from transforms import engines
 from transforms.architecture import WRITERS
+from transforms.casting import cast
 from transforms.engines import int8, ranges
 from transforms.engines.layers import Replaced, put_back
 from transforms.engines.ranges import Ranges
-from transforms.model import Model, cast, read, settled, tried
+from transforms.model import Model, read, settled, tried
 from transforms.reference import ModelRef
 
 

@@ -65,6 +65,7 @@ class Estimate:
         currency: of the costs; None without prices.
         sampled: rows that were computed to find this out.
         machine: where.
+        rows_exact: whether `rows` is what the files themselves say, such as the footers of Parquet files.
     """
 
     rows: int
@@ -82,6 +83,7 @@ class Estimate:
     currency: str | None = None
     sampled: int = 0
     machine: str = ""
+    rows_exact: bool = False
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON."""
@@ -159,6 +161,7 @@ def estimate(
         scales=tuple(scales),
         sampled=0 if rate is None else max((task.sampled for task in rate.tasks), default=0),
         machine=machine,
+        rows_exact=round(rows) == plan.rows_todo and all(shard.rows is not None for shard in todo),
     )
     return found if prices is None else priced(found, prices)
 

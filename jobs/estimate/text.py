@@ -22,13 +22,15 @@ def text(found: Estimate) -> str:
 def totals(found: Estimate) -> list[tuple[str, str]]:
     """(name, value) of what does not depend on the number of workers."""
     computed = ", ".join(f"{rows:,} for {into}" for into, rows in found.rows_computed.items())
+    # Which rows have a text, or one that another row has too, is known of the sample only.
+    rows = f"{'' if found.rows_exact else 'about '}{found.rows:,}"
     padding = f", {found.padded_tokens:,} with padding" if found.padded_tokens > found.tokens else ""
     memory = size(found.memory_bytes) + (f", GPU {size(found.gpu_bytes)}" if found.gpu_bytes else "")
     asked = [count(found.hub_requests, "request") + " to the Hub"] if found.hub_requests else []
     asked += [count(found.store_requests, "request") + " to the object store"] if found.store_requests else []
     return [
         ("estimate", f"from {count(found.sampled, 'row')} computed on {found.machine}"),
-        ("rows", f"about {found.rows:,}; computed: {computed}"),
+        ("rows", f"{rows}; computed: {'about ' * found.rows_exact}{computed}"),
         ("tokens", f"about {found.tokens:,}{padding}"),
         ("memory", f"about {memory} a process"),
         ("output", f"about {size(found.output_bytes)}"),

@@ -6,6 +6,7 @@ import os
 import signal
 import tempfile
 import threading
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -50,6 +51,17 @@ NEVER = StopToken()
 
 
 @contextmanager
+def stop_token() -> Iterator[StopToken]:
+    """A token for the processes of this machine. Nothing is on the disk until it is set, so a kill leaves nothing."""
+    # Nobody else on the machine can guess the name.
+    path = Path(tempfile.gettempdir(), f"nightscribe-stop-{uuid.uuid4().hex}")
+    try:
+        yield StopToken(str(path))
+    finally:
+        path.unlink(missing_ok=True)
+
+
+@contextmanager
 def on_signals(within_s: float | None = None) -> Iterator[StopToken]:
     """Turn SIGTERM and Ctrl-C into a stop between two chunks; worker processes end with this one.
 
@@ -58,10 +70,9 @@ def on_signals(within_s: float | None = None) -> Iterator[StopToken]:
     Args:
         within_s: seconds after which this process and its child processes are killed if they have not stopped.
     """
-    deadline = threading.Timer(within_s or 0, _kill_tree, (within_s or 0,))
-    deadline.daemon = True
-    with tempfile.TemporaryDirectory(prefix="nightscribe-") as folder:
-        stop = StopToken(f"{folder}/stop")
+    with stop_token() as stop:
+        deadline = threading.Timer(within_s or 0, _kill_tree, (within_s or 0, stop))
+        deadline.daemon = True
 
         def ask(number: int, frame: object) -> None:
             stop.set()
@@ -83,7 +94,7 @@ def on_signals(within_s: float | None = None) -> Iterator[StopToken]:
                 signal.signal(number, handler)
 
 
-def _kill_tree(within_s: float) -> None:
+def _kill_tree(within_s: float, stop: StopToken) -> None:
     """Kill the child processes, then this one: a forward pass cannot be interrupted otherwise, nor can Beam."""
     said = f"nightscribe: not stopped within {within_s:g} s, so killed; finished shards are kept, run again to continue"
     # Not by print, whose lock the thread that hangs may have.
@@ -92,4 +103,7 @@ def _kill_tree(within_s: float) -> None:
     for child in psutil.Process().children(recursive=True):
         with suppress(psutil.Error):
             child.kill()
+    # No block ends after this that would do it.
+    with suppress(OSError):
+        Path(str(stop.path)).unlink(missing_ok=True)
     os.kill(os.getpid(), signal.SIGKILL)

@@ -12,6 +12,7 @@ from jobs.source.where import MissingColumn, Where
 from transforms.errors import SpecError
 
 KEY = "--where"
+PLACE = "any file of the sinks, review folders and labelled rows that are searched"
 
 # A column with the number of each row, while they are filtered.
 NUMBER = "nightscribe_number_of_the_row"
@@ -101,7 +102,7 @@ class Person:
         if self.known and all(where is None for where in self.known.values()):
             names = dict.fromkeys(name for schema in self.known for name in schema.names)
             # Raises with the name of the missing column, unless the columns are in different tables.
-            with Where(self.condition, pa.schema([pa.field(name, pa.null()) for name in names]), KEY):
+            with Where(self.condition, pa.schema([pa.field(name, pa.null()) for name in names]), KEY, PLACE):
                 pass
             raise SpecError(f"no table has all columns of {KEY}; columns of all tables: {', '.join(names)}")
 

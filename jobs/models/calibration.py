@@ -183,11 +183,12 @@ def _measured(
     import torch
 
     from transforms import calibration
+    from transforms.calibration.trial import Trial
 
     inner, batch = annotator, sample
     if isinstance(annotator, Narrowed):
         inner, batch = annotator.annotator, annotator.narrow(sample)
-    if (trial := calibration.Trial.of(inner, batch)) is None:
+    if (trial := Trial.of(inner, batch)) is None:
         return None
     candidates = _candidates(task, torch.get_num_threads()) if workers == 1 else []
     allowed_s = 0.0

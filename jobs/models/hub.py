@@ -7,12 +7,12 @@ from pathlib import Path
 
 from jobs import registry
 from jobs.hub import download, listing
-from jobs.hub.complaint import HUB_ERRORS, explain
+from jobs.hub.complaint import HUB_ERRORS, explain, is_passing
 from jobs.models import choice
 from jobs.models import name as names
 from jobs.registry import Registry, use
 from transforms.digest import digest
-from transforms.errors import ModelError, NightscribeError, SpecError
+from transforms.errors import ModelError, NightscribeError, SpecError, UnreachableModel
 
 
 @dataclass(frozen=True)
@@ -53,6 +53,7 @@ class Pin:
 
         Raises:
             ModelError: it cannot be downloaded, or a local folder was changed after it was pinned.
+            UnreachableModel: the Hub does not answer now.
         """
         if self.registry is not None:
             return str(Registry(self.registry).folder(self.name.rpartition("@")[2]))
@@ -67,7 +68,7 @@ class Pin:
         except HUB_ERRORS as error:
             named = names.parse(self.name)
             place = named.repository if named else self.name
-            raise ModelError(f"model {self.name!r} cannot be downloaded: {explain(error, place)}") from error
+            raise _kind(error)(f"model {self.name!r} cannot be downloaded: {explain(error, place)}") from error
 
     def missing(self) -> int:
         """How many files of a model of the Hub are to be downloaded; of weights in several files one is counted."""
@@ -112,6 +113,7 @@ def pin(name: str, revision: str | None, key: str, task: str | None = None, kind
 
     Raises:
         ModelError: it is neither a folder nor on the Hub, or has no weights in safetensors there.
+        UnreachableModel: the Hub does not answer now.
         SpecError: the registry has no such version or no champion, the version is not for this key or this task, or the
             folder is a registry.
     """
@@ -141,6 +143,12 @@ def pin(name: str, revision: str | None, key: str, task: str | None = None, kind
         every = list(listing.files(named.repository, commit))
     except HUB_ERRORS as error:
         at = "" if revision is None else f" at revision {revision!r}"
-        raise ModelError(f"{key} {name!r}{at} is not a folder here, and {explain(error, named.repository)}") from error
+        why = explain(error, named.repository)
+        raise _kind(error)(f"{key} {name!r}{at} is not a folder here, and {why}") from error
     choice.weights(every, named.subfolder, is_adapter, f"{key} {name!r}")
     return Pin(name, commit, local=False, adapter=is_adapter)
+
+
+def _kind(error: BaseException) -> type[NightscribeError]:
+    """The kind of error for what a client of the Hub raised: a network that fails is no mistake in the job file."""
+    return UnreachableModel if is_passing(error) else ModelError

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 
+from jobs.execute import worker_error
 from jobs.execute.stop import NEVER, StopToken
 from jobs.parts import State, timeline
 from jobs.parts.board import Board
@@ -18,8 +19,7 @@ from jobs.parts.schedule import MAX_FAILED, MAX_LOST, MAX_STOPPED, Scheduler
 from jobs.parts.site import Site
 from jobs.parts.timeline import Timeline
 from jobs.source import Shard
-from transforms import errors
-from transforms.errors import NightscribeError, RunError, Unexpected, UserError
+from transforms.errors import NightscribeError, RunError, SinkBusy, SourceError, Unexpected, UserError
 
 LOG = logging.getLogger(__name__)
 
@@ -233,7 +233,7 @@ class Dispatch:
     def _fail(self, state: State) -> None:
         error = _error(state)
         too_often = self._end(state.number, state.message, MAX_FAILED)
-        if too_often or isinstance(error, UserError | errors.SinkBusy | errors.SourceError) or state.current is None:
+        if too_often or isinstance(error, UserError | SinkBusy | SourceError) or state.current is None:
             raise error
 
     def _lose(self, number: int, why: str, most: int) -> None:
@@ -319,7 +319,4 @@ def execute(
 
 def _error(state: State) -> NightscribeError:
     """The error that a worker raised."""
-    kind = getattr(errors, state.error, None)
-    if isinstance(kind, type) and issubclass(kind, NightscribeError):
-        return kind(state.message)
-    return Unexpected(state.message)
+    return worker_error.named(state.error, state.message) or Unexpected(state.message)

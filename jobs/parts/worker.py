@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import socket
 import sys
-import tempfile
 import threading
 import time
 from collections.abc import Iterator
@@ -19,7 +18,7 @@ from pathlib import Path
 from jobs.execute import code, cores
 from jobs.execute.progress import Heartbeat, Progress
 from jobs.execute.shard import execute_shard
-from jobs.execute.stop import NEVER, StopToken
+from jobs.execute.stop import NEVER, StopToken, stop_token
 from jobs.execute.worker import end_with
 from jobs.models import calibration
 from jobs.models.pool import ModelPool
@@ -115,8 +114,7 @@ class Says:
         Yields a token that is set when `stop` is, or when the shard that it is doing belongs to another part.
         """
         ended = threading.Event()
-        with tempfile.TemporaryDirectory(prefix="nightscribe-") as folder:
-            own = StopToken(f"{folder}/stop")
+        with stop_token() as own:
             self.write()
             thread = threading.Thread(target=self._beat, args=(ended, stop, own), name="beat", daemon=True)
             thread.start()

@@ -11,11 +11,9 @@ from `commit.json`. Readers see the old part of a shard until the new one takes 
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable, Iterable, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import replace
-from functools import partial
 from typing import BinaryIO
 
 from jobs.plan import Plan
@@ -34,9 +32,6 @@ from jobs.source import Shard
 from jobs.source.content import content_hash
 from jobs.spec import SinkSpec
 from jobs.store import Store, names
-
-# Concurrent requests to an object store.
-THREADS = 16
 
 
 class FolderSink:
@@ -66,7 +61,7 @@ class FolderSink:
             plan: if only the published entry of a slot fits this plan, it has precedence. So a stopped run with other
                 options does not make the next run redo published shards.
         """
-        published, staged = self.published_entries(), self.staged.read() | self._committing()
+        published, staged = self.published_entries(), self.staged.read() | commits.unfinished(self.store, self.staged)
         shards = {} if plan is None else {shard.slot: shard for shard in plan.shards}
         for slot in published.keys() & staged.keys() & shards.keys():
             assert plan is not None
@@ -230,13 +225,15 @@ class FolderSink:
         record = Commit(wanted, sorted(gone), plan.run_id, plan.lease, uuid.uuid4().hex)
         commits.begin(self.store, record)
         if self.table is None:
-            self._finish_commit()
+            commits.finish(self.store, self.staged, self.published)
         else:
             self._publish_table(record)
         left = {slot: entry for slot, entry in staged.items() if slot not in set(wanted)}
         if plan.spec.source.limit is None and plan.attempts is None:
             # Staged by an earlier plan; not needed, because this plan covers the whole source.
-            self._delete(name for entry in left.values() for name in self.staged.files_of(entry))
+            for entry in left.values():
+                for name in self.staged.files_of(entry):
+                    self.store.delete(name)
             left = {}
         self.staged.keep_only(left)
         delete_staged_orphans(self.store, self.staged)
@@ -247,7 +244,7 @@ class FolderSink:
     def recover(self) -> None:
         """Finish an interrupted commit; only the holder of the sink may call this. Each step can be repeated."""
         if self.table is None:
-            self._finish_commit()
+            commits.finish(self.store, self.staged, self.published)
         else:
             self.table.forget_dropped()
             if (record := commits.begun(self.store)) is not None:
@@ -255,32 +252,6 @@ class FolderSink:
                     self._publish_table(record)
         self.staged.tidy()
         delete_staged_orphans(self.store, self.staged)
-
-    def _finish_commit(self) -> None:
-        if (record := commits.begun(self.store)) is None:
-            return
-        staged, published = self.staged.read(look=False), self.published.read(look=False)
-        put = {slot: staged[slot] for slot in record.publish if slot in staged}
-        # What is entered already was moved before.
-        put = {slot: entry for slot, entry in put.items() if published.get(slot) != entry}
-        gone = {slot: published[slot] for slot in record.remove if slot in published}
-        steps: dict[str, list[Callable[[], None]]] = {}
-        for slot, entry in put.items():
-            steps.setdefault(entry.key, []).append(partial(self._move, entry, published.get(slot)))
-        for entry in gone.values():
-            steps.setdefault(entry.key, []).append(partial(self._delete, entry.files))
-
-        def commit_file(key: str) -> None:
-            for step in steps[key]:
-                step()
-
-        # File by file, the new rows first: readers see rows of two versions of a file for a moment at most. An object
-        # store answers a request in some 50 ms, so many files are moved concurrently there.
-        with ThreadPoolExecutor(1 if self.store.local else THREADS) as threads:
-            list(threads.map(commit_file, sorted(steps)))
-        self.published.update(put.values(), gone)
-        # Only then the staged entries, which are needed to finish a commit that has begun.
-        commits.end(self.store)
 
     def _publish_table(self, record: Commit) -> None:
         """Publish into the table.
@@ -296,22 +267,6 @@ class FolderSink:
             commits.end(self.store)
             raise
         commits.end(self.store)
-
-    def _move(self, entry: Entry, before: Entry | None) -> None:
-        for name in reversed(entry.files):
-            self.store.move(self.staged.file(name, entry.writer), name)
-        self._delete(set(before.files if before else ()) - set(entry.files))
-
-    def _delete(self, files: Iterable[str]) -> None:
-        for name in files:
-            self.store.delete(name)
-
-    def _committing(self) -> dict[str, Entry]:
-        """Entries of an interrupted commit: some of their files are staged, some are in place already."""
-        if (record := commits.begun(self.store)) is None:
-            return {}
-        staged = self.staged.read(look=False)
-        return {slot: staged[slot] for slot in record.publish if slot in staged}
 
 
 def _belongs(entry: Entry, shard: Shard | None, plan: Plan) -> bool:

@@ -91,8 +91,14 @@ def check_functions(tree: Tree, connection: duckdb.DuckDBPyConnection) -> None:
         )
 
 
-def named_columns(tree: Tree, columns: Sequence[str], condition: str) -> list[str]:
+def named_columns(tree: Tree, columns: Sequence[str], condition: str, place: str = "the source") -> list[str]:
     """The columns that a condition names: an exact match, or else a match that ignores case.
+
+    Args:
+        tree: the condition, parsed.
+        columns: those that there are.
+        condition: its text.
+        place: what has the columns, for errors.
 
     Raises:
         UnknownColumn: a name matches no column.
@@ -107,7 +113,7 @@ def named_columns(tree: Tree, columns: Sequence[str], condition: str) -> list[st
         if len(fits) > 1:
             raise Refused(f"{name!r} may be {' or '.join(map(repr, fits))}; spell it as one of them")
         if not fits and name.lower() not in parameters:
-            raise _unknown(name, condition)
+            raise _unknown(name, condition, place)
         for column in fits:
             if (other := found.setdefault(column.lower(), column)) != column:
                 raise Refused(f"it names {other!r} and {column!r}, which are the same name in SQL; rename one of them")
@@ -141,13 +147,13 @@ def _references(tree: Tree) -> Iterator[str]:
             yield str(path[0])
 
 
-def _unknown(name: str, condition: str) -> Refused:
+def _unknown(name: str, condition: str, place: str) -> Refused:
     if name.lower() in CLOCK:
         return Refused(
             f"{name} would choose other rows in a rerun; write the date or time, or give the condition with each run"
         )
     quotes = f"; text goes in single quotes: '{name}'" if f'"{name}"' in condition else ""
-    return UnknownColumn(f"column {name!r} is not in the source{quotes}")
+    return UnknownColumn(f"column {name!r} is not in {place}{quotes}")
 
 
 def _without_places(tree: Any) -> Any:

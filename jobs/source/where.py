@@ -35,13 +35,14 @@ class Where:
         condition: such as `lang = 'en' AND length(text) < 1000`; null counts as false.
         schema: columns that the condition can name.
         key: what gives the condition, for errors.
+        place: what has the columns, for errors.
 
     Raises:
         MissingColumn: it names a column that does not exist.
         SpecError: it is not a condition.
     """
 
-    def __init__(self, condition: str, schema: pa.Schema, key: str = "source.where"):
+    def __init__(self, condition: str, schema: pa.Schema, key: str = "source.where", place: str = "the source"):
         # Imported here, because most jobs have no condition and importing it takes time.
         import duckdb
 
@@ -60,7 +61,7 @@ class Where:
             # Not the time zone of the machine, so that the hour of a timestamp is the same everywhere.
             self.connection.execute("SET TimeZone = 'UTC'; SET lock_configuration = true")
             self.tree = conditions.parse(condition, self.connection)
-            self.names = conditions.named_columns(self.tree, schema.names, condition)
+            self.names = conditions.named_columns(self.tree, schema.names, condition, place)
         except Refused as error:
             reason = str(error) + self._words_of_sql() * ("syntax error" in str(error))
             self.connection.close()

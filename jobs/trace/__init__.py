@@ -65,7 +65,7 @@ def trace(sink: FolderSink, condition: str, limit: int) -> Traced:
                         f"table that a job wrote to, or its job file with --job"
                     )
                 return Traced([], 0)
-            found, more = matches(files, condition, limit)
+            found, more = matches(files, condition, limit, f"the sink {sink.store.url!r}")
             traced = map(origins(sink.store), found)
             return Traced([origin for origin in traced if origin is not None], more)
         except FileNotFoundError:

@@ -47,7 +47,7 @@ class _Group:
     folders: dict[str, str | None]
 
 
-def matches(files: Sequence[File], condition: str, limit: int) -> tuple[list[Match], int]:
+def matches(files: Sequence[File], condition: str, limit: int, place: str) -> tuple[list[Match], int]:
     """The first rows that meet a condition, in the order of the files, and how many more there are.
 
     Args:
@@ -55,6 +55,7 @@ def matches(files: Sequence[File], condition: str, limit: int) -> tuple[list[Mat
         condition: SQL as in `source.where`, on columns of the part files, their partition folders, and the rejected
             files. A column that a file does not have is null there.
         limit: maximum number of rows.
+        place: the sink, for errors.
 
     Raises:
         SpecError: the condition is wrong, or cannot be computed for a row.
@@ -65,7 +66,7 @@ def matches(files: Sequence[File], condition: str, limit: int) -> tuple[list[Mat
 
     schemas = _schemas(files)
     every = _union(files, schemas)
-    with Where(condition, every, KEY) as where:
+    with Where(condition, every, KEY, place) as where:
         where.check()
         named = where.names
     found: list[Match] = []

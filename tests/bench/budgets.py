@@ -29,6 +29,7 @@ from jobs.models.calibration import MOST_S, ROWS
 from jobs.plan.planning import CHUNK_ROWS
 from tests.bench import corpus
 from transforms import calibration
+from transforms.calibration.trial import Trial
 from transforms.device import choose_device, has_bfloat16
 from transforms.model import load
 from transforms.reference import ModelRef
@@ -57,7 +58,7 @@ def measured(folder: Path, dtype: str, batch: pa.RecordBatch, repeats: int, budg
         for budget in budgets:
             seconds, tokens, scores[budget] = computed(annotator, batch, budget)
             speeds[budget] = max(speeds.get(budget, 0.0), tokens / seconds)
-    trial = calibration.Trial.of(annotator, batch.slice(0, ROWS))
+    trial = Trial.of(annotator, batch.slice(0, ROWS))
     assert trial is not None
     chunk_rows = CHUNK_ROWS[trial.kind]
     found = calibration.measure(trial, model.max_tokens, chunk_rows, lambda rows: MOST_S)

@@ -12,7 +12,8 @@ from tests.tiny_adapters import lora
 from transforms import calibration, registry
 from transforms.batches import cut, usual
 from transforms.by_row.annotator import RowAnnotator
-from transforms.calibration import CLOSE, Trial, choose, explore, fastest_threads, measure
+from transforms.calibration import CLOSE, choose, explore, fastest_threads, measure
+from transforms.calibration.trial import Trial
 from transforms.model import load
 from transforms.reference import ModelRef
 

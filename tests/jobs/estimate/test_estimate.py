@@ -94,10 +94,11 @@ def test_a_condition_a_limit_and_equal_texts_are_taken_into_account(tmp_path, mo
     found = estimated(content)
     check(found, execute(content))
     assert found.rows_computed["sentiment"] < found.rows
+    assert not found.rows_exact
     content = lake.job({"path": str(tmp_path / "in"), "limit": 70}, tmp_path / "limited", models)
     found = estimated(content)
     check(found, execute(content))
-    assert found.rows == 70
+    assert (found.rows, found.rows_exact) == (70, True)
 
 
 def test_results_that_are_taken_over_are_not_counted(tmp_path, models):
@@ -208,7 +209,7 @@ def test_the_command_prints_a_table_with_costs_and_json(tmp_path, models, capsys
     job = lake.write_job(tmp_path, lake.job(tmp_path / "in", tmp_path / "out", models, prices=prices))
     assert cli.main(["plan", str(job), "--estimate"]) == 0
     shown = capsys.readouterr().out
-    assert "rows          about 180" in shown
+    assert "rows          180; computed: about " in shown
     assert "cost (USD)" in shown
     assert [line.split()[0] for line in shown.splitlines()[-7:-2]] == ["workers", "1", "4", "16", "64"]
     assert cli.main(["plan", str(job), "--estimate", "--json"]) == 0

@@ -11,14 +11,15 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from jobs import spec
+from jobs import cli, spec
+from jobs.hub import session
 from jobs.models import hub as models_hub
 from jobs.models.name import Name, parse
 from jobs.plan import planning
 from tests import lake, tiny
 from tests.hub.local import Hub
 from tests.jobs.models.custom_code import CONFIGURATION, MODELING
-from transforms.errors import ModelError, SpecError
+from transforms.errors import ModelError, SpecError, UnreachableModel
 
 Pinned = Callable[..., models_hub.Pin]
 
@@ -193,6 +194,40 @@ def test_offline_a_model_comes_from_the_cache(hub: Hub, name: str, monkeypatch: 
     with pytest.raises(ModelError, match="not in the cache of this machine, and HF_HUB_OFFLINE is set"):
         models_hub.pin(f"{name}-new", None, "tasks.0.model")
     assert hub.requests == []
+
+
+@pytest.mark.usefixtures("settings_of_the_process")
+def test_models_and_datasets_that_cannot_be_reached_end_a_run_with_exit_code_1(
+    hub: Hub,
+    name: str,
+    models: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+):
+    lake.make_lake(tmp_path / "in")
+    job = lake.job(tmp_path / "in", tmp_path / "out", models)
+    monkeypatch.setenv(session.PATIENCE, "0")
+    monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", "http://127.0.0.1:9")
+    unreachable = "http://127.0.0.1:9 cannot be reached; check the network and HF_ENDPOINT"
+    task = {"task": "classify", "column": "text", "into": "label"}
+    for change, said in (
+        ({"tasks": [task | {"model": name}]}, f"tasks.0.model '{name}' is not a folder here, and {unreachable}"),
+        ({"source": {"dataset": name}}, f"source.dataset '{name}' cannot be read: {unreachable}"),
+    ):
+        assert cli.main(["run", str(lake.write_job(tmp_path, job | change))]) == 1
+        assert said in capsys.readouterr().err
+
+
+def test_a_pinned_model_that_the_hub_does_not_send_now_is_no_mistake(
+    hub: Hub, name: str, models: Path, monkeypatch: pytest.MonkeyPatch
+):
+    hub.repository("model", name, files_of(models / "sentiment"))
+    pinned = models_hub.pin(name, None, "tasks.0.model")
+    monkeypatch.setenv(session.PATIENCE, "0")
+    hub.faults.status(503, "/resolve/", times=None)
+    with pytest.raises(UnreachableModel, match=r"cannot be downloaded: .* fails \(HTTP 503\); run again later"):
+        pinned.folder()
 
 
 def test_code_of_a_repository_runs_only_if_the_job_names_its_commit(

@@ -132,7 +132,8 @@ def test_a_damaged_part_is_told_by_its_name(tmp_path, finished):
 @pytest.mark.parametrize(
     ("condition", "said"),
     [
-        ("idd = 17", "column 'idd' is not in the source; columns: id, text, stars, sentiment"),
+        ("idd = 17", "/out'; columns: id, text, stars, sentiment"),
+        ("idd = 17", "column 'idd' is not in the sink '/"),
         ("count(*) > 1", "is computed over many rows"),
         ("id = 17", "cannot be computed for every row: Conversion Error"),
     ],

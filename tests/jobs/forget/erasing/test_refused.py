@@ -37,7 +37,10 @@ def test_labelled_files_that_are_not_parquet_are_named(tmp_path, models, capsys)
 @pytest.mark.parametrize(
     ("where", "complaint"),
     [
-        ("auther = 'ada'", "column 'auther' is not in the source"),
+        (
+            "auther = 'ada'",
+            "column 'auther' is not in any file of the sinks, review folders and labelled rows that are searched",
+        ),
         ("author =", "syntax error"),
         ("", "--where is empty"),
         ("true", "names no column"),
