@@ -124,7 +124,7 @@ def run_command(arguments: argparse.Namespace) -> None:
     # Imports take seconds; a mistake in the job file is reported before them.
     from jobs import run
     from jobs.execute import bar, stop
-    from jobs.report import shown
+    from jobs.report import shown, truncated
 
     again = arguments.only_rejected
 
@@ -145,6 +145,8 @@ def run_command(arguments: argparse.Namespace) -> None:
         remark = shown.some_rejected(report.rows_rejected, report.rows_in, report.output)
     if remark is not None:
         say(remark)
+    for into, sentence in truncated.sentences([task.frozen() for task in job.tasks], report.as_dict()["truncated"]):
+        say(f"{into}: {sentence}.")
     print(report.to_json())
 
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Protocol, TypeVar
 
 import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from transforms import batches
 from transforms.contract import Annotation, Failure, failures_of
@@ -156,6 +157,19 @@ def annotate_rows(
     for row_index in failed:
         gathered.pop(row_index, None)
     return gathered, failures_of(failed), tokens, padded_tokens
+
+
+def cut_at(gathered: Mapping[int, Sequence[tuple[Any, Any]]], rows: int, max_length: int) -> NDArray[np.int32]:
+    """`Annotation.cut_at` of a task whose sequences say by `is_cut` whether they lost tokens.
+
+    Args:
+        gathered: row index -> its (sequence, output) pairs.
+        rows: rows of the batch.
+        max_length: the tokens of a sequence that is cut.
+    """
+    found = np.zeros(rows, np.int32)
+    found[[row for row, pairs in gathered.items() if any(sequence.is_cut for sequence, _ in pairs)]] = max_length
+    return found
 
 
 def _compute(units: list[Any], compute: Callable[[list[Any]], Any], batch: np.ndarray) -> Any:

@@ -113,6 +113,7 @@ class Cascade:
             first.tokens + second.tokens,
             first.padded_tokens + second.padded_tokens,
             asked=Asked(int(sure.sum() + (~sure)[asks].sum()), int(sure.sum()), int(checked.sum()), agreed),
+            cut_at=_cut_at(first, second, asks),
         )
 
     def _compare(
@@ -142,6 +143,15 @@ def agreement(
     broken = {failure.row for failure in second.failures}
     same = large.same(first, second.values.take(pa.array(places)))
     return same & np.array([place not in broken for place in places], bool)
+
+
+def _cut_at(first: Annotation, second: Annotation, asks: NDArray[np.int64]) -> NDArray[np.int32] | None:
+    """Where the model whose value is taken has cut its input; None if the task does not say."""
+    if first.cut_at is None or second.cut_at is None:
+        return None
+    found = first.cut_at.copy()
+    found[asks] = second.cut_at
+    return found
 
 
 def _valid(annotation: Annotation) -> int:

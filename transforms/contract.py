@@ -64,6 +64,8 @@ class Annotation:
         confidence: how sure the model is of the decision on each row, `(rows,)`, nan where there is no value; None for
             a task without decisions.
         asked: what became of the rows that a smaller model was asked first; None without one.
+        cut_at: the tokens after which the input of each row was cut, `(rows,)`; 0 where it lost none, and where there
+            is no value. None for a task that cuts nothing, or does not say.
     """
 
     values: pa.Array
@@ -72,6 +74,38 @@ class Annotation:
     padded_tokens: int = 0
     confidence: NDArray[np.floating[Any]] | None = field(default=None, compare=False)
     asked: Asked | None = None
+    cut_at: NDArray[np.int32] | None = field(default=None, compare=False)
+
+
+@dataclass(frozen=True)
+class Truncated:
+    """How many inputs were longer than a model's window, and lost tokens there.
+
+    Only rows that were computed and have a value are counted, and each of them: a text that ten rows have counts ten
+    times, although it is computed once. Results of older part files say nothing about the length of their inputs.
+
+    Attributes:
+        rows: rows that were computed.
+        cut: those of them whose input lost at least one token.
+        max_lengths: the tokens after which these were cut; several if models with several windows answered.
+    """
+
+    rows: int = 0
+    cut: int = 0
+    max_lengths: tuple[int, ...] = ()
+
+    @classmethod
+    def of(cls, computed: Annotation) -> Truncated | None:
+        """The numbers of an annotation of which every row was computed; None if its task does not say."""
+        if computed.cut_at is None:
+            return None
+        cut = computed.cut_at[computed.cut_at > 0]
+        rows = len(computed.values) - computed.values.null_count
+        return cls(rows, len(cut), tuple(np.unique(cut).tolist()))
+
+    def __add__(self, other: Truncated) -> Truncated:
+        lengths = {*self.max_lengths, *other.max_lengths}
+        return Truncated(self.rows + other.rows, self.cut + other.cut, tuple(sorted(lengths)))
 
 
 @dataclass(frozen=True)

@@ -25,7 +25,7 @@ from jobs.reuse.rows import WINDOW_ROWS, Known, OlderRows
 from jobs.sink import Entry, Sink, rejects
 from jobs.source import BadRow, Shard
 from jobs.store import explain
-from transforms.contract import Annotation, Asked
+from transforms.contract import Annotation, Asked, Truncated
 from transforms.errors import NightscribeError, Unexpected
 
 Watch = Callable[[Progress], None]
@@ -45,6 +45,7 @@ class Chunk:
         places: names of the rows in `batch` by their place in the source, which are the same whenever the shard is
             executed; None if nobody needs them.
         asked: column of a task -> what became of rows that its smaller model was asked first.
+        truncated: column of a task -> how many of the rows that it computed were longer than its model's window.
     """
 
     batch: pa.RecordBatch
@@ -54,6 +55,7 @@ class Chunk:
     known: tuple[Known, ...] = ()
     places: Places | None = None
     asked: Mapping[str, Asked] = field(default_factory=dict)
+    truncated: Mapping[str, Truncated] = field(default_factory=dict)
 
     @property
     def rows_rejected(self) -> int:
@@ -119,7 +121,8 @@ def execute_shard(
                 chunk = with_columns(chunk, reused_columns(len(chunk.batch)))
                 for task in tasks:
                     chunk = annotate(chunk, task, models, plan)
-                writer.write(chunk.batch, chunk.rejected, chunk.tokens, chunk.padded_tokens, chunk.asked)
+                counts = chunk.tokens, chunk.padded_tokens, chunk.asked, chunk.truncated
+                writer.write(chunk.batch, chunk.rejected, *counts)
                 exchange(plan, models, sink.store)
                 rows_reused += len(chunk.batch) if reused else chunk.rows_known
                 if watch is not None:
@@ -201,7 +204,7 @@ def with_columns(chunk: Chunk, columns: pa.RecordBatch) -> Chunk:
 def annotate(chunk: Chunk, task: TaskPlan, models: ModelPool, plan: Plan) -> Chunk:
     """The chunk with the column of a task; rows that break the task are moved to the rejected."""
     into = task.spec.into
-    annotation = _annotation(chunk, task, models)
+    annotation, cut = _annotation(chunk, task, models)
     batch, known, places = chunk.batch.append_column(into, annotation.values), chunk.known, chunk.places
     rejected = chunk.rejected
     if (broken := rejects.broken(batch, annotation.failures, task.spec.task, plan.source.schema)) is not None:
@@ -212,18 +215,20 @@ def annotate(chunk: Chunk, task: TaskPlan, models: ModelPool, plan: Plan) -> Chu
         places = None if places is None else places[np.asarray(kept)]
     tokens, padded = chunk.tokens + annotation.tokens, chunk.padded_tokens + annotation.padded_tokens
     asked = {**chunk.asked, into: annotation.asked} if annotation.asked is not None else chunk.asked
-    return Chunk(batch, rejected, tokens, padded, known, places, asked)
+    truncated = {**chunk.truncated, into: cut} if cut is not None else chunk.truncated
+    return Chunk(batch, rejected, tokens, padded, known, places, asked, truncated)
 
 
-def _annotation(chunk: Chunk, task: TaskPlan, models: ModelPool) -> Annotation:
-    """The results of a task for every row: those that are known, and the others computed.
+def _annotation(chunk: Chunk, task: TaskPlan, models: ModelPool) -> tuple[Annotation, Truncated | None]:
+    """The results of a task for every row: those that are known, and the others computed; and how many of these it cut.
 
     The model is loaded when the first row has to be computed.
     """
     into, batch = task.spec.into, chunk.batch
     known = [each for each in chunk.known if into in each.values]
     if not known:
-        return _computed(batch, chunk.places, task, models)
+        computed = _computed(batch, chunk.places, task, models)
+        return computed, Truncated.of(computed)
     mask, values = known[0].mask, known[0].values[into]
     # Rows of nights with and without a smaller model are known apart from each other.
     for other in known[1:]:
@@ -231,7 +236,7 @@ def _annotation(chunk: Chunk, task: TaskPlan, models: ModelPool) -> Annotation:
         mask = pc.or_(mask, other.mask)
     mask = np.asarray(mask)
     if mask.all():
-        return Annotation(values)
+        return Annotation(values), None
     missing = np.flatnonzero(~mask)
     places = None if chunk.places is None else chunk.places[missing]
     computed = _computed(batch.take(pa.array(missing)), places, task, models)
@@ -239,7 +244,8 @@ def _annotation(chunk: Chunk, task: TaskPlan, models: ModelPool) -> Annotation:
     at[missing] = len(batch) + np.arange(len(missing))
     values = pa.concat_arrays([values, computed.values]).take(pa.array(at))
     failures = [replace(failure, row=int(missing[failure.row])) for failure in computed.failures]
-    return Annotation(values, failures, computed.tokens, computed.padded_tokens, asked=computed.asked)
+    annotation = Annotation(values, failures, computed.tokens, computed.padded_tokens, asked=computed.asked)
+    return annotation, Truncated.of(computed)
 
 
 def _computed(batch: pa.RecordBatch, places: Places | None, task: TaskPlan, models: ModelPool) -> Annotation:

@@ -13,6 +13,7 @@ from jobs.parts.timeline import Numbers
 from jobs.report.first import FirstNumbers
 from jobs.store.names import STAGED_REJECTED
 from jobs.store.requests import Counted
+from transforms.contract import Truncated
 from transforms.errors import SinkError, TooManyRejects
 
 if TYPE_CHECKING:
@@ -65,6 +66,8 @@ class Report:
         split: how this machine was divided between processes, and why; empty if it executed no shard.
         batches: how large the batches of each task were, and why; empty if it executed no shard with a model.
         first: column of a task with a smaller model -> what that did.
+        truncated: column of a task -> how many of the rows that were computed were longer than the model's window, and
+            lost the tokens beyond it; only of tasks that can cut.
     """
 
     rows_in: int
@@ -95,6 +98,7 @@ class Report:
     split: str = ""
     batches: str = ""
     first: Mapping[str, FirstNumbers] = field(default_factory=dict)
+    truncated: Mapping[str, Truncated] = field(default_factory=dict)
 
     def as_dict(self) -> dict[str, Any]:
         """Plain JSON."""

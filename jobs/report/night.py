@@ -20,6 +20,7 @@ from jobs.parts import timeline as timelines
 from jobs.plan.again import given_up
 from jobs.report import FINISHED, HELD, STOPPED, Report, Status, details, history
 from jobs.report import first as of_first
+from jobs.report import truncated as of_truncated
 from jobs.report.observer import look
 from jobs.store import requests
 from transforms.errors import HeldBack, NightscribeError, Stopped
@@ -136,6 +137,7 @@ def record(
         split=splits[-1] if splits else "",
         batches="; ".join(batches),
         first=of_first.numbers(plan, own, store),
+        truncated=of_truncated.numbers(plan, own),
     )
     kept = details(plan, report, look(plan, own, store), _joined(timeline, attempts, earlier))
     kept |= {"attempts_made": [asdict(attempt) for attempt in attempts]}

@@ -19,6 +19,7 @@ from jobs.plan.text import lines
 from jobs.report import FINISHED, HELD, STOPPED, accuracy, drift, picture
 from jobs.report import first as of_first
 from jobs.report import parts as of_parts
+from jobs.report import truncated as of_truncated
 from jobs.report.findings import Findings
 from jobs.report.history import FOLDER, Kept
 from jobs.report.shown import adapters, clock, count, duration, nothing_new, size, were
@@ -81,7 +82,9 @@ def summary(kept: Kept) -> list[tuple[str, str]]:
         rows.append(("attempts", attempts))
     rows += [task_line(task) for task in numbers["tasks"]]
     by_into = {task["spec"]["into"]: task for task in numbers["tasks"]}
-    # Reports of earlier versions do not have the key.
+    # Reports of earlier versions do not have these keys.
+    cut = of_truncated.sentences([task["spec"] for task in numbers["tasks"]], numbers.get("truncated", {}))
+    rows += [(f"cut for {into}", sentence) for into, sentence in cut]
     rows += [(f"first for {into}", of_first.done(by_into[into], it)) for into, it in numbers.get("first", {}).items()]
     rows += [("run", kept.run_id), ("finished", finished(numbers)), ("output", numbers["output"])]
     return [*rows, *_published(numbers)]

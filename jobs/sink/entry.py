@@ -12,7 +12,7 @@ from pydantic import ConfigDict, TypeAdapter
 
 from jobs.plan.fingerprint import Fingerprint
 from jobs.report.findings import Findings
-from transforms.contract import Asked
+from transforms.contract import Asked, Truncated
 
 # What is left of the findings of an entry without rejected rows, once the report of its run is written.
 NO_REJECTS: dict[str, Any] = {"rejects": {}}
@@ -65,6 +65,7 @@ class Entry:
         attempts: how often its rejected rows were tried again (`run --only-rejected`).
         writer: names its staged files, so that two processes that do the same shard do not write over each other.
         asked: column of a task -> what became of its rows that a smaller model was asked first.
+        truncated: column of a task -> how many of its rows that were computed were longer than the model's window.
     """
 
     # A key that is unknown is from another version, which may mean other things by the known ones.
@@ -97,6 +98,7 @@ class Entry:
     attempts: int = 0
     writer: str = ""
     asked: Mapping[str, Asked] = field(default_factory=dict)
+    truncated: Mapping[str, Truncated] = field(default_factory=dict)
 
     @property
     def places(self) -> tuple[Piece, ...]:

@@ -19,7 +19,7 @@ from jobs.sink.rejects import reject_schema
 from jobs.source import Shard
 from jobs.source.content import content_hash
 from jobs.store import Store, names
-from transforms.contract import Asked
+from transforms.contract import Asked, Truncated
 from transforms.errors import SpecError
 
 # Keys of a footer: the source file, and its version.
@@ -136,6 +136,7 @@ class PartWriter:
         self.observer = Observer([task.spec for task in plan.tasks], shard.key)
         self.tokens = self.padded_tokens = 0
         self.asked: dict[str, Asked] = {}
+        self.truncated: dict[str, Truncated] = {}
 
     def write(
         self,
@@ -144,6 +145,7 @@ class PartWriter:
         tokens: int = 0,
         padded_tokens: int = 0,
         asked: Mapping[str, Asked] = MappingProxyType({}),
+        truncated: Mapping[str, Truncated] = MappingProxyType({}),
     ) -> None:
         """Add rows.
 
@@ -153,6 +155,7 @@ class PartWriter:
             tokens: real tokens computed for them.
             padded_tokens: token positions computed for them, including padding.
             asked: column of a task -> what became of rows that its smaller model was asked first.
+            truncated: column of a task -> how many of the rows that it computed were longer than its model's window.
         """
         batch = batch.select(self.plan.schema.names)
         self.rows.write(batch)
@@ -166,6 +169,8 @@ class PartWriter:
         self.padded_tokens += padded_tokens
         for into, more in asked.items():
             self.asked[into] = self.asked.get(into, Asked()) + more
+        for into, cut in truncated.items():
+            self.truncated[into] = self.truncated.get(into, Truncated()) + cut
 
     def stage(self, reused: tuple[str, ...] = (), rows_reused: int | None = None) -> Entry:
         """Move the files to the staged files and write the entry to the staged ledger.
@@ -209,6 +214,7 @@ class PartWriter:
             rows_reused=rows_reused if rows_reused is not None else self.rows.rows if reused else 0,
             writer=self.id,
             asked=self.asked,
+            truncated=self.truncated,
         )
         self.staged.write(entry)
         self._clear()

@@ -27,10 +27,12 @@ def test_run_ends_with_the_report_as_one_line_of_json(tmp_path, job):
     report = json.loads(done.stdout.splitlines()[-1])
     keys = "rows_in rows_out rows_rejected shards shards_skipped tokens padded_tokens seconds run_id output"
     keys += " status attempts shards_done rows_reused rows_given_up rows_removed rows_vanished rows_drawn"
-    keys += " hub_requests hub_bytes store_requests dataset commit uploaded_bytes parts split batches first"
+    keys += " hub_requests hub_bytes store_requests dataset commit uploaded_bytes parts split batches first truncated"
     assert list(report) == keys.split()
     assert report["rows_out"] == 20
-    assert done.stderr == ""
+    assert report["truncated"]["sentiment"]["cut"] > 0
+    assert done.stderr.startswith("sentiment: classify cut ")
+    assert done.stderr.count("\n") == 1
 
 
 def test_a_run_without_new_rows_says_so_on_stderr_and_prints_the_same_json(tmp_path, job, capsys, monkeypatch):

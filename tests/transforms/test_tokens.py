@@ -4,7 +4,7 @@ import pytest
 from transformers import AutoTokenizer, CanineTokenizer
 
 from tests import tiny
-from transforms.tokens import token_ids
+from transforms.tokens import call_cut, cut_ids, token_ids
 
 TEXTS = [
     *tiny.texts(60),
@@ -37,3 +37,36 @@ def test_a_tokenizer_in_python_gives_its_ids():
         token_ids(tokenizer, ["abc", "de" * 9], 6)
         == tokenizer(["abc", "de" * 9], truncation=True, max_length=6)["input_ids"]
     )
+
+
+@pytest.mark.parametrize("side", ["right", "left"])
+@pytest.mark.parametrize("folder", ["sentiment", "ner_bytes"])
+@pytest.mark.parametrize("max_length", [2, 3, 7, 64])
+def test_exactly_the_texts_above_the_maximum_length_are_cut(models, folder, max_length, side):
+    tokenizer = AutoTokenizer.from_pretrained(models / folder, truncation_side=side)
+    longer = [len(ids) > max_length for ids in tokenizer(TEXTS, verbose=False)["input_ids"]]
+    assert [is_cut for _, is_cut in cut_ids(tokenizer, TEXTS, max_length)] == longer
+    encoded, cut = call_cut(tokenizer, TEXTS, max_length=max_length)
+    assert cut == longer
+    assert encoded["input_ids"] == tokenizer(TEXTS, truncation=True, max_length=max_length)["input_ids"]
+
+
+@pytest.mark.parametrize("side", ["right", "left"])
+def test_a_tokenizer_in_python_says_which_texts_are_cut(side):
+    tokenizer = CanineTokenizer(truncation_side=side)
+    texts = ["", "abc", "abcd", "abcde", "de" * 9, "x"]
+    whole = tokenizer(texts, truncation=True, max_length=6)
+    encoded, cut = call_cut(tokenizer, texts, max_length=6)
+    assert cut == [False, False, False, True, True, False]
+    assert cut_ids(tokenizer, texts, 6) == list(zip(whole["input_ids"], cut, strict=True))
+    assert encoded == {name: whole[name] for name in ("input_ids", "token_type_ids")}
+
+
+def test_a_tokenizer_in_python_says_which_pairs_are_cut():
+    tokenizer = CanineTokenizer()
+    texts, seconds = ["abc", "abcd", "x" * 20], ["yz", "yz", "y"]
+    how = {"truncation": "only_first", "max_length": 8, "return_token_type_ids": True}
+    whole = tokenizer(texts, seconds, **how)
+    encoded, cut = call_cut(tokenizer, texts, seconds, **how)
+    assert cut == [False, True, True]
+    assert encoded == {name: whole[name] for name in ("input_ids", "token_type_ids")}

@@ -9,20 +9,21 @@ import pyarrow as pa
 import torch
 
 from transforms import decisions, heads
-from transforms.annotate import Row, Steps, alone, of_texts
+from transforms.annotate import Row, Steps, alone, cut_at, of_texts
 from transforms.contract import Annotation
 from transforms.errors import SpecError
 from transforms.model import Model, logits
 from transforms.softmax import softmax
 from transforms.tasks.classify import LABEL, Options, gives_list
-from transforms.tokens import token_ids
+from transforms.tokens import cut_ids
 
 
 @dataclass(frozen=True)
 class Sequence:
-    """Token ids of one window."""
+    """Token ids of one window, and whether they are all that is left of a longer text."""
 
     ids: list[int]
+    is_cut: bool = False
 
 
 class Classifier:
@@ -61,7 +62,8 @@ class Classifier:
             scores[present] = self.scores(gathered)
             sure[present] = decisions.sureness(scores[present], self.independent)
         confidence = None if self.model.config.problem_type == "regression" else sure
-        return Annotation(self.column(scores, present), failures, tokens, slots, confidence)
+        cut = cut_at(gathered, len(texts), self.model.max_length)
+        return Annotation(self.column(scores, present), failures, tokens, slots, confidence, cut_at=cut)
 
     def same(self, one: pa.Array, other: pa.Array) -> np.ndarray:
         """Whether two columns of the task have the same labels in each row, `(rows,)`."""
@@ -71,8 +73,8 @@ class Classifier:
         """Rows -> their windows; one each unless `long_text: window`."""
         tokenizer, texts = self.model.tokenizer, [row.text for row in rows]
         if self.options.long_text == "truncate":
-            every = token_ids(tokenizer, texts, self.model.max_length)
-            return [(row, Sequence(ids)) for row, ids in zip(rows, every, strict=True)]
+            every = cut_ids(tokenizer, texts, self.model.max_length)
+            return [(row, Sequence(ids, is_cut)) for row, (ids, is_cut) in zip(rows, every, strict=True)]
         encoded = tokenizer(
             texts,
             truncation=True,

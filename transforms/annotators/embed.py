@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,7 @@ import torch
 from torch import nn
 from transformers import AutoModel, AutoModelForTextEncoding, PretrainedConfig, PreTrainedModel
 
-from transforms.annotate import Row, Steps, alone, of_texts
+from transforms.annotate import Row, Steps, alone, cut_at, of_texts
 from transforms.contract import Annotation
 from transforms.dense import Dense
 from transforms.engines.encoder import keep_first_token
@@ -18,7 +19,15 @@ from transforms.errors import ModelError
 from transforms.frame import frame
 from transforms.model import Model, forward
 from transforms.tasks.embed import Options, check, layout_of, output_type, pooling_of
-from transforms.tokens import token_ids
+from transforms.tokens import cut_ids, token_ids
+
+
+@dataclass(frozen=True)
+class Sequence:
+    """Token ids of one window, and whether they are all that is left of a longer text."""
+
+    ids: list[int]
+    is_cut: bool = False
 
 
 class TextEncoder:
@@ -105,7 +114,7 @@ class Embedder:
     def steps(self, batch: pa.RecordBatch) -> Steps:
         """The same in steps."""
         texts = batch.column(self.options.column)
-        work = of_texts(texts, self.tokenise, len, self.forward)
+        work = of_texts(texts, self.tokenise, lambda s: len(s.ids), self.forward)
         gathered, failures, tokens, slots = yield from work
         vectors = np.zeros((len(texts), self.type.list_size), dtype=np.float32)
         missing = np.ones(len(texts), dtype=bool)
@@ -115,14 +124,16 @@ class Embedder:
         if self.normalize:
             vectors /= np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
         values = pa.FixedSizeListArray.from_arrays(pa.array(vectors.ravel()), type=self.type, mask=pa.array(missing))
-        return Annotation(values, failures, tokens, slots)
+        return Annotation(values, failures, tokens, slots, cut_at=cut_at(gathered, len(texts), self.max_length))
 
-    def tokenise(self, rows: list[Row]) -> list[tuple[Row, list[int]]]:
+    def tokenise(self, rows: list[Row]) -> list[tuple[Row, Sequence]]:
         """Rows -> token ids of their windows; one each unless `long_text: window`."""
         texts = [self.prompt + (row.text.lower() if self.lowercase else row.text) for row in rows]
-        window = self.options.long_text == "window"
-        encoded = token_ids(self.model.tokenizer, texts, None if window else self.max_length)
-        return [(row, ids) for row, whole in zip(rows, encoded, strict=True) for ids in self.windows(whole)]
+        if self.options.long_text == "truncate":
+            every = cut_ids(self.model.tokenizer, texts, self.max_length)
+            return [(row, Sequence(ids, is_cut)) for row, (ids, is_cut) in zip(rows, every, strict=True)]
+        encoded = token_ids(self.model.tokenizer, texts, None)
+        return [(row, Sequence(ids)) for row, whole in zip(rows, encoded, strict=True) for ids in self.windows(whole)]
 
     def windows(self, ids: list[int]) -> list[list[int]]:
         """A sequence as windows, each between the same first and last tokens: special ones and the prompt."""
@@ -133,16 +144,16 @@ class Embedder:
         starts = range(self.head, end, width)
         return [ids[: self.head] + ids[start : min(start + width, end)] + ids[end:] for start in starts]
 
-    def forward(self, sequences: list[list[int]]) -> torch.Tensor:
+    def forward(self, sequences: list[Sequence]) -> torch.Tensor:
         """Vectors `(batch, width)`, the only data copied from the device."""
-        hidden = forward(self.model, sequences).last_hidden_state
-        lengths = torch.tensor([len(ids) for ids in sequences], device=hidden.device)
+        hidden = forward(self.model, [s.ids for s in sequences]).last_hidden_state
+        lengths = torch.tensor([len(s.ids) for s in sequences], device=hidden.device)
         with torch.inference_mode():
             return self.dense(pool(hidden, lengths, self.pooling, self.skip))
 
 
-def _average(windows: list[tuple[list[int], np.ndarray]]) -> np.ndarray:
+def _average(windows: list[tuple[Sequence, np.ndarray]]) -> np.ndarray:
     """Mean of the windows' vectors, weighted by their tokens."""
     if len(windows) == 1:
         return windows[0][1]
-    return np.average([vector for _, vector in windows], axis=0, weights=[len(ids) for ids, _ in windows])
+    return np.average([vector for _, vector in windows], axis=0, weights=[len(s.ids) for s, _ in windows])

@@ -11,21 +11,22 @@ import numpy as np
 import pyarrow as pa
 import torch
 
-from transforms.annotate import Row, Steps, alone, of_texts
+from transforms.annotate import Row, Steps, alone, cut_at, of_texts
 from transforms.contract import Annotation
 from transforms.errors import ModelError
 from transforms.frame import frame
 from transforms.model import Model, logits
 from transforms.tasks.fill_mask import FILL, Options
-from transforms.tokens import token_ids
+from transforms.tokens import cut_ids
 
 
 @dataclass(frozen=True)
 class Sequence:
-    """Token ids of one text, and which of them are masks."""
+    """Token ids of one text, which of them are masks, and whether they are all that is left of a longer text."""
 
     ids: list[int]
     masks: list[int]
+    is_cut: bool = False
 
 
 # Positions of the masks, `(batch, masks)`, during a forward pass that computes logits only there. A context variable,
@@ -62,7 +63,8 @@ class MaskFiller:
         texts = batch.column(self.options.column)
         work = of_texts(texts, self.tokenise, lambda s: len(s.ids), self.forward)
         gathered, failures, tokens, slots = yield from work
-        return Annotation(self.column(gathered, len(texts)), failures, tokens, slots)
+        cut = cut_at(gathered, len(texts), self.model.max_length)
+        return Annotation(self.column(gathered, len(texts)), failures, tokens, slots, cut_at=cut)
 
     def target(self, word: str) -> int:
         """The id of a word that is a single token."""
@@ -83,11 +85,11 @@ class MaskFiller:
         """
         mask = self.tokenizer.mask_token
         texts = [row.text.replace(self.options.mask, mask) if self.options.mask else row.text for row in rows]
-        encoded = token_ids(self.tokenizer, texts, self.model.max_length)
-        sequences = [(row, self.sequence(text, ids)) for row, text, ids in zip(rows, texts, encoded, strict=True)]
+        encoded = cut_ids(self.tokenizer, texts, self.model.max_length)
+        sequences = [(row, self.sequence(text, *cut)) for row, text, cut in zip(rows, texts, encoded, strict=True)]
         return [(row, sequence) for row, sequence in sequences if sequence is not None]
 
-    def sequence(self, text: str, ids: list[int]) -> Sequence | ValueError | None:
+    def sequence(self, text: str, ids: list[int], is_cut: bool) -> Sequence | ValueError | None:
         """One text, or the reason why it cannot be filled; None if it has no mask and the task is not strict."""
         masks = [place for place, token in enumerate(ids) if token == self.tokenizer.mask_token_id]
         if lost := text.count(self.tokenizer.mask_token) - len(masks):
@@ -100,7 +102,7 @@ class MaskFiller:
         if not masks:
             own = f" or {self.tokenizer.mask_token}" if self.options.mask else ""
             return ValueError(f"the text has no {self.options.mask or self.tokenizer.mask_token}{own} to fill")
-        return Sequence(ids, masks)
+        return Sequence(ids, masks, is_cut)
 
     def forward(self, sequences: list[Sequence]) -> torch.Tensor:
         """Score and id of the best tokens, `(batch, masks, 2 * k)`, zero where a text has fewer masks.

@@ -7,6 +7,7 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 
 from transforms import json_types, template
@@ -15,7 +16,7 @@ from transforms.contract import Annotation, failures_of
 from transforms.errors import ModelError
 from transforms.generation import guide, lanes
 from transforms.generation.decode import Generation
-from transforms.generation.prompt import Prompts
+from transforms.generation.prompt import Prompt, Prompts
 from transforms.generation.request import Request
 from transforms.generation.settings import Decoding
 from transforms.generation.writer import Steps, alone
@@ -53,14 +54,14 @@ class Generator:
         texts = zip(*(batch.column(name).to_pylist() for name in self.prompts.names), strict=True)
         rows = {row: values for row, values in enumerate(texts) if all(values)}
         failed: dict[int, Exception] = {}
-        prompts: dict[int, list[int]] = {}
-        for row, ids in zip(rows, self.prompts(list(rows.values())), strict=True):
-            if isinstance(ids, ValueError):
-                failed[row] = ids
+        prompts: dict[int, Prompt] = {}
+        for row, prompt in zip(rows, self.prompts.fitted(list(rows.values())), strict=True):
+            if isinstance(prompt, ValueError):
+                failed[row] = prompt
             else:
-                prompts[row] = ids
+                prompts[row] = prompt
         limit = self.options.max_new_tokens
-        requests = [Request(ids, limit, (), self._seed(ids), self.guide) for ids in prompts.values()]
+        requests = [Request(p.ids, limit, (), self._seed(p.ids), self.guide) for p in prompts.values()]
         found = yield requests
         values: list[str | None] = [None] * len(batch)
         for i, row in enumerate(prompts):
@@ -73,7 +74,9 @@ class Generator:
             failed |= unfit
         else:
             column = pa.array(values, pa.string())
-        return Annotation(column, failures_of(failed), found.tokens, found.padded_tokens)
+        cut_at = np.zeros(len(batch), np.int32)
+        cut_at[[row for row, prompt in prompts.items() if prompt.is_cut and row not in failed]] = self.prompts.room
+        return Annotation(column, failures_of(failed), found.tokens, found.padded_tokens, cut_at=cut_at)
 
     def _guide(self) -> Any:
         """The function that makes a guide for each text, or None."""

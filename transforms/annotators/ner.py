@@ -12,13 +12,14 @@ import pyarrow as pa
 import torch
 
 from transforms import decisions, heads
-from transforms.annotate import Row, Steps, alone, of_texts
+from transforms.annotate import Row, Steps, alone, cut_at, of_texts
 from transforms.contract import Annotation
 from transforms.errors import ModelError
 from transforms.model import Model, logits
 from transforms.softmax import softmax
 from transforms.spans import Scheme, Spans, concatenate, merge_windows, spans
 from transforms.tasks.ner import ENTITY, Options
+from transforms.tokens import is_cut
 
 # Tokens decoded together: enough that numpy's overhead per call is small, few enough to stay in the processor's cache.
 GROUP_TOKENS = 16_384
@@ -33,12 +34,14 @@ class Sequence:
         kept: whether a token is not special.
         places: first code point and one past the last.
         subword: whether a token continues the word of the one before.
+        is_cut: whether it is all that is left of a longer text.
     """
 
     ids: list[int]
     kept: np.ndarray
     places: np.ndarray
     subword: np.ndarray
+    is_cut: bool = False
 
 
 class EntityRecogniser:
@@ -80,7 +83,8 @@ class EntityRecogniser:
         sure[np.isinf(sure)] = 0.0
         sure[sorted(set(range(len(texts))) - gathered.keys())] = np.nan
         values = column(texts, gathered.keys(), found, self.scheme.names)
-        return Annotation(values, failures, tokens, slots, sure)
+        cut = cut_at(gathered, len(texts), self.model.max_length)
+        return Annotation(values, failures, tokens, slots, sure, cut_at=cut)
 
     def same(self, one: pa.Array, other: pa.Array) -> np.ndarray:
         """Whether two columns of the task have the same entities in each row, `(rows,)`."""
@@ -110,8 +114,9 @@ class EntityRecogniser:
             subword = np.zeros(len(kept), dtype=bool)
         else:
             subword = self.continues_word([row.text for row in owners], all_ids, edges, places)
-        cuts = zip(owners, all_ids, edges[:-1].tolist(), edges[1:].tolist(), strict=True)
-        return [(row, Sequence(ids, kept[i:j], places[i:j], subword[i:j])) for row, ids, i, j in cuts]
+        lost = [not window and is_cut(encoding, self.model.max_length) for encoding in encoded.encodings]
+        cuts = zip(owners, all_ids, edges[:-1].tolist(), edges[1:].tolist(), lost, strict=True)
+        return [(row, Sequence(ids, kept[i:j], places[i:j], subword[i:j], cut)) for row, ids, i, j, cut in cuts]
 
     def continues_word(
         self, texts: list[str], ids: list[list[int]], edges: np.ndarray, places: np.ndarray

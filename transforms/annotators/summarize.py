@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 
 from transforms.batches import MAX_TOKENS, Caps
@@ -15,6 +16,7 @@ from transforms.generation.windows import windows
 from transforms.generation.writer import Steps, alone, new_tokens, texts_of
 from transforms.model import Model
 from transforms.tasks.summarize import Options
+from transforms.tokens import call_cut
 
 # The instruction to a causal model; the text follows.
 INSTRUCTION = "Summarize the following text in a few sentences. Answer with the summary alone."
@@ -68,6 +70,7 @@ class Summarizer:
         waiting = {row: text for row, text in enumerate(column.to_pylist()) if text}
         done: dict[int, str] = {}
         failed: dict[int, Exception] = {}
+        cut_at = np.zeros(len(column), np.int32)
         tokens = slots = 0
         for last in [False] * (ROUNDS - 1) + [True]:
             pieces = [
@@ -78,8 +81,9 @@ class Summarizer:
             ]
             if not pieces:
                 break
-            requests = [Request(ids, self.max_new_tokens) for ids in self.ids([piece for _, piece, _ in pieces])]
-            result = yield requests
+            every, cut = self.ids_cut([piece for _, piece, _ in pieces])
+            cut_at[[row for (row, _, _), was_cut in zip(pieces, cut, strict=True) if was_cut]] = self.window
+            result = yield [Request(ids, self.max_new_tokens) for ids in every]
             tokens, slots = tokens + result.tokens, slots + result.padded_tokens
             failed |= {pieces[i][0]: error for i, error in sorted(result.failures.items(), reverse=True)}
             joined: dict[int, list[str]] = {}
@@ -90,7 +94,8 @@ class Summarizer:
                         done[row] = summary
             waiting = {row: " ".join(parts) for row, parts in joined.items() if row not in done}
         values = pa.array([done.get(row) for row in range(len(column))], pa.string())
-        return Annotation(values, failures_of(failed), tokens, slots)
+        cut_at[list(failed)] = 0
+        return Annotation(values, failures_of(failed), tokens, slots, cut_at=cut_at)
 
     def windows(self, text: str) -> list[str]:
         """A text as pieces that fit into the window."""
@@ -103,15 +108,21 @@ class Summarizer:
 
     def ids(self, texts: list[str]) -> list[list[int]]:
         """The model's input ids for each text, truncated to the window."""
+        return self.ids_cut(texts)[0]
+
+    def ids_cut(self, texts: list[str]) -> tuple[list[list[int]], list[bool]]:
+        """The same, and whether each text was cut."""
         tokenizer: Any = self.model.tokenizer
         if self.encoder_decoder:
-            prompts = [self.prefix + text for text in texts]
-            return tokenizer(prompts, truncation=True, max_length=self.window, return_attention_mask=False)["input_ids"]
-        ids = []
+            encoded, cut = call_cut(tokenizer, [self.prefix + text for text in texts], max_length=self.window)
+            return encoded["input_ids"], cut
+        ids, cut = [], []
         for text in texts:
-            if (cut := tokenizer(text, add_special_tokens=False)["input_ids"])[self.window :]:
-                text = tokenizer.decode(cut[: getattr(self, "room", self.window)])
+            whole = tokenizer(text, add_special_tokens=False)["input_ids"]
+            cut.append(len(whole) > self.window)
+            if cut[-1]:
+                text = tokenizer.decode(whole[: getattr(self, "room", self.window)])
             messages = [{"role": "user", "content": f"{self.prefix}\n\n{text}"}]
             prompt = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
             ids.append(tokenizer(prompt, add_special_tokens=False)["input_ids"])
-        return ids
+        return ids, cut

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 
 from transforms.batches import MAX_TOKENS, Caps
@@ -18,6 +19,7 @@ from transforms.generation.windows import space_after, windows
 from transforms.generation.writer import Steps, alone, new_tokens, texts_of
 from transforms.model import Model
 from transforms.tasks.translate import Options
+from transforms.tokens import call_cut
 
 
 @dataclass(frozen=True)
@@ -79,9 +81,10 @@ class Translator:
         texts = batch.column(self.options.column).to_pylist()
         failed: dict[int, Exception] = {}
         pieces = self.pieces(texts, self.side(batch, "source"), self.side(batch, "target"), failed)
+        every, cut = self.ids_cut(pieces)
         requests = [
             Request(ids, self.limit(len(ids)), self.languages.forced(piece.target))
-            for piece, ids in zip(pieces, self.ids(pieces), strict=True)
+            for piece, ids in zip(pieces, every, strict=True)
         ]
         result = yield requests
         failed |= {pieces[i].row: error for i, error in sorted(result.failures.items(), reverse=True)}
@@ -89,7 +92,11 @@ class Translator:
         for piece, text in zip(pieces, texts_of(self.model, result.outputs), strict=True):
             joined[piece.row] = joined.get(piece.row, "") + (text or "") + piece.space
         values = [joined[row].rstrip() if row in joined and row not in failed else None for row in range(len(texts))]
-        return Annotation(pa.array(values, pa.string()), failures_of(failed), result.tokens, result.padded_tokens)
+        cut_at = np.zeros(len(texts), np.int32)
+        lost = {piece.row for piece, was_cut in zip(pieces, cut, strict=True) if was_cut}
+        cut_at[sorted(lost - failed.keys())] = self.model.max_length
+        column = pa.array(values, pa.string())
+        return Annotation(column, failures_of(failed), result.tokens, result.padded_tokens, cut_at=cut_at)
 
     def side(self, batch: pa.RecordBatch, side: str) -> list[str | None]:
         """The source or target language of each row."""
@@ -144,8 +151,13 @@ class Translator:
 
     def ids(self, pieces: Sequence[Piece]) -> list[list[int]]:
         """The model's input ids for each piece, truncated to the window."""
+        return self.ids_cut(pieces)[0]
+
+    def ids_cut(self, pieces: Sequence[Piece]) -> tuple[list[list[int]], list[bool]]:
+        """The same, and whether each piece was cut."""
         tokenizer: Any = self.model.tokenizer
         ids: list[list[int]] = [[]] * len(pieces)
+        cut = [False] * len(pieces)
         by_source: dict[str | None, list[int]] = {}
         for i, piece in enumerate(pieces):
             by_source.setdefault(piece.source, []).append(i)
@@ -153,10 +165,10 @@ class Translator:
             if self.languages.kind == "tokens" and source is not None:
                 tokenizer.src_lang = source
             texts = [self.prefix(pieces[i]) + pieces[i].text for i in members]
-            encoded = tokenizer(texts, truncation=True, max_length=self.model.max_length, return_attention_mask=False)
-            for i, row in zip(members, encoded["input_ids"], strict=True):
-                ids[i] = row
-        return ids
+            encoded, found = call_cut(tokenizer, texts, max_length=self.model.max_length)
+            for i, row, was_cut in zip(members, encoded["input_ids"], found, strict=True):
+                ids[i], cut[i] = row, was_cut
+        return ids, cut
 
     def prefix(self, piece: Piece) -> str:
         """The text to put before the source text."""

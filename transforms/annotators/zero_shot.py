@@ -10,11 +10,12 @@ import pyarrow as pa
 import torch
 
 from transforms import decisions, pairs
-from transforms.annotate import Steps, Work, alone
+from transforms.annotate import Steps, Work, alone, cut_at
 from transforms.contract import Annotation
 from transforms.model import Model, logits
 from transforms.softmax import softmax
 from transforms.tasks.zero_shot import LABEL, Options, entailment
+from transforms.tokens import call_cut, is_cut
 
 # Pairs that are tokenised and sorted together: their token lists stay below about 100 MB for any number of labels.
 PIECE_PAIRS = 16_384
@@ -31,10 +32,11 @@ class Item:
 
 @dataclass(frozen=True)
 class Pair:
-    """A text and one hypothesis as one sequence."""
+    """A text and one hypothesis as one sequence, and whether the text was cut."""
 
     ids: list[int]
     type_ids: list[int]
+    is_cut: bool = False
 
 
 class ZeroShotClassifier:
@@ -71,7 +73,8 @@ class ZeroShotClassifier:
                 sure[item.index] = decisions.sureness(scores[None], self.independent or len(scores) == 1)[0]
                 best = scores.argsort()[::-1][: self.options.top_k]
                 values[item.index] = [{"label": item.labels[i], "score": scores[i]} for i in best]
-        return Annotation(pa.array(values, pa.list_(LABEL)), failures, tokens, slots, sure)
+        cut = cut_at(gathered, len(batch), self.model.max_length)
+        return Annotation(pa.array(values, pa.list_(LABEL)), failures, tokens, slots, sure, cut_at=cut)
 
     def same(self, one: pa.Array, other: pa.Array) -> np.ndarray:
         """Whether two columns of the task decide alike in each row, `(rows,)`."""
@@ -106,17 +109,18 @@ class ZeroShotClassifier:
             return self.tokenise_whole(items)
         room = self.model.max_length - self.template.special
         tokenizer = self.model.tokenizer
-        texts = pairs.bare(tokenizer, [item.text for item in items], truncation=True, max_length=room)["input_ids"]
+        bare = pairs.bare(tokenizer, [item.text for item in items], truncation=True, max_length=room)
+        texts = [(ids, is_cut(it, room)) for ids, it in zip(bare["input_ids"], bare.encodings, strict=True)]
         unique = list(dict.fromkeys(label for item in items for label in item.labels))
         sentences = pairs.bare(tokenizer, [self.options.hypothesis.format(label) for label in unique])["input_ids"]
         hypotheses = dict(zip(unique, sentences, strict=True))
         return [
-            (item, self.pair(self.template, text, hypotheses[label], label))
-            for item, text in zip(items, texts, strict=True)
+            (item, self.pair(self.template, text, hypotheses[label], label, was_cut))
+            for item, (text, was_cut) in zip(items, texts, strict=True)
             for label in item.labels
         ]
 
-    def pair(self, template: pairs.Template, text: list[int], hypothesis: list[int], label: str) -> Pair:
+    def pair(self, template: pairs.Template, text: list[int], hypothesis: list[int], label: str, was_cut: bool) -> Pair:
         """A text, cut to the room that the hypothesis leaves, and the hypothesis."""
         room = self.model.max_length - template.special - len(hypothesis)
         if room < 1:
@@ -125,21 +129,22 @@ class ZeroShotClassifier:
                 f"which leaves no room for the text in a window of {self.model.max_length}"
             )
         kept = text[-room:] if self.model.tokenizer.truncation_side == "left" else text[:room]
-        return Pair(template.ids(kept, hypothesis), template.type_ids(len(kept), len(hypothesis)))
+        type_ids = template.type_ids(len(kept), len(hypothesis))
+        return Pair(template.ids(kept, hypothesis), type_ids, was_cut or len(kept) < len(text))
 
     def tokenise_whole(self, items: list[Item]) -> list[tuple[Item, Pair]]:
         """The same for a tokenizer without a template: each pair is tokenised separately."""
         rows = [(item, label) for item in items for label in item.labels]
-        encoded = self.model.tokenizer(
+        encoded, cut = call_cut(
+            self.model.tokenizer,
             [item.text for item, _ in rows],
             [self.options.hypothesis.format(label) for _, label in rows],
             truncation="only_first",
             max_length=self.model.max_length,
-            return_attention_mask=False,
             return_token_type_ids=True,
         )
-        columns_ = zip(rows, encoded["input_ids"], encoded["token_type_ids"], strict=True)
-        return [(item, Pair(ids, type_ids)) for (item, _), ids, type_ids in columns_]
+        columns_ = zip(rows, encoded["input_ids"], encoded["token_type_ids"], cut, strict=True)
+        return [(item, Pair(ids, type_ids, was_cut)) for (item, _), ids, type_ids, was_cut in columns_]
 
     def forward(self, sequences: list[Pair]) -> torch.Tensor:
         """Logits `(batch, labels of the model)`."""

@@ -103,7 +103,8 @@ class RowAnnotator:
         at = np.full(len(batch), -1)
         at[np.concatenate([places[number] for number in found])] = np.arange(len(values))
         values = values.take(pa.array(at, mask=at < 0))
-        return Annotation(values, sorted([*failures, *moved], key=lambda failure: failure.row), tokens, slots)
+        failures = sorted([*failures, *moved], key=lambda failure: failure.row)
+        return Annotation(values, failures, tokens, slots, cut_at=_cut_at(found, places, len(batch)))
 
     def numbers(self, keys: pa.Array) -> tuple[np.ndarray, list[Failure]]:
         """The number of each row's adapter, -1 for a row without one, and those rows as failures."""
@@ -210,6 +211,18 @@ class RowAnnotator:
             found[number] = Generations(result.outputs[start : start + len(each)], failures, 0, 0)
             start += len(each)
         return found, result.tokens, result.padded_tokens
+
+
+def _cut_at(
+    found: Mapping[int, Annotation], places: Mapping[int, np.ndarray], rows: int
+) -> np.ndarray[Any, np.dtype[np.int32]] | None:
+    """Where the input of each row was cut, by adapter -> in the order of the rows; None if the task does not say."""
+    whole = np.zeros(rows, np.int32)
+    for number, annotation in found.items():
+        if annotation.cut_at is None:
+            return None
+        whole[places[number]] = annotation.cut_at
+    return whole
 
 
 def of_adapter(model: Model, adapters: Adapters, number: int) -> Model:

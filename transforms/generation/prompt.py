@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from jinja2 import TemplateError
@@ -16,6 +17,14 @@ from transforms.template import Chat
 # Placeholder of a column's text while the chat template is rendered: the column's number between two private-use
 # characters.
 MARK = re.compile("\ue0f0(\\d+)\ue0f1")
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """Tokens of a prompt, special tokens included, and whether one of its texts was cut."""
+
+    ids: list[int]
+    is_cut: bool = False
 
 
 class Prompts:
@@ -64,12 +73,20 @@ class Prompts:
         Args:
             rows: the texts of each row, in the order of `names`.
         """
+        return [found if isinstance(found, ValueError) else found.ids for found in self.fitted(rows)]
+
+    def fitted(self, rows: Sequence[Sequence[str]]) -> list[Prompt | ValueError]:
+        """Each row's prompt; an error for each prompt that is too long and may not be cut.
+
+        Args:
+            rows: the texts of each row, in the order of `names`.
+        """
         plain = [i for i, texts in enumerate(rows) if not self._commands(texts)]
         together = self._encode([self._text(rows[i]) for i in plain], special=True) if plain else []
         encoded = dict(zip(plain, together, strict=True))
         return [self._fitted(list(texts), encoded.get(i)) for i, texts in enumerate(rows)]
 
-    def _fitted(self, texts: list[str], ids: list[int] | None) -> list[int] | ValueError:
+    def _fitted(self, texts: list[str], ids: list[int] | None) -> Prompt | ValueError:
         ids = self._ids(texts) if ids is None else ids
         whole = len(ids)
         while len(ids) > self.room:
@@ -80,7 +97,7 @@ class Prompts:
             kept = len(pieces[longest]) - (len(ids) - self.room)
             texts[longest] = self._head(texts[longest], kept)
             ids = self._ids(texts)
-        return ids
+        return Prompt(ids, whole > self.room)
 
     def _head(self, text: str, tokens: int) -> str:
         """The beginning of a text, with `tokens` tokens, or fewer if the last one is only a part of a character."""

@@ -141,3 +141,16 @@ def test_a_rounded_model_is_as_near_to_float32_as_with_one_adapter(models, adapt
         return float(np.mean([np.abs(np.subtract(scores(a), scores(b))) for a, b in zip(values, want, strict=True)]))
 
     assert error(got) <= 1.5 * error(alone) + 1e-3
+
+
+def test_rows_with_adapters_of_their_own_are_cut_in_their_places(models, adapters):
+    base, module = models / "sentiment", registry.get("classify")
+    folders = [str(folder) for folder in adapters(base, "AutoModelForSequenceClassification")]
+    reference = ModelRef(str(base), device="cpu", adapters=(*folders[:2], None, folders[2]))
+    keys = {name: i for i, name in enumerate(NAMES)}
+    made = RowAnnotator(module, module.Options("text"), load(reference, module.ARCHITECTURE), None, "who", keys)
+    texts = ["a", " a" * 100, "b", " b" * 100, None, " c" * 100]
+    who = ["acme", "globex", "initech", "acme", "base", "nobody"]
+    found = made(pa.record_batch({"text": texts, "who": who}))
+    assert [failure.row for failure in found.failures] == [5]
+    assert found.cut_at.tolist() == [0, tiny.WINDOW, 0, tiny.WINDOW, 0, 0]

@@ -21,6 +21,7 @@ from transformers import (
 from jobs import run, spec
 from tests import lake, tiny
 from transforms.annotate import Row
+from transforms.annotators.embed import Sequence
 from transforms.errors import ModelError, SpecError
 from transforms.model import ModelRef, forward, load
 from transforms.tasks import embed
@@ -101,7 +102,7 @@ def test_the_token_budget_does_not_change_the_vectors(zoo):
 
 def test_only_one_vector_a_text_leaves_the_device(zoo):
     loaded = task(zoo / "bert")
-    assert loaded.forward([[2, 9, 9, 9, 3], [2, 3]]).shape == (2, WIDTH)
+    assert loaded.forward([Sequence([2, 9, 9, 9, 3]), Sequence([2, 3])]).shape == (2, WIDTH)
 
 
 @pytest.mark.parametrize(
