@@ -18,8 +18,8 @@ from transforms.errors import NightscribeError, SpecError, Unexpected, UserError
 
 DESCRIPTION = "Bulk enrichment of text in data lakes: one YAML file is one job."
 EXIT_CODES = (
-    "Exit codes: 0 done; 1 failed or stopped, also because a network, a store or the Hub did not answer (run it again to "
-    "continue); 2 wrong job file or usage (nothing was written)."
+    "Exit codes: 0 done; 1 failed or stopped, also because a network, a store or the Hub did not answer (run it again "
+    "to continue); 2 wrong job file or usage (nothing was written)."
 )
 
 
