@@ -16,6 +16,9 @@ from transforms.errors import NightscribeError
 
 Kind = Literal["finished", "failed", "promoted"]
 
+# Attribute of the log record that says why a run failed, for a program that shows the error itself.
+ENDS_RUN = "ends_run"
+
 
 def emit(kind: Kind, job: str, payload: dict[str, Any]) -> None:
     """Emit `nightscribe.run.<kind>` about `nightscribe.job.<job>`.
@@ -43,7 +46,7 @@ def failed(job: str, error: Exception) -> State[Any]:
     if not isinstance(error, NightscribeError):
         raise error
     # Returned as a state, because Prefect logs a raised exception with its traceback.
-    get_run_logger().error(str(error))
+    get_run_logger().error(str(error), extra={ENDS_RUN: True})
     return Failed(message=str(error), data=error)
 
 

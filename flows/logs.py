@@ -24,7 +24,10 @@ LOGGERS = {
 }
 
 # Where Prefect logs how tasks and flows end.
-ENGINE = ("prefect.task_runs", "prefect.flow_runs")
+TASKS = "prefect.task_runs"
+ENGINE = (TASKS, "prefect.flow_runs")
+# How Prefect's last line about a run begins; the error follows, which was logged before.
+FAILED = "Finished in state Failed"
 # In the traceback of a worker process that ends in a NightscribeError; this process raises that error as well.
 OWN_ERROR = "transforms.errors."
 # Logs the error of a DoFn again, which this process raises as well.
@@ -39,8 +42,7 @@ WORKER_LINE = re.compile(r'message: "(?P<message>(?:\\.|[^"\\])*)".*? log_locati
 def forwarded(stopping: Callable[[], bool] = lambda: False) -> Iterator[None]:
     """Send the lines of the libraries in LOGGERS to the log of this run, from any thread.
 
-    Prefect's line about a NightscribeError is shortened to the message, and lines of other libraries about it are
-    dropped.
+    Of the lines about a NightscribeError the sentence that the flow logs is kept, see `shorten`.
 
     Args:
         stopping: whether the run was asked to stop. Beam's lines about the workers that then end are dropped.
@@ -84,8 +86,16 @@ def named(logger: str, message: str) -> str:
 
 
 def shorten(record: logging.LogRecord) -> bool:
-    """Shorten Prefect's line about a NightscribeError to the message; log a cancelled task or flow at level INFO."""
+    """Let a NightscribeError be read once, as the sentence that the flow logs; log a cancel at level INFO.
+
+    Returns:
+        False for the line of a task, which ends with the same error before its flow does.
+    """
     error = record.exc_info[1] if record.exc_info else None
+    if record.name == TASKS and isinstance(error, NightscribeError):
+        return False
+    if record.getMessage().startswith(FAILED):
+        record.msg, record.args = FAILED, ()
     if isinstance(error, NightscribeError | CancelledRun):
         record.msg, record.args, record.exc_info = str(error), (), None
     if isinstance(error, CancelledRun) or record.getMessage().startswith("Finished in state Cancelled"):

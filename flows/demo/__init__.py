@@ -11,6 +11,7 @@ import json
 import logging
 import os
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -43,8 +44,8 @@ def demo(arguments: argparse.Namespace) -> int:
     import pyarrow.dataset as pads
     import pyarrow.parquet as pq
 
-    from flows.demo.models import train_models
-    from flows.demo.score import score
+    from flows.demo.models import train_models, training_rows
+    from flows.demo.score import doubts, score
 
     # Prefect's server, which runs in this process, sends usage data unless these are set.
     os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
@@ -68,7 +69,8 @@ def demo(arguments: argparse.Namespace) -> int:
     server.start_temporary()
     report = outcome(enrich, job)
     enriched = pads.dataset(report["output"], format="parquet", ignore_prefixes=["_"]).to_table()
-    scores = score(enriched, pq.read_table(lake / "gold" / "reviews.parquet"))
+    gold = pq.read_table(lake / "gold" / "reviews.parquet")
+    scores = score(enriched, gold)
     commands = command_folder()
     print(f"""
 rows       {report["rows_in"]:,} new ones enriched, {report["rows_rejected"]:,} rejected
@@ -76,7 +78,7 @@ shards     {report["shards"]}, of which {report["shards_skipped"]} were done bef
 scored on  {scores.rows:,} rows that were not used for training
 sentiment  accuracy {scores.accuracy:.3f}, macro F1 {scores.macro_f1:.3f}
 entities   precision {scores.entity_precision:.3f}, recall {scores.entity_recall:.3f}, F1 {scores.entity_f1:.3f}
-
+{remark(doubts(scores, gold), training_rows(lake).num_rows, arguments.rows)}
 look       {commands}/python -c "import pyarrow.dataset as d; print(d.dataset('{report["output"]}').head(5))"
 again      {commands}/nightscribe run {job}     (enriches only new rows)
 the UI     {the_ui()}
@@ -85,6 +87,20 @@ the UI     {the_ui()}
         close_the_loop(folder / "shop", folder / "models" / models.classify.name, commands)
     print(json.dumps(report))
     return 0
+
+
+def remark(doubts: Sequence[str], labels: int, rows: int) -> str:
+    """A line about scores that say nothing, and what would help; empty if they do say something.
+
+    Args:
+        doubts: why, for each of the scores.
+        labels: reviews that the models were trained on.
+        rows: reviews in the lake.
+    """
+    if not doubts:
+        return ""
+    more = f"; --rows {ROWS}, the default, gives them more" if rows < ROWS else ""
+    return f"note       {labels:,} labelled reviews are too few to learn from: {', and '.join(doubts)}{more}\n"
 
 
 def close_the_loop(folder: Path, base: Path, commands: Path) -> None:
@@ -158,11 +174,16 @@ def point_to(link: Path, target: Path) -> Path:
 def show_plain_log_lines() -> None:
     """Show log lines of Prefect on the terminal without their level and the name of their logger.
 
-    Its lines about the end of each task and flow are left out: the lines of the demo say it.
+    Its lines about the end of each task and flow are left out: the lines of the demo, or its error, say it.
     """
+    from flows.events import ENDS_RUN
+
+    def is_shown(record: logging.LogRecord) -> bool:
+        return not (hasattr(record, ENDS_RUN) or record.getMessage().startswith("Finished in state"))
+
     for handler in logging.getLogger().handlers:
         handler.setFormatter(logging.Formatter("%(message)s"))
-        handler.addFilter(lambda record: not record.getMessage().startswith("Finished in state"))
+        handler.addFilter(is_shown)
 
 
 def say(line: str) -> None:

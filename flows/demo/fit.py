@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from random import Random
 from threading import Event
@@ -13,6 +14,8 @@ IGNORED = -100
 PADDING = 0
 WARM_UP = 0.1
 SHIFTED = 0.2
+# Seconds without a line after which the step is told: on a slow machine an epoch takes longer than people wait.
+SAY_EVERY_S = 10.0
 
 # The rows of one epoch: the token ids of each row, and its labels: one for the row, or one for each token.
 Rows = tuple[list[list[int]], list[list[int]]]
@@ -42,7 +45,7 @@ def fit(
         learning_rate: peak learning rate, after a linear warm-up and before a linear decay.
         seed: seed of all random numbers.
         stop: when set, training ends at the next step.
-        progress: called with the loss after each epoch.
+        progress: called with what will be done, then with the loss after each epoch, and with the step in long ones.
     """
     # The setting applies to this thread only. For a model of this size a second thread gains little, and is very slow
     # if another process uses a core: an epoch of 11 s on one thread took 75 s on two threads beside a busy process.
@@ -53,6 +56,9 @@ def fit(
     model.train()
     for epoch, longest in enumerate(lengths):
         ids, labels = rows(rng)
+        if not epoch:
+            progress(f"{len(ids):,} rows, about {steps(ids, lengths, batch_tokens):,} steps in {len(lengths)} epochs")
+            said = time.monotonic()
         batches = batched([len(row) for row in ids], longest, batch_tokens, rng)
         total = 0.0
         for step, batch in enumerate(batches):
@@ -75,8 +81,19 @@ def fit(
             torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
             optimizer.step()
             total += loss.item()
+            if time.monotonic() - said >= SAY_EVERY_S:
+                progress(f"epoch {epoch + 1} of {len(lengths)}, step {step + 1:,} of {len(batches):,}")
+                said = time.monotonic()
         progress(f"epoch {epoch + 1} of {len(lengths)}, loss {total / max(1, len(batches)):.3f}")
+        said = time.monotonic()
     model.eval()
+
+
+def steps(ids: list[list[int]], lengths: Sequence[int], batch_tokens: int) -> int:
+    """About how many steps all epochs have; rows that are drawn again for an epoch may give a few more or less."""
+    sizes = [len(row) for row in ids]
+    # Random numbers of its own, so that those of the training stay the same.
+    return sum(len(batched(sizes, longest, batch_tokens, Random(0))) for longest in lengths)
 
 
 def batched(lengths: list[int], longest: int, batch_tokens: int, rng: Random) -> list[list[int]]:

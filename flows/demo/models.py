@@ -137,7 +137,7 @@ def train_models(
         threads = torch.get_num_threads()
         try:
             with torch.random.fork_rng(devices=[]):
-                _train_both(_training_rows(lake), training, recipe, progress)
+                _train_both(training_rows(lake), training, recipe, progress)
         finally:
             # Each training has set one thread for itself, which is also what threads that start later would have.
             torch.set_num_threads(threads)
@@ -154,7 +154,7 @@ def _key(lake: Path, recipe: Recipe) -> str:
     return total.hexdigest()[:16]
 
 
-def _training_rows(lake: Path) -> pa.Table:
+def training_rows(lake: Path) -> pa.Table:
     """`text`, `sentiment` and `entities` of the training rows with a text, in the order of their ids."""
     gold = pq.read_table(lake / GOLD_FILE)
     gold = gold.filter((pc.field("split") == "train") & pc.field("sentiment").is_valid())

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import sqrt
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 SPAN = ["row", "label", "start", "end"]
+# The least share of entities, of those found and of those that are there, with which a model has learnt anything.
+LEAST = 0.1
 
 
 @dataclass(frozen=True)
@@ -58,6 +61,29 @@ def score(enriched: pa.Table, gold: pa.Table) -> Scores:
     accuracy, macro_f1 = _sentiment(labels, gold["sentiment"])
     precision, recall, f1 = _entities(enriched["entities"].take(place), gold["entities"])
     return Scores(gold.num_rows, accuracy, macro_f1, precision, recall, f1)
+
+
+def doubts(scores: Scores, gold: pa.Table) -> list[str]:
+    """Why scores say nothing about the models; empty if they do.
+
+    A sentiment that is right no more often than by always answering the most frequent one, give or take two standard
+    errors of so few rows, has not been learnt. Nor have entities of which fewer than one in ten is found or right.
+
+    Args:
+        scores: as `score` gives them.
+        gold: the gold of the same lake.
+    """
+    gold = gold.filter(pc.field("sentiment").is_valid())
+    held = gold.filter(pc.field("split") == "heldout")
+    frequent = pc.max(held["sentiment"].value_counts().field("counts")).as_py() / held.num_rows
+    found = []
+    if scores.accuracy <= frequent + 2 * sqrt(frequent * (1 - frequent) / held.num_rows):
+        found.append(f"always answering the most frequent sentiment is right for {frequent:.3f} of the rows")
+    if scores.entity_recall < LEAST:
+        found.append(f"fewer than one in {1 / LEAST:.0f} entities is found")
+    elif scores.entity_precision < LEAST:
+        found.append(f"fewer than one in {1 / LEAST:.0f} entities that are found is right")
+    return found
 
 
 def _check(name: str, table: pa.Table, columns: tuple[str, ...]) -> None:

@@ -79,6 +79,11 @@ def test_an_error_of_nightscribe_is_logged_once_as_one_sentence(recorder):
     record = logging.makeLogRecord(about | {"exc_info": (SinkError, error, None)})
     assert logs.shorten(record)
     assert (record.getMessage(), record.exc_info) == ("the disk is full", None)
+    # A task ends with the error before its flow does, and the last line of both repeats it.
+    assert not logs.shorten(logging.makeLogRecord(about | {"name": logs.TASKS, "exc_info": (SinkError, error, None)}))
+    record = logging.makeLogRecord({"msg": "Finished in state Failed('the disk is full, by 100%')"})
+    assert logs.shorten(record)
+    assert record.getMessage() == "Finished in state Failed"
 
 
 def test_errors_that_beam_logs_while_its_workers_stop_are_dropped(recorder):

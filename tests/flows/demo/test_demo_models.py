@@ -1,5 +1,6 @@
 """A small training run learns, once."""
 
+import re
 from collections import Counter
 from dataclasses import replace
 
@@ -11,7 +12,7 @@ import pytest
 import torch
 from transformers import AutoModelForSequenceClassification, AutoModelForTokenClassification, AutoTokenizer
 
-from flows.demo import models
+from flows.demo import fit, models
 from flows.demo.lake import GOLD_FILE, write_lake
 from flows.demo.models import MAX_TOKENS, Course, Recipe, train_models
 from flows.demo.score import score
@@ -71,9 +72,23 @@ def test_the_tokenizer_is_cased_and_keeps_accents_and_combining_marks(trained):
 def test_a_second_call_finds_the_models_of_the_first(small_lake, tmp_path, monkeypatch):
     said = []
     first = train_models(small_lake, tmp_path, recipe=TINY, progress=said.append)
-    assert said
+    for name in ("classify", "ner"):
+        lines = [line for line in said if line.startswith(f"training {name}: ")]
+        assert re.fullmatch(rf"training {name}: \d+ rows, about \d+ steps in \d+ epochs", lines[0])
+        assert lines[1].startswith(f"training {name}: epoch 1 of ")
     monkeypatch.setattr(models, "_train_both", lambda *_: pytest.fail("trained again"))
     assert train_models(small_lake, tmp_path, recipe=TINY) == first
+
+
+def test_a_long_epoch_says_at_which_step_it_is(small_lake, tmp_path, monkeypatch):
+    said = []
+    monkeypatch.setattr(fit, "SAY_EVERY_S", 0.0)
+    train_models(small_lake, tmp_path, recipe=TINY, progress=said.append)
+    steps = [line for line in said if re.fullmatch(r"training ner: epoch 1 of \d+, step \d+ of \d+", line)]
+    told = re.search(r"training ner: .* about (\d+) steps", "\n".join(said))
+    taken = [line for line in said if re.match("training ner: .* step ", line)]
+    assert steps
+    assert len(taken) == pytest.approx(int(told[1]), rel=0.2)
 
 
 def test_another_lake_or_recipe_makes_other_models(small_lake, tmp_path):

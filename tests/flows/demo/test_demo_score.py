@@ -5,8 +5,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from flows import demo
 from flows.demo.lake import GOLD
-from flows.demo.score import score
+from flows.demo.score import Scores, doubts, score
 from transforms.tasks import classify, ner
 
 ENRICHED = pa.schema([("id", pa.string()), ("sentiment", classify.LABEL), ("entities", pa.list_(ner.ENTITY))])
@@ -124,3 +125,32 @@ def test_tables_that_cannot_be_scored_are_refused(table, message):
 def test_a_gold_without_held_out_rows_is_refused():
     with pytest.raises(ValueError, match="no held-out row"):
         score(enriched(("a", None, None)), gold(("a", "train", "positive", [])))
+
+
+@pytest.mark.parametrize(
+    ("figures", "said"),
+    [
+        ((0.60, 0.9, 0.8), []),
+        ((0.50, 0.9, 0.8), ["always answering the most frequent sentiment is right for 0.400 of the rows"]),
+        ((0.60, 0.9, 0.05), ["fewer than one in 10 entities is found"]),
+        ((0.60, 0.05, 0.9), ["fewer than one in 10 entities that are found is right"]),
+        ((0.28, 0.0, 0.0), ["always answering the most frequent", "fewer than one in 10 entities is found"]),
+    ],
+)
+def test_scores_of_models_that_have_learnt_nothing_are_doubted(figures, said):
+    """By always answering the most frequent sentiment 40 of 100 rows are right, or up to 50 by chance."""
+    accuracy, precision, recall = figures
+    labels = ["positive"] * 40 + ["negative"] * 35 + ["neutral"] * 25
+    rows = gold(*((str(i), "heldout", label, []) for i, label in enumerate(labels)), ("x", "train", "neutral", []))
+    found = doubts(Scores(100, accuracy, accuracy, precision, recall, 0.0), rows)
+    assert len(found) == len(said)
+    assert all(line.startswith(words) for line, words in zip(found, said, strict=True))
+
+
+def test_the_demo_says_what_would_help_the_models_to_learn_more():
+    assert demo.remark([], 84, 120) == ""
+    assert demo.remark(["a", "b"], 84, 120) == (
+        "note       84 labelled reviews are too few to learn from: a, and b; "
+        "--rows 6000, the default, gives them more\n"
+    )
+    assert "--rows" not in demo.remark(["a"], 84_000, 120_000)
