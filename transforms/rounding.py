@@ -1,9 +1,9 @@
 """A model in float32 that becomes int8: one load for a comparison of both on the same rows.
 
 rounding = Rounding(reference, "AutoModelForSequenceClassification")
-with rounding.observed():
-    ...                                    # rows through rounding.exact, in float32
-rounded = rounding.rounded(rounding.ranges)  # the same network in int8, its activations in these ranges
+with rounding.observed(ranges := {}):
+    ...                             # rows through rounding.exact, in float32
+rounded = rounding.rounded(ranges)  # the same network in int8, its activations in these ranges
 """
 
 from __future__ import annotations
@@ -27,7 +27,6 @@ class Rounding:
 
     Attributes:
         exact: the model in float32, to be used within `observed` or `in_float32`.
-        ranges: ranges of the inputs of its linear layers, of all rows that were observed.
 
     Args:
         ref: what to load; its dtype is int8.
@@ -45,7 +44,6 @@ class Rounding:
         model = tried(found.model, found.head, "float32")
         self.model = replace(model, compute=engines.prepare_exact(model.network, found.head))
         self.exact = settled(self.model, found.head, "float32")
-        self.ranges: dict[str, tuple[float, float]] = {}
         # The layers that are not in the network now, once it has been quantised.
         self.others: Replaced = []
         self.is_rounded = False
@@ -79,9 +77,13 @@ class Rounding:
                 self._swap()
 
     @contextmanager
-    def observed(self) -> Iterator[None]:
-        """As `in_float32`, and `ranges` widen by what is computed."""
-        with self.in_float32(), ranges.observed(self.model.network, self.ranges):
+    def observed(self, found: dict[str, tuple[float, float]]) -> Iterator[None]:
+        """As `in_float32`, and ranges widen by the inputs of the linear layers.
+
+        Args:
+            found: the ranges by the names of the layers, changed in place.
+        """
+        with self.in_float32(), ranges.observed(self.model.network, found):
             yield
 
     def _swap(self) -> None:

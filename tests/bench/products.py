@@ -27,7 +27,6 @@ from tests.bench import corpus
 from transforms.device import has_bfloat16
 from transforms.engines.int8 import Int8Linear, steps_of
 from transforms.engines.packed import PackedLinear
-from transforms.engines.ranges import observed
 from transforms.model import Model, forward, load
 from transforms.reference import ModelRef
 from transforms.rounding import Rounding
@@ -67,10 +66,9 @@ def network(folder: Path, dtype: str, slots: int, fixed: bool = True) -> Callabl
         model: Model = load(ref, AutoModelForTokenClassification)
     else:
         rounding = Rounding(ref, AutoModelForTokenClassification)
-        found: dict[str, tuple[float, float]] = {}
-        with rounding.in_float32(), observed(rounding.model.network, found):
+        with rounding.observed(ranges := {}):
             forward(rounding.exact, ids)
-        model = rounding.rounded(found)
+        model = rounding.rounded(ranges)
     return lambda: forward(model, ids)
 
 

@@ -123,7 +123,7 @@ def test_32_rows_are_compared_if_all_of_them_agree(tmp_path, models, monkeypatch
     monkeypatch.setattr(looks, "agreement", lambda exact, rounded: 1.0)
     seen, _ = watched(monkeypatch)
     plan = check(job(tmp_path, models, min_agreement=0.98))
-    assert rows_of(seen) == [("float32", 16), ("float32", 32), ("fixed", 32)]
+    assert rows_of(seen) == [("float32", 16), ("float32", 16), ("fixed", 16), ("fixed", 16)]
     assert plan.tasks[0].ranges
 
 
@@ -131,8 +131,9 @@ def test_128_rows_are_compared_if_some_disagree_and_then_a_range_per_batch_is_tr
     monkeypatch.setattr(looks, "agreement", lambda exact, rounded: 0.985)
     seen, _ = watched(monkeypatch)
     plan = check(job(tmp_path, models, min_agreement=0.98))
-    each = [("float32", 32), ("fixed", 32), ("float32", 32), ("fixed", 32), ("float32", 64), ("fixed", 64)]
-    assert rows_of(seen) == [("float32", 16), *each, ("per batch", 32), ("per batch", 32), ("per batch", 64)]
+    each = [*2 * [("float32", 16)], *2 * [("fixed", 16)]]
+    each += [("float32", 32), ("fixed", 32), ("float32", 64), ("fixed", 64)]
+    assert rows_of(seen) == [*each, *2 * [("per batch", 16)], ("per batch", 32), ("per batch", 64)]
     assert plan.tasks[0].agreement == 0.985
     assert plan.tasks[0].ranges
 
@@ -254,15 +255,29 @@ def test_a_job_in_float32_measures_nothing(tmp_path, models, monkeypatch):
     assert check(job(tmp_path, models, dtype="float32")).tasks[0].agreement is None
 
 
-def test_rows_that_ranges_are_taken_from_are_not_compared(tmp_path, models, monkeypatch):
-    parsed = job(tmp_path, models)
+def test_each_half_of_the_first_rows_is_compared_in_the_ranges_of_the_other_half(tmp_path, models, monkeypatch):
+    given, seen, rounded, observed = [], [], rounding.Rounding.rounded, rounding.Rounding.observed
+    monkeypatch.setattr(
+        rounding.Rounding, "rounded", lambda self, ranges: given.append(ranges) or rounded(self, ranges)
+    )
+    monkeypatch.setattr(rounding.Rounding, "observed", lambda self, found: seen.append(found) or observed(self, found))
+    task = check(job(tmp_path, models, min_agreement=0)).tasks[0]
+    one, other = seen
+    assert given[:2] == [other, one]
+    assert one != other
+    widest = {name: (min(one[name][0], other[name][0]), max(one[name][1], other[name][1])) for name in one}
+    assert given[2] == widest == task.ranges
+
+
+def test_rows_without_a_text_give_no_ranges_and_others_take_their_place(tmp_path, models, monkeypatch):
+    parsed = job(tmp_path, models, min_agreement=0)
+    texts = [text if i % 2 else None for i, text in enumerate(tiny.texts(150))]
+    pq.write_table(pa.table({"text": texts}), tmp_path / "source" / "rows.parquet")
     seen, _ = watched(monkeypatch)
-    check(parsed)
-    taken = {each.as_py() for each in seen[0][1]["text"]}
-    compared = {each.as_py() for dtype, batch in seen[1:] if dtype == "fixed" for each in batch["text"]}
-    assert len(taken) == 16
-    assert compared
-    assert not taken & compared
+    assert check(parsed).tasks[0].ranges
+    compared = [batch["text"].null_count for dtype, batch in seen if dtype == "fixed"]
+    assert [len(batch) for dtype, batch in seen if dtype == "fixed"][:2] == [32, 32]
+    assert compared[:2] == [16, 16]
 
 
 @pytest.mark.parametrize("texts", [[None] * 40, tiny.texts(15)])
