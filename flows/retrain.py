@@ -29,6 +29,7 @@ from jobs.retraining import report
 from jobs.retraining import round as rounds
 from jobs.retraining.outcome import Outcome
 from jobs.training import spec
+from jobs.training.shown import lines
 from jobs.training.spec import TrainingSpec
 from transforms.errors import Stopped
 
@@ -53,9 +54,11 @@ def train(parsed: TrainingSpec, stopped: StopToken) -> Any:
     log = get_run_logger()
     progress_id: Any = create_progress_artifact(0.0, key=artifact_key(parsed, "training"), description=parsed.name)
     shown = 0.0
+    tell = lines(parsed.name, log.info, at_once=True)
 
     def watch(line: dict[str, Any]) -> None:
         nonlocal shown
+        tell(line)
         done = round(100.0 * line["step"] / max(1, line["steps"]), 1)
         if done < shown + 1.0:
             return

@@ -41,7 +41,7 @@ def parse(condition: str, connection: duckdb.DuckDBPyConnection) -> Tree:
         Refused: it is not SQL, or more than a condition.
     """
     if not condition.strip():
-        raise Refused("it is empty; write a condition, or remove source.where")
+        raise Refused("it is empty; write a condition such as id = 17")
     tree = _query(f"(\n{condition}\n)", connection)
     if tree.get("error"):
         reason = str(tree.get("error_message")).splitlines()[0]

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from tqdm import tqdm
@@ -25,10 +26,6 @@ def shown(name: str, quiet: bool = False) -> Iterator[Watch]:
         name: name of the training.
         quiet: show nothing.
     """
-
-    def described(line: dict[str, Any]) -> str:
-        return f"{name}, {line['stage']}" if "stage" in line else name
-
     if quiet:
         yield lambda line: None
     elif sys.stderr.isatty():
@@ -39,24 +36,37 @@ def shown(name: str, quiet: bool = False) -> Iterator[Watch]:
                 if "memory" in line:
                     bar.write(f"{name}: {line['memory']}", file=sys.stderr)
                 losses: dict[str, object] = {k: f"{line[k]:.4g}" for k in SHOWN if k in line}
-                bar.set_description(described(line))
+                bar.set_description(_described(name, line))
                 if losses:
                     bar.set_postfix(losses, refresh=False)
                 bar.update(line["step"] - bar.n)
 
             yield redraw
     else:
-        shown_at = time.monotonic()
+        yield lines(name, lambda text: print(text, file=sys.stderr, flush=True))
 
-        def print_line(line: dict[str, Any]) -> None:
-            nonlocal shown_at
-            if "memory" in line:
-                print(f"{name}: {line['memory']}", file=sys.stderr, flush=True)
-            if time.monotonic() - shown_at >= LINE_EVERY_S:
-                shown_at = time.monotonic()
-                loss = "".join(f", {key} {line[key]:.4g}" for key in SHOWN if key in line)
-                print(
-                    f"{described(line)}: step {line['step']:,} of {line['steps']:,}{loss}", file=sys.stderr, flush=True
-                )
 
-        yield print_line
+def lines(name: str, say: Callable[[str], None], at_once: bool = False) -> Watch:
+    """Tell the step and the losses every 30 s, and at once how many rows fit into memory if those are fewer.
+
+    Args:
+        name: name of the training.
+        say: takes a line.
+        at_once: tell the first step too.
+    """
+    told_at = -math.inf if at_once else time.monotonic()
+
+    def tell(line: dict[str, Any]) -> None:
+        nonlocal told_at
+        if "memory" in line:
+            say(f"{name}: {line['memory']}")
+        if time.monotonic() - told_at >= LINE_EVERY_S:
+            told_at = time.monotonic()
+            loss = "".join(f", {key} {line[key]:.4g}" for key in SHOWN if key in line)
+            say(f"{_described(name, line)}: step {line['step']:,} of {line['steps']:,}{loss}")
+
+    return tell
+
+
+def _described(name: str, line: dict[str, Any]) -> str:
+    return f"{name}, {line['stage']}" if "stage" in line else name

@@ -1,5 +1,8 @@
 """The retraining flow on a real Prefect server: a round, its artifacts, and errors as one sentence."""
 
+import logging
+import re
+
 import pyarrow.parquet as pq
 import pytest
 import yaml
@@ -7,6 +10,7 @@ from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterKey
 from prefect.testing.utilities import prefect_test_harness
 
+from flows import logs
 from flows.retrain import retrain
 from tests.jobs.training import made
 
@@ -54,6 +58,15 @@ def test_a_round_promotes_the_first_version_and_shows_the_comparison_and_the_cur
     (progress,) = artifacts("sentiment-training")
     assert progress.type == "progress"
     assert retrain(str(training))["decision"] == "nothing new"
+
+
+def test_the_log_of_a_run_says_in_how_many_steps_it_trains(training, caplog):
+    logging.getLogger(logs.TASKS).addHandler(caplog.handler)
+    try:
+        retrain(str(training))
+    finally:
+        logging.getLogger(logs.TASKS).removeHandler(caplog.handler)
+    assert any(re.match(r"sentiment: step \d+ of 5", message) for message in caplog.messages), caplog.messages
 
 
 def test_a_wrong_training_file_fails_with_one_sentence(training):
