@@ -3,10 +3,13 @@
 A row has the confidence of the smaller model, and both models agree on it or not. The promise for a threshold t is
 about the rows that are answered: P(agree | confidence >= t) >= agree. Two samples decide:
 
-1. The first one explores. Its confidences give the thresholds that are considered, at equal steps of the share of rows
-   that they answer, and its agreement says which of them a test of the second sample certifies most likely.
-2. The second one, of other rows, tests that threshold, then the lower ones in turn, each at the same error, until one
-   is not certified. The last certified one is chosen.
+1. The first one gives the thresholds that are considered, at equal steps of the share of rows that they answer. In a
+   large job both models compute it, and the order begins with the threshold that the second sample certifies most
+   likely. In a small one every row that both compute is worth more in the second sample, so the smaller model computes
+   the first one alone, and the order begins with a threshold that answers enough rows for a test.
+2. The second one, of other rows, tests the highest threshold, then the lower ones in turn, each at the same error,
+   until one is not certified. The last certified one is chosen. The large model computes the rows in that order, and
+   none after the first threshold that can no longer be certified.
 
 The thresholds and their order are fixed before the second sample is seen, so the probability that the chosen threshold
 breaks the promise is at most the error, however many there are: that takes the certification of the first threshold in
@@ -19,42 +22,51 @@ that are drawn from the job's without replacement vary less than the binomial di
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
-# Thresholds that are considered answer 2 %, 4 %, ... of the rows.
+# Thresholds that are considered.
 STEPS = 50
-# Rows of the first sample, and the fraction of all sampled rows if they are few.
-EXPLORED, EXPLORED_SHARE = 1000, 0.25
-# Sampled rows of a job: at most this fraction of its rows; otherwise in rows that a threshold needs without a miss, or
-# 1 % of the rows of a large job, up to the last number.
+# Rows of the first sample; at most as many as the second one has.
+SURVEYED = 1000
+# Where only the smaller model computes the first sample, the first threshold answers this fraction of the second one,
+# but at least the rows that a test needs, and at most so many times as many: fewer leave no room for a disagreement by
+# chance, and with more a model that is right only where it is surest is given up at once.
+START_SHARE, START_MOST = 0.55, 3.0
+# By how many standard deviations of chance more than that, so that the second sample has as many.
+SLACK = 2.0
+# Rows of the second sample: at most this fraction of the job's rows; otherwise in rows that a threshold needs without a
+# miss, or 1 % of the rows of a large job, up to the last number.
 MOST_SHARE, USUAL, LARGE_SHARE, MOST = 0.1, 10, 0.01, 20
+# The second sample has at least so many times the rows that a threshold needs, as no threshold answers all rows.
+ROOM = 4 / 3
+# The second sample is computed in so many pieces, of at least so many rows.
+PIECES, LEAST_PIECE = 8, 64
 # A test that succeeds less often than this is not worth its rows.
 HOPE = 0.02
 
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
+Places = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
-class Rows:
-    """Rows that both models computed.
+class Sizes:
+    """Rows of both samples.
 
     Attributes:
-        confidences: of the smaller model, `(rows,)`; -inf for a row that it cannot answer.
-        agreed: whether both models agree, `(rows,)`; not so on a row that the large model cannot compute.
+        first: of the first one.
+        second: of the second one.
+        explores: whether both models compute the first one.
     """
 
-    confidences: Floats
-    agreed: Bools
-
-    def answered(self, threshold: float) -> tuple[int, int]:
-        """Rows at or above a threshold, and those of them on which the models agree."""
-        answered = self.confidences >= threshold
-        return int(answered.sum()), int(self.agreed[answered].sum())
+    first: int
+    second: int
+    explores: bool
 
 
 @dataclass(frozen=True)
@@ -69,6 +81,21 @@ class Certified:
 
     threshold: float
     answered: int
+    agreed: int
+
+
+@dataclass(frozen=True)
+class Tested:
+    """What the second sample says.
+
+    Attributes:
+        certified: the lowest threshold that is certified; None if none is.
+        compared: rows that the large model computed, those that the smaller one is surest of.
+        agreed: those of them on which both models agree.
+    """
+
+    certified: Certified | None
+    compared: int
     agreed: int
 
 
@@ -90,7 +117,7 @@ def share_of(error: float, earlier: int) -> float:
     return float(error * 0.5 ** (earlier + 1))
 
 
-def sizes(rows: int, agree: float, error: float, drawn: int | None = None) -> tuple[int, int] | None:
+def sizes(rows: int, agree: float, error: float, drawn: int | None = None) -> Sizes | None:
     """Rows of the first and the second sample; None if the job has too few for any threshold to be certified.
 
     Args:
@@ -100,10 +127,12 @@ def sizes(rows: int, agree: float, error: float, drawn: int | None = None) -> tu
         drawn: rows that there are for both samples, if they can be fewer than are wanted.
     """
     least = least_rows(agree, error)
-    most = int(min(MOST_SHARE * rows, max(USUAL * least, min(LARGE_SHARE * rows, MOST * least))))
-    most = most if drawn is None else min(most, drawn)
-    first = min(EXPLORED, int(EXPLORED_SHARE * most))
-    return (first, most - first) if most - first >= least else None
+    second = int(min(MOST_SHARE * rows, max(USUAL * least, min(LARGE_SHARE * rows, MOST * least))))
+    first = min(SURVEYED, second)
+    second = second if drawn is None else min(second, drawn - first)
+    # Both samples together are at most a tenth of the rows.
+    explores = second >= USUAL * least and first + second <= MOST_SHARE * rows
+    return Sizes(first, second, explores) if second >= int(ROOM * least) else None
 
 
 def rows_needed(agree: float, error: float, sample: int = 0) -> int | None:
@@ -112,63 +141,83 @@ def rows_needed(agree: float, error: float, sample: int = 0) -> int | None:
     Args:
         agree: the agreement to certify.
         error: of the measurement.
-        sample: rows that both samples must have together, if more than the least that can certify anything.
+        sample: rows that the second sample must have, if more than the least that can certify anything.
 
     Returns:
         None if no job, however large, has a sample of so many rows.
     """
     least = least_rows(agree, error)
-    wanted = max(sample, min(least / (1 - EXPLORED_SHARE), least + EXPLORED))
+    wanted = max(sample, int(ROOM * least))
     if wanted > MOST * least:
         return None
     return math.ceil(wanted / (MOST_SHARE if wanted <= USUAL * least else LARGE_SHARE)) + 1
 
 
-def order(explored: Rows, rows: int, agree: float, error: float) -> Floats:
-    """The thresholds to test in turn, descending: from the one that is certified most likely down.
+def order(surveyed: Floats, rows: int, agree: float, error: float, agreed: Bools | None = None) -> Floats:
+    """The thresholds to test in turn, descending.
 
     Args:
-        explored: the first sample.
+        surveyed: confidences of the smaller model on the first sample, `(rows,)`; -inf for a row that it cannot answer.
         rows: rows of the second one.
         agree: the agreement to certify.
         error: of the measurement.
+        agreed: whether both models agree on each row of the first sample, `(rows,)`; None if only one computed it.
 
     Returns:
-        Thresholds, `(thresholds,)`; none if the models agree too little on the first sample for any of them.
+        Thresholds, `(thresholds,)`; none if the first sample rules all of them out.
     """
-    ordered = np.sort(explored.confidences)[::-1]
-    places = np.ceil(np.arange(1, STEPS + 1) / STEPS * len(ordered)).astype(int) - 1
-    thresholds = np.unique(ordered[places[places >= 0]])[::-1]
+    if not len(surveyed) or not rows:
+        return np.zeros(0)
+    start = 1 / STEPS if agreed is not None else _start(rows, len(surveyed), least_rows(agree, error))
+    places = np.ceil(np.linspace(start, 1, STEPS) * len(surveyed)).astype(int) - 1
+    thresholds = np.unique(np.sort(surveyed)[::-1][places])[::-1]
     thresholds = thresholds[np.isfinite(thresholds)]
-    if not len(thresholds):
+    if agreed is None or not len(thresholds):
         return thresholds
-    answered, agreed = np.array([explored.answered(threshold) for threshold in thresholds], float).T
+    above = surveyed >= thresholds[:, None]
+    answered, missed = above.sum(1), (above & ~agreed).sum(1)
     # The probability that each is certified, if the rate of disagreement has Jeffreys' prior.
-    share = answered / len(ordered)
-    counts = np.maximum(1, share * rows).astype(int)
+    counts = np.maximum(1, answered / len(surveyed) * rows).astype(int)
     allowed = counts - stats.binom.isf(error, counts, agree).astype(int) - 1
-    likely = stats.betabinom.cdf(allowed, counts, answered - agreed + 0.5, agreed + 0.5)
-    start = int(likely.argmax())
-    return thresholds[start:] if likely[start] >= HOPE else thresholds[:0]
+    likely = stats.betabinom.cdf(allowed, counts, missed + 0.5, answered - missed + 0.5)
+    best = int(likely.argmax())
+    return thresholds[best:] if likely[best] >= HOPE else thresholds[:0]
 
 
-def certify(tested: Rows, thresholds: Floats, agree: float, error: float) -> Certified | None:
+def _start(rows: int, surveyed: int, least: int) -> float:
+    """The fraction of the rows that the first threshold answers, of which nothing but the confidence is known."""
+    start = min(1.0, float(np.clip(START_SHARE * rows, least, START_MOST * least)) / rows)
+    return min(1.0, start + SLACK * math.sqrt(start * (1 - start) * (1 / rows + 1 / surveyed)))
+
+
+def certify(
+    confidences: Floats, thresholds: Floats, agree: float, error: float, compare: Callable[[Places], Bools]
+) -> Tested:
     """The lowest threshold that is certified.
 
     Args:
-        tested: the second sample.
+        confidences: of the smaller model on the second sample, `(rows,)`; -inf for a row that it cannot answer.
         thresholds: in the order in which they are tested, fixed before the sample was seen.
         agree: the agreement to certify.
         error: the probability with which the result may break the promise.
-
-    Returns:
-        None if no threshold is certified.
+        compare: has the large model compute some of these rows, and says of each whether both models agree; not so on
+            a row that the large one cannot compute.
     """
+    surest = np.argsort(-confidences, kind="stable")
+    piece = max(LEAST_PIECE, math.ceil(len(surest) / PIECES))
+    agreed = np.zeros(0, bool)
     found = None
     for threshold in thresholds:
-        answered, agreed = tested.answered(threshold)
-        # The probability that as many agree, or more, if they agree exactly as often as is to be certified.
-        if not answered or stats.binom.sf(agreed - 1, answered, agree) > error:
+        answered = int((confidences >= threshold).sum())
+        while (is_open := _is_certified(agreed[:answered], answered, agree, error)) and len(agreed) < answered:
+            agreed = np.concatenate([agreed, compare(surest[len(agreed) : len(agreed) + piece])])
+        if not is_open:
             break
-        found = Certified(float(threshold), answered, agreed)
-    return found
+        found = Certified(float(threshold), answered, int(agreed[:answered].sum()))
+    return Tested(found, len(agreed), int(agreed.sum()))
+
+
+def _is_certified(agreed: Bools, answered: int, agree: float, error: float) -> bool:
+    """Whether so many answered rows certify the agreement if all rows that are not compared yet agree."""
+    # The probability of as few disagreements, or fewer, if the models agree exactly as often as is to be certified.
+    return bool(stats.binom.cdf(int((~agreed).sum()), answered, 1 - agree) <= error)

@@ -4,22 +4,22 @@ from __future__ import annotations
 
 import logging
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
-import pyarrow as pa
 
 from jobs.cascade import certify, kept
-from jobs.cascade.certify import Rows
+from jobs.cascade.certify import Tested
+from jobs.cascade.compare import Comparison
 from jobs.cascade.pending import Pending, pending
 from jobs.cascade.sample import draw
 from jobs.execute.stop import NEVER, StopToken
-from jobs.models.pool import ModelPool, comparing
-from jobs.plan import Plan, fingerprint, needed, planning, task_plans
+from jobs.models.pool import ModelPool
+from jobs.plan import Plan, fingerprint, planning, task_plans
 from jobs.plan.first import Measured
 from jobs.plan.task import TaskPlan
 from jobs.sink.folder import FolderSink
 from jobs.spec.first import FirstSpec
-from transforms.cascade import agreement
 
 LOG = logging.getLogger(__name__)
 
@@ -108,69 +108,46 @@ def _measured(pending: Pending, models: ModelPool, sink: FolderSink, stop: StopT
     error = certify.share_of(1 - asked.confidence, earlier)
     wanted = 0
     if first.measured is not None:
-        wanted = MORE * before.possible if before.rows else 0
+        wanted = MORE * before.rows
         fewest = certify.rows_needed(asked.agree, error, wanted)
         if fewest is None or (pending.about_most is not None and pending.about_most < fewest):
             return first.measured
     most = 10**15 if pending.most is None else pending.most
     if (sizes := certify.sizes(most, asked.agree, error)) is None:
         return first.measured or _too_few(most, asked, error)
-    drawn = draw(pending, sum(sizes), int(seed, 16), stop)
+    drawn = draw(pending, sizes.first + sizes.second, int(seed, 16), stop)
     sizes = certify.sizes(drawn.total, asked.agree, error, len(drawn.rows))
-    if sizes is None or sum(sizes) < wanted:
+    if sizes is None or sizes.second < wanted:
         return first.measured or _too_few(drawn.total, asked, error)
-    LOG.info("%s: both models compute up to %d rows to find where they agree", task.spec.into, sum(sizes))
-    explored = _compared(pending.plan, task, models, drawn.rows.slice(0, sizes[0]), stop)
-    if not len(explored.agreed):
+    LOG.info(
+        "%s: both models compute up to %d rows to find where they agree",
+        task.spec.into,
+        sizes.second + sizes.explores * sizes.first,
+    )
+    comparison = Comparison(pending.plan, task, models, stop)
+    surveyed = comparison.first(drawn.rows.slice(0, sizes.first))
+    rows = comparison.first(drawn.rows.slice(sizes.first, sizes.second))
+    if not len(rows.confidences):
         return first.measured or Measured(
             None, "", why="not used, because no row of a sample has something to annotate"
         )
-    rest = drawn.rows.slice(*sizes)
-    thresholds = certify.order(explored, len(rest), asked.agree, error)
-    tested = _compared(pending.plan, task, models, rest if len(thresholds) else rest.slice(0, 0), stop)
-    certified = certify.certify(tested, thresholds, asked.agree, error)
-    rows = len(explored.agreed) + len(tested.agreed)
-    # Both samples are as if none of the thresholds had been ruled out by the first.
-    possible = rows if len(thresholds) else round(sum(sizes) * len(explored.agreed) / sizes[0])
-    if certified is None:
-        why = _why(tested if len(tested.agreed) else explored, asked, possible, earlier + 1)
-        measured = Measured(None, seed, rows=rows, number=number, why=why)
+    explored = comparison.agreed(surveyed) if sizes.explores else None
+    thresholds = certify.order(surveyed.confidences, len(rows.confidences), asked.agree, error, explored)
+    tested = certify.certify(rows.confidences, thresholds, asked.agree, error, partial(comparison.agreed, rows))
+    if explored is not None and not len(thresholds):
+        tested = Tested(None, len(explored), int(explored.sum()))
+    measured = Measured(None, seed, rows=len(rows.confidences), number=number, earlier=earlier)
+    if tested.certified is None:
+        measured = replace(measured, why=_why(tested, measured.rows, asked, earlier + 1))
     else:
-        expected = drawn.total * certified.answered / max(1, len(tested.agreed))
+        found = tested.certified
+        expected = drawn.total * found.answered / measured.rows
         share = float(np.clip(CHECKED / max(1.0, expected), LEAST_CHECKED, MOST_CHECKED))
-        tests = len(tested.agreed), certified.answered, certified.agreed
-        measured = Measured(certified.threshold, seed, round(share, 6), *tests, number)
-    measured = replace(measured, possible=possible, earlier=earlier)
+        measured = replace(
+            measured, threshold=found.threshold, check=round(share, 6), answered=found.answered, agreed=found.agreed
+        )
     kept.keep(sink.store, first.key, measured)
     return measured
-
-
-def _compared(plan: Plan, task: TaskPlan, models: ModelPool, rows: pa.Table, stop: StopToken) -> Rows:
-    """Both models on some rows; those without a text, which no model answers, are left out."""
-    small, large = task.small, models.annotator(task.large)
-    assert small is not None
-    ask = models.annotator(small)
-    confidences, agreed = [], []
-    for batch in rows.combine_chunks().to_batches(plan.chunk_rows):
-        stop.check()
-        for each in needed.before(task, plan.tasks):
-            found = models.annotator(each)(batch)
-            broken = {failure.row for failure in found.failures}
-            kept_rows = pa.array([row not in broken for row in range(len(batch))], pa.bool_())
-            batch = batch.append_column(each.spec.into, found.values).filter(kept_rows)
-        first = ask(batch)
-        assert first.confidence is not None
-        second = large(batch)
-        valid = first.values.is_valid().to_numpy(zero_copy_only=False)
-        failed = [failure.row for failure in first.failures]
-        valid[failed] = True
-        sure = np.asarray(first.confidence, float)
-        sure[failed] = -np.inf
-        places = np.flatnonzero(valid)
-        same = agreement(comparing(large), first.values.take(pa.array(places)), second, places)
-        confidences.append(sure[places])
-        agreed.append(same & np.isfinite(sure[places]))
-    return Rows(np.concatenate([np.zeros(0), *confidences]), np.concatenate([np.zeros(0, bool), *agreed]))
 
 
 def _too_few(rows: int, asked: FirstSpec, error: float) -> Measured:
@@ -184,16 +161,15 @@ def _too_few(rows: int, asked: FirstSpec, error: float) -> Measured:
     return Measured(None, "", why=why)
 
 
-def _why(rows: Rows, asked: FirstSpec, possible: int, earlier: int) -> str:
+def _why(tested: Tested, rows: int, asked: FirstSpec, earlier: int) -> str:
     """Why nothing was certified, with what the sample showed, and what would have it measured again."""
-    surest = rows.agreed[np.argsort(-rows.confidences, kind="stable")[: max(1, len(rows.agreed) // 2)]]
-    every, half = float(rows.agreed.mean()), float(surest.mean())
-    fewest = certify.rows_needed(asked.agree, certify.share_of(1 - asked.confidence, earlier), MORE * possible)
+    fewest = certify.rows_needed(asked.agree, certify.share_of(1 - asked.confidence, earlier), MORE * rows)
     # A larger sample than this is never drawn.
     more = "" if fewest is None else f", or a run of {fewest:,} rows"
+    seen = f"they agree on {tested.agreed:,} of the {tested.compared:,} rows of a sample that it is surest of"
     return (
-        f"not used, because there is no confidence from which the models agree on {asked.agree:g} of the rows for "
-        f"certain: they agree on {every:.4f} of a sample, and on {half:.4f} of the half that first.model is surest of; "
+        f"not used, because there is no confidence of first.model from which both models agree on {asked.agree:g} of "
+        f"the rows for certain: {seen if tested.compared else 'it can answer too few rows of a sample'}; "
         f"give a model that agrees more often, a lower agree{more}"
     )
 

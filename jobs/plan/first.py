@@ -18,12 +18,11 @@ class Measured:
         threshold: the least confidence with which its answer is taken; None if no threshold is certified.
         seed: names the measurement, and chooses the rows that are checked during runs.
         check: fraction of its answers that are checked.
-        rows: rows of the sample, which both models computed.
+        rows: rows of the sample; the large model computed those that the smaller one is surest of.
         answered: those of them that it would answer.
         agreed: those of the answered ones on which both models agree.
         number: how many thresholds of the same task were refuted before.
         why: the reason why there is no threshold, as a sentence; empty if there is one.
-        possible: rows with something to annotate that the sample could have had in that run.
         earlier: measurements of the same task before this one, each of which has spent a part of the error.
     """
 
@@ -35,7 +34,6 @@ class Measured:
     agreed: int = 0
     number: int = 0
     why: str = ""
-    possible: int = 0
     earlier: int = 0
 
     def to_json(self) -> dict[str, Any]:

@@ -126,7 +126,7 @@ def test_a_run_with_too_few_rows_takes_no_shortcut_and_says_so(tmp_path, models,
     why = task["first"]["measured"]["why"]
     assert "the run has 300 rows to compute" in why
     assert "368 rows that agree" in why
-    assert "give it 4,908 rows" in why
+    assert "give it 4,901 rows" in why
     assert execute(content).rows_in == 0
 
 
@@ -136,7 +136,7 @@ def test_models_that_disagree_take_no_shortcut_and_are_not_measured_every_night(
     content = cascades.job(tmp_path, models / "sentiment", other, first={"agree": 0.9})
     report = execute(content)
     assert report.first["found"].answered == 0
-    assert "no confidence from which the models agree on 0.9" in cascades.measured(content).why
+    assert "no confidence of first.model from which both models agree on 0.9" in cascades.measured(content).why
     assert cascades.values(tmp_path / "out") == cascades.alone(content, tmp_path / "large")
     cascades.write(tmp_path / "in", n=400, files=1, seed=9)
     monkeypatch.setattr(measure, "draw", lambda *_: pytest.fail("measured again"))
@@ -147,7 +147,7 @@ def test_a_run_with_more_rows_measures_again_what_a_smaller_one_could_not_certif
     assert execute(made).first["found"].answered > 0
     key = planning.make(spec.parse(made)).tasks[0].first.key
     store = Store(str(tmp_path / "out"))
-    kept.keep(store, key, kept.Measured(None, "x", possible=10, why="not used"))
+    kept.keep(store, key, kept.Measured(None, "x", rows=10, why="not used"))
     cascades.write(tmp_path / "in", n=400, files=1, seed=9)
     assert execute(made).first["found"].answered > 0
     assert cascades.measured(made).threshold is not None

@@ -12,7 +12,6 @@ from scipy import stats
 
 from jobs import run, spec
 from jobs.cascade import certify, kept, measure
-from jobs.cascade.certify import Rows
 from jobs.cascade.pending import pending
 from jobs.cascade.sample import draw
 from jobs.plan import planning
@@ -33,23 +32,24 @@ def first_of(sink, report):
 
 
 def fail_if_measured(monkeypatch):
-    monkeypatch.setattr(measure, "_compared", lambda *_: pytest.fail("measured"))
+    monkeypatch.setattr(measure, "Comparison", lambda *_: pytest.fail("measured"))
 
 
 def certifies(rng, nights, agree=0.99, confidence=0.95, truth=0.9899):
     """Whether one of several nights certifies a threshold, each with more rows than the one before."""
-    earlier = possible = 0
+    earlier = before = 0
     for rows in nights:
         error = certify.share_of(1 - confidence, earlier)
-        needed = certify.rows_needed(agree, error, measure.MORE * possible)
+        needed = certify.rows_needed(agree, error, measure.MORE * before)
         if needed is None or rows < needed:
             continue
-        first, second = certify.sizes(rows, agree, error)
-        explored, tested = (Rows(rng.beta(4, 1, n), rng.random(n) < truth) for n in (first, second))
-        thresholds = certify.order(explored, second, agree, error)
-        if certify.certify(tested, thresholds, agree, error) is not None:
+        sizes = certify.sizes(rows, agree, error)
+        explored, agreed = rng.random(sizes.first) < truth, rng.random(sizes.second) < truth
+        surveyed, tested = rng.beta(4, 1, sizes.first), rng.beta(4, 1, sizes.second)
+        thresholds = certify.order(surveyed, sizes.second, agree, error, explored if sizes.explores else None)
+        if certify.certify(tested, thresholds, agree, error, agreed.__getitem__).certified is not None:
             return True
-        earlier, possible = earlier + 1, first + second
+        earlier, before = earlier + 1, sizes.second
     return False
 
 
@@ -66,15 +66,16 @@ def test_the_rows_that_are_asked_for_have_a_sample_of_that_size_or_no_run_has(sa
     error = certify.share_of(0.05, earlier)
     rows = certify.rows_needed(0.99, error, sample)
     if rows is None:
-        assert sum(certify.sizes(10**12, 0.99, error)) < sample
+        assert certify.sizes(10**12, 0.99, error).second < sample
     else:
-        assert sum(certify.sizes(rows, 0.99, error)) >= sample
-        assert sum(certify.sizes(int(0.97 * rows), 0.99, error) or ()) < max(sample, 1)
+        assert certify.sizes(rows, 0.99, error).second >= sample
+        fewer = certify.sizes(int(0.97 * rows), 0.99, error)
+        assert fewer is None or fewer.second < sample
 
 
 def test_each_measurement_has_half_of_the_error_that_is_left(tmp_path, made, monkeypatch):
     errors, exact = [], certify.certify
-    monkeypatch.setattr(certify, "certify", lambda *given: errors.append(given[-1]) or exact(*given))
+    monkeypatch.setattr(certify, "certify", lambda *given: errors.append(given[3]) or exact(*given))
     for earlier in range(measure.MEASUREMENTS):
         execute(made)
         assert cascades.measured(made).earlier == earlier
@@ -84,16 +85,16 @@ def test_each_measurement_has_half_of_the_error_that_is_left(tmp_path, made, mon
 
 def test_what_an_earlier_version_has_kept_is_read(made):
     old = {"threshold": 0.7, "seed": "s", "check": 0.05, "rows": 30, "answered": 20, "agreed": 20, "number": 1}
-    assert Measured.from_json(old | {"why": "", "possible": 40}) == Measured(0.7, "s", 0.05, 30, 20, 20, 1, "", 40, 0)
+    assert Measured.from_json(old | {"why": "", "possible": 40}) == Measured(0.7, "s", 0.05, 30, 20, 20, 1, "", 0)
 
 
 @pytest.mark.parametrize("source", [{}, {"where": "length(text) > 12 or text is null"}], ids=["known", "filtered"])
-@pytest.mark.parametrize(("possible", "is_measured"), [(15, True), (30, False)])
+@pytest.mark.parametrize(("rows", "is_measured"), [(15, True), (30, False)])
 def test_what_a_run_could_not_certify_is_measured_again_by_one_with_twice_the_rows(
-    tmp_path, made, monkeypatch, source, possible, is_measured
+    tmp_path, made, monkeypatch, source, rows, is_measured
 ):
     content = made | {"source": {"path": str(tmp_path / "in"), **source}}
-    before = Measured(None, "x", rows=possible, possible=possible, why="not used")
+    before = Measured(None, "x", rows=rows, why="not used")
     kept.keep(Store(str(tmp_path / "out")), key_of(content), before)
     if not is_measured:
         fail_if_measured(monkeypatch)
@@ -110,7 +111,7 @@ def test_a_sentence_asks_for_the_rows_with_which_it_is_measured_again(tmp_path, 
     found = cascades.measured(content)
     [rows] = re.findall(r"a lower agree, or a run of ([\d,]+) rows", found.why)
     enough = certify.sizes(int(rows.replace(",", "")), 0.9, certify.share_of(0.2, 1))
-    assert sum(enough) >= 2 * found.possible > 0
+    assert enough.second >= 2 * found.rows > 0
 
 
 @pytest.mark.parametrize("reads", ["text", "loud"])
@@ -143,7 +144,7 @@ def test_rows_without_a_text_are_not_counted_among_those_that_are_compared(tmp_p
     with_text = mostly_empty(tmp_path)
     execute(made)
     # A tenth of them, give or take what chance alone does; of all rows it would be 40.
-    assert 0 < cascades.measured(made).possible < 32
+    assert 0 < cascades.measured(made).rows < 32
     assert with_text < 210
 
 
