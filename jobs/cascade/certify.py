@@ -36,12 +36,14 @@ SURVEYED = 1000
 # Where only the smaller model computes the first sample, the first threshold answers this fraction of the second one,
 # but at least the rows that a test needs, and at most so many times as many: fewer leave no room for a disagreement by
 # chance, and with more a model that is right only where it is surest is given up at once.
-START_SHARE, START_MOST = 0.55, 3.0
+START_SHARE, START_MOST = 0.65, 3.0
 # By how many standard deviations of chance more than that, so that the second sample has as many.
 SLACK = 2.0
 # Rows of the second sample: at most this fraction of the job's rows; otherwise in rows that a threshold needs without a
 # miss, or 1 % of the rows of a large job, up to the last number.
 MOST_SHARE, USUAL, LARGE_SHARE, MOST = 0.1, 10, 0.01, 20
+# A small job samples this fraction of its rows, up to so many times the rows that a threshold needs without a miss.
+SMALL_SHARE, SMALL = 0.2, 3.3
 # The second sample has at least so many times the rows that a threshold needs, as no threshold answers all rows.
 ROOM = 4 / 3
 # The second sample is computed in so many pieces, of at least so many rows.
@@ -128,9 +130,10 @@ def sizes(rows: int, agree: float, error: float, drawn: int | None = None) -> Si
     """
     least = least_rows(agree, error)
     second = int(min(MOST_SHARE * rows, max(USUAL * least, min(LARGE_SHARE * rows, MOST * least))))
+    second = max(second, int(min(SMALL_SHARE * rows, SMALL * least)))
     first = min(SURVEYED, second)
     second = second if drawn is None else min(second, drawn - first)
-    # Both samples together are at most a tenth of the rows.
+    # A large job, in which both samples together are at most a tenth of the rows.
     explores = second >= USUAL * least and first + second <= MOST_SHARE * rows
     return Sizes(first, second, explores) if second >= int(ROOM * least) else None
 
@@ -150,7 +153,8 @@ def rows_needed(agree: float, error: float, sample: int = 0) -> int | None:
     wanted = max(sample, int(ROOM * least))
     if wanted > MOST * least:
         return None
-    return math.ceil(wanted / (MOST_SHARE if wanted <= USUAL * least else LARGE_SHARE)) + 1
+    share = SMALL_SHARE if wanted <= SMALL * least else MOST_SHARE if wanted <= USUAL * least else LARGE_SHARE
+    return math.ceil(wanted / share) + 1
 
 
 def order(surveyed: Floats, rows: int, agree: float, error: float, agreed: Bools | None = None) -> Floats:

@@ -154,7 +154,7 @@ def _too_few(rows: int, asked: FirstSpec, error: float) -> Measured:
     least, fewest = certify.least_rows(asked.agree, error), certify.rows_needed(asked.agree, error)
     assert fewest is not None
     why = (
-        f"not used, because the run has {rows:,} rows to compute: at most a tenth of them are compared, and agree "
+        f"not used, because the run has {rows:,} rows to compute: at most a fifth of them are compared, and agree "
         f"{asked.agree:g} at confidence {asked.confidence:g} takes {least:,} rows that agree; give it {fewest:,} rows, "
         "or a lower agree or confidence"
     )

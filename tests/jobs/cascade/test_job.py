@@ -126,7 +126,7 @@ def test_a_run_with_too_few_rows_takes_no_shortcut_and_says_so(tmp_path, models,
     why = task["first"]["measured"]["why"]
     assert "the run has 300 rows to compute" in why
     assert "368 rows that agree" in why
-    assert "give it 4,901 rows" in why
+    assert "give it 2,451 rows" in why
     assert execute(content).rows_in == 0
 
 
