@@ -96,5 +96,5 @@ def _ended(state: State) -> Any:
         return Completed(message=did)
     if state.end == "stopped":
         return Cancelled(message=f"{state.message}; {did}")
-    get_run_logger().error(state.message)
-    return Failed(message=f"{state.message}; {did}")
+    get_run_logger().error(why := f"{state.message}; {did}")
+    return Failed(message=why)

@@ -130,8 +130,10 @@ def test_a_wrong_value_is_refused_with_the_sentence_of_the_command_line(tmp_path
     state = enrich(file, overrides=["tasks.0.topk=3"], return_state=True)
     assert state.is_failed()
     assert "tasks.0.topk is not a key" in state.message
-    errors = [line.message for line in lines_of(state, "Finished in state") if line.level >= logging.ERROR]
+    lines = lines_of(state, "Finished in state")
+    errors = [line.message for line in lines if line.level >= logging.ERROR]
     assert errors[0] == state.message
+    assert sum("tasks.0.topk" in line.message for line in lines) == 1
     assert not [line for line in errors if "Traceback" in line]
     with pytest.raises(Exception, match="greater than or equal to 0"):
         enrich(file, limit=-1)
@@ -159,6 +161,18 @@ def test_a_temporary_error_is_retried_and_the_second_attempt_executes_only_what_
     report = state.result()
     assert (report["rows_in"], report["rows_out"], report["shards_done"], report["attempts"]) == (120, 120, 3, 1)
     assert not [line.message for line in lines_of(state, "Finished in state") if "Traceback" in line.message]
+
+
+def test_an_error_with_which_a_task_ends_is_in_the_log_once(tmp_path, models, monkeypatch):
+    def full(plan, todo, models, stop):
+        raise TooManyRejects("41 of 80 rows were rejected")
+
+    monkeypatch.setattr(beam, "execute", full)
+    state = enrich(str(job_file(tmp_path, models)), return_state=True)
+    # The line of the task would come before that of the flow.
+    lines = [line.message for line in lines_of(state, state.message)]
+    assert state.message == "41 of 80 rows were rejected"
+    assert [line for line in lines if "41 of 80" in line] == [state.message]
 
 
 def test_too_many_rejects_are_not_retried(tmp_path, models, monkeypatch):
