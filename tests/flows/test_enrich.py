@@ -69,6 +69,8 @@ def test_a_run_ends_with_a_table_a_report_with_a_picture_and_logs(tmp_path, mode
     assert "50 rows enriched, 0 rejected" in page
     assert "](data:image/png;base64,iVBOR" in page
     assert '"rows out"' in artifacts("test-summary")[-1].data
+    assert "cut for sentiment" in artifacts("test-summary")[-1].data
+    assert "at 64 tokens; long_text: window reads them whole |" in page
     progress = artifacts("test-progress")[-1]
     assert progress.data == 100.0
     assert re.search(r"50 of 50 rows, [\d,]+ rows/s, 00:00 left, 2 shards, 0 rejected", progress.description)

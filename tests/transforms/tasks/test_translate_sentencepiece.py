@@ -81,6 +81,17 @@ def test_a_marian_repository_translates_as_one_text_at_a_time_does(marian):
     assert len(set(want)) > 2
 
 
+def test_texts_that_a_tokenizer_without_tokenizer_json_has_cut_are_counted(marian):
+    tokenizer = MarianTokenizer.from_pretrained(marian)
+    assert not tokenizer.is_fast
+    texts = [" ".join(["a"] * n) + end for n in range(20, 28) for end in ("", ".", "..")]
+    lengths = [len(ids) for ids in tokenizer(texts, verbose=False)["input_ids"]]
+    assert min(lengths) < 48 < max(lengths)
+    assert 48 in lengths
+    got = annotate(marian, texts=texts, long_text="truncate", max_new_tokens=2)
+    assert got.cut_at.tolist() == [48 if length > 48 else 0 for length in lengths]
+
+
 def test_an_m2m100_repository_takes_its_languages_from_the_rows(m2m100):
     codes = ["en", "de", "fr"]
     source, target = ([codes[(i // step) % 3] for i in range(len(TEXTS))] for step in (1, 3))
