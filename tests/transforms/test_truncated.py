@@ -114,8 +114,9 @@ def test_summarize_counts_what_it_cuts_and_in_rounds_nothing(writers, family):
 def test_summarize_by_a_causal_model_counts_what_it_cuts(causal_model):
     made = annotator("summarize", causal_model("chat"), column="text", long_text="truncate", max_new_tokens=4)
     tokenizer = made.model.tokenizer
-    texts = around(lambda text: len(tokenizer(text, add_special_tokens=False)["input_ids"]), made.window)
-    assert cut(made, texts[2:]) == [made.window]
+    texts = around(lambda text: len(tokenizer(text, add_special_tokens=False)["input_ids"]), made.room)
+    assert cut(made, texts) == [0, 0, made.window]
+    assert all(len(ids) <= made.window for ids in made.ids([*texts, "a" * made.window]))
 
 
 @pytest.mark.parametrize(

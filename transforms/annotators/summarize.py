@@ -53,7 +53,9 @@ class Summarizer:
         )
         taken = 0 if self.encoder_decoder else self.max_new_tokens
         self.window = model.max_length - taken
-        self.room = self.window - len(self.ids([""])[0])
+        # What is left beside the prefix and special tokens, which an empty text has too.
+        self.room = self.window
+        self.room -= len(self.ids([""])[0])
         if self.room < 1:
             raise ModelError(
                 f"the model's window of {model.max_length} tokens has no room for a text beside the prefix"
@@ -119,9 +121,9 @@ class Summarizer:
         ids, cut = [], []
         for text in texts:
             whole = tokenizer(text, add_special_tokens=False)["input_ids"]
-            cut.append(len(whole) > self.window)
+            cut.append(len(whole) > self.room)
             if cut[-1]:
-                text = tokenizer.decode(whole[: getattr(self, "room", self.window)])
+                text = tokenizer.decode(whole[: self.room])
             messages = [{"role": "user", "content": f"{self.prefix}\n\n{text}"}]
             prompt = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
             ids.append(tokenizer(prompt, add_special_tokens=False)["input_ids"])
