@@ -132,9 +132,12 @@ def sizes(rows: int, agree: float, error: float, drawn: int | None = None) -> Si
     second = int(min(MOST_SHARE * rows, max(USUAL * least, min(LARGE_SHARE * rows, MOST * least))))
     second = max(second, int(min(SMALL_SHARE * rows, SMALL * least)))
     first = min(SURVEYED, second)
-    second = second if drawn is None else min(second, drawn - first)
     # A large job, in which both samples together are at most a tenth of the rows.
     explores = second >= USUAL * least and first + second <= MOST_SHARE * rows
+    if drawn is not None and drawn < first + second:
+        # Some of the rows at the drawn places have nothing to annotate: of both samples the same share is missing.
+        first = first * drawn // (first + second)
+        second = drawn - first
     return Sizes(first, second, explores) if second >= int(ROOM * least) else None
 
 

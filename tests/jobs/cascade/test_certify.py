@@ -93,6 +93,16 @@ def test_at_most_a_fifth_of_the_rows_of_a_small_job_and_a_tenth_of_a_large_one_a
     assert wanted.second + wanted.explores * wanted.first <= share * rows
 
 
+@pytest.mark.parametrize(("rows", "share"), [(9_000, 0.6), (12_000, 0.55), (15_000, 0.5), (100_000, 0.99)])
+def test_if_some_of_the_drawn_rows_have_no_text_both_samples_are_smaller(rows, share):
+    wanted = sizes(rows, 0.99, 0.025)
+    drawn = int(share * (wanted.first + wanted.second))
+    found = sizes(int(share * rows), 0.99, 0.025, drawn)
+    assert found.first + found.second == drawn
+    assert found.first / found.second == pytest.approx(wanted.first / wanted.second, rel=0.25)
+    assert found.explores == wanted.explores
+
+
 def test_most_models_that_agree_on_the_sure_rows_are_certified_in_a_job_of_6000_rows():
     results = [found(np.random.default_rng(i), 6_000, CURVES["parts where it is unsure"]) for i in range(50)]
     shares = [0.0 if result is None else 1 - result.threshold**4 for result in results]
