@@ -1,7 +1,7 @@
 """Whether int8 is good enough for a job: compared with float32 on its own rows, before anything is enriched.
 
-Some more rows give the ranges of the activations (`transforms.rounding`). What is found is kept in the sink and put in
-the plan, so that every worker and every later night computes with the same ranges.
+The first of these rows also give the ranges of the activations (`jobs.models.looks`). What is found is kept in the sink
+and put in the plan, so that every worker and every later night computes with the same ranges.
 """
 
 from __future__ import annotations

@@ -7,7 +7,7 @@ that only the first call trains them. Four jobs take turns on the same new revie
 writing its rows, in CPU seconds:
 
 - `alone`: the teacher.
-- `first night`: the student first. The job has to measure the threshold, on a tenth of the rows.
+- `first night`: the student first. The job has to measure the threshold, on a sample of the rows.
 - `second night`: the same in a sink that has the threshold of an earlier night, of other reviews.
 - `student`: the student for every row, which is what no cascade can be faster than.
 
@@ -200,7 +200,7 @@ def main() -> None:
     parser.add_argument("--models", type=Path, default=MODELS, help="keeps the trained models")
     parser.add_argument("--rows", type=int, default=6_000, help="reviews of a night")
     parser.add_argument(
-        "--earlier-rows", type=int, default=20_000, help="reviews of the earlier night; a tenth measures the threshold"
+        "--earlier-rows", type=int, default=20_000, help="reviews of the earlier night, which measures the threshold"
     )
     parser.add_argument("--agree", type=float, default=0.99)
     parser.add_argument("--confidence", type=float, default=0.95)
