@@ -134,11 +134,12 @@ def _measured(pending: Pending, models: ModelPool, sink: FolderSink, stop: StopT
     explored = comparison.agreed(surveyed) if sizes.explores else None
     thresholds = certify.order(surveyed.confidences, len(rows.confidences), asked.agree, error, explored)
     tested = certify.certify(rows.confidences, thresholds, asked.agree, error, partial(comparison.agreed, rows))
+    which = "a sample that it is surest of"
     if explored is not None and not len(thresholds):
-        tested = Tested(None, len(explored), int(explored.sum()))
+        tested, which = Tested(None, len(explored), int(explored.sum())), "a sample"
     measured = Measured(None, seed, rows=len(rows.confidences), number=number, earlier=earlier)
     if tested.certified is None:
-        measured = replace(measured, why=_why(tested, measured.rows, asked, earlier + 1))
+        measured = replace(measured, why=_why(tested, which, measured.rows, asked, earlier + 1))
     else:
         found = tested.certified
         expected = drawn.total * found.answered / measured.rows
@@ -161,12 +162,12 @@ def _too_few(rows: int, asked: FirstSpec, error: float) -> Measured:
     return Measured(None, "", why=why)
 
 
-def _why(tested: Tested, rows: int, asked: FirstSpec, earlier: int) -> str:
+def _why(tested: Tested, which: str, rows: int, asked: FirstSpec, earlier: int) -> str:
     """Why nothing was certified, with what the sample showed, and what would have it measured again."""
     fewest = certify.rows_needed(asked.agree, certify.share_of(1 - asked.confidence, earlier), MORE * rows)
     # A larger sample than this is never drawn.
     more = "" if fewest is None else f", or a run of {fewest:,} rows"
-    seen = f"they agree on {tested.agreed:,} of the {tested.compared:,} rows of a sample that it is surest of"
+    seen = f"they agree on {tested.agreed:,} of the {tested.compared:,} rows of {which}"
     return (
         f"not used, because there is no confidence of first.model from which both models agree on {asked.agree:g} of "
         f"the rows for certain: {seen if tested.compared else 'it can answer too few rows of a sample'}; "

@@ -114,6 +114,31 @@ def test_a_sentence_asks_for_the_rows_with_which_it_is_measured_again(tmp_path, 
     assert enough.second >= 2 * found.rows > 0
 
 
+def explored(tmp_path, monkeypatch, models, small, **first):
+    """What is measured in a run that is so large that both models compute both samples, and how many rows each has."""
+    cascades.write(tmp_path / "in", n=2000)
+    content = cascades.job(tmp_path, models / "sentiment", small, first=first)
+    given, exact = [], certify.order
+    monkeypatch.setattr(certify, "order", lambda *rows: given.append(rows) or exact(*rows))
+    execute(content)
+    [(surveyed, second, _, _, agreed)] = given
+    assert len(agreed) == len(surveyed)
+    return cascades.measured(content), len(surveyed), second
+
+
+def test_in_a_large_run_both_models_compute_the_first_sample_too(tmp_path, monkeypatch, models, pairs):
+    found, _, second = explored(tmp_path, monkeypatch, models, pairs["sentiment"])
+    assert found.threshold is not None
+    assert (found.rows, found.why) == (second, "")
+
+
+def test_a_large_run_whose_models_disagree_does_not_compute_the_second_sample(tmp_path, monkeypatch, models):
+    other = tiny.bert(tmp_path / "other", "classify", ["negative", "neutral", "positive"], seed=8)
+    found, first, _ = explored(tmp_path, monkeypatch, models, other, agree=0.7)
+    assert found.threshold is None
+    assert re.search(rf"they agree on \d+ of the {first} rows of a sample;", found.why)
+
+
 @pytest.mark.parametrize("reads", ["text", "loud"])
 def test_a_first_night_without_texts_is_no_measurement(tmp_path, made, shout, reads):
     [task] = made["tasks"]
