@@ -236,7 +236,7 @@ def _checked(name: str, given: Any, rows: int, type_: pa.DataType) -> Annotation
             f"task {name!r} gave values of type {values.type}, and its output_type is {type_}; both must be the same "
             "type"
         ) from error
-    # Not checked, and lost where a batch is halved.
+    # What it says of cuts is not used: nothing checks it, and it is lost where a batch is halved.
     return dataclasses.replace(given, values=values, cut_at=None)
 
 

@@ -79,7 +79,7 @@ def is_cut(encoding: Encoding, max_length: int) -> bool:
     """Whether a text lost tokens to the cut at `max_length`.
 
     Args:
-        encoding: the beginning of the text.
+        encoding: what is left of the text.
         max_length: tokens after which it was cut.
     """
     # What was cut off is copied when it is asked for, so only those are asked that fill the window.

@@ -52,7 +52,7 @@ NEVER = StopToken()
 
 @contextmanager
 def stop_token() -> Iterator[StopToken]:
-    """A token for the processes of this machine. Nothing is on the disk until it is set, so a kill leaves nothing."""
+    """A token for the processes of this machine. Until it is set nothing is on the disk, so a kill leaves nothing."""
     # Nobody else on the machine can guess the name.
     path = Path(tempfile.gettempdir(), f"nightscribe-stop-{uuid.uuid4().hex}")
     try:
