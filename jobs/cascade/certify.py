@@ -53,7 +53,8 @@ HOPE = 0.02
 
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
-Places = NDArray[np.int64]
+# Numbers of rows of a sample.
+Numbers = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -134,11 +135,13 @@ def sizes(rows: int, agree: float, error: float, drawn: int | None = None) -> Si
     first = min(SURVEYED, second)
     # A large job, in which both samples together are at most a tenth of the rows.
     explores = second >= USUAL * least and first + second <= MOST_SHARE * rows
+    if second < int(ROOM * least):
+        return None
     if drawn is not None and drawn < first + second:
         # Some of the rows at the drawn places have nothing to annotate: of both samples the same share is missing.
         first = first * drawn // (first + second)
         second = drawn - first
-    return Sizes(first, second, explores) if second >= int(ROOM * least) else None
+    return Sizes(first, second, explores) if second >= least else None
 
 
 def rows_needed(agree: float, error: float, sample: int = 0) -> int | None:
@@ -198,7 +201,7 @@ def _start(rows: int, surveyed: int, least: int) -> float:
 
 
 def certify(
-    confidences: Floats, thresholds: Floats, agree: float, error: float, compare: Callable[[Places], Bools]
+    confidences: Floats, thresholds: Floats, agree: float, error: float, compare: Callable[[Numbers], Bools]
 ) -> Tested:
     """The lowest threshold that is certified.
 

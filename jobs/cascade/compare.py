@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from jobs.cascade.certify import Bools, Floats, Places
+from jobs.cascade.certify import Bools, Floats, Numbers
 from jobs.execute.stop import NEVER, StopToken
 from jobs.models.pool import ModelPool, comparing
 from jobs.plan import Plan, needed
@@ -65,19 +65,19 @@ class Comparison:
             return Answers(rows, pa.chunked_array([], pa.null()), np.zeros(0))
         return Answers(pa.Table.from_batches(kept), pa.chunked_array(values), np.concatenate(confidences))
 
-    def agreed(self, answers: Answers, places: Places | None = None) -> Bools:
+    def agreed(self, answers: Answers, numbers: Numbers | None = None) -> Bools:
         """Whether the large model agrees on some of the rows, or on all of them.
 
         Args:
             answers: of the smaller model.
-            places: of the rows.
+            numbers: of the rows.
         """
-        places = np.arange(len(answers.confidences)) if places is None else places
+        numbers = np.arange(len(answers.confidences)) if numbers is None else numbers
         large = self.models.annotator(self.task.large)
         agreed: list[NDArray[np.bool_]] = [np.zeros(0, bool)]
-        for start in range(0, len(places), self.plan.chunk_rows):
+        for start in range(0, len(numbers), self.plan.chunk_rows):
             self.stop.check()
-            at = places[start : start + self.plan.chunk_rows]
+            at = numbers[start : start + self.plan.chunk_rows]
             batch = answers.rows.take(pa.array(at)).combine_chunks().to_batches()[0]
             first = pc.take(answers.values, pa.array(at)).combine_chunks()
             same = agreement(comparing(large), first, large(batch), np.arange(len(at)))

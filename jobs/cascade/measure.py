@@ -137,7 +137,7 @@ def _measured(pending: Pending, models: ModelPool, sink: FolderSink, stop: StopT
     which = "a sample that it is surest of"
     if explored is not None and not len(thresholds):
         tested, which = Tested(None, len(explored), int(explored.sum())), "a sample"
-    measured = Measured(None, seed, rows=len(rows.confidences), number=number, earlier=earlier)
+    measured = Measured(None, seed, rows=sizes.second, number=number, earlier=earlier)
     if tested.certified is None:
         measured = replace(measured, why=_why(tested, which, measured.rows, asked, earlier + 1))
     else:
