@@ -174,7 +174,9 @@ def test_sixty_adapters_are_a_line_in_the_plan_and_the_report(job, globex, tmp_p
         assert value["label"] in (f"no {customer[1:]}", f"yes {customer[1:]}")
     shown = page.markdown(history.read(Store(str(tmp_path / "out")), "latest"), [])
     assert "60 adapters by customer" in shown
-    assert "c20" not in shown
+    # Pictures in base64 may have these three characters, but no colon.
+    assert "c0: " in shown
+    assert "c20: " not in shown
 
 
 def test_names_may_be_numbers_and_columns_of_earlier_tasks(job, models, globex, tmp_path):
