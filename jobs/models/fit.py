@@ -41,6 +41,7 @@ def download(plan: Plan) -> None:
 
     Raises:
         UserError: a model cannot be downloaded.
+        UnreachableModel: the Hub does not answer now.
     """
     for task in plan.tasks if plan.todo else ():
         for one in task.each if task.model is not None else ():

@@ -18,7 +18,7 @@ from jobs.spec import JobSpec
 from transforms import adapter as adapters
 from transforms import registry
 from transforms.by_row import kind
-from transforms.errors import ModelError, SpecError, UserError
+from transforms.errors import ModelError, SpecError, UnreachableModel, UserError
 from transforms.reference import read_config
 
 if TYPE_CHECKING:
@@ -252,7 +252,7 @@ def _shape(task: TaskPlan) -> Shape:
 
     try:
         return Shape.of(read_config(task.reference(weights=False)))
-    except (UserError, OSError) as error:
+    except (UserError, UnreachableModel, OSError) as error:
         # The run tells what is wrong with the model.
         LOG.debug("the sizes of %s could not be read: %s", task.spec.into, error)
         return Shape()
