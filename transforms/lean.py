@@ -3,6 +3,7 @@
     scipy.optimize   losses of object detection
     accelerate       networks that are spread over devices; it imports boto3 and its own command line
     torch._dynamo    the compiler: decorators in transformers and torch say how it should treat a function
+    torch.distributed.fsdp, .checkpoint    networks that are spread over processes
 
 They are half of the seconds of `import transformers.modeling_utils` and 145 MB (tests/bench/README.md, "Start-up").
 While that module is imported, a stand-in answers for each of them: what is taken from it imports the library when it is
@@ -21,9 +22,12 @@ import sys
 import threading
 from collections.abc import Callable, Sequence
 from importlib.abc import Loader, MetaPathFinder
-from importlib.machinery import ModuleSpec, PathFinder
+from importlib.machinery import ModuleSpec
 from types import ModuleType
 from typing import Any
+
+from transforms import exports
+from transforms.after_import import AfterImport
 
 LOG = logging.getLogger(__name__)
 
@@ -43,6 +47,10 @@ LATER: dict[str, tuple[str, ...]] = {
         "reduce",
     ),
     "accelerate.utils.modeling": ("clean_device_map", "get_max_layer_size"),
+    "torch.distributed._composable.fsdp": ("fully_shard",),
+    "torch.distributed.checkpoint": (),
+    "torch.distributed.checkpoint.hf_storage": ("HuggingFaceStorageReader", "HuggingFaceStorageWriter"),
+    "torch.distributed.fsdp": ("CPUOffloadPolicy", "MixedPrecisionPolicy"),
     "torch._dynamo": (),
     "torch._dynamo._trace_wrapped_higher_order_op": ("TransformGetItemToIndex",),
 }
@@ -59,7 +67,8 @@ def load() -> None:
     finder = StandIns()
     sys.meta_path.insert(0, finder)
     try:
-        _import_all()
+        with exports.kept():
+            _import_all()
     except Exception as error:
         finder.withdraw()
         LOG.info("transformers is imported with all of its libraries: %s: %s", type(error).__name__, error)
@@ -175,11 +184,12 @@ class Imported(Loader):
         """It was executed."""
 
 
-class Marks(MetaPathFinder):
-    """Decorators for the compiler; it gets them when it is imported, by a loader that adds them."""
+class Marks:
+    """Decorators for the compiler; it gets them when it is imported."""
 
     def __init__(self) -> None:
         self.made: list[Callable[[ModuleType], None]] = []
+        self.waiting = AfterImport(COMPILER, self._pass_on)
 
     def add(self, decorator: str, function: Any = None, *args: Any, **kwargs: Any) -> Any:
         """Decorate a function, or with keywords only return the decorator."""
@@ -203,20 +213,9 @@ class Marks(MetaPathFinder):
 
     def follow(self) -> None:
         """Wait for the compiler to be imported, if it has anything to be told."""
-        if self.made and COMPILER not in sys.modules and self not in sys.meta_path:
-            sys.meta_path.insert(0, self)
+        if self.made and COMPILER not in sys.modules and self.waiting not in sys.meta_path:
+            self.waiting.wait()
 
-    def find_spec(self, name: str, path: Sequence[str] | None, target: ModuleType | None = None) -> ModuleSpec | None:
-        """The compiler as it is found anyway, with a loader that passes the decorators on."""
-        if name != COMPILER or (spec := PathFinder.find_spec(name, path)) is None or spec.loader is None:
-            return None
-        sys.meta_path.remove(self)
-        load = spec.loader.exec_module
-
-        def exec_module(module: ModuleType) -> None:
-            load(module)
-            for decorate in self.made:
-                decorate(module)
-
-        spec.loader.exec_module = exec_module  # type: ignore[method-assign]
-        return spec
+    def _pass_on(self, compiler: ModuleType) -> None:
+        for decorate in self.made:
+            decorate(compiler)

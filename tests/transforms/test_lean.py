@@ -32,7 +32,7 @@ def test_libraries_that_no_job_calls_are_imported_by_whoever_asks_for_them():
         print(*absent())
         import accelerate, scipy.optimize, torch, transformers
         print(accelerate.__version__ != "", scipy.optimize.minimize.__module__, torch._dynamo.config.__name__)
-        print([type(entry).__name__ for entry in sys.meta_path if type(entry).__module__ == "transforms.lean"])
+        print([type(entry).__name__ for entry in sys.meta_path if type(entry).__module__.startswith("transforms.")])
     """)
     assert told == [
         "scipy.optimize accelerate torch._dynamo",
@@ -111,3 +111,17 @@ def test_a_version_of_transformers_that_needs_more_gets_the_libraries_themselves
     """)
     )
     assert told == ["{'': 0}", "True", "False"]
+
+
+def test_libraries_for_networks_over_several_processes_are_imported_when_they_are_used():
+    told = run("""
+        lean.load()
+        from transformers.distributed import checkpoint, fsdp
+        print("torch.distributed.fsdp" in sys.modules, "torch.distributed.checkpoint" in sys.modules)
+        policy = fsdp.CPUOffloadPolicy(pin_memory=False)
+        import torch.distributed.checkpoint.hf_storage, torch.distributed.fsdp
+        print(type(policy) is torch.distributed.fsdp.CPUOffloadPolicy, policy.pin_memory)
+        reader = checkpoint.HuggingFaceStorageReader("folder")
+        print(isinstance(reader, torch.distributed.checkpoint.hf_storage.HuggingFaceStorageReader))
+    """)
+    assert told == ["False False", "True False", "True"]

@@ -16,12 +16,6 @@ import torch
 from torch import nn
 from torch.nn.functional import scaled_dot_product_attention
 from transformers.cache_utils import Cache
-from transformers.models.bert.modeling_bert import BertLayer
-from transformers.models.camembert.modeling_camembert import CamembertLayer
-from transformers.models.distilbert.modeling_distilbert import TransformerBlock
-from transformers.models.electra.modeling_electra import ElectraLayer
-from transformers.models.roberta.modeling_roberta import RobertaLayer
-from transformers.models.xlm_roberta.modeling_xlm_roberta import XLMRobertaLayer
 
 from transforms.by_row import layers
 from transforms.by_row.layers import LowRankLinear
@@ -77,13 +71,14 @@ def _distilbert(layer: Any) -> LayerParts:
     )
 
 
-LAYERS: dict[type, Callable[[Any], LayerParts]] = {
-    BertLayer: _bert,
-    RobertaLayer: _bert,
-    XLMRobertaLayer: _bert,
-    CamembertLayer: _bert,
-    ElectraLayer: _bert,
-    TransformerBlock: _distilbert,
+# By name, because to import all of them takes 0.1 s, and a model has one.
+LAYERS: dict[str, Callable[[Any], LayerParts]] = {
+    "transformers.models.bert.modeling_bert.BertLayer": _bert,
+    "transformers.models.camembert.modeling_camembert.CamembertLayer": _bert,
+    "transformers.models.distilbert.modeling_distilbert.TransformerBlock": _distilbert,
+    "transformers.models.electra.modeling_electra.ElectraLayer": _bert,
+    "transformers.models.roberta.modeling_roberta.RobertaLayer": _bert,
+    "transformers.models.xlm_roberta.modeling_xlm_roberta.XLMRobertaLayer": _bert,
 }
 
 
@@ -164,7 +159,7 @@ def fuse(network: Any, first_token: bool) -> bool:
     for last_alone in (True, False) if first_token else (False,):
         for i, layer in enumerate(whole):
             last = i == len(whole) - 1
-            found[i] = EncoderLayer(LAYERS[type(layer)](layer), i, last, last and last_alone)
+            found[i] = EncoderLayer(LAYERS[_name(layer)](layer), i, last, last and last_alone)
         try:
             if same(sample_output(network, network), want):
                 return True
@@ -219,11 +214,15 @@ def sample_output(network: Any, compute: Callable[..., Any]) -> torch.Tensor:
 def _layers(network: Any) -> nn.ModuleList | None:
     """The encoder's layers, if `EncoderLayer` can replace all of them."""
     lists = (module for module in network.modules() if isinstance(module, nn.ModuleList) and len(module))
-    layers = next((found for found in lists if all(type(layer) in LAYERS for layer in found)), None)
+    layers = next((found for found in lists if all(_name(layer) in LAYERS for layer in found)), None)
     config = network.config
     if layers is None or config.is_encoder_decoder or config._attn_implementation != "sdpa":
         return None
     return None if any(getattr(layer, "is_decoder", False) for layer in layers) else layers
+
+
+def _name(layer: nn.Module) -> str:
+    return f"{type(layer).__module__}.{type(layer).__qualname__}"
 
 
 def _join(*linears: Any) -> Any:
