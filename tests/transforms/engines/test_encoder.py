@@ -1,5 +1,8 @@
 """Layers of our own give what the network's gave, with padding and without."""
 
+import subprocess
+import sys
+
 import pytest
 import torch
 from transformers import (
@@ -193,3 +196,12 @@ def test_a_gpu_computes_without_padding(family):
         compute = engines.prepare(network, "torch", "bfloat16", "AutoModelForSequenceClassification", frozenset(inputs))
         assert compute.__qualname__.startswith("unpad.")
         torch.testing.assert_close(compute(**inputs).logits.float().cpu(), want, atol=0.1, rtol=0.1)
+
+
+def test_architectures_of_other_models_are_not_imported():
+    program = (
+        "import sys\nfrom transforms import lean\nlean.load()\nfrom transforms.engines import encoder\n"
+        "print(sorted(name for name in encoder.LAYERS if name.rpartition('.')[0] in sys.modules))"
+    )
+    ran = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert ran.stdout.strip() == "[]", ran.stderr
