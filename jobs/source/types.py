@@ -112,7 +112,7 @@ def unify(
         there = _with_json_merged(name, there, texts)
         type_ = _decide(name, there, types.get(name), pinned.get(name), texts)
         declared = not all(one.is_guess for one in there)
-        if name not in types and name in stated and all(_has_cast(one.type, stated[name]) for one in there):
+        if name not in types and name in stated and all(_has_cast(_cells(one), stated[name]) for one in there):
             type_, declared = stated[name], True
         fields.append(_as_json_reads(pa.field(name, type_), there))
         if name in types or (declared and any(one.format == "csv" and one.type != type_ for one in there)):
@@ -177,6 +177,11 @@ def is_lossless(found: pa.DataType, wanted: pa.DataType) -> bool:
     return bool(both.field("a").type == wanted)
 
 
+def _cells(one: Found) -> pa.DataType:
+    """The type that the values of a file are converted from."""
+    return pa.string() if one.format == "csv" and pa.types.is_null(one.type) else one.type
+
+
 def _has_cast(found: pa.DataType, wanted: pa.DataType) -> bool:
     """Whether values of one type can be converted to another at all; a value that does not fit is a rejected row."""
     try:
@@ -215,7 +220,8 @@ def _decide(
         return pinned
     guesses = {one.type for one in found if not pa.types.is_null(one.type)}
     if not guesses:
-        return pa.null()
+        # Empty cells of a CSV file are empty texts.
+        return pa.string() if csv else pa.null()
     return guesses.pop() if len(guesses) == 1 else pa.string()
 
 

@@ -83,11 +83,6 @@ class JobSpec(Section):
                 f"and the split {sink.split!r}, so the next run would read what this one wrote; choose another "
                 f"sink.config or sink.dataset"
             )
-        if source.table is not None and source.table == sink.table:
-            raise ValueError(
-                f"source.table and sink.table are both {source.table!r}, so the next run would read what this one "
-                f"wrote; choose another sink.table"
-            )
         return self
 
     @pydantic.model_validator(mode="after")

@@ -159,7 +159,7 @@ def _guess(body: bytes, is_whole: bool, head: Head) -> tuple[pa.Schema, int]:
     except pa.ArrowInvalid as error:
         if "Empty CSV" not in str(error):
             raise
-        return pa.schema([(name, pa.string()) for name in head.names]), 0
+        return pa.schema([(name, pa.null()) for name in head.names]), 0
     records = len(table) + len(ragged) - (not is_whole)
     # If only a part of the file was read, its last record is incomplete.
     if not is_whole and len(table) and ragged[-1:] != [len(table) + len(ragged)]:

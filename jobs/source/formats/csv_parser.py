@@ -17,11 +17,11 @@ import pyarrow as pa
 import pyarrow.csv
 from fsspec import AbstractFileSystem
 
-from jobs.source.formats import csv_dialect
+from jobs.source.formats import csv_dialect, signature
 from jobs.source.formats.csv_dialect import Head
 from jobs.source.formats.csv_records import Range, Rewriter, Transcoded
 from jobs.source.formats.csv_values import cut, shown
-from jobs.source.formats.jsonl import open_bytes
+from jobs.source.formats.jsonl import is_compressed, open_bytes
 from jobs.source.shard import BadRow
 from jobs.spec import SourceSpec
 
@@ -46,7 +46,9 @@ def opened(fs: AbstractFileSystem, path: str, spec: SourceSpec) -> Iterator[tupl
     The bytes of a UTF-8 file are not changed, so a byte order mark is part of the stream.
     """
     with open_bytes(fs, path) as stream:
-        encoding = csv_dialect.encoding(stream.read(1000), spec, path)
+        start = stream.read(1000)
+        signature.refuse(start, path, is_compressed(path))
+        encoding = csv_dialect.encoding(start, spec, path)
         stream.seek(0)
         if encoding == "utf-8":
             yield stream, encoding

@@ -39,6 +39,8 @@ SHOWN_CHARACTERS = 80
 def guess(cells: pa.Array) -> pa.DataType:
     """Guess the type of a column: the first type in which every cell prints back identically, else string.
 
+    A column of which all cells are empty says nothing: its type is null.
+
     Args:
         cells: the column's cells in the head of the file, binary.
     """
@@ -48,7 +50,7 @@ def guess(cells: pa.Array) -> pa.DataType:
         # Some bytes are not UTF-8: the column is text, with bad rows.
         return pa.string()
     if not pc.any(pc.not_equal(pc.binary_length(text), 0)).as_py():
-        return pa.string()
+        return pa.null()
     for type_ in GUESSES:
         try:
             _exact(text, type_)

@@ -5,6 +5,7 @@ Types of keys are inferred in `json_types`, lines are parsed in `json_parser`.
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterator
 from dataclasses import replace
 from itertools import pairwise
@@ -13,7 +14,7 @@ from typing import BinaryIO
 import pyarrow as pa
 from fsspec import AbstractFileSystem
 
-from jobs.source.formats import json_types
+from jobs.source.formats import json_types, signature
 from jobs.source.formats.json_parser import Parser
 from jobs.source.formats.json_values import parse
 from jobs.source.shard import BadRow, Layout
@@ -107,13 +108,15 @@ def _head(stream: BinaryIO) -> bytes:
 
 
 def _schema(head: bytes, path: str) -> pa.Schema:
+    signature.refuse(head, path, is_compressed(path))
     if head.startswith((b"\xff\xfe", b"\xfe\xff")):
         raise UnreadableSource(f"{path} is UTF-16, and JSON lines are UTF-8; convert it: iconv -f UTF-16 -t UTF-8")
     head = head.removeprefix(UTF8_MARK)
     keys = json_types.infer(head)
     if head.lstrip()[:1] == b"[" and (keys.objects == 0 or not _is_json(head.lstrip().split(b"\n", 1)[0])):
         raise UnreadableSource(f"{path} is one JSON array, not JSON lines; write one object a line: jq -c '.[]'")
-    if keys.objects == 0:
+    # Arrow infers the keys of objects over several lines too, and of several objects in one line.
+    if keys.objects == 0 or (head.strip() and not any(map(_is_object, io.BytesIO(head)))):
         raise UnreadableSource(f"{path} has no line that is a JSON object; write one object a line: jq -c .")
     return keys.schema
 
@@ -124,6 +127,17 @@ def _is_json(line: bytes) -> bool:
     except (ValueError, RecursionError):
         return False
     return True
+
+
+def _is_object(line: bytes) -> bool:
+    """Whether a line is one JSON object; its texts may have bytes that are not UTF-8."""
+    try:
+        return isinstance(parse(line.decode("utf-8", "replace")), dict)
+    except RecursionError:
+        # An object that is nested too deep is a rejected row.
+        return True
+    except ValueError:
+        return False
 
 
 def _lines(stream: BinaryIO, length: int | None) -> Iterator[bytes]:

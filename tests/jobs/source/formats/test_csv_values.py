@@ -215,6 +215,17 @@ def test_a_column_with_different_guessed_types_is_text_in_all_files(tmp_path):
     assert read(tmp_path)[0].to_pylist() == [{"n": "1", "m": "1"}, {"n": "01", "m": "2.5"}]
 
 
+@pytest.mark.parametrize("empty", ["n,t\n,x\n", "n,t\n"])
+def test_a_column_that_is_empty_in_one_file_has_the_type_of_the_others(tmp_path, empty):
+    (tmp_path / "a.csv").write_text(empty)
+    assert read(tmp_path)[0].schema.field("n").type == pa.string()
+    (tmp_path / "b.csv").write_text("n,t\n5,y\n")
+    got, bad = read(tmp_path)
+    assert (got["n"].to_pylist()[-1], got["n"].null_count, bad) == (5, len(got) - 1, [])
+    # Finished rows that have it as text keep it so.
+    assert read(tmp_path, pinned={"n": pa.string()})[0]["n"].to_pylist()[-1] == "5"
+
+
 def test_a_later_file_does_not_change_a_pinned_type(tmp_path):
     (tmp_path / "a.csv").write_text("n,t\n1,x\n")
     pinned = dict(zip(["n", "t"], [pa.int64(), pa.string()], strict=True))

@@ -178,6 +178,8 @@ def test_a_byte_order_mark_is_no_part_of_the_first_line(tmp_path):
         (b'[\n{"id": 1},\n{"id": 2}\n]\n', "is one JSON array, not JSON lines; write one object a line"),
         (b'[{"id": 1}]', "is one JSON array"),
         (b"id,text\n1,x\n", "has no line that is a JSON object"),
+        (b'{\n  "id": 1,\n  "text": "x"\n}\n', "has no line that is a JSON object; write one object a line: jq -c ."),
+        (b'{"id": 1}{"id": 2}', "has no line that is a JSON object"),
     ],
 )
 def test_a_file_of_another_format_is_refused_with_the_fix(tmp_path, content, message):
