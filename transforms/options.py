@@ -6,7 +6,7 @@ import dataclasses
 import inspect
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
@@ -62,12 +62,30 @@ def example_field(example: str) -> Any:
     return field(default=None, metadata={"example": example})
 
 
+def column_of(path: str, names: Container[str]) -> str:
+    """The column that holds what a task reads as `path`: the column of that name, or the struct of which it is a field.
+
+    Names of columns may have dots of their own: those of flattened JSON, such as `user.name`.
+
+    Args:
+        path: such as `text`, or `sentiment.label`.
+        names: the columns that there are.
+
+    Returns:
+        One of the names, the longest that fits; the part before the first dot if none does.
+    """
+    parts = path.split(".")
+    found = (".".join(parts[:count]) for count in range(len(parts), 0, -1))
+    return next((name for name in found if name in names), parts[0])
+
+
 def with_fields(batch: pa.RecordBatch, columns: Sequence[str]) -> pa.RecordBatch:
     """Add a column for each `struct.field` that a task reads; null where the struct or the field is null."""
     for column in columns:
         if column not in batch.schema.names:
-            name, *path = column.split(".")
-            batch = batch.append_column(column, pc.struct_field(batch.column(name), path))
+            name = column_of(column, batch.schema.names)
+            fields = column.removeprefix(f"{name}.").split(".")
+            batch = batch.append_column(column, pc.struct_field(batch.column(name), fields))
     return batch
 
 

@@ -21,7 +21,7 @@ from jobs.plan.task import TaskPlan
 from jobs.reuse import columns
 from jobs.reuse.rows import OlderRows
 from jobs.sink.folder import FolderSink
-from transforms.options import with_fields
+from transforms.options import column_of, with_fields
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,8 @@ class Pending:
         """
         found = np.ones(len(batch), bool)
         reads = list(dict.fromkeys(self.task.spec.reads))
-        if len(batch) and reads and all(column.split(".")[0] in batch.schema.names for column in reads):
+        names = batch.schema.names
+        if len(batch) and reads and all(column_of(column, names) in names for column in reads):
             own = with_fields(batch, reads)
             found = np.logical_or.reduce([_is_given(own.column(column)) for column in reads])
         if len(batch) and self.older is not None:

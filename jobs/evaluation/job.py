@@ -11,7 +11,7 @@ import pyarrow as pa
 from jobs import source
 from jobs.evaluation.diff import Diff, diff
 from jobs.evaluation.predict import Prepared, predict
-from jobs.plan import task_plans
+from jobs.plan import needed, task_plans
 from jobs.plan.task import TaskPlan
 from jobs.registry import Registry, Version, parse
 from jobs.source.sample import sample
@@ -168,13 +168,8 @@ def _with(job: JobSpec, task: Served, version: Version | None, other: Version | 
 
 def _with_columns(table: pa.Table, tasks: Sequence[TaskPlan], number: int) -> pa.Table:
     """The rows with the columns of earlier tasks that the task reads, directly or through others."""
-    wanted = {column.split(".")[0] for column in tasks[number].spec.reads}
-    needed: list[int] = []
-    for i in reversed(range(number)):
-        if tasks[i].spec.into in wanted:
-            needed.insert(0, i)
-            wanted |= {column.split(".")[0] for column in tasks[i].spec.reads}
-    for i in needed:
-        values = predict(Prepared(task_plans.choose(tasks[i], i, is_here=True), table)).values
-        table = table.append_column(tasks[i].spec.into, values)
+    for task in needed.before(tasks[number], tasks):
+        i = tasks.index(task)
+        values = predict(Prepared(task_plans.choose(task, i, is_here=True), table)).values
+        table = table.append_column(task.spec.into, values)
     return table

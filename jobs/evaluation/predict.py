@@ -22,6 +22,7 @@ from jobs.spec.complaint import sentence
 from transforms import registry
 from transforms.contract import Failure
 from transforms.errors import SpecError
+from transforms.options import column_of
 
 INTO = "prediction"
 
@@ -116,7 +117,7 @@ def prepare(
     # As a job's plan does: another base, or a head that the task cannot use, is refused before any weights load.
     task_plans.configured(plan)
     names = found.table.schema.names
-    if missing := [column for column in columns if column.split(".")[0] not in names]:
+    if missing := [column for column in columns if column_of(column, names) not in names]:
         raise SpecError(f"column {missing[0]!r} is not in the rows; columns: {', '.join(names)}")
     return Prepared(task_plans.choose(plan, 0, is_here=True), found.table)
 

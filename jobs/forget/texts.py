@@ -12,7 +12,7 @@ from jobs.review import columns, population
 from jobs.spec import TaskSpec
 from jobs.spec.review import TASKS
 from jobs.training import identity
-from transforms.options import columns_read
+from transforms.options import column_of, columns_read
 
 TEXT = "review_text"
 
@@ -32,7 +32,7 @@ class Texts:
     def columns(self, names: Sequence[str]) -> list[str]:
         """The columns with texts or keys, of those that a table has."""
         found = [columns.KEY, TEXT, *self._inputs.values()]
-        found += [column.split(".")[0] for task in self.tasks for column in columns_read(task.options)]
+        found += [column_of(column, names) for task in self.tasks for column in columns_read(task.options)]
         return [name for name in dict.fromkeys(found) if name in names]
 
     def keys(self, rows: pa.RecordBatch) -> list[set[str]]:
@@ -50,7 +50,7 @@ class Texts:
         if TEXT in names:
             found.append(rows.column(TEXT).to_pylist())
         for task in self.tasks:
-            if not all(column.split(".")[0] in names for column in columns_read(task.options)):
+            if not all(column_of(column, names) in names for column in columns_read(task.options)):
                 continue
             if task.task in TASKS:
                 found.append(population.texts(TaskPlan(task), rows))

@@ -22,6 +22,7 @@ from jobs.plan import Plan
 from jobs.plan.task import TaskPlan
 from jobs.store import Store, names
 from transforms.errors import ModelError
+from transforms.options import column_of
 
 LOG = logging.getLogger(__name__)
 
@@ -170,7 +171,8 @@ def _accept(task: TaskPlan, i: int, found: Found) -> None:
 
 def _reads(task: TaskPlan, other: TaskPlan, plan: Plan) -> bool:
     """Whether a task reads the column of another one, directly or through others."""
-    read = {column.split(".")[0] for column in task.spec.reads}
+    names = {each.spec.into for each in plan.tasks}
+    read = {column_of(column, names) for column in task.spec.reads}
     return other.spec.into in read or any(
         each.spec.into in read and each.spec.into != task.spec.into and _reads(each, other, plan) for each in plan.tasks
     )

@@ -26,6 +26,7 @@ from jobs.source import Shard
 from transforms import registry
 from transforms.architecture import WRITERS
 from transforms.errors import Stopped
+from transforms.options import column_of
 
 LOG = logging.getLogger(__name__)
 
@@ -242,7 +243,7 @@ def _is_measurable(task: TaskPlan, plan: Plan) -> bool:
     It reads no column that another task has to compute, and no smaller model leaves it some of the rows.
     """
     computed = {other.spec.into for other in plan.tasks}
-    reads = {column.split(".")[0] for column in task.spec.reads}
+    reads = {column_of(column, computed) for column in task.spec.reads}
     return _has_batches(task) and task.spec.max_tokens is None and not task.is_cascade and not reads & computed
 
 
@@ -258,7 +259,7 @@ def _rows(plan: Plan, todo: Sequence[Shard]) -> int | None:
 def _characters(sample: pa.RecordBatch, reads: Sequence[str]) -> int:
     """Code points of the texts that a task reads."""
     total = 0
-    for name in {column.split(".")[0] for column in reads} & set(sample.schema.names):
+    for name in {column_of(column, sample.schema.names) for column in reads} & set(sample.schema.names):
         column = sample.column(name)
         if pa.types.is_string(column.type) or pa.types.is_large_string(column.type):
             total += pc.sum(pc.utf8_length(column)).as_py() or 0

@@ -16,6 +16,8 @@ from typing import Any
 import pyarrow as pa
 from pydantic import TypeAdapter
 
+from transforms.options import column_of
+
 
 @dataclass(frozen=True)
 class Fingerprint:
@@ -104,7 +106,7 @@ def of_tasks(identities: Sequence[tuple[str, Mapping[str, Any], Sequence[str]]])
     """
     hashes: dict[str, str] = {}
     for into, identity, reads in identities:
-        upstream = {name: hashes[name] for column in reads if (name := column.split(".")[0]) in hashes}
+        upstream = {name: hashes[name] for column in reads if (name := column_of(column, hashes)) in hashes}
         hashes[into] = digest([identity, upstream])
     return tuple(hashes.items())
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from jobs.plan.task import TaskPlan
+from transforms.options import column_of
 
 
 def before(task: TaskPlan, tasks: Sequence[TaskPlan]) -> list[TaskPlan]:
@@ -15,10 +16,11 @@ def before(task: TaskPlan, tasks: Sequence[TaskPlan]) -> list[TaskPlan]:
         tasks: the tasks of a job.
     """
     needed: list[TaskPlan] = []
+    names = {each.spec.into for each in tasks}
     read = set(task.spec.reads)
     place = next(i for i, each in enumerate(tasks) if each.spec.into == task.spec.into)
     for each in reversed(tasks[:place]):
-        if not task.spec.reads or each.spec.into in {column.split(".")[0] for column in read}:
+        if not task.spec.reads or each.spec.into in {column_of(column, names) for column in read}:
             needed.insert(0, each)
             read |= set(each.spec.reads)
     return needed

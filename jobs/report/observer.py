@@ -25,7 +25,7 @@ from jobs.report.shown import CHARACTERS, cut, shown
 from jobs.source.files import partition
 from jobs.spec import TaskSpec
 from jobs.store import Store
-from transforms.options import columns_read, with_fields
+from transforms.options import column_of, columns_read, with_fields
 
 if TYPE_CHECKING:
     from jobs.plan import Plan
@@ -124,7 +124,7 @@ class Observer:
         """Count the rows with an input, and those of them without a result."""
         # A partition column is in the folder only, and so has a value for every row.
         there = set(batch.schema.names)
-        written = [column for column in self.reads[name] if {column, column.split(".")[0]} & there]
+        written = [column for column in self.reads[name] if column_of(column, there) in there]
         given = np.ones(len(batch), bool)
         for column in written:
             given &= ~_is_empty(with_fields(batch, [column]).column(column))

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from jobs.plan import Plan
 from jobs.reuse import columns
 from jobs.sink.entry import Entry
+from transforms.options import column_of
 
 # Entries of files that are gone are looked at only up to this many rows for each row to do, the newest first. Hashing a
 # row takes some 2 microseconds; without a limit, a lake whose old files vanish would be hashed whole every night.
@@ -110,6 +111,6 @@ def reads(plan: Plan) -> dict[str, tuple[str, ...]]:
         columns: set[str] = set()
         # A task that names no column may read any of them.
         for column in task.spec.reads or [*plan.source.schema.names, *found]:
-            columns.update(found.get(column.split(".")[0], (column,)))
+            columns.update(found.get(column_of(column, found), (column,)))
         found[task.spec.into] = tuple(sorted(columns))
     return found

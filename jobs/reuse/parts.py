@@ -24,7 +24,7 @@ from jobs.reuse.index import Numbers
 from jobs.sink import Entry, Sink
 from jobs.sink.entry import Piece
 from jobs.source.files import partition
-from transforms.options import with_fields
+from transforms.options import column_of, with_fields
 
 LOG = logging.getLogger(__name__)
 
@@ -169,7 +169,7 @@ class Parts:
         folders = partition(entry.key) if entry.shard else None
         found: dict[str, str | None] = {}
         for column in group.reads:
-            name = column if column in source.schema.names else column.split(".")[0]
+            name = column_of(column, source.schema.names)
             # What `prepare` has made of the value of a folder is not known any more.
             if name in file.schema_arrow.names:
                 found[name] = None

@@ -19,7 +19,7 @@ from jobs.sink.folder import FolderSink
 from jobs.source.files import partition
 from jobs.training import identity
 from transforms import template
-from transforms.options import with_fields
+from transforms.options import column_of, with_fields
 
 BATCH_ROWS = 16_384
 
@@ -56,7 +56,8 @@ def of(plan: Plan, sink: FolderSink, entries: Sequence[Entry], task: TaskPlan, d
     seen = set(drawn)
     keys: list[str] = []
     scores, parts, rows = [np.zeros(0)], [np.zeros(0, int)], [np.zeros(0, int)]
-    columns = [*(column.split(".")[0] for column in task.spec.reads), task.spec.into]
+    names = plan.schema.names
+    columns = [*(column_of(column, names) for column in task.spec.reads), task.spec.into]
     for place, entry in enumerate(entries):
         start = 0
         for batch in _batches(plan, sink, entry, list(dict.fromkeys(columns))):

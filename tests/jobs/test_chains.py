@@ -42,6 +42,27 @@ def test_a_field_of_a_source_column_is_read(tmp_path, models):
     assert got["post"].to_pylist() == struct.to_pylist()
 
 
+def test_a_column_with_a_dot_in_its_name_is_read_and_redone_with_the_task_that_adds_it(tmp_path, models):
+    job = chain(tmp_path, models, "sentiment.label")
+    run.run(job)
+    plain = lake.read(tmp_path / "out")
+    first, second = job.tasks[0].model_copy(update={"into": "mood.v1"}), job.tasks[1]
+    second = second.model_copy(update={"column": "mood.v1.label"}, deep=True)
+
+    def dotted(sink, first):
+        sink = job.sink.model_copy(update={"path": str(tmp_path / sink)})
+        run.run(job.model_copy(update={"tasks": [first, second], "sink": sink}))
+        return lake.read(tmp_path / sink.path)
+
+    got = dotted("dotted", first)
+    assert got["mood.v1"].equals(plain["sentiment"])
+    assert got["again"].equals(plain["again"])
+    other = first.model_copy(update={"model": str(models / "spam")})
+    redone = dotted("dotted", other)
+    assert redone.equals(dotted("fresh", other))
+    assert not redone["again"].equals(plain["again"])
+
+
 @pytest.mark.parametrize(
     ("column", "message"),
     [

@@ -4,7 +4,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from transforms.options import with_fields
+from transforms.options import column_of, with_fields
 
 
 def test_struct_fields_become_columns_and_any_null_on_the_way_is_null():
@@ -20,6 +20,26 @@ def test_struct_fields_become_columns_and_any_null_on_the_way_is_null():
 def test_a_column_with_a_dot_in_its_name_is_not_a_struct_field():
     batch = pa.record_batch({"a.b": ["column"], "a": pa.array([{"b": "field"}])})
     assert with_fields(batch, ["a.b"]) is batch
+
+
+@pytest.mark.parametrize(
+    ("path", "names", "column"),
+    [
+        ("text", ["text"], "text"),
+        ("mood.label", ["mood"], "mood"),
+        ("mood.v1.label", ["mood.v1"], "mood.v1"),
+        ("mood.v1.label", ["mood", "mood.v1"], "mood.v1"),
+        ("user.name", ["user.name", "user"], "user.name"),
+        ("user.name", [], "user"),
+    ],
+)
+def test_a_path_names_the_longest_column_that_it_begins_with(path, names, column):
+    assert column_of(path, names) == column
+
+
+def test_a_field_of_a_column_with_a_dot_in_its_name_is_read():
+    batch = pa.record_batch({"mood.v1": pa.array([{"label": "x"}, None])})
+    assert with_fields(batch, ["mood.v1.label"])["mood.v1.label"].to_pylist() == ["x", None]
 
 
 @pytest.mark.parametrize("rows", [0, 1])

@@ -55,6 +55,16 @@ def test_drawn_rows_have_their_columns_predictions_probabilities_and_origin(cont
     assert len(scores) == len({identity.key(text) for text in distinct})
 
 
+def test_texts_of_a_column_with_a_dot_in_its_name_are_drawn(content, tmp_path):
+    for file in (tmp_path / "in").rglob("*.parquet"):
+        table = pq.read_table(file, partitioning=None)
+        pq.write_table(table.rename_columns(["id", "post.text", "stars"]), file)
+    content["tasks"][0]["column"] = "post.text"
+    assert lake.execute(content).rows_drawn > 0
+    (rows,) = drawn(tmp_path)
+    assert rows["review_text"].to_pylist() == rows["post.text"].to_pylist()
+
+
 def test_no_row_is_drawn_twice_however_often_the_lake_is_enriched_again(content, tmp_path):
     keys: list[str] = []
     for turn in range(6):
