@@ -11,13 +11,14 @@ from transforms.errors import SpecError
 from transforms.options import ColumnKind, column_kinds
 
 
-def check(item: TaskSpec, i: int, schema: pa.Schema) -> None:
+def check(item: TaskSpec, i: int, schema: pa.Schema, place: str = "the source") -> None:
     """Refuse a task whose columns do not exist or have the wrong type.
 
     Args:
         item: the task.
         i: its number.
         schema: columns of the source and of the tasks before it.
+        place: what has the columns, for messages.
 
     Raises:
         SpecError: says which column, and which columns would do.
@@ -25,7 +26,7 @@ def check(item: TaskSpec, i: int, schema: pa.Schema) -> None:
     types = dict(_columns(schema)) | dict(zip(schema.names, schema.types, strict=True))
     for column, wanted in column_kinds(item.options):
         if column not in types:
-            raise SpecError(f"tasks.{i}: column {column!r} is not in the source; columns: {', '.join(types)}")
+            raise SpecError(f"tasks.{i}: column {column!r} is not in {place}; {_told(types)}")
         if not _holds(type_ := types[column], wanted):
             right = [name for name, type_ in types.items() if _holds(type_, wanted)]
             raise SpecError(
@@ -33,17 +34,23 @@ def check(item: TaskSpec, i: int, schema: pa.Schema) -> None:
                 f"{wanted} columns: {', '.join(right) or 'none'}"
             )
     if item.adapter_column is not None:
-        _check_names(item.adapter_column, types, f"tasks.{i}.adapter_column")
+        _check_names(item.adapter_column, types, f"tasks.{i}.adapter_column", place)
 
 
-def _check_names(column: str, columns: Mapping[str, pa.DataType], key: str) -> None:
+def _told(columns: Iterable[str]) -> str:
+    """The columns that there are; in quotes where a blank at an end of a name would not be seen."""
+    shown = [name if name == name.strip() and name else repr(name) for name in columns]
+    return f"columns: {', '.join(shown)}" if shown else "it has no columns: its files are empty"
+
+
+def _check_names(column: str, columns: Mapping[str, pa.DataType], key: str, place: str) -> None:
     """Refuse a column that cannot hold the names of adapters.
 
     Raises:
         SpecError: the column does not exist, or holds neither texts nor whole numbers.
     """
     if column not in columns:
-        raise SpecError(f"{key}: column {column!r} is not in the source; columns: {', '.join(columns)}")
+        raise SpecError(f"{key}: column {column!r} is not in {place}; {_told(columns)}")
     if not _holds_names(columns[column]):
         right = [name for name, type_ in columns.items() if _holds_names(type_)]
         raise SpecError(

@@ -56,9 +56,15 @@ def resolve(
     for i, item in enumerate(spec.tasks):
         module = registry.get(item.task)
         options = item.options
-        columns.check(item, i, schema)
+        columns.check(item, i, schema, "the source" if spec.source.columns is None else "source.columns")
         if item.into in schema.names:
             raise SpecError(f"tasks.{i}.into is {item.into!r}, which the source already has; choose another name")
+        # A sink that has such columns goes on.
+        if not known and (same := {name.lower(): name for name in schema.names}.get(item.into.lower())) is not None:
+            raise SpecError(
+                f"tasks.{i}.into is {item.into!r}, and there is a column {same!r}: SQL takes the two for one; choose "
+                f"another name"
+            )
         has_model = module.ARCHITECTURE is not None and item.model is not None
         if has_model and not known and all(each.model is None for each in planned):
             # A new sink, in which every model is checked.

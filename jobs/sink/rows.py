@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Iterator, Sequence
+from contextlib import contextmanager
 from typing import BinaryIO, Protocol
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from jobs.sink.entry import Entry, Piece
+from transforms.errors import UnreadableSink
 
 BATCH_ROWS = 65_536
 
@@ -38,13 +40,14 @@ def batches(
 
     Raises:
         FileNotFoundError: a part file is gone.
+        UnreadableSink: it is damaged.
     """
     if not entry.in_table:
-        with sink.open(entry) as stream, pq.ParquetFile(stream) as file:
+        with _named(entry.part), sink.open(entry) as stream, pq.ParquetFile(stream) as file:
             yield from file.iter_batches(batch_rows, columns=_list(columns))
         return
     for piece in entry.pieces:
-        with sink.open_part(piece.part) as stream, pq.ParquetFile(stream) as file:
+        with _named(piece.part), sink.open_part(piece.part) as stream, pq.ParquetFile(stream) as file:
             yield from of_piece(file, piece, columns, batch_rows)
 
 
@@ -65,6 +68,26 @@ def of_piece(
         at += len(batch)
         if end > start:
             yield batch.slice(start, end - start)
+
+
+@contextmanager
+def _named(part: str) -> Iterator[None]:
+    """Turn errors of the library into a sentence about the part file."""
+    try:
+        yield
+    except pa.ArrowInvalid as error:
+        raise UnreadableSink(
+            f"{part!r} in the sink is damaged ({str(error).split('. ')[0]}); restore the file, or delete it and run the "
+            f"job again, which writes it anew"
+        ) from error
+    except OSError as error:
+        # An error of the system has a number; what Arrow raises for a damaged page has none.
+        if error.errno is not None:
+            raise
+        raise UnreadableSink(
+            f"{part!r} in the sink is damaged ({error}); restore the file, or delete it and run the job again, which "
+            f"writes it anew"
+        ) from error
 
 
 def _list(columns: Sequence[str] | None) -> list[str] | None:

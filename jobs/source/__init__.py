@@ -259,7 +259,8 @@ def _tried(source: Source, shards: list[Shard]) -> pa.Schema:
     """
     columns = _columns(source)
     if source.spec.where is not None:
-        with Where(source.spec.where, columns) as where:
+        place = "the source" if source.spec.columns is None else "source.columns"
+        with Where(source.spec.where, columns, place=place) as where:
             where.check()
     if not (reference := source.spec.prepare):
         return columns

@@ -165,8 +165,11 @@ def is_lossless(found: pa.DataType, wanted: pa.DataType) -> bool:
         return wanted.precision - wanted.scale >= len(str(2**found.bit_width))
     if pa.types.is_date32(found) and pa.types.is_timestamp(wanted):
         return wanted.tz is None
-    if pa.types.is_timestamp(found) and pa.types.is_timestamp(wanted) and (found.tz is None) != (wanted.tz is None):
-        return False
+    if pa.types.is_timestamp(found) and pa.types.is_timestamp(wanted):
+        if (found.tz is None) != (wanted.tz is None):
+            return False
+        # The same moment in another time zone.
+        found = pa.timestamp(found.unit, wanted.tz)
     try:
         both = pa.unify_schemas([pa.schema([("a", found)]), pa.schema([("a", wanted)])], promote_options="permissive")
     except (pa.ArrowTypeError, pa.ArrowInvalid):
@@ -240,8 +243,8 @@ def _declared(name: str, declared: list[Found], csv: list[Found], texts: Collect
                 continue
             raise UnreadableSource(
                 f"{one.file} does not fit the files before it: column {name!r} is {one.type} there and {type_} in "
-                f"{declared[0].file}; name its type, such as source.types={{{name}: string}}, leave the column out "
-                f"with source.columns, or the file with source.path"
+                f"{declared[0].file}; {_way_out(name, declared)}leave the column out with source.columns, or the file "
+                f"with source.path"
             ) from error
     type_ = _nested_texts(name, type_, texts)
     is_json = declared[0].format == "jsonl" and not json_merge.reads_fields(texts, name)
@@ -258,6 +261,19 @@ def _declared(name: str, declared: list[Found], csv: list[Found], texts: Collect
             f"which a CSV cannot hold; leave the column out with source.columns, or the file with source.path"
         )
     return type_
+
+
+def _way_out(name: str, declared: Sequence[Found]) -> str:
+    """The beginning of advice: a type that all files convert to without loss; empty if there is none."""
+    found = [one.type for one in declared]
+    units = ("s", "ms", "us", "ns")
+    common = [pa.string(), *(pa.timestamp(unit, zone) for zone in (None, "UTC") for unit in units), *found]
+    type_ = next((each for each in common if all(is_lossless(one, each) for one in found)), None)
+    if type_ is None:
+        return ""
+    # A name with a bracket or a comma needs quotes in YAML.
+    shown = str(type_) if str(type_).isalnum() else f'"{type_}"'
+    return f"name its type, such as source.types: {{{name}: {shown}}}, "
 
 
 def _decoded(type_: pa.DataType) -> pa.DataType:

@@ -47,7 +47,7 @@ class SourceSpec(Section):
     data_files: str | list[str] | dict[str, str | list[str]] | None = Field(
         None, description="dataset files: a glob, a list of them, or split -> either; by default as the dataset says"
     )
-    columns: list[str] | None = Field(None, description="columns to read; by default all")
+    columns: list[str] | None = Field(None, min_length=1, description="columns to read; by default all")
     types: dict[str, str] | None = Field(
         None,
         description="column -> Arrow type, e.g. {zip: string, amount: decimal128(10, 2)}; other columns as in the file",

@@ -25,7 +25,7 @@ class TaskSpec(BaseModel):
     model_config = ConfigDict(extra="allow", frozen=True)
 
     task: str
-    into: str = Field(description="name of the new column")
+    into: str = Field(min_length=1, description="name of the new column")
     model: str | None = Field(
         None, description="the model: its name on the Hub (org/name, org/name:subfolder), or a folder"
     )

@@ -18,6 +18,7 @@ def explain(error: Exception, url: str, key: str = "sink.path") -> SinkError:
     """
     number = error.errno if isinstance(error, OSError) else None
     remote = "://" in url
+    missing = str(getattr(error, "filename", None) or url)
     denied = f"permission denied; make the folder writable for this user, or choose another {key}"
     if remote:
         denied = "access denied; check the credentials of this process and their permission to list, read and write"
@@ -30,6 +31,8 @@ def explain(error: Exception, url: str, key: str = "sink.path") -> SinkError:
         errno.ENOTDIR: f"there is a file where a folder is needed; choose another {key}",
         errno.EEXIST: f"there is a file where a folder is needed; choose another {key}",
     }.get(number or 0)
+    if fix is None and number == errno.ENOENT and not remote:
+        fix = f"{missing!r} is not there, and cannot be made; choose another {key}, or make the folder that it is in"
     if fix is None:
         fix = _library_fix(error, remote)
     return SinkError(f"{key} {shown(url)!r} cannot be {'used' if remote else 'written'}: {fix}")
@@ -63,4 +66,5 @@ def _library_fix(error: Exception, remote: bool) -> str:
     for words, fix in _FIXES.items():
         if remote and any(word in name or word in said.lower() for word in words):
             return fix
-    return f"{said or type(error).__name__}; check the URL and run again, finished shards are kept"
+    what = "URL" if remote else "path"
+    return f"{said or type(error).__name__}; check the {what} and run again, finished shards are kept"

@@ -9,7 +9,7 @@ import pytest
 
 from tests import lake
 from tests.lake import execute, make_lake
-from transforms.errors import ModelError, SpecError, TooManyRejects
+from transforms.errors import ModelError, SpecError, TooManyRejects, UnreadableSink
 
 
 def test_rejected_rows_keep_their_columns_and_their_reason(tmp_path, models):
@@ -74,17 +74,60 @@ def test_models_that_do_not_fit_are_refused_before_anything_is_written(tmp_path,
     assert "tasks.0: column 'txt' is not in the source; columns: id, text, stars, lang" in refused(column="txt")
     assert "column 'stars' is int8, and classify reads text; text columns: id, text" in refused(column="stars")
     assert "tasks.0.into is 'text', which the source already has" in refused(into="text")
+    assert "into is 'Text', and there is a column 'text': SQL takes the two for one" in refused(into="Text")
+    assert "tasks.0.into is ''; string should have at least 1 character" in refused(into="")
     assert "has no adapter_config.json" in refused(adapter=str(models / "ner"))
 
 
-@pytest.mark.parametrize("blocked", ["file", "proc"])
+@pytest.mark.parametrize(
+    ("source", "message"),
+    [
+        ({"columns": ["id"]}, "tasks.0: column 'text' is not in source.columns; columns: id"),
+        ({"columns": ["id"], "where": "text = 'x'"}, "column 'text' is not in source.columns; columns: id"),
+        ({"columns": []}, "source.columns is []; list should have at least 1 item"),
+    ],
+)
+def test_a_column_that_source_columns_leaves_out_is_told_as_such(tmp_path, models, source, message):
+    content = lake.job({"path": str(make_lake(tmp_path / "in", files=1))} | source, tmp_path / "out", models)
+    with pytest.raises(SpecError) as caught:
+        execute(content)
+    assert message in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("header", "said"),
+    [("", "it has no columns: its files are empty"), ("id, text\n1,x\n", "columns: id, ' text'")],
+)
+def test_columns_that_are_there_are_told_so_that_blanks_are_seen(tmp_path, models, header, said):
+    (tmp_path / "a.csv").write_text(header)
+    with pytest.raises(SpecError, match=f"tasks.0: column 'text' is not in the source; {said}"):
+        execute(lake.job(tmp_path / "a.csv", tmp_path / "out", models))
+
+
+def test_a_part_file_that_was_damaged_by_hand_is_named_where_its_columns_are_needed(tmp_path, models):
+    content = lake.job(make_lake(tmp_path / "in", files=2), tmp_path / "out", models)
+    execute(content)
+    part = lake.parts(tmp_path / "out")[0]
+    content["tasks"].append(content["tasks"][0] | {"into": "again", "top_k": 2})
+    for damaged in (b"", part.read_bytes()[:100], part.read_bytes()[:100].ljust(part.stat().st_size - 8, b"\xff")):
+        part.write_bytes(damaged)
+        with pytest.raises(UnreadableSink, match=rf"'lang=de/{part.name}' in the sink is damaged .*delete it and run"):
+            execute(content)
+    part.unlink()
+    execute(content)
+    assert lake.read(tmp_path / "out").schema.names == ["id", "text", "stars", "sentiment", "again"]
+
+
+@pytest.mark.parametrize("blocked", ["file", "proc", "link"])
 def test_an_output_folder_that_cannot_be_written_is_reported(tmp_path, models, blocked):
     source = make_lake(tmp_path / "in", files=1)
     (tmp_path / "file").write_text("in the way")
-    sink = {"file": str(tmp_path / "file" / "out"), "proc": "/proc/nightscribe"}[blocked]
+    (tmp_path / "link").symlink_to(tmp_path / "nothing")
+    sink = {"file": tmp_path / "file" / "out", "proc": "/proc/nightscribe", "link": tmp_path / "link"}[blocked]
     done = lake.command("run", lake.write_job(tmp_path, lake.job(source, sink, models)))
     assert done.returncode == 1
     assert done.stderr.startswith(f"nightscribe: sink.path '{sink}' cannot be written: ")
+    assert "choose another sink.path" in done.stderr
     assert "Traceback" not in done.stderr
 
 
