@@ -19,6 +19,9 @@ from pydantic import TypeAdapter
 from transforms.options import column_of
 
 
+OTHER_COLUMNS = "other columns"
+
+
 @dataclass(frozen=True)
 class Fingerprint:
     """Hashes of everything but the source rows that can change an output row.
@@ -80,7 +83,7 @@ class Fingerprint:
             return f"another model, adapter or option for {', '.join(changed)}"
         if new := [into for into in mine if into not in theirs]:
             return f"new column {', '.join(new)}"
-        return "other columns"
+        return OTHER_COLUMNS
 
     def reusable(self, done: Fingerprint) -> dict[str, str]:
         """Columns of this fingerprint that can be read from a part file written under another one.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import functools
 import json
 from collections import Counter
@@ -13,6 +14,7 @@ from typing import Any
 import pyarrow as pa
 
 from jobs.plan import Plan
+from jobs.plan.fingerprint import OTHER_COLUMNS
 from jobs.plan.todo import CHANGED, LIMITED, REST
 from jobs.report.shown import CHARACTERS, count, cut
 from jobs.sink import Entry
@@ -129,11 +131,15 @@ class _Earlier:
         self.plan, self.store = plan, store
         self.changes = functools.cache(self._changes)
 
-    def _changes(self, run_id: str, _: str) -> str:
+    def _changes(self, run_id: str, reason: str) -> str:
         """What is otherwise than in a run, such as `sentiment: dtype auto -> int8`; empty if it is unknown."""
         try:
             before = json.loads(self.store.get(f"{names.PLANS}/{run_id}.json"))
             found = [*_of_source(before, self.plan), *_of_tasks(before, self.plan)]
+            if reason == OTHER_COLUMNS:
+                found += _of_columns(before, self.plan.schema)
+            elif self.plan.spec.sink.on_model_change == "keep":
+                found += _of_types(before, self.plan)
         except (FileNotFoundError, ValueError, KeyError, TypeError, AttributeError, pa.ArrowException):
             # Deleted, damaged, or written by an earlier version.
             return ""
@@ -148,6 +154,28 @@ def _of_source(before: Mapping[str, Any], plan: Plan) -> Iterator[tuple[str, str
         yield "", change
     if plan.prepare_version and before["prepare_version"] not in (None, plan.prepare_version):
         yield "", "the code of source.prepare"
+
+
+def _of_columns(before: Mapping[str, Any], now: pa.Schema) -> Iterator[tuple[str, str]]:
+    """Columns that are new, left out, or of another type; that they have another order if nothing else changed."""
+    old = _schema(before)
+    changed = [name for name in now.names if name in old.names and old.field(name).type != now.field(name).type]
+    found = [f"{name} ({now.field(name).type}) is new" for name in now.names if name not in old.names]
+    found += [f"{name} is left out" for name in old.names if name not in now.names]
+    found += [f"{name} {old.field(name).type} -> {now.field(name).type}" for name in changed]
+    yield from (("", each) for each in found or ["in another order"])
+
+
+def _of_types(before: Mapping[str, Any], plan: Plan) -> Iterator[tuple[str, str]]:
+    """Columns of tasks that cannot be kept with `on_model_change: keep`."""
+    old, now = _schema(before), plan.schema
+    for into in (task.spec.into for task in plan.tasks if task.spec.into in old.names):
+        if old.field(into).type != now.field(into).type:
+            yield into, f"{old.field(into).type} -> {now.field(into).type}, and a column of another type is not kept"
+
+
+def _schema(plan: Mapping[str, Any]) -> pa.Schema:
+    return pa.ipc.read_schema(pa.py_buffer(base64.b64decode(plan["schema"])))
 
 
 def _of_tasks(before: Mapping[str, Any], plan: Plan) -> Iterator[tuple[str, str]]:

@@ -59,6 +59,30 @@ def test_an_option_is_told_with_both_values_and_a_new_column_as_such(tmp_path, f
     assert set(reasons(finished).values()) == {"new column again"}
 
 
+def test_columns_that_are_new_left_out_or_of_another_type_are_told(tmp_path, finished):
+    file, other = tmp_path / "in/lang=de/part-0.parquet", "lang=en/part-1.parquet"
+    table = pq.read_table(file, partitioning=None)
+    pq.write_table(table.append_column("extra", [[1.5] * len(table)]), file)
+    assert reasons(finished)[other] == "other columns: extra (double) is new"
+    pq.write_table(table.set_column(2, "stars", table["stars"].cast("int64")), file)
+    assert reasons(finished)[other] == "other columns: stars int8 -> int64"
+    pq.write_table(table, file)
+    finished["source"]["columns"] = ["text", "stars"]
+    assert reasons(finished)[other] == 'other columns: source.columns none -> ["text", "stars"]; id is left out'
+    finished["source"]["columns"] = ["stars", "text", "id"]
+    assert reasons(finished)[other].endswith("; in another order")
+
+
+def test_a_column_that_cannot_be_kept_for_its_type_is_told(finished):
+    finished["sink"]["on_model_change"] = "keep"
+    finished["tasks"][0]["dtype"] = "bfloat16"
+    assert reasons(finished) == {}
+    finished["tasks"][0] |= {"dtype": "float32", "top_k": 2}
+    (text,) = set(reasons(finished).values())
+    assert text.startswith("another model, adapter or option for sentiment: top_k none -> 2; ")
+    assert ", and a column of another type is not kept" in text
+
+
 def test_another_adapter_is_told_with_both_versions(tmp_path, models, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     registry = Registry(str(tmp_path / "registry"))
