@@ -124,6 +124,7 @@ def run_command(arguments: argparse.Namespace) -> None:
     # Imports take seconds; a mistake in the job file is reported before them.
     from jobs import run
     from jobs.execute import bar, stop
+    from jobs.plan import remarks
     from jobs.report import shown, truncated
 
     again = arguments.only_rejected
@@ -145,6 +146,8 @@ def run_command(arguments: argparse.Namespace) -> None:
         remark = shown.some_rejected(report.rows_rejected, report.rows_in, report.output)
     if remark is not None:
         say(remark)
+    if report.rows_vanished and job.sink.on_vanished == "keep":
+        say(remarks.stay(report.rows_vanished))
     for into, sentence in truncated.sentences([task.frozen() for task in job.tasks], report.as_dict()["truncated"]):
         say(f"{into}: {sentence}.")
     print(report.to_json())

@@ -18,7 +18,7 @@ from jobs.hub import session
 from jobs.hub.session import Counted
 from jobs.models import agreement, fit
 from jobs.models.pool import ModelPool
-from jobs.plan import Plan, planning, task_plans
+from jobs.plan import Plan, planning, remarks, task_plans
 from jobs.report import Report, account, night, shown
 from jobs.report.night import Asked
 from jobs.runners import Runner
@@ -80,15 +80,18 @@ def run(
         every_s: seconds between two calls of `watch`.
         stop: asks the run to stop between two chunks.
         only_rejected: only try rejected rows again.
-        say: called with a sentence if the run continues one that did not finish.
+        say: called with a sentence if the run continues one that did not finish, or if files lack a column.
 
     Raises:
         UserError: nothing was written.
         RunError: finished shards are kept, and another run continues from them.
     """
     with holding(prepare(spec, only_rejected), stop) as held:
-        if say is not None and (done := _done_before(held)):
-            say(shown.continued(done, len(held.plan.shards)))
+        if say is not None:
+            if done := _done_before(held):
+                say(shown.continued(done, len(held.plan.shards)))
+            for sentence in remarks.lacking(held.plan):
+                say(sentence)
         with watching(held, watch, every_s):
             execute(held)
         return finish(held)

@@ -50,7 +50,7 @@ def plan_command(arguments: argparse.Namespace) -> None:
     # Imports take seconds; a mistake in the job file is reported before them.
     from jobs import runners
     from jobs.hub import session
-    from jobs.plan import planning, why
+    from jobs.plan import planning, remarks, why
     from jobs.plan.text import text
 
     if not job.runner.fans_out:
@@ -70,7 +70,7 @@ def plan_command(arguments: argparse.Namespace) -> None:
         content = planned.to_json()
         print(json.dumps(json.loads(content) | more, indent=1) if more else content)
         return
-    print(text(planned, asked))
+    print(text(planned, asked, [*remarks.lacking(planned), *remarks.kept(planned, sink)]))
     if reasons:
         print(f"\n{why.table(reasons)}")
     if found is not None:

@@ -18,7 +18,6 @@ from pydantic import TypeAdapter
 
 from transforms.options import column_of
 
-
 OTHER_COLUMNS = "other columns"
 
 

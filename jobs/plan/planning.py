@@ -121,6 +121,7 @@ def refresh(plan: Plan, sink: Sink) -> Plan:
     """
     if plan.attempts is None:
         plan = todo.subtract(plan, sink.entries(plan))
+        plan = todo.with_lost(plan, sink.lost)
         plan = todo.with_moved(plan, sink.moved(plan))
     else:
         plan = again.select(plan, sink.published_entries(), sink.entries(plan))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterable
 
 from jobs.plan import Plan
 from jobs.plan.hub_requests import expected
@@ -49,9 +50,9 @@ def lines(plan: Plan, asked: int = 0) -> list[tuple[str, str]]:
     return shown
 
 
-def text(plan: Plan, asked: int = 0) -> str:
-    """The plan as text, one line per value; arguments as of `lines`."""
-    shown = lines(plan, asked)
+def text(plan: Plan, asked: int = 0, notes: Iterable[str] = ()) -> str:
+    """The plan as text, one line per value; arguments as of `lines`, and sentences to end with."""
+    shown = [*lines(plan, asked), *(("note", each) for each in notes)]
     width = max(14, *(len(what) + 2 for what, _ in shown))
     return "\n".join(f"{what:<{width}}{value}" for what, value in shown)
 

@@ -17,6 +17,7 @@ COMPACTED = "compacted file of the table"
 CHANGED = "changed file"
 REST = "rest of a file"
 LIMITED = "another source.limit"
+LOST = "its part file is gone from the sink"
 MOVED = "its rows were rewritten by another writer, into files with rows that change now"
 
 
@@ -45,6 +46,17 @@ def subtract(plan: Plan, ledger: Mapping[str, Entry]) -> Plan:
     if not plan.spec.sink.allow_fewer_rows:
         _refuse_fewer_rows(found, ledger)
     return found
+
+
+def with_lost(plan: Plan, lost: Collection[str]) -> Plan:
+    """The plan in which shards that are done again only because somebody has deleted their part files say so.
+
+    Args:
+        plan: what is to do.
+        lost: slots of such shards, as `Sink.lost` gives them.
+    """
+    found = {slot: LOST for slot, why in plan.todo.items() if why in (NEW, REST) and slot in lost}
+    return replace(plan, todo={**plan.todo, **found}) if found else plan
 
 
 def with_moved(plan: Plan, moved: Collection[str]) -> Plan:

@@ -29,6 +29,11 @@ class Sink(Protocol):
 
     store: Store
 
+    @property
+    def lost(self) -> frozenset[str]:
+        """Slots of published shards whose part files were gone when `entries` last looked."""
+        ...
+
     def entries(self, plan: Plan | None = None) -> dict[str, Entry]:
         """The entries of finished shards by slot, published or staged; of both, the one that fits the plan."""
         ...

@@ -69,6 +69,11 @@ class FolderSink:
                 del staged[slot]
         return published | staged
 
+    @property
+    def lost(self) -> frozenset[str]:
+        """Slots of published shards whose part files were gone when `entries` last looked; of a table nobody knows."""
+        return self.published.lost
+
     def published_entries(self) -> dict[str, Entry]:
         """The entries of the shards that readers see, by slot."""
         if self.table is not None:

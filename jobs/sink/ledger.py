@@ -44,6 +44,8 @@ class Ledger:
         self._kept: Log[Entry] | Staging = Staging(store, folder) if files else _log(store, folder)
         # Entries whose files this object has seen, so that a run does not list 100,000 files ten times.
         self._whole: dict[str, Entry] = {}
+        # Slots of entries whose files were gone when this object last looked.
+        self.lost: frozenset[str] = frozenset()
         self._may_have_old = True
 
     def read(self, look: bool = True) -> dict[str, Entry]:
@@ -56,7 +58,9 @@ class Ledger:
         if not look:
             return found
         self._whole |= {e.slot: e for e in self._with_files([e for e in found.values() if not self._is_whole(e)])}
-        return {slot: entry for slot, entry in found.items() if self._is_whole(entry)}
+        whole = {slot: entry for slot, entry in found.items() if self._is_whole(entry)}
+        self.lost = frozenset(found.keys() - whole.keys())
+        return whole
 
     def get(self, slot: str) -> Entry | None:
         """The entry of one slot, if it is complete and its files exist."""

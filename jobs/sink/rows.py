@@ -75,17 +75,13 @@ def _named(part: str) -> Iterator[None]:
     """Turn errors of the library into a sentence about the part file."""
     try:
         yield
-    except pa.ArrowInvalid as error:
-        raise UnreadableSink(
-            f"{part!r} in the sink is damaged ({str(error).split('. ')[0]}); restore the file, or delete it and run the "
-            f"job again, which writes it anew"
-        ) from error
-    except OSError as error:
+    except (pa.ArrowInvalid, OSError) as error:
         # An error of the system has a number; what Arrow raises for a damaged page has none.
-        if error.errno is not None:
+        if isinstance(error, OSError) and error.errno is not None:
             raise
+        said = str(error).split(". ")[0]
         raise UnreadableSink(
-            f"{part!r} in the sink is damaged ({error}); restore the file, or delete it and run the job again, which "
+            f"{part!r} in the sink is damaged ({said}); restore the file, or delete it and run the job again, which "
             f"writes it anew"
         ) from error
 

@@ -62,6 +62,13 @@ class Layouts:
         schema = {"schema": self._id(layout.schema)}
         self._new[file.key] = told | schema | {"ranges": layout.ranges, "about_rows": layout.about_rows}
 
+    def schema(self, key: str) -> pa.Schema | None:
+        """The columns of a file of the plan; None if they are not known here."""
+        try:
+            return self._schema((self._new.get(key) or self._known[key])["schema"])
+        except (KeyError, TypeError, ValueError, pa.ArrowException):
+            return None
+
     def keep(self, lease: int) -> None:
         """Keep what the plan has read, and drop files that are gone. Only the holder of the sink may call this.
 

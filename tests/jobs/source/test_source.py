@@ -256,9 +256,7 @@ def test_the_type_that_is_advised_for_files_that_do_not_fit_is_accepted(tmp_path
     assert (got["v"].null_count, len(got), bad) == (0, 2, [])
 
 
-@pytest.mark.parametrize(
-    ("one", "other"), [([["x"]], ["x"]), ([{"a": 1}], [1]), ([MOMENT], [datetime(2026, 11, 28)])]
-)
+@pytest.mark.parametrize(("one", "other"), [([["x"]], ["x"]), ([{"a": 1}], [1]), ([MOMENT], [datetime(2026, 11, 28)])])
 def test_no_type_is_advised_where_there_is_none(tmp_path, one, other):
     write(tmp_path, "a.parquet", pa.table({"v": one}))
     write(tmp_path, "b.parquet", pa.table({"v": other}))
