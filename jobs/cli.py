@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import gc
 import importlib.metadata
 import logging
 import os
@@ -12,8 +11,8 @@ import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
-from jobs import GC_THRESHOLD
 from jobs.commands import adapters, forget, hub, labels, plan, publish, trace, train
+from transforms import garbage
 from transforms.errors import NightscribeError, SpecError, Unexpected, UserError
 
 DESCRIPTION = "Bulk enrichment of text in data lakes: one YAML file is one job."
@@ -29,7 +28,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns:
         0 done, 1 failed or stopped (run again to continue), 2 wrong job file or usage (nothing was written).
     """
-    gc.set_threshold(*GC_THRESHOLD)
+    garbage.seldom()
     _quieten()
     # The job file may name functions in modules of the current folder, as with `python -m`.
     sys.path.insert(0, os.getcwd())
@@ -122,10 +121,11 @@ def run_command(arguments: argparse.Namespace) -> None:
 
     job = spec.read(arguments.spec, arguments.overrides)
     # Imports take seconds; a mistake in the job file is reported before them.
-    from jobs import run
-    from jobs.execute import bar, stop
-    from jobs.plan import remarks
-    from jobs.report import shown, truncated
+    with garbage.importing("jobs.run"):
+        from jobs import run
+        from jobs.execute import bar, stop
+        from jobs.plan import remarks
+        from jobs.report import shown, truncated
 
     again = arguments.only_rejected
 

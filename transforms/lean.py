@@ -26,7 +26,7 @@ from importlib.machinery import ModuleSpec
 from types import ModuleType
 from typing import Any
 
-from transforms import exports
+from transforms import exports, garbage
 from transforms.after_import import AfterImport
 
 LOG = logging.getLogger(__name__)
@@ -67,7 +67,7 @@ def load() -> None:
     finder = StandIns()
     sys.meta_path.insert(0, finder)
     try:
-        with exports.kept():
+        with exports.kept(), garbage.importing(WANTED[0]):
             _import_all()
     except Exception as error:
         finder.withdraw()

@@ -5,7 +5,6 @@ Log records of libraries are still sent to the process that started it, and it e
 
 from __future__ import annotations
 
-import gc
 import logging
 import os
 import signal
@@ -14,7 +13,7 @@ import threading
 import time
 from types import FrameType
 
-from jobs import GC_THRESHOLD
+from transforms import garbage
 
 # Signals to a process group reach this process first; its parent must know of the stop before Beam notices the end.
 END_AFTER_S = 1.0
@@ -24,8 +23,7 @@ PARENT_EVERY_S = 0.5
 
 def main() -> None:
     """Execute work of the runner that started this process until there is none left."""
-    # As in the command: most objects are created by imports, and stay.
-    gc.set_threshold(*GC_THRESHOLD)
+    garbage.seldom()
     signal.signal(signal.SIGTERM, _end)
     signal.signal(signal.SIGINT, _end)
     threading.Thread(target=end_with, args=(os.getppid(),), daemon=True).start()

@@ -28,6 +28,7 @@ from jobs.reuse.rows import OlderRows
 from jobs.sink import open_sink
 from jobs.source import Shard
 from jobs.store import Store, explain, fencing
+from transforms import garbage
 from transforms.errors import NightscribeError, SinkBusy, Stopped, Unexpected, UnfitWorker
 
 # Seconds between two beats: a local sink, one on an object store.
@@ -248,6 +249,7 @@ def main() -> int:
     """Execute the part that the arguments name."""
     from jobs.execute import stop
 
+    garbage.seldom()
     sink, run_id, number, parent, name = [*sys.argv[1:], "", ""][:5]
     if parent:
         threading.Thread(target=end_with, args=(int(parent),), daemon=True).start()

@@ -16,7 +16,7 @@ from jobs.plan.first import FirstPlan, Measured
 from jobs.plan.task import TaskPlan
 from jobs.spec import JobSpec
 from transforms import adapter as adapters
-from transforms import registry
+from transforms import garbage, registry
 from transforms.by_row import kind
 from transforms.errors import ModelError, SpecError, UnreachableModel, UserError
 from transforms.reference import read_config
@@ -231,8 +231,9 @@ def choose(task: TaskPlan, i: int, is_here: bool) -> TaskPlan:
         return task
     item = task.spec
     # Imported here because it imports torch, which takes a second and which a night without new rows does not need.
-    from transforms import engines
-    from transforms.device import check, choose_device, choose_dtype
+    with garbage.importing("torch"):
+        from transforms import engines
+        from transforms.device import check, choose_device, choose_dtype
 
     if is_here:
         try:

@@ -11,6 +11,7 @@ from jobs.models.pool import ModelPool
 from jobs.plan import Plan
 from jobs.source import Shard
 from jobs.spec import JobSpec
+from transforms import garbage
 from transforms.errors import SpecError
 
 # Packages register runners here, so that jobs/ never imports flows/: each entry is a module with the functions of
@@ -70,7 +71,8 @@ def find(name: str) -> Runner:
         raise SpecError("runner.name is 'prefect', and this installation has no such runner; install nightscribe again")
     if name == "dask":
         return _dask()
-    from jobs.runners import beam
+    with garbage.importing("apache_beam"):
+        from jobs.runners import beam
 
     return cast(Runner, beam)
 

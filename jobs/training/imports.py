@@ -5,13 +5,12 @@ A process that trains a small adapter spends most of its time on its imports.
 
 from __future__ import annotations
 
-import gc
 import sys
 from typing import Any, cast
 
-from jobs import GC_THRESHOLD
 from jobs.training.methods import qlora
 from jobs.training.request import Request
+from transforms import garbage
 
 BITSANDBYTES = "bitsandbytes"
 
@@ -26,14 +25,10 @@ def libraries(request: Request) -> None:
         # PEFT imports it wherever it is installed, and it imports torch's compiler: two seconds of CPU. None in the
         # place of a module is Python's own way to say that there is none.
         sys.modules[BITSANDBYTES] = cast(Any, None)
-    usual = gc.get_threshold()
-    gc.set_threshold(*GC_THRESHOLD)
-    import datasets  # noqa: F401
-    import peft  # noqa: F401
-    import torch  # noqa: F401
-    from transformers import Trainer  # noqa: F401
-
-    gc.set_threshold(*usual)
-    # What is imported stays to the end. Looking for garbage among it takes half a second, at the beginning of each
-    # training (by accelerate) and once more when the process ends.
-    gc.freeze()
+    # Looking for garbage among what is imported takes half a second, at the beginning of each training (by accelerate)
+    # and once more when the process ends.
+    with garbage.importing("peft"):
+        import datasets  # noqa: F401
+        import peft  # noqa: F401
+        import torch  # noqa: F401
+        from transformers import Trainer  # noqa: F401

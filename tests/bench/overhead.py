@@ -8,7 +8,6 @@ Each arm runs in a process of its own, the sizes in turn, three times; the last 
 from __future__ import annotations
 
 import argparse
-import gc
 import json
 import resource
 import statistics
@@ -23,12 +22,11 @@ from tests.bench import corpus
 
 def arm(source: Path, sink: Path) -> dict[str, float]:
     """One job with the no-op task, file to file, in this process."""
-    import jobs
     from jobs import run, spec
 
     # A run imports Beam when it has something to do; the clock is for rows, not for imports.
-    from jobs.execute import pipeline  # noqa: F401
-    from transforms import tasks
+    from jobs.runners import beam  # noqa: F401
+    from transforms import garbage, tasks
 
     tasks.__path__.append(str(Path(__file__).parent / "tasks"))
     job = {
@@ -39,7 +37,7 @@ def arm(source: Path, sink: Path) -> dict[str, float]:
     }
     parsed = spec.parse(job)
     # As the command does.
-    gc.set_threshold(*jobs.GC_THRESHOLD)
+    garbage.seldom()
     started = time.perf_counter()
     report = run.run(parsed)
     seconds = time.perf_counter() - started

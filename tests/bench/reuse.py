@@ -18,7 +18,6 @@ is JSON.
 from __future__ import annotations
 
 import argparse
-import gc
 import json
 import statistics
 import tempfile
@@ -30,7 +29,6 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-import jobs
 from jobs import run, source, spec
 from tests.bench import corpus, turns
 
@@ -78,12 +76,12 @@ def main() -> None:
     if arguments.quick:
         arguments.rows, arguments.repeats = 20_000, 1
     # A run imports Beam when it has something to do; the clock is for rows, not for imports.
-    from jobs.execute import pipeline  # noqa: F401
-    from transforms import tasks
+    from jobs.runners import beam  # noqa: F401
+    from transforms import garbage, tasks
 
     tasks.__path__.append(str(Path(__file__).parent / "tasks"))
     # As the command does.
-    gc.set_threshold(*jobs.GC_THRESHOLD)
+    garbage.seldom()
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         dump = Dump(folder / "in", arguments.rows)
