@@ -152,7 +152,9 @@ def _unknown(name: str, condition: str, place: str) -> Refused:
         return Refused(
             f"{name} would choose other rows in a rerun; write the date or time, or give the condition with each run"
         )
-    quotes = f"; text goes in single quotes: '{name}'" if f'"{name}"' in condition else ""
+    word = re.escape(name)
+    is_value = re.search(rf"\"{word}\"|([=<>]|\blike|\bin\s*\()\s*{word}\b", condition, re.IGNORECASE)
+    quotes = f"; text goes in single quotes: '{name}'" if is_value else ""
     return UnknownColumn(f"column {name!r} is not in {place}{quotes}")
 
 

@@ -170,6 +170,8 @@ def _local_version(path: str, shard: Shard) -> str:
 
 
 def _unread(shard: Shard, error: Exception) -> SourceError:
+    if isinstance(error, FileNotFoundError) and error.errno is not None:
+        return SourceError(f"{shown(shard.file)} no longer exists, which it did when the run was planned; run again")
     return SourceError(f"{shown(shard.file)} could not be read as {shard.format}: {reason(error)}")
 
 

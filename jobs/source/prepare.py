@@ -107,6 +107,9 @@ def conform(batch: pa.RecordBatch, schema: pa.Schema, reference: str, place: str
 
 def _module(reference: str) -> ModuleType:
     module, colon, name = reference.partition(":")
-    if not (module and colon and name):
+    if not colon or not name.isidentifier() or not all(part.isidentifier() for part in module.split(".")):
         raise SpecError(f"source.prepare {reference!r} is not module:function, such as my_pkg.clean:strip_html")
+    if module.endswith(".py"):
+        file = f"{module.removesuffix('.py')}:{name}"
+        raise SpecError(f"source.prepare {reference!r} names a file; name the module, as Python imports it: {file}")
     return user_code.module(reference, "source.prepare")

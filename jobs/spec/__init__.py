@@ -11,7 +11,7 @@ from typing import Any
 import pydantic
 from pydantic import Field
 
-from jobs.spec.complaint import keys_of, sentence, suggest
+from jobs.spec.complaint import NAME, keys_of, sentence, suggest
 from jobs.spec.content import load, refuse_tokens
 from jobs.spec.first import FirstSpec
 from jobs.spec.prices import PriceSpec
@@ -41,7 +41,7 @@ class ErrorSpec(Section):
 class JobSpec(Section):
     """A job file."""
 
-    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+    name: str = Field(pattern=NAME)
     source: SourceSpec
     tasks: list[TaskSpec] = Field(min_length=1)
     sink: SinkSpec

@@ -13,6 +13,17 @@ import pydantic
 # key; 0.6, which difflib takes by default, also pairs `workers` and `errors`.
 ALIKE = 0.85
 
+NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
+COMMIT = "^[0-9a-f]{40}$"
+DEVICE = r"^(auto|cpu|mps|cuda(:\d+)?)$"
+
+# What a text must match -> the same in words.
+PATTERNS = {
+    NAME: "letters, digits and . _ - of which the first is a letter or a digit",
+    COMMIT: "a commit, 40 digits and letters from a to f",
+    DEVICE: "auto, cpu, mps, cuda, or cuda:1 for a second GPU",
+}
+
 
 def sentence(error: pydantic.ValidationError, valid: Sequence[str], prefix: str = "") -> str:
     """The first complaint of pydantic as one sentence with key, value, valid values.
@@ -33,6 +44,15 @@ def sentence(error: pydantic.ValidationError, valid: Sequence[str], prefix: str 
             text = f"{where} is missing"
         case "literal_error":
             text = f"{where} is {value!r}; choices: {first['ctx']['expected']}"
+        case "string_pattern_mismatch":
+            pattern = first["ctx"]["pattern"]
+            text = f"{where} is {_short(value)}; give {PATTERNS.get(pattern, f'a text that matches {pattern}')}"
+        case "string_type":
+            text = f"{where} is {_short(value)}; a text is needed, in quotes if YAML takes it for something else"
+        case "list_type":
+            text = f"{where} is {_short(value)}; a list is needed: [a, b], or an entry a line after '- '"
+        case "model_type" | "dict_type" | "mapping_type":
+            text = f"{where} is {_short(value)}; keys with values are needed below it"
         case "value_error":
             text = f"{where}{': ' if where else ''}{first['ctx']['error']}"
         case _:

@@ -18,6 +18,21 @@ KINDS = {
 }
 
 
+class _Loader(yaml.SafeLoader):
+    """Refuses a key that a mapping has twice; the library takes the last one without a word."""
+
+    def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
+        node = super().compose_mapping_node(anchor)
+        seen = set()
+        for key, _ in node.value:
+            if isinstance(key, yaml.ScalarNode):
+                if key.value in seen:
+                    said = f"the key {key.value!r} is given twice; remove one of the two"
+                    raise yaml.MarkedYAMLError(None, None, said, key.start_mark)
+                seen.add(key.value)
+        return node
+
+
 def load(path: str | Path, overrides: Sequence[str], kind: str, keys: Sequence[str], example: str) -> dict[str, Any]:
     """Read a YAML mapping and apply overrides.
 
@@ -32,10 +47,12 @@ def load(path: str | Path, overrides: Sequence[str], kind: str, keys: Sequence[s
         SpecError: the file cannot be read or is not a mapping, or an override does not fit it.
     """
     try:
-        content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+        content = yaml.load(Path(path).read_text(encoding="utf-8"), _Loader)
     except OSError as error:
         raise SpecError(f"{kind} {str(path)!r} cannot be read: {error.strerror}") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except UnicodeDecodeError as error:
+        raise SpecError(f"{path} is not UTF-8 text (byte {error.start}); a {kind} is YAML in UTF-8") from error
+    except yaml.YAMLError as error:
         where = f" in line {mark.line + 1}" if (mark := getattr(error, "problem_mark", None)) else ""
         raise SpecError(f"{path} is not YAML{where}: {getattr(error, 'problem', None) or error}") from error
     if not isinstance(content, dict):

@@ -9,6 +9,7 @@ from typing import Any, Literal
 import pydantic
 from pydantic import BaseModel, ConfigDict, Field
 
+from jobs.spec.complaint import COMMIT, DEVICE
 from jobs.spec.first import TASKS, FirstSpec
 from transforms import registry
 from transforms.options import columns_read
@@ -46,7 +47,7 @@ class TaskSpec(BaseModel):
     )
     trust_remote_code: str | None = Field(
         None,
-        pattern="^[0-9a-f]{40}$",
+        pattern=COMMIT,
         description="commit of the model whose own code may be run, after you have read it",
     )
     dtype: Dtype = Field(
@@ -63,7 +64,7 @@ class TaskSpec(BaseModel):
     )
     device: str = Field(
         "auto",
-        pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$",
+        pattern=DEVICE,
         description="device of the computation: auto (a GPU if there is one), cpu, mps, cuda, or cuda:1, a second GPU",
     )
     device_map: Literal["auto", "balanced", "sequential"] | None = Field(

@@ -12,7 +12,7 @@ from pydantic import Field
 
 from jobs.evaluation import metrics
 from jobs.gate.spec import GateSpec
-from jobs.spec.complaint import keys_of, sentence
+from jobs.spec.complaint import NAME, keys_of, sentence
 from jobs.spec.content import load, refuse_tokens
 from jobs.spec.schedule import ScheduleSpec, TriggerSpec
 from jobs.spec.section import Section
@@ -35,7 +35,7 @@ EXAMPLE = "training.learning_rate=1e-4"
 class TrainingSpec(Section):
     """A training file."""
 
-    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+    name: str = Field(pattern=NAME)
     task: TrainedTask = Field(description="the task that the adapter will serve")
     base: BaseSpec
     method: Method = Field("lora", description="what is trained: an adapter of a kind, or all weights (full)")

@@ -111,7 +111,7 @@ def test_a_module_that_cannot_be_imported_is_reported_in_one_sentence(module, bo
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("reference", ["json", ":f", "json:", "json.loads"])
+@pytest.mark.parametrize("reference", ["json", ":f", "json:", "json.loads", "./json.py:loads", "json:loads:x"])
 def test_a_reference_names_a_module_and_a_function(reference):
     with pytest.raises(SpecError, match="is not module:function"):
         prepare.load(reference)

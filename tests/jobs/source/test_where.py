@@ -86,6 +86,8 @@ def test_a_condition_chooses_rows_by_their_columns(condition, rows):
         ("rowid = 1", "column 'rowid' is not in the source"),
         ("town = 'Bonn'", "column 'town' is not in the source"),
         ('word = "ab"', "text goes in single quotes: 'ab'"),
+        ("word = ab", "column 'ab' is not in the source; text goes in single quotes: 'ab'"),
+        ("word in (ab, 'c')", "text goes in single quotes: 'ab'"),
         ("nr", "it gives a value of type int64, but a condition must be true or false"),
         ("NULL", "it gives a value of type null"),
         ("  ", "it is empty"),

@@ -4,7 +4,7 @@ import pytest
 import yaml
 
 from jobs import spec
-from jobs.spec.content import override_key
+from jobs.spec.content import load, override_key
 from transforms.errors import SpecError
 
 GOOD = {
@@ -61,12 +61,19 @@ def test_a_job_file_is_read_with_the_options_of_its_tasks():
             "tasks.0.dtype=fp32",
             "job.yaml: tasks.0.dtype is 'fp32'; choices: 'auto', 'float32', 'bfloat16', 'float16' or 'int8'",
         ),
-        ("tasks.0.device=gpu", "job.yaml: tasks.0.device is 'gpu'; string should match pattern"),
+        ("tasks.0.device=gpu", "job.yaml: tasks.0.device is 'gpu'; give auto, cpu, mps, cuda, or cuda:1 for"),
         ("tasks.0.model=null", "job.yaml: tasks.0.model is missing; classify needs a Hub name or a model folder"),
         ("errors.max_fraction=2", "job.yaml: errors.max_fraction is 2; input should be less than or equal to 1"),
         ("runner.workers=0", "job.yaml: runner.workers: 0 is not a number of workers; give 1 or more"),
+        ("tasks.0.trust_remote_code=main", "job.yaml: tasks.0.trust_remote_code is 'main'; give a commit, 40 digits"),
+        (
+            "tasks.0.into=no",
+            "job.yaml: tasks.0.into is False; a text is needed, in quotes if YAML takes it",
+        ),
+        ("source=in", "job.yaml: source is 'in'; keys with values are needed below it"),
+        ("source.columns=text", "job.yaml: source.columns is 'text'; a list is needed: [a, b], or an entry a line"),
         ("tasks=[]", "job.yaml: tasks is []; list should have at least 1 item"),
-        ("name=a b", "job.yaml: name is 'a b'; string should match pattern"),
+        ("name=a b", "job.yaml: name is 'a b'; give letters, digits and . _ - of which"),
         ("tasks.7.dtype=auto", "override 'tasks.7.dtype': '7' is not an index of a list of 1; the first is 0"),
         ("source", "override 'source' is not key=value; write for example source.limit=1000"),
         ("name.x=1", "override 'name.x=1': 'x' cannot be set in 'reviews-nightly', which is not a mapping"),
@@ -152,6 +159,7 @@ def test_overrides_are_yaml_and_reach_into_lists(tmp_path):
         ("- 1", "contains a list; a job file is a mapping with the keys name, source"),
         ("one", "contains one value; a job file is a mapping with the keys name, source"),
         ("", "is empty; a job file is a mapping with the keys name, source"),
+        ("a: 1\nb: {c: 1, c: 2}", "is not YAML in line 2: the key 'c' is given twice; remove one of the two"),
         ("{name: a, task: ner, base: {}}", "is a training file, and a job file is needed; `nightscribe train` takes"),
     ],
 )
@@ -159,6 +167,18 @@ def test_a_file_that_is_no_job_file_is_reported(tmp_path, text, expected):
     (tmp_path / "job.yaml").write_text(text)
     with pytest.raises(SpecError, match=expected):
         spec.read(tmp_path / "job.yaml")
+
+
+def test_a_file_that_is_not_utf8_is_reported(tmp_path):
+    (tmp_path / "job.yaml").write_bytes(yaml.safe_dump(GOOD).encode("utf-16"))
+    with pytest.raises(SpecError, match=r"job.yaml is not UTF-8 text \(byte 0\); a job file is YAML in UTF-8"):
+        spec.read(tmp_path / "job.yaml")
+
+
+def test_a_key_of_a_merged_mapping_may_be_given_again(tmp_path):
+    (tmp_path / "job.yaml").write_text("tasks: [&a {task: noop, into: x}, {<<: *a, into: y}]")
+    loaded = load(tmp_path / "job.yaml", [], "job file", ["tasks"], "")
+    assert [task["into"] for task in loaded["tasks"]] == ["x", "y"]
 
 
 def test_a_missing_file_is_reported(tmp_path):

@@ -205,7 +205,7 @@ def _architecture(name):
         ({"labels": ["a"], "labels_column": "tags"}, "tasks.0: give either labels (a list for all rows)"),
         ({"labels": []}, "tasks.0: labels is []; give at least one label, and none that is empty"),
         ({"labels": ["a", ""]}, "tasks.0: labels is ['a', '']; give at least one label"),
-        ({"labels": "a, b"}, "tasks.0.labels is 'a, b'; input should be a valid list"),
+        ({"labels": "a, b"}, "tasks.0.labels is 'a, b'; a list is needed"),
         ({"labels": ["a"], "top_k": 0}, "tasks.0: top_k is 0; give a number of labels from 1"),
         ({"labels": ["a"], "hypothesis": "no place"}, "tasks.0: hypothesis is 'no place'; put one {} where"),
         ({"labels": ["a"], "hypothesis": "{} and {}"}, "tasks.0: hypothesis is '{} and {}'; put one {} where"),
