@@ -72,6 +72,19 @@ def test_a_command_ends_without_a_last_look_at_all_that_it_has_imported():
     assert told[-2:] == ["0", "True"]
 
 
+def test_a_process_that_used_duckdb_ends_without_a_list_of_leaks():
+    code = """
+        from transforms import garbage
+        garbage.seldom()
+        with garbage.importing("duckdb"):
+            import duckdb
+        with duckdb.connect(":memory:") as connection:
+            print(connection.execute("SELECT 1").fetchall())
+    """
+    done = subprocess.run([sys.executable, "-c", textwrap.dedent(code)], capture_output=True, text=True)
+    assert (done.stdout, done.stderr) == ("[(1,)]\n", "")
+
+
 def test_a_later_collection_still_finds_garbage_that_was_made_after_the_imports():
     told = run("""
         import gc, weakref
