@@ -113,7 +113,7 @@ def named_columns(tree: Tree, columns: Sequence[str], condition: str, place: str
         if len(fits) > 1:
             raise Refused(f"{name!r} may be {' or '.join(map(repr, fits))}; spell it as one of them")
         if not fits and name.lower() not in parameters:
-            raise _unknown(name, condition, place)
+            raise _unknown(name, columns, condition, place)
         for column in fits:
             if (other := found.setdefault(column.lower(), column)) != column:
                 raise Refused(f"it names {other!r} and {column!r}, which are the same name in SQL; rename one of them")
@@ -147,7 +147,7 @@ def _references(tree: Tree) -> Iterator[str]:
             yield str(path[0])
 
 
-def _unknown(name: str, condition: str, place: str) -> Refused:
+def _unknown(name: str, columns: Sequence[str], condition: str, place: str) -> Refused:
     if name.lower() in CLOCK:
         return Refused(
             f"{name} would choose other rows in a rerun; write the date or time, or give the condition with each run"
@@ -155,6 +155,9 @@ def _unknown(name: str, condition: str, place: str) -> Refused:
     word = re.escape(name)
     is_value = re.search(rf"\"{word}\"|([=<>]|\blike|\bin\s*\()\s*{word}\b", condition, re.IGNORECASE)
     quotes = f"; text goes in single quotes: '{name}'" if is_value else ""
+    dotted = next((column for column in columns if column.startswith(f"{name}.") and column in condition), None)
+    if dotted is not None:
+        quotes = f'; write a column whose name has a dot in double quotes: "{dotted}"'
     return UnknownColumn(f"column {name!r} is not in {place}{quotes}")
 
 

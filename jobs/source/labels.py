@@ -16,6 +16,7 @@ import pyarrow.compute as pc
 
 from jobs.source.shard import BadRow
 from transforms.errors import SpecError
+from transforms.options import column_of
 
 Labels = Mapping[str, Sequence[str]]
 
@@ -52,7 +53,7 @@ def check(labels: Labels, schema: pa.Schema) -> None:
         SpecError: naming the column.
     """
     for path in labels:
-        name = path.split(".")[0] if path not in schema.names else path
+        name = column_of(path, schema.names)
         if name not in schema.names:
             raise SpecError(f"source.labels: {path!r} is not in the source; columns: {', '.join(schema.names)}")
         try:

@@ -27,6 +27,7 @@ from jobs.source.shard import BadRow, Layout, Shard
 from jobs.source.splits import Split
 from jobs.spec import SourceSpec
 from transforms.errors import UnreadableSource
+from transforms.options import column_of
 
 # Reader of `datasets` -> ours.
 FORMATS = {"parquet": "parquet", "csv": "csv", "json": "jsonl", "arrow": "arrow"}
@@ -71,12 +72,12 @@ def plan(
         blob = found_tree.files[path]
         files.append(File(fs, path_of(found_tree, blob), f"{found_tree.url}/{path}", path, blob.id, format_))
     named = dict(split.labels) or _labels_of(files[0])
-    topmost = {path.split(".")[0] for path in named}
+    topmost = {column_of(path, split.schema.names) for path in named}
     stated = {field.name: field.type for field in split.schema if field.name not in topmost}
     look = functools.partial(_layout, spec=spec, repository=found_tree.repository)
     place = f"{spec.dataset}/{spec.split}"
     found = lake.of_files(files, spec, place, texts, pinned, look, stated)
-    wanted = {path: names for path, names in named.items() if path.split(".")[0] in found.schema.names}
+    wanted = {path: names for path, names in named.items() if column_of(path, found.schema.names) in found.schema.names}
     return Found(found.schema, found.partition_columns, found.shards, found.types, wanted, changes=changes)
 
 

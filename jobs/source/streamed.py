@@ -27,6 +27,7 @@ from jobs.source.splits import Split
 from jobs.source.urls import open_url, reason, shown
 from jobs.spec import SourceSpec
 from transforms.errors import NightscribeError, SourceError, SpecError
+from transforms.options import column_of
 
 # The library opens files by URL; with this protocol it reads them through `jobs.hub`.
 fsspec.register_implementation(files.PROTOCOL, files.HubFiles, clobber=True)
@@ -122,7 +123,7 @@ def _columns(spec: SourceSpec, stream: datasets.IterableDataset) -> tuple[pa.Sch
         schema = pa.schema([schema.field(name) for name in spec.columns])
     named = labels.of_features(features.to_dict())
     return types.with_types(schema, spec), {
-        path: names for path, names in named.items() if path.split(".")[0] in schema.names
+        path: names for path, names in named.items() if column_of(path, schema.names) in schema.names
     }
 
 

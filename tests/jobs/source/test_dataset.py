@@ -89,3 +89,12 @@ def test_a_sink_in_the_dataset_and_a_dataset_in_the_sink_are_refused(folder, tmp
 def test_lines_of_json_keep_their_rows(tmp_path):
     (tmp_path / "train.jsonl").write_text("".join(json.dumps({"nr": i}) + "\n" for i in range(5)))
     assert numbers(dataset=str(tmp_path)) == [0, 1, 2, 3, 4]
+
+
+def test_labels_of_a_column_with_a_dot_in_its_name_are_read_as_names(tmp_path):
+    label = datasets.Features({"nr": datasets.Value("int64"), "user.mood": datasets.ClassLabel(names=["bad", "good"])})
+    rows = datasets.Dataset.from_dict({"nr": [1, 2], "user.mood": [1, 0]}, features=label)
+    datasets.DatasetDict({"train": rows}).save_to_disk(str(tmp_path / "saved"))
+    planned, (shard,) = source.plan(SourceSpec(dataset=str(tmp_path / "saved")))
+    (batch,) = source.read(planned, shard, 9)
+    assert batch["user.mood"].to_pylist() == ["good", "bad"]

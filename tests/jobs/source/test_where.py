@@ -120,6 +120,13 @@ def test_a_column_named_like_a_word_of_sql_is_reported_with_the_fix():
     assert '"at"' in refused("at < 4", batch)
 
 
+def test_a_column_with_a_dot_in_its_name_is_reported_with_the_fix():
+    batch = pa.record_batch({"user.name": ["ann", "bob"], "nr": [1, 2]})
+    assert 'whose name has a dot in double quotes: "user.name"; columns: ' in refused("user.name = 'bob'", batch)
+    assert len(chosen("\"user.name\" = 'bob'", batch)) == 1
+    assert "double quotes" not in refused("user.age = 5", batch)
+
+
 def test_columns_that_differ_in_case_only_are_distinguished_by_spelling():
     batch = pa.record_batch({"ID": [9, 9], "id": [1, 2], "Word": ["a", "b"]})
     assert chosen("id = 2", batch) == [9]
