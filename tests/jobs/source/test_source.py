@@ -2,8 +2,6 @@
 
 import gzip
 import json
-import re
-from datetime import UTC, date, datetime
 from itertools import pairwise
 
 import datasets
@@ -11,7 +9,6 @@ import pyarrow as pa
 import pyarrow.feather
 import pyarrow.parquet as pq
 import pytest
-import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -222,46 +219,6 @@ def test_a_truncated_file_is_reported_by_name(tmp_path, ending):
     file.write_bytes(file.read_bytes()[:-300])
     with pytest.raises(SourceError, match=rf"a{ending}"):
         read_all(SourceSpec(path=str(tmp_path)))
-
-
-def test_files_of_one_lake_may_lack_columns_and_widen_types(tmp_path):
-    write(tmp_path, "a.parquet", pa.table({"id": pa.array([1], pa.int32()), "text": ["x"]}))
-    write(tmp_path, "b.parquet", pa.table({"id": pa.array([2], pa.int64()), "text": ["y"], "new": [1.5]}))
-    got, _, _ = read_all(SourceSpec(path=str(tmp_path)))
-    assert got.to_pylist() == [{"id": 1, "text": "x", "new": None}, {"id": 2, "text": "y", "new": 1.5}]
-    write(tmp_path, "c.parquet", pa.table({"id": ["three"], "text": ["z"]}))
-    with pytest.raises(SourceError, match=r"c\.parquet does not fit the files before it"):
-        source.plan(SourceSpec(path=str(tmp_path)))
-
-
-MOMENT = datetime(2026, 11, 28, 12, tzinfo=UTC)
-
-
-@pytest.mark.parametrize(
-    ("one", "other"),
-    [
-        (pa.array([1]), pa.array(["x"])),
-        (pa.array([True]), pa.array([1])),
-        (pa.array([date(2026, 11, 28)]), pa.array([datetime(2026, 11, 28)], pa.timestamp("us"))),
-        (pa.array([MOMENT], pa.timestamp("us", "UTC")), pa.array([MOMENT], pa.timestamp("ms", "Europe/Berlin"))),
-    ],
-)
-def test_the_type_that_is_advised_for_files_that_do_not_fit_is_accepted(tmp_path, one, other):
-    write(tmp_path, "a.parquet", pa.table({"v": one}))
-    write(tmp_path, "b.parquet", pa.table({"v": other}))
-    with pytest.raises(SourceError, match=r"name its type, such as source.types: \{v: ") as refused:
-        source.plan(SourceSpec(path=str(tmp_path)))
-    advice = re.search(r"source.types: (\{.*?\})", str(refused.value))[1]
-    got, bad, _ = read_all(SourceSpec(path=str(tmp_path), types=yaml.safe_load(advice)))
-    assert (got["v"].null_count, len(got), bad) == (0, 2, [])
-
-
-@pytest.mark.parametrize(("one", "other"), [([["x"]], ["x"]), ([{"a": 1}], [1]), ([MOMENT], [datetime(2026, 11, 28)])])
-def test_no_type_is_advised_where_there_is_none(tmp_path, one, other):
-    write(tmp_path, "a.parquet", pa.table({"v": one}))
-    write(tmp_path, "b.parquet", pa.table({"v": other}))
-    with pytest.raises(SourceError, match=r"in .*a.parquet; leave the column out with source.columns"):
-        source.plan(SourceSpec(path=str(tmp_path)))
 
 
 def test_partition_folders_are_columns_for_where(tmp_path):
