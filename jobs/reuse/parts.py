@@ -168,10 +168,11 @@ class Parts:
         # An entry without a shard has rows of many source files, and compaction leaves partition columns out.
         folders = partition(entry.key) if entry.shard else None
         found: dict[str, str | None] = {}
+        names, there = set(source.schema.names), set(file.schema_arrow.names)
         for column in group.reads:
-            name = column_of(column, source.schema.names)
+            name = column_of(column, names)
             # What `prepare` has made of the value of a folder is not known any more.
-            if name in file.schema_arrow.names:
+            if name in there:
                 found[name] = None
             elif folders is not None and name in source.partition_columns and source.prepare_version is None:
                 found[name] = folders.get(name)
@@ -181,7 +182,8 @@ class Parts:
 
     def _read(self, file: pq.ParquetFile, number: int, i: int, columns: Mapping[str, str | None]) -> pa.RecordBatch:
         """Columns of a row group, in the types of the source."""
-        there = [name for name in columns if name in file.schema_arrow.names]
+        names = set(file.schema_arrow.names)
+        there = [name for name in columns if name in names]
         table = self._decoded(file, self.pieces[number][1].part, i, tuple(there))
         rows = file.metadata.row_group(i).num_rows
         types = {name: self.plan.source.schema.field(name).type for name in columns}

@@ -94,8 +94,8 @@ def load(spec: TrainingSpec) -> Rows:
     train, leaked = _without_leaks(train, holdout)
     if len(train) < FEWEST_TRAIN:
         raise SpecError(
-            f"data.train has {len(train)} rows without the holdout, {leaked} rows that are in the holdout too and "
-            f"{repeated} repeated ones; a training needs {FEWEST_TRAIN} or more"
+            f"data.train has {len(train)} rows without the holdout, {leaked} rows whose text is in the holdout too, or "
+            f"nearly so (numbers do not count), and {repeated} repeated ones; a training needs {FEWEST_TRAIN} or more"
         )
     if spec.objective == "kto":
         for side, place in ((train, "data.train"), (holdout, "the holdout" if split else "data.holdout")):

@@ -70,7 +70,8 @@ def checked(batch: pa.RecordBatch, schema: pa.Schema, first: int | None) -> Iter
         schema: columns of the source; those that the batch does not have are left out.
         first: the number of the batch's first row in its file, from 1; None if unknown.
     """
-    fields = [schema.field(name) for name in batch.schema.names if name in schema.names]
+    planned = {field.name: field for field in schema}
+    fields = [planned[name] for name in batch.schema.names if name in planned]
     columns: list[pa.Array] = []
     bad: dict[int, tuple[str, _Bad]] = {}
     for field in fields:

@@ -44,6 +44,7 @@ class Parser:
 
     def __init__(self, schema: pa.Schema, strict: bool, named: Collection[str] = ()):
         self.schema = schema
+        self.names = frozenset(schema.names)
         self.strict = strict
         self.named = named
         self.native = pa.schema([native(unmarked(each)) for each in schema])
@@ -126,7 +127,7 @@ class Parser:
                 values.append(None)
                 misfits.append(misfit)
         try:
-            check_keys(value, self.schema.names, "", self.strict)
+            check_keys(value, self.names, "", self.strict)
         except Misfit as misfit:
             misfits.append(misfit)
         return values, misfits

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
 from typing import Any
@@ -241,7 +241,7 @@ def _struct(value: Any, field: pa.Field, path: str, strict: bool) -> dict[str, A
 def _map(value: Any, field: pa.Field, path: str, strict: bool) -> list[tuple[str, Any]]:
     if not isinstance(value, dict):
         raise _misfit(value, field, path)
-    check_keys(value, list(value), path, strict)
+    check_keys(value, value, path, strict)
     inner = field.type.item_field
     return [(key, fit(each, inner, f"{path}.{key}", strict)) for key, each in value.items()]
 
@@ -250,7 +250,7 @@ def _null(value: Any, field: pa.Field, path: str, strict: bool) -> None:
     raise _misfit(value, field, path)
 
 
-def check_keys(value: dict[str, Any], names: list[str], path: str, strict: bool) -> None:
+def check_keys(value: dict[str, Any], names: Container[str], path: str, strict: bool) -> None:
     """Refuse an object with one of `names` twice or, if `strict`, with a key that is not in `names`.
 
     Raises:
