@@ -6,7 +6,7 @@ import secrets
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import partial
 
 import pyarrow as pa
@@ -27,6 +27,9 @@ from jobs.source.layouts import Layouts
 from jobs.spec import JobSpec
 from transforms.errors import SpecError
 from transforms.options import column_kinds
+
+# The time in a run id.
+RUN_TIME = "%Y%m%dT%H%M%S%f"
 
 # Rows per chunk, which are sorted by length together, by the slowest device: few on a CPU, to show progress and stop
 # within seconds; many on a GPU, to keep it busy, and for tasks without a model.
@@ -119,12 +122,17 @@ def refresh(plan: Plan, sink: Sink) -> Plan:
         SpecError: the run would leave fewer rows of a source file than are published, or this machine lacks a device.
         ModelError: an engine is not installed, or cannot compute the dtype.
     """
+    entries = sink.entries(plan)
+    if not plan.lease:
+        # Runs are in the order of their ids, also after a clock was set back: the report of a run counts what is newer
+        # than the run before.
+        plan = replace(plan, run_id=after(plan.run_id, max((e.run_id for e in entries.values()), default="")))
     if plan.attempts is None:
-        plan = todo.subtract(plan, sink.entries(plan))
+        plan = todo.subtract(plan, entries)
         plan = todo.with_lost(plan, sink.lost)
         plan = todo.with_moved(plan, sink.moved(plan))
     else:
-        plan = again.select(plan, sink.published_entries(), sink.entries(plan))
+        plan = again.select(plan, sink.published_entries(), entries)
         plan = again.without(plan, sink.moved(plan))
     found = donors.find(plan, sink.donor_entries(), sink.moved_files()) if plan.todo else ()
     plan = replace(plan, donors=found)
@@ -170,7 +178,24 @@ def _chosen(plan: Plan, is_here: bool) -> Plan:
 def new_run_id() -> str:
     """The name of a run."""
     # With microseconds, because several short runs can start within a second and must sort in order.
-    return f"{datetime.now(UTC):%Y%m%dT%H%M%S%f}-{secrets.token_hex(3)}"
+    return f"{datetime.now(UTC):{RUN_TIME}}-{secrets.token_hex(3)}"
+
+
+def after(run_id: str, newest: str) -> str:
+    """A run id that is later than another one: itself, or one a microsecond after that one.
+
+    Args:
+        run_id: of a new run.
+        newest: the id of an earlier run; later than `run_id` if the clock was wrong then, or is now.
+    """
+    if run_id >= newest:
+        return run_id
+    try:
+        time = datetime.strptime(newest.partition("-")[0], RUN_TIME)
+    except ValueError:
+        # Not an id of this version.
+        return run_id
+    return f"{time + timedelta(microseconds=1):{RUN_TIME}}-{run_id.rpartition('-')[2]}"
 
 
 def with_tasks(plan: Plan, tasks: Sequence[TaskPlan]) -> Plan:
