@@ -18,8 +18,7 @@ def answer(prefect: Server, browser: Any, run_id: UUID, choice: str, reason: str
     """
     page = browser.new_page(viewport={"width": 1280, "height": 1000})
     page.set_default_timeout(30_000)
-    page.goto(f"{prefect.ui}/runs/flow-run/{run_id}")
-    page.get_by_text("Suspended").first.wait_for()
+    look(page, f"{prefect.ui}/runs/flow-run/{run_id}", "Suspended", picture)
     page.locator("button[aria-haspopup=menu]").last.click()
     page.get_by_role("menuitem", name="Resume").click()
     form = page.get_by_role("dialog")
@@ -34,6 +33,22 @@ def answer(prefect: Server, browser: Any, run_id: UUID, choice: str, reason: str
     submit(form.get_by_role("button", name="Resume"))
     page.close()
     return shown
+
+
+def look(page: Any, url: str, text: str, picture: Path) -> None:
+    """Open a page until it shows a text, as a person reloads a page that stays empty.
+
+    A page does not ask again for what a busy server has not answered.
+    """
+    from playwright.sync_api import TimeoutError as Missing
+
+    for _ in range(3):
+        page.goto(url)
+        with suppress(Missing):
+            page.get_by_text(text).first.wait_for()
+            return
+    page.screenshot(path=picture)
+    raise AssertionError(f"{url} does not show {text!r} after 3 times; see {picture}")
 
 
 def submit(button: Any) -> None:

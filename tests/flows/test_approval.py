@@ -25,7 +25,7 @@ from jobs.gate import decision
 from jobs.registry import Registry
 from jobs.retraining import state
 from tests import lake, server
-from tests.forms import answer
+from tests.forms import answer, look
 from tests.jobs.training import made
 
 pytestmark = pytest.mark.long
@@ -237,7 +237,7 @@ def test_a_person_refuses_a_version_and_the_champion_stays(prefect, worker, fold
 
     page = browser.new_page(viewport={"width": 1280, "height": 1400})
     page.set_default_timeout(30_000)
-    page.goto(f"{prefect.ui}/runs/flow-run/{run_id}?tab=Artifacts")
+    look(page, f"{prefect.ui}/runs/flow-run/{run_id}?tab=Artifacts", "sentiment-comparison", shots / "artifacts.png")
     for key in ("comparison", "retraining", "differences", "approval"):
         page.get_by_text(f"sentiment-{key}").first.wait_for()
     page.screenshot(path=shots / "artifacts.png")
@@ -245,7 +245,6 @@ def test_a_person_refuses_a_version_and_the_champion_stays(prefect, worker, fold
         only = ArtifactFilter(key=ArtifactFilterKey(any_=["sentiment-differences"]))
         (rows,) = client.read_artifacts(artifact_filter=only)
     assert 0 < len(json.loads(rows.data)) <= 20
-    page.goto(f"{prefect.ui}/artifacts/artifact/{rows.id}")
-    page.get_by_text("challenger").first.wait_for()
+    look(page, f"{prefect.ui}/artifacts/artifact/{rows.id}", "challenger", shots / "differences.png")
     page.screenshot(path=shots / "differences.png")
     page.close()

@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 from tests import lake, server
-from tests.forms import submit
+from tests.forms import look, submit
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +33,7 @@ def test_a_person_fills_the_form_watches_the_run_and_reads_its_report(browser, j
     page.set_default_timeout(30_000)
     with server.running(tmp_path) as prefect, prefect.worker():
         prefect.nightscribe("deploy", "--specs", job.parent.name, cwd=job.parent.parent)
-        page.goto(f"{prefect.ui}/deployments")
+        look(page, f"{prefect.ui}/deployments", "reviews", shots / "deployment.png")
         page.get_by_role("link", name="reviews").first.click()
         page.get_by_text("At 02:15 AM").wait_for()
         page.screenshot(path=shots / "deployment.png")
@@ -62,8 +62,7 @@ def test_a_person_fills_the_form_watches_the_run_and_reads_its_report(browser, j
         assert len(seen) > 2, "the progress stood still"
 
         server.wait_for(lambda: prefect.state(run.id) == "Completed", 60, "the end of the run")
-        page.goto(f"{prefect.ui}/runs/flow-run/{run.id}?tab=Artifacts")
-        page.get_by_text("reviews-summary").first.wait_for()
+        look(page, f"{prefect.ui}/runs/flow-run/{run.id}?tab=Artifacts", "reviews-summary", shots / "run.png")
         page.screenshot(path=shots / "run.png")
         open_artifact(page, "reviews-report")
         page.get_by_text("1,500 rows enriched, 0 rejected").first.wait_for()

@@ -33,6 +33,7 @@ from jobs.parts import STATE, State, dispatch, timeline
 from jobs.sink import open_sink
 from jobs.store import names
 from tests import lake, server
+from tests.forms import look
 from transforms.errors import SpecError
 
 FILES, ROWS = 4, 60
@@ -263,7 +264,7 @@ def test_the_parts_of_a_flow_run_are_its_child_runs_and_their_picture_is_its_art
 
 def test_the_run_page_shows_who_did_what_when(prefect, flow_run, browser, shots):
     page = browser.new_page(viewport={"width": 1280, "height": 1000})
-    page.goto(f"{prefect.ui}/runs/flow-run/{flow_run[0].id}?tab=Artifacts")
+    look(page, f"{prefect.ui}/runs/flow-run/{flow_run[0].id}?tab=Artifacts", "test-parts", shots / "parts.png")
     page.get_by_text("test-parts").first.click()
     page.locator("a[href*='/artifacts/artifact/']").first.click()
     picture = page.get_by_alt_text("who did what when").first
